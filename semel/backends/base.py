@@ -1,0 +1,97 @@
+"""What every backend offers, and the values that pass between it and the engine."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from semel.errors import BackendError
+from semel.values import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One text as the model reads it: ids with special tokens, cut to the model's limit."""
+
+    ids: Sequence[int]
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is loaded where, and why so.
+
+    Attributes:
+        dtype: of the arithmetic; the vectors that come out are float32 always.
+        why: the reason for device dtype and thread count.
+        max_batch_tokens: padded tokens in one batch that suit this device.
+    """
+
+    name: str
+    backend: str
+    device: str
+    dtype: str
+    why: str
+    dim: int
+    max_tokens: int
+    max_batch_tokens: int
+
+
+class Backend(ABC):
+    """One model on one device.
+
+    `tokenize` may be called from many threads at once. Everything else is called from one thread, the engine's:
+    frameworks keep per-thread state (flush-denormal, OpenMP pools, CUDA streams). The five abstract methods are
+    what a framework must bring; the others are built on them.
+    """
+
+    @abstractmethod
+    def load(self) -> None:
+        """Bring the model into memory. Raises ModelLoadError with the way to get what is missing."""
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str], *, prompt: str = "") -> list[Tokens]:
+        """Token ids of `prompt + text`, one a text, in order."""
+
+    @abstractmethod
+    def forward(self, batch: Sequence[Tokens]) -> Vectors:
+        """Vectors, float32 (len(batch), dim), row i for `batch[i]`.
+
+        Raises:
+            DeviceMemoryError: the batch is too large for the memory that is left.
+            Exception: whatever the framework raises; the engine finds the text that causes it.
+        """
+
+    @abstractmethod
+    def get_model_info(self) -> ModelInfo:
+        """What was loaded. Call it after `load`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the memory back."""
+
+    def warm_up(self) -> None:
+        """Run once, so that the first request does not pay for lazy initialisation."""
+        self.embed_texts(["warm up", "a second, somewhat longer text to warm the device up with"])
+
+    def health_check(self) -> None:
+        """Raises BackendError unless a known text still gives a sound vector."""
+        try:
+            vector = self.embed_texts(["is this device still computing?"])[0]
+        except Exception as error:  # any failure of the framework means: not healthy
+            raise BackendError(f"the device failed its health check: {error}") from error
+        if not np.isfinite(vector).all() or not vector.any():
+            raise BackendError("the device failed its health check: it returns NaN or zero vectors")
+
+    def embed_texts(self, texts: Sequence[str], *, prompt: str = "") -> Vectors:
+        """Vectors in one batch, without the engine; float32 (len(texts), dim)."""
+        return self.forward(self.tokenize(texts, prompt=prompt))
+
+    def rerank_documents(self, query: str, documents: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Scores, float32 (len(documents),), higher is more relevant: the cosine of the vectors."""
+        vectors = self.embed_texts([query, *documents])
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        scores: npt.NDArray[np.float32] = unit[1:] @ unit[0]
+        return scores

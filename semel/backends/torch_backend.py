@@ -1,0 +1,208 @@
+"""torch on cpu, cuda and mps: sentence-transformers loads and defines the model, semel batches around it.
+
+What differs between the devices stands in `_DEVICES` and `_choose_dtype`.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from semel.backends.base import Backend, ModelInfo, Tokens
+from semel.errors import DeviceMemoryError, ModelLoadError
+from semel.values import Precision, Vectors
+
+if TYPE_CHECKING:
+    from semel.backends.registry import ModelSource
+
+_FASTER = 1.3
+"""bfloat16 must beat float32 by this factor on the CPU to be worth its rounding."""
+
+
+@dataclass(frozen=True)
+class _DeviceTraits:
+    """Padded tokens in a batch that suit a kind of device.
+
+    CPU: more than 2,048 leave the caches (measured: 8,192 costs a fifth of the speed). CUDA and MPS: enough to
+    fill the chip with MiniLM-sized models; an out-of-memory error halves it.
+    """
+
+    max_batch_tokens: int
+
+
+_DEVICES = {"cpu": _DeviceTraits(2048), "cuda": _DeviceTraits(65536), "mps": _DeviceTraits(8192)}
+
+
+class TorchBackend(Backend):
+    """A sentence-transformers model on one torch device.
+
+    Args:
+        source: the model.
+        device: `cpu`, `cuda:0`, `mps`.
+        threads: CPU threads for one batch; None takes all cores.
+    """
+
+    def __init__(self, source: "ModelSource", *, device: str, threads: int | None = None) -> None:
+        self._source = source
+        self._device = device
+        self._threads = threads
+        self._kind = device.partition(":")[0]
+        self._model: Any = None
+
+    def load(self) -> None:
+        from semel.backends.registry import check_precision
+
+        check_precision(self._source)
+        described = self._source.described
+        torch = _import_torch()
+        from sentence_transformers import SentenceTransformer
+
+        self._torch = torch
+        why = self._prepare_thread()
+        dtype, why_dtype = self._choose_dtype()
+        self._why = f"{why_dtype}; {why}" if why else why_dtype
+        try:
+            model = SentenceTransformer(
+                str(self._source.path),
+                device=self._device,
+                trust_remote_code=self._source.entry.trust_remote_code,
+                local_files_only=True,
+                model_kwargs={"dtype": dtype},
+            )
+        except Exception as error:  # anything can be wrong in a model folder; say which one
+            raise ModelLoadError(
+                f"model {self._source.name!r} in {self._source.path} cannot be loaded on {self._device}: {error}"
+            ) from error
+        self._dtype = str(dtype).removeprefix("torch.")
+        self._transformer, *after = list(model.children())
+        # The entry decides whether to normalise, and its decision is in the fingerprint; see `forward`.
+        self._after = [module for module in after if type(module).__name__ != "Normalize"]
+        for module in self._after:
+            module.float()  # pooling and projection in float32: bfloat16 sums over tokens lose digits
+        self._model = model.eval()
+        self._prepare_tokenizer(described.spec.max_tokens)
+        self._check_dim(described.dim)
+
+    def _prepare_thread(self) -> str:
+        """Per-thread state of the CPU kernels: this runs on the device thread."""
+        if self._kind != "cpu":
+            return ""
+        threads = self._threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
+        self._torch.set_num_threads(threads)
+        # Numbers near zero take the slow path of the FPU, 10 to 100 times slower.
+        self._torch.set_flush_denormal(True)
+        return f"{threads} threads, denormals flushed"
+
+    def _choose_dtype(self) -> tuple[Any, str]:
+        torch = self._torch
+        if self._source.entry.precision is Precision.FLOAT32:
+            return torch.float32, "float32: the model's entry asks for it"
+        if self._kind == "cuda":
+            if torch.cuda.is_bf16_supported(including_emulation=False):
+                return torch.bfloat16, "bfloat16: this GPU computes in it"
+            return torch.float16, "float16: this GPU has no bfloat16"
+        if self._kind == "mps":
+            return torch.float16, "float16: the fastest type on MPS"
+        ratio = _seconds_of_product(torch, torch.float32) / _seconds_of_product(torch, torch.bfloat16)
+        if ratio >= _FASTER:
+            return torch.bfloat16, f"bfloat16: a matrix product takes 1/{ratio:.1f} of float32's time here"
+        return torch.float32, f"float32: bfloat16 would run at {ratio:.1f} times its speed here"
+
+    def _prepare_tokenizer(self, max_tokens: int) -> None:
+        tokenizer = self._model.tokenizer
+        fast = getattr(tokenizer, "backend_tokenizer", None)
+        if fast is None:
+            raise ModelLoadError(
+                f"model {self._source.name!r} has only a slow Python tokenizer; save it with "
+                "AutoTokenizer.from_pretrained(…).save_pretrained(…), which adds a tokenizer.json"
+            )
+        fast.no_padding()
+        fast.enable_truncation(max_tokens)
+        self._tokenizer = fast
+        self._pad_id = tokenizer.pad_token_id or 0
+        # sentence-transformers strips texts before it tokenises; the same tokens give the same vectors.
+        # The key is over the bytes as they came.
+
+    def _check_dim(self, expected: int) -> None:
+        actual = self.embed_texts(["dimension"]).shape[1]
+        if actual != expected:
+            raise ModelLoadError(
+                f"model {self._source.name!r}: its files speak of {expected} dimensions, the model returns {actual}"
+            )
+
+    def tokenize(self, texts: Sequence[str], *, prompt: str = "") -> list[Tokens]:
+        encodings = self._tokenizer.encode_batch_fast([(prompt + text).strip() for text in texts])
+        return [Tokens(e.ids, truncated=bool(e.overflowing)) for e in encodings]
+
+    def forward(self, batch: Sequence[Tokens]) -> Vectors:
+        torch = self._torch
+        ids, mask = self._pad(batch)
+        try:
+            with torch.inference_mode():
+                features = {"input_ids": ids, "attention_mask": mask}
+                features = self._transformer(features)
+                features["token_embeddings"] = features["token_embeddings"].float()
+                for module in self._after:
+                    features = module(features)
+                pooled = features["sentence_embedding"]
+                if self._source.described.spec.normalize:
+                    pooled = torch.nn.functional.normalize(pooled, dim=1)
+                vectors: Vectors = pooled.float().cpu().numpy()
+                return vectors
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU allocator raises the plain class
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise DeviceMemoryError(f"{self._device} has no memory for {ids.numel()} tokens: {error}") from error
+            raise
+
+    def _pad(self, batch: Sequence[Tokens]) -> tuple[Any, Any]:
+        """int64 (n, longest) ids and mask, padded on the right."""
+        longest = max(len(t.ids) for t in batch)
+        ids = np.full((len(batch), longest), self._pad_id, np.int64)
+        mask = np.zeros((len(batch), longest), np.int64)
+        for row, tokens in enumerate(batch):
+            ids[row, : len(tokens.ids)] = tokens.ids
+            mask[row, : len(tokens.ids)] = 1
+        device = self._torch.device(self._device)
+        return self._torch.from_numpy(ids).to(device), self._torch.from_numpy(mask).to(device)
+
+    def get_model_info(self) -> ModelInfo:
+        described = self._source.described
+        return ModelInfo(
+            name=self._source.name,
+            backend=f"torch-{self._torch.__version__}",
+            device=self._device,
+            dtype=self._dtype,
+            why=self._why,
+            dim=described.dim,
+            max_tokens=described.spec.max_tokens,
+            max_batch_tokens=_DEVICES[self._kind].max_batch_tokens,
+        )
+
+    def close(self) -> None:
+        self._model = self._transformer = None
+        self._after = []
+
+
+def _import_torch() -> Any:
+    try:
+        import sentence_transformers  # noqa: F401
+        import torch
+    except ImportError as error:
+        raise ModelLoadError(
+            f"the torch backend needs {error.name}: pip install 'semel[cpu]' (or semel[cuda] on an NVIDIA machine)"
+        ) from None
+    return torch
+
+
+def _seconds_of_product(torch: Any, dtype: Any) -> float:
+    """Best of five for 512 × 384 × 1536, the largest product of a MiniLM layer; about 2 ms each."""
+    left, right = torch.randn(512, 384).to(dtype), torch.randn(1536, 384).to(dtype)
+    best = float("inf")
+    for _ in range(6):  # the first one pays for lazy initialisation
+        start = time.perf_counter()
+        torch.nn.functional.linear(left, right)
+        best = min(best, time.perf_counter() - start)
+    return best

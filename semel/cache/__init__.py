@@ -1,0 +1,1 @@
+"""The vector cache: keys, bytes, rows, claims. It knows nothing of devices or queues."""

@@ -1,0 +1,114 @@
+"""The catalog: which models are served, and which vector space each of them means.
+
+Workers publish it when they start; the API reads it, and so needs neither torch nor weights to compute a key.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from semel.cache.schema import models
+from semel.db import Database
+from semel.errors import FingerprintError, UnknownModelError
+from semel.values import Space
+
+LIVE_S = 20.0
+"""A publication that was not repeated for this long is dead, and other weights may take the name."""
+
+
+class Catalog:
+    """Model name and prompt name → space."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def publish(self, spaces: Sequence[Space], *, device: str) -> None:
+        """Announce what this worker serves.
+
+        Raises:
+            FingerprintError: a live worker serves other weights under one of the names; nothing is published.
+        """
+        now = time.time()
+        with self._db.write(reserve=True) as conn:
+            for space in spaces:
+                same = (models.c.name == space.model) & (models.c.prompt_name == space.prompt_name)
+                held = conn.execute(select(models).where(same)).first()
+                if held and held.fingerprint != space.fingerprint and held.seen_at > now - LIVE_S:
+                    raise FingerprintError(_two_weights(space, held))
+                conn.execute(delete(models).where(same))
+                conn.execute(models.insert().values(_row(space), device=device, seen_at=now))
+
+    def touch(self, spaces: Sequence[Space]) -> None:
+        """Repeat the publication: this worker is alive."""
+        self._mark(spaces, time.time())
+
+    def retire(self, spaces: Sequence[Space]) -> None:
+        """This worker stops; the names stay known, other weights may take them at once."""
+        self._mark(spaces, 0.0)
+
+    def _mark(self, spaces: Sequence[Space], seen_at: float) -> None:
+        with self._db.write(reserve=True) as conn:
+            for space in spaces:
+                conn.execute(update(models).where(models.c.fingerprint == space.fingerprint).values(seen_at=seen_at))
+
+    def space(self, model: str, prompt_name: str = "") -> Space:
+        """Raises UnknownModelError when no worker ever served it."""
+        return self.find(model, prompt_name)[0]
+
+    def find(self, model: str, prompt_name: str = "") -> tuple[Space, str]:
+        """The space, and the device that served it last. Raises UnknownModelError."""
+        query = select(models).where(models.c.name == model, models.c.prompt_name == prompt_name)
+        with self._db.read() as conn:
+            row = conn.execute(query).first()
+        if row is None:
+            names = {space.model for space, _ in self.all()}
+            if model in names:
+                prompts = [s.prompt_name for s, _ in self.all() if s.model == model and s.prompt_name]
+                raise UnknownModelError(f"{model} (prompt {prompt_name})", [f"{model} (prompt {p})" for p in prompts])
+            raise UnknownModelError(model, list(names))
+        return _space(row), row.device
+
+    def all(self) -> list[tuple[Space, float]]:
+        """Every space that was ever published, with the time it was last seen (Unix seconds, 0 for retired)."""
+        with self._db.read() as conn:
+            rows = conn.execute(select(models).order_by(models.c.name, models.c.prompt_name)).all()
+        return [(_space(row), row.seen_at) for row in rows]
+
+
+def _row(space: Space) -> dict[str, Any]:
+    return {
+        "name": space.model,
+        "prompt_name": space.prompt_name,
+        "fingerprint": space.fingerprint,
+        "dim": space.dim,
+        "max_tokens": space.max_tokens,
+        "precision": space.precision,
+        "spec_json": space.spec_json,
+        "matryoshka_dims": json.dumps(space.matryoshka_dims),
+    }
+
+
+def _space(row: Any) -> Space:
+    return Space(
+        fingerprint=row.fingerprint,
+        model=row.name,
+        prompt_name=row.prompt_name,
+        dim=row.dim,
+        max_tokens=row.max_tokens,
+        precision=row.precision,
+        spec_json=row.spec_json,
+        matryoshka_dims=tuple(json.loads(row.matryoshka_dims)),
+    )
+
+
+def _two_weights(space: Space, held: Any) -> str:
+    ours, theirs = json.loads(space.spec_json), json.loads(held.spec_json)
+    differs = ", ".join(k for k in ours if ours[k] != theirs.get(k)) or "format"
+    return (
+        f"a live worker serves {space.model!r} with fingerprint {held.fingerprint.hex()}, and the files here give "
+        f"{space.fingerprint.hex()} (they differ in: {differs}). Give one of the two another name in semel.toml, "
+        "or stop the other worker first"
+    )

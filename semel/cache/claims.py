@@ -1,0 +1,119 @@
+"""Claims: leases that say who is computing a key now.
+
+A claim is a hint with a clock, never the truth. Losing one costs a second computation; the cache keeps the first
+vector that arrives. So Redis may be emptied, or be away, at any moment.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import redis
+
+from semel.log import get_log
+
+log = get_log("claims")
+
+_PREFIX = b"semel:claim:"
+
+# KEYS: claims; ARGV: token [, ttl in ms]. Only the owner's claims are touched.
+_RELEASE = "for _, k in ipairs(KEYS) do if redis.call('GET', k) == ARGV[1] then redis.call('DEL', k) end end"
+_RENEW = "for _, k in ipairs(KEYS) do if redis.call('GET', k) == ARGV[1] then redis.call('PEXPIRE', k, ARGV[2]) end end"
+
+
+class Lease:
+    """The claims that one call holds; `release` as the keys get done, `close` for the rest."""
+
+    def __init__(self, keys: Sequence[bytes], release: Callable[["Lease", Sequence[bytes]], None]) -> None:
+        self.token = uuid.uuid4().hex
+        self.keys = set(keys)
+        self._release = release
+
+    def release(self, keys: Sequence[bytes]) -> None:
+        self._release(self, keys)
+        self.keys.difference_update(keys)
+
+    def close(self) -> None:
+        self.release(list(self.keys))
+
+
+class Claims(Protocol):
+    """Who computes what. `take` returns a lease on those keys that nobody else holds."""
+
+    def take(self, keys: Sequence[bytes]) -> Lease: ...
+
+    def renew(self) -> None: ...
+
+
+class LocalClaims:
+    """Claims between the threads of one process, for `semel embed --local`."""
+
+    def __init__(self) -> None:
+        self._held: set[bytes] = set()
+        self._lock = threading.Lock()
+
+    def take(self, keys: Sequence[bytes]) -> Lease:
+        with self._lock:
+            free = [key for key in keys if key not in self._held]
+            self._held.update(free)
+        return Lease(free, self._release)
+
+    def _release(self, _lease: Lease, keys: Sequence[bytes]) -> None:
+        with self._lock:
+            self._held.difference_update(keys)
+
+    def renew(self) -> None:
+        """Nothing to do: these claims end with the process."""
+
+
+class RedisClaims:
+    """Claims between processes: `SET NX PX` with a token for each lease.
+
+    Args:
+        client: connected with `decode_responses=False`.
+        ttl_s: how long the claims of a killed process block their keys. Call `renew` more often than that.
+    """
+
+    def __init__(self, client: "redis.Redis", *, ttl_s: float) -> None:
+        self._client = client
+        self._ttl_ms = int(ttl_s * 1000)
+        self._active: set[Lease] = set()
+        self._lock = threading.Lock()
+        self._release_script = client.register_script(_RELEASE)
+        self._renew_script = client.register_script(_RENEW)
+
+    def take(self, keys: Sequence[bytes]) -> Lease:
+        lease = Lease([], self._release)
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.set(_PREFIX + key, lease.token, nx=True, px=self._ttl_ms)
+                granted = pipe.execute()
+            lease.keys.update(key for key, won in zip(keys, granted, strict=True) if won)
+        except redis.RedisError as error:
+            # Work goes on: without claims a text may be computed twice, but no vector is wrong or lost.
+            log.warning("claims unavailable, computing without them", reason=str(error))
+            lease.keys.update(keys)
+        with self._lock:
+            self._active.add(lease)
+        return lease
+
+    def _release(self, lease: Lease, keys: Sequence[bytes]) -> None:
+        if keys:
+            try:
+                self._release_script(keys=[_PREFIX + k for k in keys], args=[lease.token])
+            except redis.RedisError as error:
+                log.warning("claims not released, they run out by themselves", reason=str(error))
+        if lease.keys.issubset(keys):
+            with self._lock:
+                self._active.discard(lease)
+
+    def renew(self) -> None:
+        """Extend every claim that this process holds. Raises redis.RedisError."""
+        with self._lock:
+            leases = list(self._active)
+        for lease in leases:
+            keys = [_PREFIX + k for k in tuple(lease.keys)]
+            if keys:
+                self._renew_script(keys=keys, args=[lease.token, self._ttl_ms])

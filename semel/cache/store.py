@@ -1,0 +1,354 @@
+"""The vector store: rows by key, in plurals, on SQLite or PostgreSQL."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, bindparam, delete, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+
+from semel.cache.codec import DTYPES, checksum, decode_into, encode, has_size
+from semel.cache.schema import producers, spaces, vectors
+from semel.db import Database
+from semel.log import get_log
+from semel.values import Found, Producer, Space, Vectors, sound_rows
+
+log = get_log("cache")
+
+_SLICE_KEYS = 512
+"""Keys in one SELECT. 500 to 1000 was fastest on SQLite; the limit is 32,766 parameters."""
+
+_VECTOR_COLUMNS = "key, tokens, truncated, crc, data"
+_LOOKUP_COLUMNS = "key, tokens, truncated"
+
+
+@dataclass(frozen=True)
+class SpaceStats:
+    """What the cache holds of one space. Bytes are those of the vectors, without the database's own."""
+
+    fingerprint: str
+    model: str
+    prompt_name: str
+    dim: int
+    precision: str
+    entries: int
+    bytes: int
+    oldest_at: float | None
+    newest_at: float | None
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `verify` read, and the keys of the rows that are damaged."""
+
+    entries: int
+    damaged: list[bytes]
+
+
+class VectorStore:
+    """Vectors by key. Thread-safe; any number of processes may write to one database.
+
+    Args:
+        db: where.
+        dtype: `float32`, or `float16` to halve the bytes of what is stored from now on.
+    """
+
+    def __init__(self, db: Database, *, dtype: str = "float32") -> None:
+        self._db = db
+        self._dtype = dtype
+        self._ids: dict[Any, int] = {}
+
+    # Reading
+
+    def get_many(self, keys: Sequence[bytes], *, dim: int) -> Found:
+        """Read vectors: row i of the answer belongs to `keys[i]`, present or not, repeated or not.
+
+        A damaged row is deleted, logged and reported as not present, so that it is computed again.
+
+        Args:
+            keys: 32 bytes each; order and duplicates are kept.
+            dim: length of the vectors of this space.
+        """
+        rows, damaged = self._read(keys, _VECTOR_COLUMNS, dim)
+        if damaged:
+            self._drop_damaged(damaged)
+        return rows
+
+    def lookup(self, keys: Sequence[bytes]) -> Found:
+        """As `get_many`, without the vectors and without reading them."""
+        return self._read(keys, _LOOKUP_COLUMNS, None)[0]
+
+    def present(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of `keys` that have a row."""
+        found: set[bytes] = set()
+        with self._db.read() as conn:
+            for part in _slices(list(keys)):
+                found.update(row[0] for row in self._fetch(conn, "key", part))
+        return found
+
+    def _read(self, keys: Sequence[bytes], columns: str, dim: int | None) -> tuple[Found, list[Any]]:
+        first_row: dict[bytes, int] = {}
+        for row, key in enumerate(keys):
+            first_row.setdefault(key, row)
+        n = len(keys)
+        present = np.zeros(n, np.bool_)
+        tokens = np.zeros(n, np.int32)
+        truncated = np.zeros(n, np.bool_)
+        values = None if dim is None else np.full((n, dim), np.nan, np.float32)
+        damaged: list[Any] = []
+        with self._db.read() as conn:
+            for part in _slices(list(first_row)):
+                rows = self._fetch(conn, columns, part)
+                if values is not None:
+                    rows = _sound(rows, values.shape[1], damaged)
+                if not rows:
+                    continue
+                found = list(zip(*rows, strict=True))
+                where = [first_row[key] for key in found[0]]
+                present[where] = True
+                tokens[where] = found[1]
+                truncated[where] = found[2]
+                if values is not None:
+                    decode_into(values, where, found[4])
+        if len(first_row) < n:  # repeat the rows of repeated keys
+            source = [first_row[key] for key in keys]
+            present, tokens, truncated = present[source], tokens[source], truncated[source]
+            values = None if values is None else values[source]
+        return Found(present, tokens, truncated, values), damaged
+
+    def _fetch(self, conn: Connection, columns: str, keys: Sequence[bytes]) -> list[Any]:
+        """Rows as plain tuples: building SQLAlchemy's Row objects would cost a fifth of a warm look-up."""
+        if self._db.dialect == "postgresql":
+            statement, parameters = f"SELECT {columns} FROM vectors WHERE key = ANY(%s)", (list(keys),)
+            rows = conn.exec_driver_sql(statement, parameters).cursor
+        else:
+            marks = ",".join("?" * len(keys))
+            rows = conn.exec_driver_sql(f"SELECT {columns} FROM vectors WHERE key IN ({marks})", tuple(keys)).cursor
+        assert rows is not None  # a SELECT has a cursor
+        return rows.fetchall()
+
+    def _drop_damaged(self, rows: list[Any]) -> None:
+        """Delete these very rows: one that was stored anew in the meantime has another checksum."""
+        for key, *_ in rows:
+            log.error("damaged row dropped, it will be computed again", key=key.hex())
+        with self._db.write(reserve=True) as conn:
+            statement = delete(vectors).where(
+                vectors.c.key == bindparam("k"), vectors.c.crc == bindparam("c"), vectors.c.data == bindparam("d")
+            )
+            conn.execute(statement, [{"k": row[0], "c": row[3], "d": row[4]} for row in rows])
+
+    # Writing
+
+    def put_many(
+        self,
+        space: Space,
+        keys: Sequence[bytes],
+        values: Vectors,
+        *,
+        tokens: Sequence[int],
+        truncated: Sequence[bool],
+        producer: Producer,
+    ) -> int:
+        """Store vectors in one transaction; a key that has a row keeps it. Returns how many were new.
+
+        Args:
+            values: float32 (len(keys), space.dim).
+
+        Raises:
+            InvalidVectorError: NaN, infinity, zero or a wrong size; nothing of the call is stored.
+            StorageFullError: no room; nothing of the call is stored.
+        """
+        blobs = encode(values, dim=space.dim, dtype=self._dtype)
+        space_id, producer_id = self.space_id(space), self._producer_id(producer)
+        now = time.time()
+        rows = [
+            (key, space_id, producer_id, now, int(count), bool(cut), checksum(key, blob), blob)
+            for key, count, cut, blob in zip(keys, tokens, truncated, blobs, strict=True)
+        ]
+        rows.sort()  # all writers lock rows in one order: no deadlock on PostgreSQL, better locality on SQLite
+        mark = "%s" if self._db.dialect == "postgresql" else "?"
+        statement = (
+            "INSERT INTO vectors (key, space_id, producer_id, created_at, tokens, truncated, crc, data) "
+            f"VALUES ({', '.join([mark] * 8)}) ON CONFLICT DO NOTHING"
+        )
+        with self._db.write() as conn:
+            return conn.exec_driver_sql(statement, rows).rowcount
+
+    def space_id(self, space: Space) -> int:
+        """The row id of a space, registered when it is new."""
+        row = {
+            "fingerprint": space.fingerprint,
+            "model": space.model,
+            "prompt_name": space.prompt_name,
+            "dim": space.dim,
+            "max_tokens": space.max_tokens,
+            "precision": space.precision,
+            "spec_json": space.spec_json,
+            "created_at": time.time(),
+        }
+        return self._id_of(spaces, ("fingerprint",), row)
+
+    def _producer_id(self, producer: Producer) -> int:
+        row = {"device": producer.device, "backend": producer.backend, "dtype": producer.dtype}
+        return self._id_of(producers, ("device", "backend", "dtype"), row)
+
+    def _id_of(self, table: Any, unique: tuple[str, ...], row: dict[str, Any]) -> int:
+        identity = (table.name, *(row[name] for name in unique))
+        if identity not in self._ids:
+            dialect = postgresql if self._db.dialect == "postgresql" else sqlite
+            with self._db.write() as conn:
+                conn.execute(dialect.insert(table).on_conflict_do_nothing(), row)
+                query = select(table.c.id).where(*(table.c[name] == row[name] for name in unique))
+                self._ids[identity] = conn.execute(query).scalar_one()
+        return self._ids[identity]
+
+    # Looking after
+
+    def stats(self) -> list[SpaceStats]:
+        """Entries and bytes by space, the largest first."""
+        counted = (
+            select(
+                vectors.c.space_id,
+                func.count().label("entries"),
+                func.min(vectors.c.created_at).label("oldest"),
+                func.max(vectors.c.created_at).label("newest"),
+                func.sum(func.length(vectors.c.data)).label("bytes"),
+            )
+            .group_by(vectors.c.space_id)
+            .subquery()
+        )
+        query = select(spaces, counted).join_from(spaces, counted, counted.c.space_id == spaces.c.id)
+        with self._db.read() as conn:
+            rows = conn.execute(query).all()
+        found = [
+            SpaceStats(
+                fingerprint=row.fingerprint.hex(),
+                model=row.model,
+                prompt_name=row.prompt_name,
+                dim=row.dim,
+                precision=row.precision,
+                entries=row.entries,
+                bytes=row.bytes,
+                oldest_at=row.oldest,
+                newest_at=row.newest,
+            )
+            for row in rows
+        ]
+        return sorted(found, key=lambda s: -s.bytes)
+
+    def verify(self, *, repair: bool = False) -> Iterator[Verified]:
+        """Read every row and check size, checksum and numbers; yields the state so far after each slice.
+
+        Args:
+            repair: delete the damaged rows, so that they are computed again when somebody asks.
+        """
+        seen, damaged, last = 0, list[bytes](), b""
+        dims = self._dims()
+        while True:
+            query = (
+                select(vectors.c.key, vectors.c.space_id, vectors.c.truncated, vectors.c.crc, vectors.c.data)
+                .where(vectors.c.key > last)
+                .order_by(vectors.c.key)
+                .limit(_SLICE_KEYS * 4)
+            )
+            with self._db.read() as conn:
+                rows = [tuple(row) for row in conn.execute(query)]
+            if not rows:
+                yield Verified(seen, damaged)
+                return
+            bad = [row for row in rows if not _is_sound(row, dims.get(row[1], 0))]
+            damaged += [row[0] for row in bad]
+            if repair and bad:
+                self._drop_damaged(bad)
+            seen, last = seen + len(rows), rows[-1][0]
+            yield Verified(seen, damaged)
+
+    def _dims(self) -> dict[int, int]:
+        with self._db.read() as conn:
+            return {row.id: row.dim for row in conn.execute(select(spaces.c.id, spaces.c.dim))}
+
+    def prune(
+        self,
+        *,
+        keep: Iterable[bytes],
+        max_bytes: int | None = None,
+        older_than_s: float | None = None,
+        fingerprint: bytes | None = None,
+        dry_run: bool = False,
+    ) -> int:
+        """Delete vectors, the oldest first, and return how many; never one of `keep`.
+
+        The conditions add up: with `fingerprint` the other two look at that space alone.
+
+        Args:
+            keep: packed keys (32 bytes each, joined) that unexpired jobs still need. Read inside the
+                transaction, after the lock, so that a job submitted meanwhile is safe.
+            max_bytes: delete until the vectors take no more than this.
+            older_than_s: delete what was computed longer ago than this.
+            fingerprint: delete in this space only; alone, the whole space.
+            dry_run: count only.
+        """
+        with self._db.write(reserve=True) as conn:
+            if self._db.dialect == "postgresql":
+                conn.exec_driver_sql("LOCK TABLE chunks IN EXCLUSIVE MODE")
+            _fill_keep(conn, keep)
+            doomed = _doomed(conn, max_bytes, older_than_s, fingerprint)
+            if dry_run:
+                return conn.execute(select(func.count()).select_from(doomed.subquery())).scalar_one()
+            return conn.execute(delete(vectors).where(vectors.c.key.in_(doomed))).rowcount
+
+
+def _slices(keys: list[bytes]) -> Iterator[list[bytes]]:
+    return (keys[at : at + _SLICE_KEYS] for at in range(0, len(keys), _SLICE_KEYS))
+
+
+def _sound(rows: list[Any], dim: int, damaged: list[Any]) -> list[Any]:
+    """The rows whose size and checksum are right; the others are added to `damaged`."""
+    bad = [row for row in rows if checksum(row[0], row[4]) != row[3] or not has_size(row[4], dim=dim)]
+    if not bad:
+        return rows
+    damaged += bad
+    keys = {row[0] for row in bad}
+    return [row for row in rows if row[0] not in keys]
+
+
+def _is_sound(row: tuple[Any, ...], dim: int) -> bool:
+    key, _, _, crc, data = row
+    if checksum(key, data) != crc or not has_size(data, dim=dim):
+        return False
+    dtype = next(d for d in DTYPES.values() if len(data) == dim * d.itemsize)
+    return bool(sound_rows(np.frombuffer(data, dtype).reshape(1, dim).astype(np.float32))[0])
+
+
+def _fill_keep(conn: Connection, keep: Iterable[bytes]) -> None:
+    """A temporary table of the keys that must stay: a job of millions does not go through Python's memory."""
+    kind = "BYTEA" if conn.dialect.name == "postgresql" else "BLOB"
+    conn.exec_driver_sql("DROP TABLE IF EXISTS prune_keep")
+    conn.exec_driver_sql(f"CREATE TEMPORARY TABLE prune_keep (key {kind} PRIMARY KEY)")
+    statement = text("INSERT INTO prune_keep (key) VALUES (:key) ON CONFLICT DO NOTHING")
+    for packed in keep:
+        rows = [{"key": packed[at : at + 32]} for at in range(0, len(packed), 32)]
+        if rows:
+            conn.execute(statement, rows)
+
+
+def _doomed(conn: Connection, max_bytes: int | None, older_than_s: float | None, fingerprint: bytes | None) -> Any:
+    """A SELECT of the keys to delete."""
+    scope: list[Any] = []
+    if fingerprint is not None:
+        scope.append(vectors.c.space_id.in_(select(spaces.c.id).where(spaces.c.fingerprint == fingerprint)))
+    unneeded = text("NOT EXISTS (SELECT 1 FROM prune_keep k WHERE k.key = vectors.key)")
+    query = select(vectors.c.key).where(unneeded, *scope)
+    if older_than_s is not None:
+        query = query.where(vectors.c.created_at < time.time() - older_than_s)
+    if max_bytes is None:
+        return query
+    total = conn.execute(select(func.coalesce(func.sum(func.length(vectors.c.data)), 0)).where(*scope)).scalar_one()
+    size = func.length(vectors.c.data)
+    before = func.sum(size).over(order_by=(vectors.c.created_at, vectors.c.key)) - size
+    ranked = query.add_columns(before.label("before")).subquery()
+    return select(ranked.c.key).where(ranked.c.before < total - max_bytes)
+
+

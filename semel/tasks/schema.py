@@ -1,0 +1,62 @@
+"""The tables of jobs, beside those of the cache, in one MetaData for the migrations."""
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, String, Table, Text
+
+from semel.cache.schema import metadata
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("status", String(20), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("prompt_name", String(200), nullable=False),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("dim", Integer, nullable=False),
+    Column("lane", String(20), nullable=False),
+    Column("device", String(100), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("truncate", Boolean, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("chunks", Integer, nullable=False),
+    Column("chunks_done", Integer, nullable=False),
+    Column("hit", BigInteger, nullable=False),
+    Column("computed", BigInteger, nullable=False),
+    Column("coalesced", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("truncated", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("touched_at", Float, nullable=False),  # the last sign of life of an upload
+    Column("expires_at", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("in_progress_at", Float),
+    Column("finalizing_at", Float),
+    Column("completed_at", Float),
+    Column("failed_at", Float),
+    Column("expired_at", Float),
+    Column("cancelling_at", Float),
+    Column("cancelled_at", Float),
+    Column("error_json", Text),
+    Column("metadata_json", Text, nullable=False),
+    Index("ix_jobs_status", "status", "lane", "device"),
+    Index("ix_jobs_created", "created_at", "id"),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("job_id", String(40), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("state", String(10), nullable=False),  # pending → sent → running → done
+    Column("attempts", Integer, nullable=False),
+    Column("sent_at", Float),
+    Column("lease_owner", String(200)),
+    Column("lease_until", Float),
+    Column("first_index", BigInteger, nullable=False),
+    Column("texts", Integer, nullable=False),
+    Column("outcomes", LargeBinary),  # one byte a text, see jobs.OUTCOME_CODES
+    Column("errors_json", Text, nullable=False),
+    Column("keys", LargeBinary, nullable=False),  # 32 bytes a text, zero for a text that has no key
+    Column("payload", LargeBinary, nullable=False),  # zstd of the JSON list of texts
+    Index("ix_chunks_state", "state", "job_id", "position"),
+)

