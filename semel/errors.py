@@ -60,11 +60,8 @@ class TextTooLongError(BadInputError):
 
     code = "text_too_long"
 
-    def __init__(self, max_tokens: int) -> None:
-        super().__init__(
-            f"the text is longer than the model's {max_tokens} tokens; "
-            "shorten or split it, or allow truncation"
-        )
+    def __init__(self) -> None:
+        super().__init__("the text is longer than the model reads; shorten or split it, or allow truncation")
 
 
 class UnknownModelError(BadInputError):

@@ -166,6 +166,31 @@ class Found:
         return bool(self.present.all())
 
 
+@dataclass
+class Computed:
+    """What became of keys that were missing, filled in as the batches end."""
+
+    outcomes: dict[bytes, Outcome] = field(default_factory=dict)
+    errors: dict[bytes, ItemError] = field(default_factory=dict)
+    tokens: dict[bytes, int] = field(default_factory=dict)
+    truncated: dict[bytes, bool] = field(default_factory=dict)
+
+    def add(self, key: bytes, outcome: Outcome, *, tokens: int, truncated: bool) -> None:
+        self.outcomes[key] = outcome
+        self.tokens[key] = tokens
+        self.truncated[key] = truncated
+
+    def fail(self, key: bytes, error: ItemError) -> None:
+        self.outcomes[key] = Outcome.FAILED
+        self.errors[key] = error
+
+    def merge(self, other: "Computed") -> None:
+        self.outcomes |= other.outcomes
+        self.errors |= other.errors
+        self.tokens |= other.tokens
+        self.truncated |= other.truncated
+
+
 @dataclass(frozen=True)
 class Embedded:
     """The answer for a list of texts, row i for text i.

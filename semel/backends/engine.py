@@ -59,10 +59,15 @@ class Submission:
 
     def __init__(self, count: int) -> None:
         self._left = count
+        self.cancelled = False
         self._parts: queue.SimpleQueue[Part | BackendError] = queue.SimpleQueue()
 
     def deliver(self, part: Part | BackendError) -> None:
         self._parts.put(part)
+
+    def cancel(self) -> None:
+        """Nobody waits for the rest: what has not reached the device is dropped."""
+        self.cancelled = True
 
     def __iter__(self) -> Iterator[Part]:
         """Raises BackendError when the device is lost; parts that came before are good."""
@@ -148,7 +153,7 @@ class Engine:
                 return
             if work is None:
                 self._load(*self._calls.get())
-            elif not self._run_batch(*work):
+            elif work[1] and not self._run_batch(*work):
                 return
 
     def _load(self, backend: Backend, done: threading.Event, errors: list[Exception]) -> None:
@@ -169,7 +174,8 @@ class Engine:
         self._interactive_run = self._interactive_run + 1 if lane is Lane.INTERACTIVE else 0
         key = next(key for key in rooms if key[0] is lane)
         self._waiting[key] = self._waiting.pop(key)  # to the end: models of a lane take turns
-        return key[1], rooms[key].pop_batch(self._budgets[key[1]])
+        batch = rooms[key].pop_batch(self._budgets[key[1]])
+        return key[1], [item for item in batch if not item.owner.cancelled]
 
     def _run_batch(self, backend: Backend, items: list[Item]) -> bool:
         """Compute and deliver; False when the device is lost."""

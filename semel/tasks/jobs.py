@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, exists, func, or_, select, tuple_, upda
 
 from semel.cache.keys import KEY_BYTES, unpack_keys
 from semel.db import Database
-from semel.errors import ConflictError, NotFoundError
+from semel.errors import ConflictError, NotFoundError, TextTooLongError
 from semel.tasks.schema import chunks, jobs
 from semel.values import Counts, Found, ItemError, Job, JobStatus, Lane, Outcome, Space
 
@@ -67,8 +67,7 @@ class ChunkWork:
 
     def texts(self) -> list[str]:
         """Unpacked only when some are missing in the cache."""
-        texts: list[str] = json.loads(zstandard.decompress(self.payload))
-        return texts
+        return _unpack_texts(self.payload)
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,11 @@ class ChunkResult:
     keys: list[bytes]
     outcomes: list[Outcome]
     errors: dict[int, ItemError]
+    payload: bytes
+
+    def texts(self) -> list[str]:
+        """Needed only when the cache has lost a vector since (a damaged row)."""
+        return _unpack_texts(self.payload)
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,7 @@ class JobStore:
 
     def results(self, job_id: str) -> Iterator[ChunkResult]:
         """Finished chunks in order, a few rows at a time."""
-        columns = [chunks.c[name] for name in ("position", "first_index", "keys", "outcomes", "errors_json")]
+        columns = [chunks.c[name] for name in ("position", "first_index", "keys", "outcomes", "errors_json", "payload")]
         last = -1
         while True:
             query = (
@@ -218,7 +222,9 @@ class JobStore:
                 rows = conn.execute(query).all()
             for row in rows:
                 outcomes = [CODE_OUTCOMES[code] for code in row.outcomes]
-                yield ChunkResult(row.first_index, unpack_keys(row.keys), outcomes, _errors(row.errors_json))
+                yield ChunkResult(
+                    row.first_index, unpack_keys(row.keys), outcomes, _errors(row.errors_json), row.payload
+                )
                 last = row.position
             if not rows:
                 return
@@ -335,15 +341,6 @@ class JobStore:
             conn.execute(update(chunks).where(_held_by(work)).values(state="cancelled", lease_owner=None))
             self._end_if_done(conn, work.job_id)
 
-    def reopen(self, job_id: str, first_index: int) -> None:
-        """Queue a finished chunk again: the cache lost some of its vectors (a damaged row, a dropped space)."""
-        with self._db.write(reserve=True) as conn:
-            conn.execute(
-                update(chunks)
-                .where(chunks.c.job_id == job_id, chunks.c.first_index == first_index, chunks.c.state == "done")
-                .values(state="pending", attempts=0)
-            )
-
     # Ending
 
     def cancel(self, job_id: str) -> Job:
@@ -458,16 +455,23 @@ def _chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
         "texts": len(chunk.keys),
         "errors_json": _errors_json(chunk.errors),
         "keys": b"".join(chunk.keys),
-        "payload": zstandard.compress(json.dumps(chunk.texts, ensure_ascii=False).encode(), 1),
+        "payload": _pack_texts(chunk.texts),
     }
+
+
+def _pack_texts(texts: list[str]) -> bytes:
+    return zstandard.compress(json.dumps(texts, ensure_ascii=False).encode(), 1)
+
+
+def _unpack_texts(payload: bytes) -> list[str]:
+    texts: list[str] = json.loads(zstandard.decompress(payload))
+    return texts
 
 
 def _finish_hits(conn: Connection, job: Job, position: int, chunk: NewChunk, found: Found) -> None:
     errors = dict(chunk.errors)
     if not job.truncate:
-        from semel.errors import TextTooLongError
-
-        too_long = TextTooLongError(0)
+        too_long = TextTooLongError()
         errors |= {i: ItemError(too_long.code, str(too_long)) for i in found.truncated.nonzero()[0].tolist()}
     outcomes = [Outcome.FAILED if i in errors else Outcome.HIT for i in range(len(chunk.keys))]
     here = (chunks.c.job_id == job.id) & (chunks.c.position == position)

@@ -1,0 +1,44 @@
+"""The FastAPI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from semel import __version__
+from semel.api.problems import add_problem_handlers
+from semel.api.routes import embeddings, health, jobs, models
+from semel.api.services import build_services
+from semel.settings import Settings
+
+_THREADS = 200
+"""A request that waits for a device holds a thread; anyio's default of 40 would block the hits behind them."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API on these settings. Raises UnavailableError at start-up when the database does not answer."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        app.state.services = build_services(settings)
+        yield
+        app.state.services.close()
+
+    app = FastAPI(
+        title="semel",
+        version=__version__,
+        summary="Every text is embedded once.",
+        lifespan=lifespan,
+    )
+    for module in (embeddings, jobs, models, health):
+        app.include_router(module.router)
+    add_problem_handlers(app)
+
+    @app.get("/", include_in_schema=False)
+    def to_docs() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    return app

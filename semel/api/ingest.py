@@ -1,0 +1,119 @@
+"""Texts on their way into a job: parsed as they arrive, cut into chunks, written a few chunks at a time.
+
+Memory holds one network buffer and a few chunks, whatever the corpus.
+"""
+
+from pydantic_core import from_json
+
+from semel.api.services import Services
+from semel.cache.keys import text_key
+from semel.errors import BadInputError, InvalidTextError
+from semel.tasks.jobs import NO_KEY, NewChunk
+from semel.values import ItemError, Job
+
+_CHUNKS_A_WRITE = 8
+"""Chunks in one transaction: few commits, and the write lock is held for some ten milliseconds."""
+
+
+class Ingest:
+    """Feeds one job.
+
+    Args:
+        job: in state `validating`.
+    """
+
+    def __init__(self, services: Services, job: Job) -> None:
+        self._services = services
+        self._settings = services.settings
+        self._job = job
+        self._rest = b""
+        self._lines = 0
+        self._texts: list[str] = []
+        self._keys: list[bytes] = []
+        self._errors: dict[int, ItemError] = {}
+        self._bytes = 0
+        self._next_index = 0
+        self._full: list[NewChunk] = []
+
+    def feed_lines(self, data: bytes) -> None:
+        """Take NDJSON bytes; a line may be cut anywhere.
+
+        Raises:
+            BadInputError: a line that is not JSON, or has no string in `text`; names the line.
+        """
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > self._settings.max_text_bytes * 2:
+            raise BadInputError(
+                f"line {self._lines + len(lines) + 1} is longer than {self._settings.max_text_bytes * 2} bytes "
+                "(SEMEL_MAX_TEXT_BYTES is half of it); split the text"
+            )
+        self._take_lines(lines)
+
+    def _take_lines(self, lines: list[bytes]) -> None:
+        try:  # one parse for all lines is three times as fast as one for each
+            items = from_json(b"[" + b",".join(lines) + b"]") if all(lines) else None
+        except ValueError:
+            items = None
+        if items is None or len(items) != len(lines):
+            items = [self._parse(line, self._lines + i + 1) for i, line in enumerate(lines) if line.strip()]
+        for item in items:
+            self._lines += 1
+            text = item.get("text") if isinstance(item, dict) else None
+            if not isinstance(text, str):
+                raise BadInputError(f'line {self._lines} has no string in "text"; each line must be {{"text": "…"}}')
+            self.add(text)
+
+    @staticmethod
+    def _parse(line: bytes, number: int) -> object:
+        try:
+            return from_json(line)
+        except ValueError as error:
+            raise BadInputError(f"line {number} is not JSON: {error}") from None
+
+    def add(self, text: object) -> None:
+        """Take one text; one that cannot be embedded keeps its place and carries its error."""
+        try:
+            key = text_key(self._job.fingerprint, text, self._next_index)  # type: ignore[arg-type]  # it checks
+            size = len(text)  # type: ignore[arg-type]
+            if size > self._settings.max_text_bytes:
+                limit = self._settings.max_text_bytes
+                raise InvalidTextError(self._next_index, f"is longer than {limit} characters (SEMEL_MAX_TEXT_BYTES)")
+        except InvalidTextError as error:
+            self._errors[len(self._keys)] = ItemError(error.code, str(error))
+            key, text, size = NO_KEY, "", 0
+        self._keys.append(key)
+        self._texts.append(str(text))
+        self._bytes += size
+        self._next_index += 1
+        if len(self._keys) >= self._settings.chunk_texts or self._bytes >= self._settings.chunk_bytes:
+            self._cut()
+
+    def _cut(self) -> None:
+        first = self._next_index - len(self._keys)
+        self._full.append(NewChunk(first, self._keys, self._texts, self._errors))
+        self._keys, self._texts, self._errors, self._bytes = [], [], {}, 0
+        if len(self._full) >= _CHUNKS_A_WRITE:
+            self._write()
+
+    def _write(self) -> None:
+        if not self._full:
+            return
+        services = self._services
+        services.jobs.add_chunks(self._job, self._full, lookup=services.store.lookup)
+        self._full = []
+        services.dispatcher.top_up(self._job.lane, self._job.device)
+
+    def finish(self) -> Job:
+        """Write what is left and seal the job.
+
+        Raises:
+            BadInputError: there was no text at all.
+        """
+        if self._rest.strip():
+            self._take_lines([self._rest])
+        if self._next_index == 0:
+            raise BadInputError("the list of texts is empty; send at least one")
+        if self._keys:
+            self._cut()
+        self._write()
+        return self._services.jobs.seal(self._job.id)

@@ -1,0 +1,39 @@
+"""/health: is this process alive, can it do its work, who does the work."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from semel.api.deps import ServicesDep
+from semel.api.schemas import Readiness
+from semel.errors import SemelError
+from semel.values import as_plain
+
+router = APIRouter(tags=["Health"])
+
+
+@router.get("/health/live")
+def live() -> dict[str, str]:
+    """This process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/health/ready", response_model=Readiness, responses={503: {"model": Readiness}})
+def ready(services: ServicesDep, response: Response) -> Readiness:
+    """Every part answers; else 503, with the failing part named."""
+    parts = {}
+    for name, ping in services.pings.items():
+        try:
+            ping()
+            parts[name] = "ok"
+        except SemelError as error:
+            parts[name] = str(error)
+    answer = Readiness(ready=all(state == "ok" for state in parts.values()), parts=parts)
+    response.status_code = 200 if answer.ready else 503
+    return answer
+
+
+@router.get("/health/backends")
+def backends(services: ServicesDep) -> list[dict[str, Any]]:
+    """The live workers, each with its device, models and measured rate."""
+    return [as_plain(card) for card in services.roster.live()]

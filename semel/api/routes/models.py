@@ -1,0 +1,35 @@
+"""GET /v1/models."""
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+
+from semel.api.deps import ServicesDep
+from semel.api.schemas import ModelList, ModelObject
+from semel.tasks.roster import WorkerCard
+from semel.values import Space
+
+router = APIRouter(tags=["OpenAI"])
+
+
+@router.get("/v1/models", response_model=ModelList)
+def list_models(services: ServicesDep) -> ModelList:
+    """Every model that a worker has served; `live` when one does now."""
+    published = services.catalog.all()
+    workers = services.roster.live_lately()
+    default = [(space, seen_at) for space, seen_at in published if not space.prompt_name]
+    return ModelList(data=[_model(space, seen_at, published, workers) for space, seen_at in default])
+
+
+def _model(
+    space: Space, seen_at: float, published: list[tuple[Space, float]], workers: Sequence[WorkerCard]
+) -> ModelObject:
+    return ModelObject(
+        id=space.model,
+        created=int(seen_at),
+        dimensions=space.dim,
+        max_tokens=space.max_tokens,
+        prompts=[s.prompt_name for s, _ in published if s.model == space.model and s.prompt_name],
+        fingerprint=space.fingerprint.hex(),
+        live=any(space.model in card.models for card in workers),
+    )

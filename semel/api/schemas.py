@@ -1,0 +1,147 @@
+"""What goes in and out over HTTP."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from semel.values import Counts, ItemError, Job
+
+
+class EmbeddingsRequest(BaseModel):
+    """OpenAI's request for embeddings."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"model": "minilm", "input": ["The cat sat on the mat."]}}
+    )
+
+    input: Any = Field(description="A text, or a list of texts.")
+    model: str = "minilm"
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(default=None, ge=1)
+    user: str | None = None
+    prompt_name: str = Field(default="", description="semel: which of the model's prompts goes before each text.")
+    truncate: bool = Field(default=True, description="semel: false refuses texts above the model's limit.")
+
+
+class Embedding(BaseModel):
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """OpenAI's list of embeddings, in the order of the input."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class ModelObject(BaseModel):
+    """OpenAI's model object, and what semel knows beside it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "semel"
+    dimensions: int
+    max_tokens: int
+    prompts: list[str]
+    fingerprint: str
+    live: bool
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelObject]
+
+
+class JobRequest(BaseModel):
+    """A job as one JSON body. Larger ones are sent as NDJSON, one `{"text": …}` a line."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"model": "minilm", "input": ["one", "two"]}})
+
+    input: list[Any]
+    model: str | None = None
+    device: str = "auto"
+    prompt_name: str = ""
+    truncate: bool = True
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+
+class CountsObject(BaseModel):
+    total: int
+    done: int
+    hit: int
+    computed: int
+    coalesced: int
+    failed: int
+    truncated: int
+    tokens: int
+
+
+class ErrorObject(BaseModel):
+    code: str
+    message: str
+
+
+class JobObject(BaseModel):
+    """A job. Times are Unix seconds."""
+
+    id: str
+    object: Literal["job"] = "job"
+    status: str
+    model: str
+    prompt_name: str
+    dimensions: int
+    device: str
+    why: str
+    counts: CountsObject
+    error: ErrorObject | None
+    metadata: dict[str, str]
+    created_at: float
+    expires_at: float
+    in_progress_at: float | None
+    finalizing_at: float | None
+    completed_at: float | None
+    failed_at: float | None
+    expired_at: float | None
+    cancelling_at: float | None
+    cancelled_at: float | None
+
+
+class JobList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[JobObject]
+    has_more: bool
+
+
+class Readiness(BaseModel):
+    """The sum of the pings: part → "ok" or what is wrong."""
+
+    ready: bool
+    parts: dict[str, str]
+
+
+def counts_object(counts: Counts, total: int) -> CountsObject:
+    return CountsObject(
+        total=total, done=counts.done, **{name: getattr(counts, name) for name in Counts.__dataclass_fields__}
+    )
+
+
+def error_object(error: ItemError | None) -> ErrorObject | None:
+    return None if error is None else ErrorObject(code=error.code, message=error.message)
+
+
+def job_object(job: Job) -> JobObject:
+    own = {"object", "dimensions", "counts", "error"}
+    same = {name: getattr(job, name) for name in JobObject.model_fields if name not in own}
+    return JobObject(
+        **same, dimensions=job.dim, counts=counts_object(job.counts, job.total), error=error_object(job.error)
+    )

@@ -1,0 +1,98 @@
+"""What the routes need, built once when the API starts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import redis
+from celery import Celery
+
+from semel.cache.catalog import Catalog
+from semel.cache.store import VectorStore
+from semel.db import Database
+from semel.errors import UnavailableError
+from semel.pipeline import Pipeline
+from semel.settings import Settings
+from semel.tasks.app import make_app
+from semel.tasks.dispatch import Dispatcher
+from semel.tasks.doorbell import Doorbell
+from semel.tasks.jobs import JobStore
+from semel.tasks.requests import QueueSender, Router
+from semel.tasks.roster import Roster, connect_redis, unreachable
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a running API."""
+
+    settings: Settings
+    db: Database
+    redis: "redis.Redis"
+    celery: Celery
+    store: VectorStore
+    jobs: JobStore
+    catalog: Catalog
+    roster: Roster
+    router: Router
+    dispatcher: Dispatcher
+    doorbell: Doorbell
+    pipeline: Pipeline
+
+    def ping_redis(self) -> None:
+        """Raises UnavailableError."""
+        try:
+            self.redis.ping()
+        except redis.RedisError as error:
+            raise unreachable(error) from error
+
+    def ping_workers(self) -> None:
+        """Raises UnavailableError when nobody is there to compute."""
+        if not self.roster.live():
+            raise UnavailableError("no worker is alive; start one: semel worker --device cpu")
+
+    @property
+    def pings(self) -> dict[str, Callable[[], None]]:
+        """Name of a part → a call that raises when it does not answer."""
+        return {"database": self.db.ping, "redis": self.ping_redis, "workers": self.ping_workers}
+
+    def close(self) -> None:
+        self.doorbell.close()
+        self.redis.close()
+        self.db.close()
+
+
+def build_services(settings: Settings) -> Services:
+    """Open the database and prepare everything; Redis is contacted when first needed."""
+    db = Database(settings.database, max_bytes=settings.database_max_bytes)
+    db.upgrade()
+    client = connect_redis(settings.redis_url)
+    celery = make_app(settings.redis_url)
+    store = VectorStore(db, dtype=settings.vector_dtype)
+    jobs = JobStore(db, window_s=settings.job_window_s, retention_s=settings.job_retention_s)
+    catalog, roster, doorbell = Catalog(db), Roster(client), Doorbell(client)
+    router = Router(roster, catalog)
+    dispatcher = Dispatcher(jobs, celery, roster)
+    sender = QueueSender(
+        celery,
+        doorbell,
+        router,
+        jobs,
+        dispatcher,
+        store,
+        inline_bytes=settings.inline_bytes,
+        chunk_texts=settings.chunk_texts,
+        timeout_s=settings.request_timeout_s,
+    )
+    return Services(
+        settings=settings,
+        db=db,
+        redis=client,
+        celery=celery,
+        store=store,
+        jobs=jobs,
+        catalog=catalog,
+        roster=roster,
+        router=router,
+        dispatcher=dispatcher,
+        doorbell=doorbell,
+        pipeline=Pipeline(store, sender),
+    )

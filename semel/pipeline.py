@@ -1,0 +1,113 @@
+"""The whole of semel in one function: key → read → have the missing computed → read again.
+
+Who computes is injected: this process's engine (`LocalSender`) or the workers behind the queue (`QueueSender`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from semel.cache.keys import text_keys
+from semel.cache.store import VectorStore
+from semel.errors import BadInputError, SemelError, TextTooLongError
+from semel.tasks.embed import Embedder
+from semel.tasks.loaded import LoadedModels
+from semel.values import Computed, Embedded, ItemError, Lane, Outcome, Space, Vectors
+
+
+class Sender(Protocol):
+    """Brings missing keys into the cache; returns when each is there or has failed."""
+
+    def compute(self, space: Space, missing: Mapping[bytes, str], *, lane: Lane) -> Computed: ...
+
+
+class LocalSender:
+    """Computes in this process."""
+
+    def __init__(self, models: LoadedModels, embedder: Embedder) -> None:
+        self._models = models
+        self._embedder = embedder
+
+    def compute(self, space: Space, missing: Mapping[bytes, str], *, lane: Lane) -> Computed:
+        return self._embedder.compute(self._models.get(space.model), space.prompt_name, missing, lane=lane)
+
+
+class Pipeline:
+    """Texts in, vectors out, each computed once. Thread-safe."""
+
+    def __init__(self, store: VectorStore, sender: Sender) -> None:
+        self._store = store
+        self._sender = sender
+
+    def embed(
+        self, space: Space, texts: Sequence[str], *, lane: Lane = Lane.INTERACTIVE, truncate: bool = True
+    ) -> Embedded:
+        """Vectors for `texts`: order and duplicates kept, hits as they were computed.
+
+        Args:
+            truncate: False makes a text above the model's limit fail instead of being cut.
+
+        Raises:
+            InvalidTextError: a text that has no key; nothing is computed.
+            UnavailableError, BackendError, StorageFullError: from whoever computes.
+        """
+        keys = text_keys(space.fingerprint, texts)
+        found = self._store.get_many(keys, dim=space.dim)
+        if found.all_present:
+            done = Computed()
+        else:
+            missing = {keys[i]: texts[i] for i in np.flatnonzero(~found.present).tolist()}
+            done = self._sender.compute(space, missing, lane=lane)
+            found = self._store.get_many(keys, dim=space.dim)
+        outcomes, errors = _outcomes(keys, done)
+        if not truncate:
+            _refuse_truncated(found.truncated.tolist(), outcomes, errors)
+        for i in np.flatnonzero(~found.present).tolist():
+            if i not in errors:  # stored, and gone again: never answer with a made-up row
+                raise SemelError(f"the vector of text {i} vanished from the cache while it was read; ask again")
+        assert found.vectors is not None  # get_many brings vectors
+        return Embedded(found.vectors, outcomes, errors, found.tokens, found.truncated)
+
+
+def _outcomes(keys: Sequence[bytes], done: Computed) -> tuple[list[Outcome], dict[int, ItemError]]:
+    outcomes: list[Outcome] = []
+    errors: dict[int, ItemError] = {}
+    seen: set[bytes] = set()
+    for i, key in enumerate(keys):
+        outcome = done.outcomes.get(key, Outcome.HIT)
+        if outcome is Outcome.COMPUTED and key in seen:
+            outcome = Outcome.COALESCED  # an equal text before it in this call was computed
+        if outcome is Outcome.FAILED:
+            errors[i] = done.errors[key]
+        seen.add(key)
+        outcomes.append(outcome)
+    return outcomes, errors
+
+
+def _refuse_truncated(truncated: Sequence[bool], outcomes: list[Outcome], errors: dict[int, ItemError]) -> None:
+    error = TextTooLongError()
+    for i, cut in enumerate(truncated):
+        if cut:
+            outcomes[i] = Outcome.FAILED
+            errors[i] = ItemError(error.code, str(error))
+
+
+def cut_dimensions(vectors: Vectors, dimensions: int | None, space: Space) -> Vectors:
+    """Matryoshka: the first `dimensions` numbers, scaled to length 1 again; float32 (n, dimensions).
+
+    Raises:
+        BadInputError: the model was not trained to be cut to this size.
+    """
+    if dimensions is None or dimensions == space.dim:
+        return vectors
+    if dimensions not in space.matryoshka_dims:
+        sizes = ", ".join(str(d) for d in sorted({*space.matryoshka_dims, space.dim}))
+        raise BadInputError(
+            f"model {space.model!r} cannot be cut to {dimensions} dimensions (it offers {sizes}); "
+            "if it was trained for it, list the size in its matryoshka_dims in semel.toml"
+        )
+    head = vectors[:, :dimensions]
+    norms = np.linalg.norm(head, axis=1, keepdims=True)
+    unit: Vectors = head / norms
+    return unit

@@ -1,0 +1,150 @@
+"""One chunk of a job, from the lease to its recorded outcomes."""
+
+import time
+from collections.abc import Callable
+
+from semel.cache.store import VectorStore
+from semel.errors import BackendError, FingerprintError, ModelLoadError, StorageFullError, TextTooLongError, UnknownModelError
+from semel.log import get_log
+from semel.tasks.embed import CancelledError, Embedder
+from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore
+from semel.tasks.loaded import LoadedModels
+from semel.values import Computed, ItemError, Outcome
+
+log = get_log("chunk")
+
+_CANCEL_LOOK_S = 0.5
+"""How often a chunk looks whether its job was cancelled."""
+
+
+class ChunkRunner:
+    """Does leased chunks.
+
+    Args:
+        owner: this worker's id, on its leases.
+        lease_s: how long a lease lasts; the worker renews them.
+        max_attempts: how often a chunk may fail as a whole before its texts fail.
+    """
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        store: VectorStore,
+        embedder: Embedder,
+        models: LoadedModels,
+        *,
+        owner: str,
+        lease_s: float,
+        max_attempts: int,
+    ) -> None:
+        self._jobs = jobs
+        self._store = store
+        self._embedder = embedder
+        self._models = models
+        self._owner = owner
+        self._lease_s = lease_s
+        self._max_attempts = max_attempts
+
+    def run(self, job_id: str, position: int) -> None:
+        """Do one chunk, if nobody else does or did. Running it twice has the same outcome.
+
+        Raises:
+            BackendError: the device is lost; the chunk was given back.
+        """
+        work = self._jobs.lease(job_id, position, owner=self._owner, ttl_s=self._lease_s)
+        if work is None:
+            return
+        bound = log.bind(job=job_id, chunk=position)
+        started = time.perf_counter()
+        try:
+            done = self._compute(work)
+            self._record(work, done)
+            bound.debug("chunk done", texts=len(work.keys), seconds=round(time.perf_counter() - started, 3))
+        except CancelledError:
+            self._jobs.give_back(work)
+            bound.info("chunk stopped, its job was cancelled")
+        except (StorageFullError, FingerprintError) as error:
+            self._jobs.give_back(work)
+            self._jobs.fail(job_id, ItemError(error.code, str(error)))
+            bound.error("job failed", reason=str(error))
+        except (ModelLoadError, UnknownModelError) as error:
+            bound.error("model not usable on this worker", reason=str(error))
+            self._give_up_or_back(work, ItemError(error.code, str(error)))
+        except BackendError:
+            self._jobs.give_back(work)
+            raise
+        except Exception as error:  # the worker's edge: anything unforeseen ends one chunk, not the worker
+            bound.exception("chunk failed")
+            self._give_up_or_back(work, ItemError("internal_error", f"{type(error).__name__}: {error}"))
+
+    def _give_up_or_back(self, work: ChunkWork, error: ItemError) -> None:
+        if work.attempts < self._max_attempts:
+            self._jobs.give_back(work)
+            return
+        failed = Computed()
+        for key in work.keys:
+            failed.fail(key, error)
+        self._record(work, failed)
+
+    def _compute(self, work: ChunkWork) -> Computed:
+        """Hits by one look-up; the texts are unpacked only when something is missing."""
+        keys = [key for key in dict.fromkeys(work.keys) if key != NO_KEY]
+        done = Computed()
+        found = self._store.lookup(keys)
+        for row in found.present.nonzero()[0].tolist():
+            tokens, truncated = int(found.tokens[row]), bool(found.truncated[row])
+            done.add(keys[row], Outcome.HIT, tokens=tokens, truncated=truncated)
+        if found.all_present:
+            return done
+        model = self._models.get(work.model)
+        space = model.spaces.get(work.prompt_name)
+        if space is None or space.fingerprint != work.fingerprint:
+            raise FingerprintError(
+                f"the model {work.model!r} changed on this worker since the job was submitted; submit it again"
+            )
+        texts = work.texts()
+        missing = {
+            key: texts[i] for i, key in enumerate(work.keys) if key not in done.outcomes and key != NO_KEY
+        }
+        fresh = self._embedder.compute(
+            model, work.prompt_name, missing, lane=work.lane, still_wanted=self._still_wanted(work.job_id)
+        )
+        done.merge(fresh)
+        return done
+
+    def _still_wanted(self, job_id: str) -> Callable[[], bool]:
+        looked = time.monotonic()
+
+        def still_wanted() -> bool:
+            nonlocal looked
+            if time.monotonic() - looked < _CANCEL_LOOK_S:
+                return True
+            looked = time.monotonic()
+            return self._jobs.is_active(job_id)
+
+        return still_wanted
+
+    def _record(self, work: ChunkWork, done: Computed) -> None:
+        errors = dict(work.errors)
+        outcomes = []
+        seen: set[bytes] = set()
+        too_long = TextTooLongError()
+        for i, key in enumerate(work.keys):
+            outcome = done.outcomes.get(key, Outcome.FAILED)
+            if i not in errors and key in done.errors:
+                errors[i] = done.errors[key]
+            if i not in errors and not work.truncate and done.truncated.get(key):
+                errors[i] = ItemError(too_long.code, str(too_long))
+            if key in seen and outcome is Outcome.COMPUTED:
+                outcome = Outcome.COALESCED  # an equal text beside it in this chunk was computed
+            seen.add(key)
+            outcomes.append(Outcome.FAILED if i in errors else outcome)
+        recorded = self._jobs.finish(
+            work,
+            outcomes,
+            errors,
+            truncated=sum(done.truncated.get(key, False) for key in work.keys),
+            tokens=sum(done.tokens.get(key, 0) for key in work.keys),
+        )
+        if not recorded:
+            log.warning("lease lost, another worker has this chunk", job=work.job_id, chunk=work.position)

@@ -1,0 +1,51 @@
+"""Dispatch: keep each queue filled with a few chunks, and let the jobs take turns.
+
+Redis never holds more than a window of ~100-byte messages, whatever the corpus, and a small job that comes after a
+large one starts at once.
+"""
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from semel.errors import UnavailableError
+from semel.log import get_log
+from semel.tasks.jobs import JobStore
+from semel.tasks.queues import EMBED_CHUNK, device_kind, queue_name
+from semel.tasks.roster import Roster
+from semel.values import Lane
+
+log = get_log("dispatch")
+
+WINDOW_PER_WORKER = 8
+"""Chunks under way for each worker: enough that the device never waits while one is stored and the next is read."""
+
+MAX_WINDOW = 48
+"""Below the threads of a worker, so that interactive requests find one even when a single worker has them all."""
+
+
+class Dispatcher:
+    """Sends chunks to the queues. Any process may call it at any time."""
+
+    def __init__(self, jobs: JobStore, app: Celery, roster: Roster) -> None:
+        self._jobs = jobs
+        self._app = app
+        self._roster = roster
+
+    def top_up(self, lane: Lane, device: str) -> None:
+        """Send what fits into the window of this queue.
+
+        A message that Redis does not take is not lost: its chunk is marked as sent, and maintenance sends it again.
+        """
+        for place in self._jobs.take_for_dispatch(lane=lane, device=device, window=self._window(device)):
+            try:
+                self._app.send_task(EMBED_CHUNK, args=list(place), queue=queue_name(lane, device), ignore_result=True)
+            except OperationalError as error:
+                log.warning("message not sent, maintenance will repeat it", job=place[0], chunk=place[1], reason=str(error))
+                return
+
+    def _window(self, device: str) -> int:
+        try:
+            workers = [w for w in self._roster.live_lately() if device_kind(w.device) == device]
+        except UnavailableError:
+            workers = []
+        return min(MAX_WINDOW, WINDOW_PER_WORKER * max(1, len(workers)))

@@ -1,0 +1,110 @@
+"""The doorbell: a worker tells a waiter that its request is done.
+
+The bell is a hint over pub/sub and may be lost; the answer is also left in Redis for a while, and what was computed
+is in the cache. So a waiter also looks by itself, less and less often.
+"""
+
+import json
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+
+import redis
+
+from semel.log import get_log
+from semel.values import ItemError
+
+log = get_log("doorbell")
+
+_ANSWER = "semel:answer:"
+_BELL = "semel:bell:"
+ANSWER_TTL_S = 120
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a request ended; the vectors themselves are in the cache.
+
+    Attributes:
+        computed, coalesced: positions in the request.
+        errors: position → why.
+        error: the whole request failed.
+    """
+
+    computed: list[int] = field(default_factory=list)
+    coalesced: list[int] = field(default_factory=list)
+    errors: dict[int, ItemError] = field(default_factory=dict)
+    error: ItemError | None = None
+
+    def to_json(self) -> str:
+        errors = {str(i): [e.code, e.message] for i, e in self.errors.items()}
+        whole = [self.error.code, self.error.message] if self.error else None
+        return json.dumps([self.computed, self.coalesced, errors, whole])
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Answer":
+        computed, coalesced, errors, whole = json.loads(text)
+        return cls(
+            computed,
+            coalesced,
+            {int(i): ItemError(*pair) for i, pair in errors.items()},
+            ItemError(*whole) if whole else None,
+        )
+
+
+def ring(client: "redis.Redis", *, request_id: str, reply_to: str, answer: Answer) -> None:
+    """Leave the answer and ring. Raises redis.RedisError."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.set(_ANSWER + request_id, answer.to_json(), ex=ANSWER_TTL_S)
+        pipe.publish(_BELL + reply_to, request_id)
+        pipe.execute()
+
+
+class Doorbell:
+    """The waiting side: one per process, with one listening thread for all its requests."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._client = client
+        self.name = uuid.uuid4().hex
+        self._waiting: dict[str, threading.Event] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="doorbell", daemon=True)
+        self._thread.start()
+
+    def expect(self, request_id: str) -> None:
+        """Call before the request is sent."""
+        self._waiting[request_id] = threading.Event()
+
+    def wait(self, request_id: str, *, timeout_s: float) -> Answer | None:
+        """The answer, or None when none came in `timeout_s`. Raises redis.RedisError.
+
+        May be called again for the same request; call `forget` at the end.
+        """
+        self._waiting[request_id].wait(timeout_s)
+        raw = self._client.get(_ANSWER + request_id)
+        return None if raw is None else Answer.from_json(raw)
+
+    def forget(self, request_id: str) -> None:
+        self._waiting.pop(request_id, None)
+
+    def _listen(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
+                    subscription.subscribe(_BELL + self.name)
+                    while not self._stopping.is_set():
+                        self._hear(subscription.get_message(timeout=1.0))
+            except redis.RedisError:
+                time.sleep(0.5)  # waiters look by themselves meanwhile
+
+    def _hear(self, message: dict[str, object] | None) -> None:
+        if message is None or not isinstance(message["data"], bytes):
+            return
+        event = self._waiting.get(message["data"].decode())
+        if event is not None:
+            event.set()
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._thread.join(timeout=3)

@@ -1,0 +1,133 @@
+"""Compute what is missing, once: claim, compute, store, release; then collect what others were computing.
+
+Used by the worker's tasks and by `semel embed --local`; they differ in the claims they bring.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from semel.backends.base import Backend
+from semel.backends.engine import Engine, Part
+from semel.cache.claims import Claims, Lease
+from semel.cache.store import VectorStore
+from semel.values import Computed, Lane, Outcome, Producer, Space
+
+_FIRST_LOOK_S = 0.01
+_LAST_LOOK_S = 0.25
+"""How often to look whether somebody else's vectors have arrived: backed off between these."""
+
+
+class CancelledError(Exception):
+    """The caller's `still_wanted` said no."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A backend that is loaded, and the spaces it fills."""
+
+    backend: Backend
+    producer: Producer
+    prompts: Mapping[str, str]
+    spaces: Mapping[str, Space]
+
+
+class Embedder:
+    """Computes missing keys, each once among all who share the claims.
+
+    Args:
+        engine: the device's.
+        store: where vectors go, batch by batch: a kill loses the batch in flight and no more.
+        claims: who computes what.
+    """
+
+    def __init__(self, engine: Engine, store: VectorStore, claims: Claims) -> None:
+        self._engine = engine
+        self._store = store
+        self._claims = claims
+
+    def compute(
+        self,
+        model: LoadedModel,
+        prompt_name: str,
+        missing: Mapping[bytes, str],
+        *,
+        lane: Lane,
+        still_wanted: Callable[[], bool] = lambda: True,
+    ) -> Computed:
+        """Bring every key of `missing` into the cache, or say why not.
+
+        Args:
+            missing: key → text, of one space; each key once.
+            still_wanted: asked after each batch; False stops the work.
+
+        Raises:
+            CancelledError: not wanted any more. What was computed is stored.
+            BackendError: the device is lost. Likewise.
+            StorageFullError: no room. Likewise.
+        """
+        done, left = Computed(), dict(missing)
+        pause_s = _FIRST_LOOK_S
+        while left:
+            lease = self._claims.take(list(left))
+            mine = {key: left.pop(key) for key in list(left) if key in lease.keys}
+            try:
+                # Between the look-up and the claim somebody may have stored some of them.
+                self._collect(mine, done)
+                if mine:
+                    self._run(model, prompt_name, mine, lease, lane, still_wanted, done)
+            finally:
+                lease.close()
+            if self._collect(left, done) or mine:
+                pause_s = _FIRST_LOOK_S
+            if left:  # somebody else has these in hand
+                if not still_wanted():
+                    raise CancelledError
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, _LAST_LOOK_S)
+        return done
+
+    def _run(
+        self,
+        model: LoadedModel,
+        prompt_name: str,
+        mine: Mapping[bytes, str],
+        lease: Lease,
+        lane: Lane,
+        still_wanted: Callable[[], bool],
+        done: Computed,
+    ) -> None:
+        keys = list(mine)
+        prompt = model.prompts[prompt_name]
+        submission = self._engine.submit(model.backend, list(mine.values()), prompt=prompt, lane=lane)
+        try:
+            for part in submission:
+                self._store_part(model, model.spaces[prompt_name], keys, part, done)
+                lease.release([keys[i] for i in (*part.indices, *part.errors)])
+                if not still_wanted():
+                    raise CancelledError
+        finally:
+            submission.cancel()
+
+    def _store_part(self, model: LoadedModel, space: Space, keys: Sequence[bytes], part: Part, done: Computed) -> None:
+        stored = [keys[i] for i in part.indices]
+        if stored:
+            self._store.put_many(
+                space, stored, part.vectors, tokens=part.tokens, truncated=part.truncated, producer=model.producer
+            )
+        for key, tokens, truncated in zip(stored, part.tokens, part.truncated, strict=True):
+            done.add(key, Outcome.COMPUTED, tokens=tokens, truncated=truncated)
+        for i, error in part.errors.items():
+            done.fail(keys[i], error)
+
+    def _collect(self, left: dict[bytes, str], done: Computed) -> bool:
+        """Move the keys that have a row by now from `left` to `done`; whether there were any."""
+        if not left:
+            return False
+        keys = list(left)
+        found = self._store.lookup(keys)
+        for row in found.present.nonzero()[0].tolist():
+            tokens, truncated = int(found.tokens[row]), bool(found.truncated[row])
+            done.add(keys[row], Outcome.COALESCED, tokens=tokens, truncated=truncated)
+            del left[keys[row]]
+        return bool(found.present.any())

@@ -1,0 +1,22 @@
+"""Names of queues and tasks: one queue for each lane and device.
+
+Separate queues are the reliable lanes: Redis priorities are several lists that one worker polls in turn.
+"""
+
+from semel.values import Lane
+
+EMBED_CHUNK = "semel.embed_chunk"
+"""Arguments: job id, position. The texts are in the database."""
+
+EMBED_TEXTS = "semel.embed_texts"
+"""Arguments: one dict, see `semel.tasks.requests.Request`. For small requests, the texts travel along."""
+
+
+def queue_name(lane: Lane, device: str) -> str:
+    """`bulk.cpu`, `interactive.cuda`: workers of one kind share a queue, whatever their index."""
+    return f"{lane.value}.{device_kind(device)}"
+
+
+def device_kind(device: str) -> str:
+    """`cuda` for `cuda:1`."""
+    return device.partition(":")[0]

@@ -1,0 +1,207 @@
+"""Small requests through the queue: sent with their texts, answered by the doorbell.
+
+Larger ones become a job in the interactive lane, so that Redis stays small.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from semel.backends.devices import PREFERENCE
+from semel.cache.catalog import Catalog
+from semel.cache.store import VectorStore
+from semel.errors import BackendError, TimedOutError, UnavailableError
+from semel.log import get_log
+from semel.tasks.dispatch import Dispatcher
+from semel.tasks.doorbell import Answer, Doorbell
+from semel.tasks.jobs import JobStore, NewChunk
+from semel.tasks.queues import EMBED_TEXTS, device_kind, queue_name
+from semel.tasks.roster import Roster, unreachable
+from semel.values import Computed, Lane, Outcome, Space
+
+log = get_log("requests")
+
+_RESEND_S = 10.0
+"""Without an answer for this long the message may be lost (Redis was emptied): send it again."""
+
+_LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What travels to a worker: ~100 bytes and the texts."""
+
+    id: str
+    reply_to: str
+    model: str
+    prompt_name: str
+    fingerprint: str
+    texts: list[str]
+
+    def to_message(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Route:
+    """The pool that takes a piece of work, and why this one."""
+
+    device: str
+    why: str
+
+
+class Router:
+    """Picks the device pool for a model."""
+
+    def __init__(self, roster: Roster, catalog: Catalog) -> None:
+        self._roster = roster
+        self._catalog = catalog
+
+    def route(self, model: str, *, wanted: str = "auto", must_live: bool = False) -> Route:
+        """The pool for this model.
+
+        Args:
+            wanted: a device kind, or `auto` for the best that is alive.
+            must_live: refuse when no worker is alive; else the work waits for one.
+
+        Raises:
+            UnavailableError: no live worker, and `must_live`; or Redis does not answer.
+            UnknownModelError: no worker ever served this model.
+        """
+        live = [w for w in self._roster.live_lately() if model in w.models]
+        kinds = sorted({device_kind(w.device) for w in live}, key=_rank)
+        wanted = device_kind(wanted)
+        if wanted != "auto":
+            kinds = [kind for kind in kinds if kind == wanted]
+        if kinds:
+            count = sum(device_kind(w.device) == kinds[0] for w in live)
+            reason = "asked for" if wanted != "auto" else "the fastest kind that is alive"
+            return Route(kinds[0], f"{kinds[0]}: {reason}, {count} live worker(s) with {model}")
+        last_device = self._catalog.find(model)[1]
+        device = device_kind(last_device) if wanted == "auto" else wanted
+        if must_live:
+            raise UnavailableError(
+                f"no live worker serves {model!r}{'' if wanted == 'auto' else f' on {wanted}'}; "
+                f"start one: semel worker --device {device}"
+            )
+        return Route(device, f"{device}: no worker with {model} is alive now, it waits for one")
+
+
+def _rank(kind: str) -> int:
+    return PREFERENCE.index(kind)
+
+
+class QueueSender:
+    """Has missing keys computed by the workers, and waits for them.
+
+    Args:
+        inline_bytes: up to this many bytes of text travel in the message.
+        timeout_s: for one call.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        doorbell: Doorbell,
+        router: Router,
+        jobs: JobStore,
+        dispatcher: Dispatcher,
+        store: VectorStore,
+        *,
+        inline_bytes: int,
+        chunk_texts: int,
+        timeout_s: float,
+    ) -> None:
+        self._app = app
+        self._doorbell = doorbell
+        self._router = router
+        self._jobs = jobs
+        self._dispatcher = dispatcher
+        self._store = store
+        self._inline_bytes = inline_bytes
+        self._chunk_texts = chunk_texts
+        self._timeout_s = timeout_s
+
+    def compute(self, space: Space, missing: Mapping[bytes, str], *, lane: Lane = Lane.INTERACTIVE) -> Computed:
+        """Bring `missing` (key → text) into the cache.
+
+        Raises:
+            UnavailableError: no worker, or no Redis.
+            TimedOutError: not done in time; what is done is cached.
+            BackendError: the device failed.
+        """
+        route = self._router.route(space.model, must_live=True)
+        if sum(len(text) for text in missing.values()) <= self._inline_bytes:
+            return self._by_message(space, missing, lane, route)
+        return self._by_job(space, missing, lane, route)
+
+    def _by_message(self, space: Space, missing: Mapping[bytes, str], lane: Lane, route: Route) -> Computed:
+        request = Request(
+            id=uuid.uuid4().hex,
+            reply_to=self._doorbell.name,
+            model=space.model,
+            prompt_name=space.prompt_name,
+            fingerprint=space.fingerprint.hex(),
+            texts=list(missing.values()),
+        )
+        self._doorbell.expect(request.id)
+        try:
+            answer = self._ask(request, queue_name(lane, route.device))
+        except (redis.RedisError, OperationalError) as error:
+            raise unreachable(error) from error
+        finally:
+            self._doorbell.forget(request.id)
+        if answer.error is not None:
+            raise BackendError(f"{answer.error.message} ({answer.error.code})")
+        keys = list(missing)
+        done = Computed()
+        for positions, outcome in ((answer.computed, Outcome.COMPUTED), (answer.coalesced, Outcome.COALESCED)):
+            done.outcomes.update((keys[i], outcome) for i in positions)
+        for i, item_error in answer.errors.items():
+            done.fail(keys[i], item_error)
+        return done
+
+    def _ask(self, request: Request, queue: str) -> Answer:
+        deadline = time.monotonic() + self._timeout_s
+        while time.monotonic() < deadline:
+            self._app.send_task(EMBED_TEXTS, args=[request.to_message()], queue=queue, ignore_result=True)
+            resend = min(deadline, time.monotonic() + _RESEND_S)
+            while (left := resend - time.monotonic()) > 0:
+                answer = self._doorbell.wait(request.id, timeout_s=min(_LOOK_S, left))
+                if answer is not None:
+                    return answer
+        raise TimedOutError(f"no worker answered within {self._timeout_s:g} s; ask again, what was computed is cached")
+
+    def _by_job(self, space: Space, missing: Mapping[bytes, str], lane: Lane, route: Route) -> Computed:
+        job = self._jobs.create(
+            space, lane=lane, device=route.device, why=route.why, truncate=True, metadata={"origin": "request"}
+        )
+        keys, texts = list(missing), list(missing.values())
+        slices = [slice(at, at + self._chunk_texts) for at in range(0, len(keys), self._chunk_texts)]
+        new = [NewChunk(part.start, keys[part], texts[part]) for part in slices]
+        self._jobs.add_chunks(job, new, lookup=self._store.lookup)
+        self._jobs.seal(job.id)
+        self._dispatcher.top_up(lane, route.device)
+        self._wait_for_job(job.id)
+        done = Computed()
+        for chunk in self._jobs.results(job.id):
+            done.outcomes.update(zip(chunk.keys, chunk.outcomes, strict=True))
+            for i, error in chunk.errors.items():
+                done.fail(chunk.keys[i], error)
+        return done
+
+    def _wait_for_job(self, job_id: str) -> None:
+        deadline, pause_s = time.monotonic() + self._timeout_s, 0.01
+        while not (job := self._jobs.get(job_id)).status.ended:
+            if time.monotonic() > deadline:
+                self._jobs.cancel(job_id)
+                raise TimedOutError(f"not done within {self._timeout_s:g} s; ask again, what was computed is cached")
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.3, 0.25)
+        if job.error is not None:
+            raise BackendError(f"{job.error.message} ({job.error.code})")

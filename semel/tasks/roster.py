@@ -1,0 +1,90 @@
+"""The roster: which workers are alive, kept in Redis with a short time to live."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import redis
+
+from semel.errors import UnavailableError
+
+BEAT_S = 2.0
+LIVE_S = 8.0
+"""A worker that missed three beats is gone."""
+
+_MEMBERS = "semel:workers"
+_WORKER = "semel:worker:"
+
+
+@dataclass(frozen=True)
+class WorkerCard:
+    """What a worker says of itself.
+
+    Attributes:
+        models: model names that it serves.
+        texts_per_s: measured over its life, while the device was busy.
+    """
+
+    id: str
+    device: str
+    host: str
+    pid: int
+    started_at: float
+    dtype: str = ""
+    why: str = ""
+    models: list[str] = field(default_factory=list)
+    texts_per_s: float = 0.0
+
+
+class Roster:
+    """Who is alive. An emptied Redis is filled again by the next beats."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._client = client
+        self._seen: tuple[float, list[WorkerCard]] = (0.0, [])
+
+    def beat(self, card: WorkerCard) -> None:
+        """Announce a worker for the next `LIVE_S` seconds. Raises redis.RedisError."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.set(_WORKER + card.id, json.dumps(asdict(card)), px=int(LIVE_S * 1000))
+            pipe.sadd(_MEMBERS, card.id)
+            pipe.execute()
+
+    def leave(self, worker_id: str) -> None:
+        """Take a worker off the list. Raises redis.RedisError."""
+        self._client.delete(_WORKER + worker_id)
+        self._client.srem(_MEMBERS, worker_id)
+
+    def live(self) -> list[WorkerCard]:
+        """All live workers. Raises UnavailableError when Redis does not answer."""
+        try:
+            ids = sorted(m.decode() for m in self._client.smembers(_MEMBERS))
+            raw = self._client.mget([_WORKER + i for i in ids]) if ids else []
+            gone = [i for i, value in zip(ids, raw, strict=True) if value is None]
+            if gone:
+                self._client.srem(_MEMBERS, *gone)
+        except redis.RedisError as error:
+            raise unreachable(error) from error
+        return [WorkerCard(**json.loads(value)) for value in raw if value is not None]
+
+    def live_lately(self) -> Sequence[WorkerCard]:
+        """As `live`, at most one second old: for every request."""
+        if time.monotonic() - self._seen[0] > 1.0:
+            self._seen = (time.monotonic(), self.live())
+        return self._seen[1]
+
+
+def unreachable(error: Exception) -> UnavailableError:
+    """One sentence for a Redis that does not answer."""
+    return UnavailableError(
+        f"Redis does not answer ({error}); start it, or set SEMEL_REDIS_URL, or run 'semel up', which brings one along"
+    )
+
+
+def connect_redis(url: str) -> "redis.Redis":
+    """A client with short timeouts; it connects when first used."""
+    try:
+        return redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10, health_check_interval=10)
+    except ValueError as error:
+        raise UnavailableError(f"SEMEL_REDIS_URL is not a Redis URL: {error}") from None

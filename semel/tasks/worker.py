@@ -1,0 +1,218 @@
+"""A worker: one process, one device, consuming that device's queues with Celery's threads pool."""
+
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+import warnings
+from typing import Any
+
+import redis
+from celery import Celery
+from celery.signals import setup_logging
+
+from semel.backends.engine import Engine
+from semel.cache.catalog import Catalog
+from semel.cache.claims import RedisClaims
+from semel.cache.keys import text_keys
+from semel.cache.store import VectorStore
+from semel.db import Database
+from semel.errors import BackendError, ModelLoadError, SemelError
+from semel.log import get_log
+from semel.settings import Settings
+from semel.tasks.app import make_app
+from semel.tasks.chunk import ChunkRunner
+from semel.tasks.dispatch import Dispatcher
+from semel.tasks.doorbell import Answer, ring
+from semel.tasks.embed import Embedder
+from semel.tasks.jobs import JobStore
+from semel.tasks.loaded import LoadedModels
+from semel.tasks.maintenance import Maintenance
+from semel.tasks.queues import EMBED_CHUNK, EMBED_TEXTS, device_kind
+from semel.tasks.requests import Request
+from semel.tasks.roster import Roster, WorkerCard, connect_redis, unreachable
+from semel.values import ItemError, Lane, Outcome
+
+log = get_log("worker")
+
+
+class Worker:
+    """Everything that a worker process holds.
+
+    Args:
+        device: `cpu`, `cuda:0`, … as `semel devices` names them.
+
+    Raises:
+        UnavailableError: the database or Redis does not answer.
+    """
+
+    def __init__(self, settings: Settings, *, device: str) -> None:
+        self._settings = settings
+        self._device = device
+        self._id = f"{device}@{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._started_at = time.time()
+        self._device_lost: BackendError | None = None
+        self._redis = connect_redis(settings.redis_url)
+        try:
+            self._redis.ping()
+        except redis.RedisError as error:
+            raise unreachable(error) from error
+        self._db = Database(settings.database, max_bytes=settings.database_max_bytes)
+        self._db.upgrade()
+        self._store = VectorStore(self._db, dtype=settings.vector_dtype)
+        self._jobs = JobStore(self._db, window_s=settings.job_window_s, retention_s=settings.job_retention_s)
+        self._catalog = Catalog(self._db)
+        self._roster = Roster(self._redis)
+        self._claims = RedisClaims(self._redis, ttl_s=settings.claim_ttl_s)
+        self._engine = Engine(max_batch_tokens=settings.max_batch_tokens)
+        self._models = LoadedModels(settings, self._engine, device=device)
+        self._embedder = Embedder(self._engine, self._store, self._claims)
+        self._app = make_app(settings.redis_url, device=device)
+        self._dispatcher = Dispatcher(self._jobs, self._app, self._roster)
+        self._runner = ChunkRunner(
+            self._jobs,
+            self._store,
+            self._embedder,
+            self._models,
+            owner=self._id,
+            lease_s=settings.lease_s,
+            max_attempts=settings.max_attempts,
+        )
+
+    def run(self) -> None:
+        """Publish, load, work until SIGTERM or SIGINT.
+
+        Raises:
+            ModelLoadError: none of the configured models can be served here.
+            FingerprintError: a live worker serves other weights under the same name.
+            BackendError: the device was lost; a supervisor should start this process again.
+        """
+        served = self._models.available(self._settings.all_models)
+        if not served:
+            raise ModelLoadError("no configured model can be served here; see the reasons above, or 'semel models'")
+        self._served = list(served)
+        spaces = [space for by_prompt in served.values() for space in by_prompt.values()]
+        self._catalog.publish(spaces, device=self._device)
+        maintenance = Maintenance(
+            self._redis,
+            self._jobs,
+            self._dispatcher,
+            self._roster,
+            self._catalog,
+            self._claims,
+            card=self._card,
+            spaces=spaces,
+            lease_s=self._settings.lease_s,
+            max_attempts=self._settings.max_attempts,
+        )
+        maintenance.start()
+        try:
+            if self._settings.preload and self._settings.default_model in served:
+                self._models.get(self._settings.default_model)
+            log.info("worker ready", id=self._id, models=", ".join(served))
+            self._consume()
+        finally:
+            maintenance.stop()
+            self._catalog.retire(spaces)
+            self._sign_off()
+            self._engine.close()
+        if self._device_lost is not None:
+            raise self._device_lost
+
+    def _card(self) -> WorkerCard:
+        stats = self._engine.stats
+        loaded = self._models.loaded()
+        return WorkerCard(
+            id=self._id,
+            device=self._device,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=self._started_at,
+            dtype=loaded[0].producer.dtype if loaded else "",
+            why=loaded[0].backend.get_model_info().why if loaded else "",
+            models=self._served,
+            texts_per_s=round(stats.texts / stats.busy_s, 1) if stats.busy_s else 0.0,
+        )
+
+    def _sign_off(self) -> None:
+        try:
+            self._roster.leave(self._id)
+        except redis.RedisError as error:
+            log.warning("not signed off, the roster forgets this worker by itself", reason=str(error))
+
+    def _consume(self) -> None:
+        """Celery's loop, until a signal."""
+        _register(self._app, self)
+        setup_logging.connect(_keep_our_logging, weak=False)
+        warnings.filterwarnings("ignore", message=".*superuser privileges.*")  # containers run as root
+        consumer = self._app.Worker(
+            hostname=self._id, quiet=True, without_gossip=True, without_mingle=True, loglevel="WARNING"
+        )
+        consumer.start()
+
+    def embed_chunk(self, job_id: str, position: int) -> None:
+        """The task for a chunk; then the next chunks are sent."""
+        try:
+            self._runner.run(job_id, position)
+        except BackendError as error:
+            self._stop_for(error)
+            return
+        for lane in Lane:
+            self._dispatcher.top_up(lane, device_kind(self._device))
+
+    def embed_texts(self, request: Request) -> None:
+        """The task for a small request."""
+        try:
+            answer = self._answer(request)
+        except BackendError as error:
+            answer = Answer(error=ItemError(error.code, str(error)))
+            self._stop_for(error)
+        except SemelError as error:
+            answer = Answer(error=ItemError(error.code, str(error)))
+        except Exception as error:  # the worker's edge: the waiter gets the reason instead of a time-out
+            log.exception("request failed", request=request.id)
+            answer = Answer(error=ItemError("internal_error", f"{type(error).__name__}: {error}"))
+        try:
+            ring(self._redis, request_id=request.id, reply_to=request.reply_to, answer=answer)
+        except redis.RedisError as error:
+            log.warning("answer not delivered, its waiter asks again", request=request.id, reason=str(error))
+
+    def _answer(self, request: Request) -> Answer:
+        model = self._models.get(request.model)
+        space = model.spaces.get(request.prompt_name)
+        if space is None or space.fingerprint.hex() != request.fingerprint:
+            raise ModelLoadError(f"the model {request.model!r} of this worker is not the one that was asked for; ask again")
+        keys = text_keys(space.fingerprint, request.texts)
+        missing = dict(zip(keys, request.texts, strict=True))
+        done = self._embedder.compute(model, request.prompt_name, missing, lane=Lane.INTERACTIVE)
+        by_outcome: dict[Outcome, list[int]] = {outcome: [] for outcome in Outcome}
+        for i, key in enumerate(keys):
+            by_outcome[done.outcomes[key]].append(i)
+        return Answer(
+            computed=by_outcome[Outcome.COMPUTED],
+            coalesced=by_outcome[Outcome.COALESCED],
+            errors={i: done.errors[keys[i]] for i in by_outcome[Outcome.FAILED]},
+        )
+
+    def _stop_for(self, error: BackendError) -> None:
+        """A lost device ends the process: its chunks go elsewhere, and a fresh process may find the device well."""
+        if self._device_lost is None:
+            self._device_lost = error
+            log.error("the device is lost, this worker stops", reason=str(error))
+            threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGTERM)).start()
+
+
+def _register(app: Celery, worker: Worker) -> None:
+    @app.task(name=EMBED_CHUNK)
+    def embed_chunk(job_id: str, position: int) -> None:
+        worker.embed_chunk(job_id, position)
+
+    @app.task(name=EMBED_TEXTS)
+    def embed_texts(message: dict[str, Any]) -> None:
+        worker.embed_texts(Request(**message))
+
+
+def _keep_our_logging(**_: Any) -> None:
+    """Receiving this signal keeps Celery from configuring the log."""
