@@ -39,7 +39,7 @@ class Catalog:
                 if held and held.fingerprint != space.fingerprint and held.seen_at > now - LIVE_S:
                     raise FingerprintError(_two_weights(space, held))
                 conn.execute(delete(models).where(same))
-                conn.execute(models.insert().values(_row(space), device=device, seen_at=now))
+                conn.execute(models.insert().values({**_row(space), "device": device, "seen_at": now}))
 
     def touch(self, spaces: Sequence[Space]) -> None:
         """Repeat the publication: this worker is alive."""

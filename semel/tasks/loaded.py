@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 
+from semel.backends.devices import choose_device, find_devices
 from semel.backends.digests import Digests
 from semel.backends.engine import Engine
 from semel.backends.registry import ModelSource, find_model
@@ -22,7 +23,7 @@ class LoadedModels:
 
     Args:
         engine: runs them; one device thread for all.
-        device: where.
+        device: where; `auto` is resolved when the first model is loaded.
     """
 
     def __init__(self, settings: Settings, engine: Engine, *, device: str) -> None:
@@ -79,7 +80,10 @@ class LoadedModels:
 
     def _load(self, name: str) -> LoadedModel:
         source = self._source(name)
-        backend = source.create_backend(self._device, threads=self._settings.cpu_threads)
+        device = self._device
+        if not source.entry.source.startswith("fake:"):  # a fake model runs where no framework is
+            device, _ = choose_device(device, find_devices())
+        backend = source.create_backend(device, threads=self._settings.cpu_threads)
         self._engine.load(backend)
         info = backend.get_model_info()
         log.info("model loaded", model=name, device=info.device, dtype=info.dtype, why=info.why)

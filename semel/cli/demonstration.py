@@ -1,0 +1,164 @@
+"""The work behind `semel demo`."""
+
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from semel.cli import stack as parts
+from semel.cli.docstrings import Docstring, standard_library_docstrings
+from semel.cli.progress import progress_line
+from semel.client import Client, RemoteJob
+from semel.errors import SemelError, UnavailableError
+from semel.values import JobStatus, Vectors
+
+QUESTIONS = {
+    "how do I parse a JSON string?": "json.loads",
+    "delete a directory and everything in it": "shutil.rmtree",
+    "run another program and get its output": "subprocess.check_output",
+}
+"""Question → the function that answers it."""
+
+_CHANGED_SHARE = 0.02
+_START_S = 120.0
+_TOP = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pass over the corpus."""
+
+    label: str
+    job: RemoteJob
+    distinct: int
+    seconds: float
+
+
+def run_demo() -> None:
+    """Start the stack in a throw-away folder, run the corpus three times, ask, show, stop everything."""
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="semel-demo-") as home, _stack(console, Path(home)) as url:
+        with console.status("reading the docstrings of Python's standard library"):
+            docstrings = standard_library_docstrings()
+        texts = [d.text for d in docstrings]
+        console.print(f"corpus: {len(texts):,} docstrings, {len(set(texts)):,} distinct\n")
+        with Client(url) as client:
+            runs = [_run(client, "first time", texts), _run(client, "the same again", texts)]
+            runs.append(_run(client, "2 % changed", _changed(texts)))
+            console.print()
+            _ask(console, client, docstrings, client.results(runs[0].job.id))
+        console.print(_table(runs))
+    console.print(
+        "Nothing is left running. To go on:\n"
+        "  semel up                                  the same stack, to stay\n"
+        "  semel embed texts.txt -o vectors.parquet  without a server, on the same kind of cache\n"
+        "  semel jobs submit texts.jsonl             a job for the stack of 'semel up'\n"
+        "  docs/tutorial.md                          the whole tour"
+    )
+
+
+@contextmanager
+def _stack(console: Console, home: Path) -> Iterator[str]:
+    """Redis, the API and a CPU worker on free ports; their log is shown only when something goes wrong."""
+    port, redis_port = parts.free_port(), parts.free_port()
+    environment = {
+        "SEMEL_HOME": str(home),
+        "SEMEL_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+        "SEMEL_PORT": str(port),
+        "SEMEL_DATABASE_URL": f"sqlite:///{home / 'semel.db'}",
+        "SEMEL_CONFIG": str(home / "semel.toml"),
+    }
+    (home / "semel.toml").touch()  # the demo's models, not those of a semel.toml that lies about
+    log = io.StringIO()
+    stack = parts.Stack(log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with console.status("starting Redis, the API and a worker"):
+            stack.start(parts.redis_part(redis_port))
+            stack.start(parts.semel_part("api", "serve", environment=environment))
+            stack.start(parts.semel_part("worker cpu", "worker", "--device", "cpu", environment=environment))
+            _wait_until_ready(stack, url)
+        console.print(f"running at {url} (ports that were free; 'semel up' uses fixed ones)")
+        yield url
+    except SemelError:
+        sys.stderr.write(log.getvalue())
+        raise
+    finally:
+        stack.stop()
+
+
+def _wait_until_ready(stack: parts.Stack, url: str) -> None:
+    deadline = time.monotonic() + _START_S
+    state: dict[str, str] = {}
+    with Client(url, timeout_s=5) as client:
+        while time.monotonic() < deadline:
+            if dead := stack.dead_part():
+                raise UnavailableError(f"the demo's {dead} ended while starting; its log is above")
+            try:
+                state = client.ready()
+            except UnavailableError:
+                pass  # the API is still starting
+            if state and all(value == "ok" for value in state.values()):
+                return
+            time.sleep(0.2)
+    raise UnavailableError(f"the demo's stack was not ready after {_START_S:.0f} s: {state}")
+
+
+def _run(client: Client, label: str, texts: Sequence[str]) -> Run:
+    started = time.perf_counter()
+    with progress_line(label, total=len(texts)) as line:
+        job = client.submit(texts, metadata={"demo": label})
+        job = client.wait(job.id, on_progress=lambda job: line.show(job.counts, total=job.total))
+    if job.status is not JobStatus.COMPLETED or job.counts.failed:
+        reason = job.error.message if job.error else f"{job.counts.failed} texts failed"
+        raise SemelError(f"the demo's job ended as {job.status}: {reason}")
+    return Run(label, job, len(set(texts)), time.perf_counter() - started)
+
+
+def _changed(texts: Sequence[str]) -> list[str]:
+    """The same corpus after a night's work: 2 % of the distinct texts got a new sentence, wherever they stand."""
+    distinct = list(dict.fromkeys(texts))
+    step = round(1 / _CHANGED_SHARE)
+    new = {text: f"{text}\n\nChanged since yesterday." for text in distinct[::step]}
+    return [new.get(text, text) for text in texts]
+
+
+def _ask(console: Console, client: Client, docstrings: Sequence[Docstring], vectors: Vectors) -> None:
+    """Nearest docstrings by cosine; the vectors have length 1."""
+    names: dict[str, str] = {}
+    rows: list[int] = []
+    for row, docstring in enumerate(docstrings):
+        if docstring.text not in names:
+            rows.append(row)
+        # Of the names that share a text the shortest is the one that people know.
+        names[docstring.text] = min(names.get(docstring.text, docstring.name), docstring.name, key=len)
+    matrix = vectors[rows]
+    for question, vector in zip(QUESTIONS, client.embed(list(QUESTIONS)), strict=True):
+        scores = matrix @ vector
+        best = np.argsort(-scores)[:_TOP]
+        found = [(names[docstrings[rows[i]].text], float(scores[i])) for i in best]
+        console.print(f"[bold]{question}[/bold]")
+        for name, score in found:
+            console.print(f"   {score:.2f}  {name}")
+    console.print()
+
+
+def _table(runs: Sequence[Run]) -> Table:
+    columns = ("run", "texts", "distinct", "computed", "hits", "coalesced", "seconds", "texts/s")
+    table = Table(*columns, title="every text is embedded once")
+    for run in runs:
+        c = run.job.counts
+        numbers = (run.job.total, run.distinct, c.computed, c.hit, c.coalesced)
+        rate = run.job.total / run.seconds
+        table.add_row(run.label, *(f"{n:,}" for n in numbers), f"{run.seconds:.1f}", f"{rate:,.0f}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table

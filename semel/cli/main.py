@@ -1,0 +1,57 @@
+"""The `semel` command. Imports nothing heavy: `semel --help` must answer at once."""
+
+import importlib
+import sys
+from typing import Any
+
+import typer
+
+app = typer.Typer(
+    help="semel: every text is embedded once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _add(module: str, name: str) -> None:
+    command = importlib.import_module(f"semel.cli.{module}")
+    app.command(name)(getattr(command, name))
+
+
+for _name in ("demo", "up", "serve", "worker", "embed", "devices", "models"):
+    _add(_name, _name)
+for _name in ("jobs", "cache"):
+    app.add_typer(importlib.import_module(f"semel.cli.{_name}").app, name=_name)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001  # typer's callback
+    if value:
+        from semel import __version__
+
+        typer.echo(f"semel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main(*args: Any) -> None:
+    """Run a command; an error of semel's own is one sentence and an exit code, never a traceback."""
+    from semel.errors import SemelError
+
+    try:
+        app(*args)
+    except SemelError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(2 if error.status < 500 else 1)
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # `semel jobs list | head`
+        sys.stderr.close()
+        sys.exit(0)

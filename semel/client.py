@@ -1,0 +1,306 @@
+"""The HTTP client: `from semel import Client`. Needs numpy and httpx, nothing else of semel.
+
+    client = Client("http://127.0.0.1:8700")
+    vectors = client.embed(["one", "two"])                 # float32 (2, dim)
+    job = client.submit(lines)                              # any iterable, streamed
+    vectors = client.results(client.wait(job.id).id)
+"""
+
+import base64
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+
+from semel.errors import BadInputError, ConflictError, NotFoundError, SemelError, TimedOutError, UnavailableError
+from semel.values import Counts, ItemError, JobStatus, Vectors
+
+DEFAULT_URL = "http://127.0.0.1:8700"
+
+_RETRIES = 2
+_RETRY_STATUS = {429, 502, 503, 504}
+_LONGEST_PAUSE_S = 30.0
+_UPLOAD_BYTES = 256 << 10
+
+_ERRORS: dict[int, type[SemelError]] = {404: NotFoundError, 409: ConflictError, 503: UnavailableError, 504: TimedOutError}
+
+
+@dataclass(frozen=True)
+class RemoteJob:
+    """A job as the server tells it; times are Unix seconds."""
+
+    id: str
+    status: JobStatus
+    model: str
+    dimensions: int
+    device: str
+    why: str
+    total: int
+    counts: Counts
+    error: ItemError | None
+    metadata: dict[str, str]
+    created_at: float
+    completed_at: float | None
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """A model as the server tells it."""
+
+    id: str
+    dimensions: int
+    max_tokens: int
+    prompts: list[str]
+    fingerprint: str
+    live: bool
+
+
+class Client:
+    """A semel server.
+
+    Args:
+        url: its address; default `SEMEL_URL`, else the one of `semel up`.
+        timeout_s: for one answer. Uploads and downloads may take as long as they move.
+    """
+
+    def __init__(self, url: str | None = None, *, timeout_s: float = 150.0) -> None:
+        self.url = (url or os.environ.get("SEMEL_URL") or DEFAULT_URL).rstrip("/")
+        self._http = httpx.Client(base_url=self.url, timeout=httpx.Timeout(timeout_s, connect=5.0))
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str = "minilm",
+        dimensions: int | None = None,
+        prompt_name: str = "",
+        truncate: bool = True,
+    ) -> Vectors:
+        """Vectors for a few texts, float32 (len(texts), dim), in order.
+
+        Raises:
+            BadInputError: the server refuses the input; says which text and why.
+            UnavailableError: the server, or a part of it, does not answer.
+        """
+        body = {
+            "input": list(texts),
+            "model": model,
+            "encoding_format": "base64",
+            "prompt_name": prompt_name,
+            "truncate": truncate,
+            **({"dimensions": dimensions} if dimensions else {}),
+        }
+        data = self._json("POST", "/v1/embeddings", json=body)["data"]
+        return np.stack([np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in data])
+
+    def submit(
+        self,
+        texts: Iterable[str],
+        *,
+        model: str | None = None,
+        device: str = "auto",
+        prompt_name: str = "",
+        truncate: bool = True,
+        metadata: dict[str, str] | None = None,
+        on_sent: Callable[[int], None] = lambda count: None,
+    ) -> RemoteJob:
+        """Send texts as a job, streamed: memory stays flat for any iterable.
+
+        Args:
+            on_sent: called now and then with the number of texts sent so far.
+        """
+        params = {
+            "device": device,
+            "prompt_name": prompt_name,
+            "truncate": truncate,
+            "metadata": json.dumps(metadata or {}),
+            **({"model": model} if model else {}),
+        }
+        with self._translated():
+            response = self._http.post(
+                "/v1/jobs",
+                params=params,
+                content=_lines(texts, on_sent),
+                headers={"content-type": "application/x-ndjson"},
+            )
+        return _job(_checked(response))
+
+    def job(self, job_id: str) -> RemoteJob:
+        """Raises NotFoundError."""
+        return _job(self._json("GET", f"/v1/jobs/{job_id}"))
+
+    def jobs(self, *, limit: int = 20, after: str | None = None) -> list[RemoteJob]:
+        """The newest first."""
+        params = {"limit": limit, **({"after": after} if after else {})}
+        return [_job(item) for item in self._json("GET", "/v1/jobs", params=params)["data"]]
+
+    def cancel(self, job_id: str) -> RemoteJob:
+        """Raises NotFoundError, ConflictError when it has ended."""
+        return _job(self._json("POST", f"/v1/jobs/{job_id}/cancel"))
+
+    def wait(
+        self,
+        job_id: str,
+        *,
+        timeout_s: float | None = None,
+        on_progress: Callable[[RemoteJob], None] = lambda job: None,
+    ) -> RemoteJob:
+        """Poll until the job ends, whatever way; look at `status`.
+
+        Raises:
+            TimedOutError: it goes on after `timeout_s`.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        pause_s = 0.02
+        while True:
+            job = self.job(job_id)
+            on_progress(job)
+            if job.status.ended:
+                return job
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimedOutError(f"job {job_id} is still {job.status} after {timeout_s:g} s; it goes on")
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.5)
+
+    def results(self, job_id: str) -> Vectors:
+        """All vectors of a completed job, float32 (total, dim), in the order of its texts.
+
+        Raises:
+            ConflictError: not completed, or some texts failed (`results_stream` tells which).
+        """
+        job = self.job(job_id)
+        data = bytearray()
+        with self.results_stream(job_id, fmt="npy") as parts:
+            for part in parts:
+                data += part
+        header_bytes = 10 + int.from_bytes(data[8:10], "little")  # magic, version, length; numpy.lib.format
+        expected = header_bytes + job.total * job.dimensions * 4
+        if len(data) != expected:
+            raise UnavailableError(f"the results of {job_id} ended after {len(data)} of {expected} bytes; fetch again")
+        return np.frombuffer(data, "<f4", offset=header_bytes).reshape(job.total, job.dimensions)
+
+    @contextmanager
+    def results_stream(self, job_id: str, *, fmt: str) -> Iterator[Iterator[bytes]]:
+        """The bytes of the results in `ndjson`, `npy`, `arrow` or `parquet`, as they arrive."""
+        with self._translated(), self._http.stream("GET", f"/v1/jobs/{job_id}/results", params={"format": fmt}) as r:
+            if r.is_error:
+                r.read()
+            _check(r)
+            yield r.iter_bytes()
+
+    def models(self) -> list[RemoteModel]:
+        """Every model that a worker has served."""
+        return [_pick(RemoteModel, item) for item in self._json("GET", "/v1/models")["data"]]
+
+    def ready(self) -> dict[str, str]:
+        """Part → "ok" or what is wrong. Raises UnavailableError when there is no server."""
+        with self._translated():
+            parts: dict[str, str] = self._http.get("/health/ready").json()["parts"]
+        return parts
+
+    def _json(self, method: str, path: str, **request: Any) -> Any:
+        """One exchange, retried while the server is overloaded or starting."""
+        for attempt in range(_RETRIES + 1):
+            try:
+                with self._translated():
+                    return _checked(self._http.request(method, path, **request))
+            except UnavailableError as error:
+                if attempt == _RETRIES:
+                    raise
+                wanted = getattr(error, "retry_after_s", None)
+                pause = 0.5 * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311  # spreads clients, hides nothing
+                time.sleep(min(_LONGEST_PAUSE_S, wanted or pause))
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TimeoutException as error:
+            raise TimedOutError(f"{self.url} did not answer in time ({type(error).__name__})") from error
+        except httpx.UnsupportedProtocol:
+            raise BadInputError(f"{self.url!r} is not an http:// or https:// address") from None
+        except httpx.TransportError as error:
+            raise UnavailableError(
+                f"no semel server answers at {self.url} ({error}); start one with 'semel up', or set SEMEL_URL"
+            ) from error
+
+
+def _lines(texts: Iterable[str], on_sent: Callable[[int], None]) -> Iterator[bytes]:
+    buffer, size, sent = list[bytes](), 0, 0
+    for text in texts:
+        line = json.dumps({"text": text}).encode() + b"\n"
+        buffer.append(line)
+        size += len(line)
+        sent += 1
+        if size >= _UPLOAD_BYTES:
+            yield b"".join(buffer)
+            buffer, size = [], 0
+            on_sent(sent)
+    yield b"".join(buffer)
+    on_sent(sent)
+
+
+def _checked(response: httpx.Response) -> Any:
+    _check(response)
+    return response.json()
+
+
+def _check(response: httpx.Response) -> None:
+    if not response.is_error:
+        return
+    try:
+        error = response.json()["error"]
+        message, code = str(error["message"]), str(error["code"])
+    except (ValueError, KeyError, TypeError):
+        message, code = response.text[:200], "unknown"
+    kind = _ERRORS.get(response.status_code)
+    if kind is None:
+        kind = BadInputError if response.status_code < 500 else SemelError
+    if response.status_code in _RETRY_STATUS and not issubclass(kind, UnavailableError):
+        kind = UnavailableError
+    raised = kind.__new__(kind)
+    Exception.__init__(raised, message)
+    raised.__dict__.update(remote_code=code, retry_after_s=_retry_after_s(response))
+    raise raised
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    try:
+        return float(response.headers["retry-after"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _job(item: dict[str, Any]) -> RemoteJob:
+    counts = {name: item["counts"][name] for name in Counts.__dataclass_fields__}
+    return _pick(
+        RemoteJob,
+        {
+            **item,
+            "status": JobStatus(item["status"]),
+            "total": item["counts"]["total"],
+            "counts": Counts(**counts),
+            "error": ItemError(**item["error"]) if item["error"] else None,
+        },
+    )
+
+
+def _pick(kind: Any, item: dict[str, Any]) -> Any:
+    return kind(**{name: item[name] for name in kind.__dataclass_fields__})
