@@ -1,9 +1,9 @@
 """The HTTP client: `from semel import Client`. Needs numpy and httpx, nothing else of semel.
 
-    client = Client("http://127.0.0.1:8700")
-    vectors = client.embed(["one", "two"])                 # float32 (2, dim)
-    job = client.submit(lines)                              # any iterable, streamed
-    vectors = client.results(client.wait(job.id).id)
+client = Client("http://127.0.0.1:8700")
+vectors = client.embed(["one", "two"])                 # float32 (2, dim)
+job = client.submit(lines)                              # any iterable, streamed
+vectors = client.results(client.wait(job.id).id)
 """
 
 import base64
@@ -29,7 +29,12 @@ _RETRY_STATUS = {429, 502, 503, 504}
 _LONGEST_PAUSE_S = 30.0
 _UPLOAD_BYTES = 256 << 10
 
-_ERRORS: dict[int, type[SemelError]] = {404: NotFoundError, 409: ConflictError, 503: UnavailableError, 504: TimedOutError}
+_ERRORS: dict[int, type[SemelError]] = {
+    404: NotFoundError,
+    409: ConflictError,
+    503: UnavailableError,
+    504: TimedOutError,
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ class RemoteModel:
     prompts: list[str]
     fingerprint: str
     live: bool
+
+
+def _ignore(_: object) -> None:
+    """A caller who wants no progress."""
 
 
 class Client:
@@ -118,14 +127,14 @@ class Client:
         prompt_name: str = "",
         truncate: bool = True,
         metadata: dict[str, str] | None = None,
-        on_sent: Callable[[int], None] = lambda count: None,
+        on_sent: Callable[[int], None] = _ignore,
     ) -> RemoteJob:
         """Send texts as a job, streamed: memory stays flat for any iterable.
 
         Args:
             on_sent: called now and then with the number of texts sent so far.
         """
-        params = {
+        params: dict[str, str | bool] = {
             "device": device,
             "prompt_name": prompt_name,
             "truncate": truncate,
@@ -159,7 +168,7 @@ class Client:
         job_id: str,
         *,
         timeout_s: float | None = None,
-        on_progress: Callable[[RemoteJob], None] = lambda job: None,
+        on_progress: Callable[[RemoteJob], None] = _ignore,
     ) -> RemoteJob:
         """Poll until the job ends, whatever way; look at `status`.
 
@@ -290,7 +299,7 @@ def _retry_after_s(response: httpx.Response) -> float | None:
 
 def _job(item: dict[str, Any]) -> RemoteJob:
     counts = {name: item["counts"][name] for name in Counts.__dataclass_fields__}
-    return _pick(
+    job: RemoteJob = _pick(
         RemoteJob,
         {
             **item,
@@ -300,6 +309,7 @@ def _job(item: dict[str, Any]) -> RemoteJob:
             "error": ItemError(**item["error"]) if item["error"] else None,
         },
     )
+    return job
 
 
 def _pick(kind: Any, item: dict[str, Any]) -> Any:

@@ -275,8 +275,7 @@ class DeviceInfo:
 
 def sound_rows(vectors: Vectors) -> npt.NDArray[np.bool_]:
     """bool (n,): which rows are finite and not all zero."""
-    sound: npt.NDArray[np.bool_] = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
-    return sound
+    return np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
 
 
 def as_plain(value: Any) -> Any:

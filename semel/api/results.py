@@ -61,7 +61,7 @@ def check_ready(job: Job, fmt: str) -> None:
         )
 
 
-def ndjson(job: Job, rows: Iterator[Rows]) -> Iterator[bytes]:
+def ndjson(_job: Job, rows: Iterator[Rows]) -> Iterator[bytes]:
     """One object a line: index, outcome, and embedding or error."""
     for part in rows:
         lines = []
@@ -85,7 +85,7 @@ def npy(job: Job, rows: Iterator[Rows]) -> Iterator[bytes]:
     for part in rows:
         if part.errors:
             raise ConflictError(f"a text of job {job.id} has no vector any more")  # ends the stream short
-        yield np.ascontiguousarray(part.vectors, "<f4").data.cast("B")
+        yield part.vectors.astype("<f4", copy=False).tobytes()
 
 
 def _schema(dim: int) -> pa.Schema:

@@ -10,9 +10,7 @@ from semel.values import Counts, ItemError, Job
 class EmbeddingsRequest(BaseModel):
     """OpenAI's request for embeddings."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"model": "minilm", "input": ["The cat sat on the mat."]}}
-    )
+    model_config = ConfigDict(json_schema_extra={"example": {"model": "minilm", "input": ["The cat sat on the mat."]}})
 
     input: Any = Field(description="A text, or a list of texts.")
     model: str = "minilm"

@@ -15,22 +15,24 @@ def find_devices() -> list[DeviceInfo]:
     """Every kind of device, usable or not, in order of preference. Imports torch where it is installed."""
     if not importlib.util.find_spec("torch") or not importlib.util.find_spec("sentence_transformers"):
         why = "torch is not installed: pip install 'semel[cpu]'"
-        return [DeviceInfo(name, False, why) for name in ("cuda:0", "mps", "cpu")]
+        return [DeviceInfo(name, usable=False, why=why) for name in ("cuda:0", "mps", "cpu")]
     import torch
 
     found: list[DeviceInfo] = []
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            found.append(DeviceInfo(f"cuda:{index}", True, torch.cuda.get_device_name(index)))
+            found.append(DeviceInfo(f"cuda:{index}", usable=True, why=torch.cuda.get_device_name(index)))
     elif torch.version.cuda is None:
-        found.append(DeviceInfo("cuda:0", False, "this torch is built without CUDA: pip install 'semel[cuda]'"))
+        found.append(
+            DeviceInfo("cuda:0", usable=False, why="this torch is built without CUDA: pip install 'semel[cuda]'")
+        )
     else:
-        found.append(DeviceInfo("cuda:0", False, "torch finds no NVIDIA GPU or no driver for it"))
+        found.append(DeviceInfo("cuda:0", usable=False, why="torch finds no NVIDIA GPU or no driver for it"))
     if torch.backends.mps.is_available():
-        found.append(DeviceInfo("mps", True, "Apple GPU"))
+        found.append(DeviceInfo("mps", usable=True, why="Apple GPU"))
     else:
-        found.append(DeviceInfo("mps", False, "needs a Mac with Apple silicon"))
-    found.append(DeviceInfo("cpu", True, f"{os.cpu_count()} cores"))
+        found.append(DeviceInfo("mps", usable=False, why="needs a Mac with Apple silicon"))
+    found.append(DeviceInfo("cpu", usable=True, why=f"{os.cpu_count()} cores"))
     return found
 
 

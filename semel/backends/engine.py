@@ -109,9 +109,7 @@ class Engine:
         if errors:
             raise errors[0]
 
-    def submit(
-        self, backend: Backend, texts: Sequence[str], *, prompt: str = "", lane: Lane = Lane.BULK
-    ) -> Submission:
+    def submit(self, backend: Backend, texts: Sequence[str], *, prompt: str = "", lane: Lane = Lane.BULK) -> Submission:
         """Tokenise in this thread and queue for the device.
 
         Args:

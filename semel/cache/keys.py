@@ -49,9 +49,7 @@ def text_keys(fingerprint: bytes, texts: Sequence[str]) -> list[bytes]:
 def pair_key(fingerprint: bytes, query: str, document: str) -> bytes:
     """The key of a (query, document) score: the query's length keeps "ab"+"c" apart from "a"+"bc"."""
     head = query.encode()
-    return hashlib.sha256(
-        fingerprint + len(head).to_bytes(8, "little") + head + document.encode()
-    ).digest()
+    return hashlib.sha256(fingerprint + len(head).to_bytes(8, "little") + head + document.encode()).digest()
 
 
 def unpack_keys(packed: bytes) -> list[bytes]:

@@ -127,7 +127,7 @@ class VectorStore:
             marks = ",".join("?" * len(keys))
             rows = conn.exec_driver_sql(f"SELECT {columns} FROM vectors WHERE key IN ({marks})", tuple(keys)).cursor
         assert rows is not None  # a SELECT has a cursor
-        return rows.fetchall()
+        return list(rows.fetchall())
 
     def _drop_damaged(self, rows: list[Any]) -> None:
         """Delete these very rows: one that was stored anew in the meantime has another checksum."""
@@ -350,5 +350,3 @@ def _doomed(conn: Connection, max_bytes: int | None, older_than_s: float | None,
     before = func.sum(size).over(order_by=(vectors.c.created_at, vectors.c.key)) - size
     ranked = query.add_columns(before.label("before")).subquery()
     return select(ranked.c.key).where(ranked.c.before < total - max_bytes)
-
-

@@ -46,7 +46,12 @@ def stats(as_json: options.AsJson = False) -> None:
     table = Table("model", "prompt", "dim", "precision", "entries", "MB", "fingerprint", box=None)
     for s in found:
         table.add_row(
-            s.model, s.prompt_name or "–", str(s.dim), s.precision, f"{s.entries:,}", f"{s.bytes / 1e6:,.1f}",
+            s.model,
+            s.prompt_name or "–",
+            str(s.dim),
+            s.precision,
+            f"{s.entries:,}",
+            f"{s.bytes / 1e6:,.1f}",
             s.fingerprint[:16],
         )
     Console().print(table if found else "the cache is empty")
@@ -54,7 +59,9 @@ def stats(as_json: options.AsJson = False) -> None:
 
 @app.command()
 def verify(
-    repair: Annotated[bool, typer.Option("--repair", help="Delete damaged rows; they are computed again when asked for.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Delete damaged rows; they are computed again when asked for.")
+    ] = False,
 ) -> None:
     """Read every vector and check size, checksum and numbers. Exit code 1 when some are damaged."""
     from rich.progress import Progress
@@ -76,7 +83,9 @@ def verify(
 def prune(
     max_bytes: Annotated[str | None, typer.Option(help="Keep at most this much, the newest: 500MB, 20GB.")] = None,
     older_than: Annotated[str | None, typer.Option(help="Delete what was computed longer ago: 90d, 12h.")] = None,
-    fingerprint: Annotated[str | None, typer.Option(help="Only this space ('semel cache stats'); a prefix will do.")] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Only this space ('semel cache stats'); a prefix will do.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
 ) -> None:
     """Delete vectors, the oldest first; never what a job that has not expired still needs."""
@@ -115,5 +124,7 @@ def _find_space(store: "VectorStore", prefix: str) -> bytes:
 
     found = [s.fingerprint for s in store.stats() if s.fingerprint.startswith(prefix.lower())]
     if len(found) != 1:
-        raise BadInputError(f"{len(found)} spaces have a fingerprint that begins with {prefix!r}; see 'semel cache stats'")
+        raise BadInputError(
+            f"{len(found)} spaces have a fingerprint that begins with {prefix!r}; see 'semel cache stats'"
+        )
     return bytes.fromhex(found[0])

@@ -1,5 +1,6 @@
 """The work behind `semel demo`."""
 
+import contextlib
 import io
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -48,18 +50,23 @@ def run_demo() -> None:
     with tempfile.TemporaryDirectory(prefix="semel-demo-") as home, _stack(console, Path(home)) as url:
         with console.status("reading the docstrings of Python's standard library"):
             docstrings = standard_library_docstrings()
-        texts = [d.text for d in docstrings]
-        console.print(f"corpus: {len(texts):,} docstrings, {len(set(texts)):,} distinct\n")
+        functions = [d for d in docstrings if d.is_function]
+        texts = [d.text for d in docstrings] + [f.summary for f in functions]
+        console.print(
+            f"corpus: {len(docstrings):,} docstrings and {len(functions):,} summaries of functions, "
+            f"{len(set(texts)):,} of them distinct\n"
+        )
         with Client(url) as client:
             runs = [_run(client, "first time", texts), _run(client, "the same again", texts)]
             runs.append(_run(client, "2 % changed", _changed(texts)))
             console.print()
-            _ask(console, client, docstrings, client.results(runs[0].job.id))
+            vectors = client.results(runs[0].job.id)
+            _ask(console, client, functions, vectors[len(docstrings) :])
         console.print(_table(runs))
     console.print(
         "Nothing is left running. To go on:\n"
         "  semel up                                  the same stack, to stay\n"
-        "  semel embed texts.txt -o vectors.parquet  without a server, on the same kind of cache\n"
+        "  semel embed texts.txt -o vectors.parquet  without a server\n"
         "  semel jobs submit texts.jsonl             a job for the stack of 'semel up'\n"
         "  docs/tutorial.md                          the whole tour"
     )
@@ -86,7 +93,7 @@ def _stack(console: Console, home: Path) -> Iterator[str]:
             stack.start(parts.semel_part("api", "serve", environment=environment))
             stack.start(parts.semel_part("worker cpu", "worker", "--device", "cpu", environment=environment))
             _wait_until_ready(stack, url)
-        console.print(f"running at {url} (ports that were free; 'semel up' uses fixed ones)")
+        console.print(f"running at {url} (a port that was free)")
         yield url
     except SemelError:
         sys.stderr.write(log.getvalue())
@@ -102,10 +109,8 @@ def _wait_until_ready(stack: parts.Stack, url: str) -> None:
         while time.monotonic() < deadline:
             if dead := stack.dead_part():
                 raise UnavailableError(f"the demo's {dead} ended while starting; its log is above")
-            try:
+            with contextlib.suppress(UnavailableError):  # the API is still starting
                 state = client.ready()
-            except UnavailableError:
-                pass  # the API is still starting
             if state and all(value == "ok" for value in state.values()):
                 return
             time.sleep(0.2)
@@ -131,29 +136,19 @@ def _changed(texts: Sequence[str]) -> list[str]:
     return [new.get(text, text) for text in texts]
 
 
-def _ask(console: Console, client: Client, docstrings: Sequence[Docstring], vectors: Vectors) -> None:
-    """Nearest docstrings by cosine; the vectors have length 1."""
-    names: dict[str, str] = {}
-    rows: list[int] = []
-    for row, docstring in enumerate(docstrings):
-        if docstring.text not in names:
-            rows.append(row)
-        # Of the names that share a text the shortest is the one that people know.
-        names[docstring.text] = min(names.get(docstring.text, docstring.name), docstring.name, key=len)
-    matrix = vectors[rows]
+def _ask(console: Console, client: Client, functions: Sequence[Docstring], vectors: Vectors) -> None:
+    """The functions whose summaries are nearest by cosine; the vectors have length 1."""
     for question, vector in zip(QUESTIONS, client.embed(list(QUESTIONS)), strict=True):
-        scores = matrix @ vector
-        best = np.argsort(-scores)[:_TOP]
-        found = [(names[docstrings[rows[i]].text], float(scores[i])) for i in best]
+        scores = vectors @ vector
         console.print(f"[bold]{question}[/bold]")
-        for name, score in found:
-            console.print(f"   {score:.2f}  {name}")
+        for i in np.argsort(-scores)[:_TOP]:
+            console.print(f"   {scores[i]:.2f}  {functions[i].name}")
     console.print()
 
 
 def _table(runs: Sequence[Run]) -> Table:
-    columns = ("run", "texts", "distinct", "computed", "hits", "coalesced", "seconds", "texts/s")
-    table = Table(*columns, title="every text is embedded once")
+    columns = ("run", "texts", "distinct", "computed", "hits", "coalesced", "s", "texts/s")
+    table = Table(*columns, title="every text is embedded once", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for run in runs:
         c = run.job.counts
         numbers = (run.job.total, run.distinct, c.computed, c.hit, c.coalesced)

@@ -14,8 +14,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
-_SKIPPED = {"antigravity", "this", "idlelib", "test", "turtledemo", "lib2to3", "turtle", "tkinter", "ensurepip", "pip"}
-"""Modules that open windows, print poems, or need a display."""
+_SKIPPED = {
+    "antigravity",
+    "this",
+    "posix",
+    "nt",
+    "idlelib",
+    "test",
+    "turtledemo",
+    "lib2to3",
+    "turtle",
+    "tkinter",
+    "ensurepip",
+    "pip",
+}
+"""Modules that open windows, print poems or need a display, and the second names of os."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +37,13 @@ class Docstring:
 
     name: str
     text: str
+    is_function: bool = False
+
+    @property
+    def summary(self) -> str:
+        """Name and first paragraph: what a search index would hold of a function."""
+        first_paragraph = self.text.strip().partition("\n\n")[0]
+        return f"{self.name}: {first_paragraph}"
 
 
 def standard_library_docstrings() -> list[Docstring]:
@@ -52,7 +72,7 @@ def _documented(module: ModuleType) -> Iterator[Docstring]:
     for name, thing in _members(module):
         if inspect.ismodule(thing):
             continue
-        yield from _one(f"{module.__name__}.{name}", thing)
+        yield from _one(f"{module.__name__}.{name}", thing, is_function=inspect.isroutine(thing))
         if inspect.isclass(thing):
             for method_name, method in _members(thing):
                 yield from _one(f"{module.__name__}.{name}.{method_name}", method)
@@ -66,7 +86,7 @@ def _members(thing: object) -> Iterator[tuple[str, object]]:
             yield name, getattr(thing, name)
 
 
-def _one(name: str, thing: object) -> Iterator[Docstring]:
+def _one(name: str, thing: object, *, is_function: bool = False) -> Iterator[Docstring]:
     text = getattr(thing, "__doc__", None)
     if isinstance(text, str) and text.strip():
-        yield Docstring(name, text)
+        yield Docstring(name, text, is_function)

@@ -46,8 +46,6 @@ def embed(
         skip_bad=skip_bad,
         truncate=not no_truncate,
     )
-    summary = (
-        embed_remote(settings, wanted) if settings.url and not local else embed_local(settings, wanted)
-    )
+    summary = embed_remote(settings, wanted) if settings.url and not local else embed_local(settings, wanted)
     for line in summary.lines(output):
         typer.echo(line, err=True)

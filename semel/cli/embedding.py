@@ -163,9 +163,7 @@ def _space(models: LoadedModels, wanted: EmbedOptions) -> Space:
     return spaces[wanted.prompt_name]
 
 
-def _local_blocks(
-    pipeline: Pipeline, space: Space, wanted: EmbedOptions, items: Iterator[Item]
-) -> Iterator[_Done]:
+def _local_blocks(pipeline: Pipeline, space: Space, wanted: EmbedOptions, items: Iterator[Item]) -> Iterator[_Done]:
     """Some blocks at once, given back in order."""
     under_way: deque[Future[_Done]] = deque()
     pool = ThreadPoolExecutor(_BLOCKS_UNDER_WAY, thread_name_prefix="block")
@@ -187,9 +185,7 @@ def _embed_block(pipeline: Pipeline, space: Space, wanted: EmbedOptions, items: 
     texts = [item.text for item in items if item.text is not None]
     embedded = pipeline.embed(space, texts, lane=Lane.BULK, truncate=wanted.truncate)
     errors = {good[i]: error.message for i, error in embedded.errors.items()}
-    return _Done(
-        _spread(items, good, embedded.vectors, errors, embedded.truncated.tolist()), list(embedded.outcomes)
-    )
+    return _Done(_spread(items, good, embedded.vectors, errors, embedded.truncated.tolist()), list(embedded.outcomes))
 
 
 def _spread(

@@ -115,7 +115,7 @@ def _skip_line(stream: BinaryIO) -> None:
         pass
 
 
-def _txt(path: Path, field: str, limit: int) -> Iterator[_Row]:
+def _txt(path: Path, _field: str, limit: int) -> Iterator[_Row]:
     for where, line in _lines(path, limit):
         if line is None:
             yield _Row(where, error=f"the line is longer than {limit * 2} bytes")
@@ -167,7 +167,7 @@ def _csv(path: Path, field: str, limit: int) -> Iterator[_Row]:
             raise BadInputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
 
 
-def _parquet(path: Path, field: str, limit: int) -> Iterator[_Row]:
+def _parquet(path: Path, field: str, _limit: int) -> Iterator[_Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

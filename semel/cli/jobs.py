@@ -159,8 +159,10 @@ def _print_job(job: "RemoteJob") -> None:
     typer.echo(f"{job.id}  {job.status}")
     typer.echo(f"  model    {job.model} ({job.dimensions} dimensions)")
     typer.echo(f"  device   {job.why}")
-    typer.echo(f"  texts    {c.done:,} of {job.total:,}: {c.computed:,} computed, {c.hit:,} hits, "
-               f"{c.coalesced:,} coalesced, {c.failed:,} failed; {c.truncated:,} truncated")
+    typer.echo(
+        f"  texts    {c.done:,} of {job.total:,}: {c.computed:,} computed, {c.hit:,} hits, "
+        f"{c.coalesced:,} coalesced, {c.failed:,} failed; {c.truncated:,} truncated"
+    )
     if job.completed_at:
         typer.echo(f"  took     {job.completed_at - job.created_at:.1f} s")
     if job.error:

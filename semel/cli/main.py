@@ -25,7 +25,7 @@ for _name in ("jobs", "cache"):
     app.add_typer(importlib.import_module(f"semel.cli.{_name}").app, name=_name)
 
 
-def _version(value: bool) -> None:  # noqa: FBT001  # typer's callback
+def _version(value: bool) -> None:  # typer's callback
     if value:
         from semel import __version__
 

@@ -11,5 +11,7 @@ Prompt = Annotated[str, typer.Option("--prompt-name", help="Which of the model's
 TextField = Annotated[str, typer.Option("--text-field", help="Field or column that holds the text.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on past inputs that cannot be read, and list them.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
-NoTruncate = Annotated[bool, typer.Option("--no-truncate", help="Fail texts above the model's limit instead of cutting.")]
+NoTruncate = Annotated[
+    bool, typer.Option("--no-truncate", help="Fail texts above the model's limit instead of cutting.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -70,9 +70,7 @@ class NpyOutput(Output):
     def _write_header(self) -> None:
         # numpy pads the header so that the first axis can grow without moving the data.
         shape = (self._rows, self._dim)
-        np.lib.format.write_array_header_1_0(
-            self._file, {"descr": "<f4", "fortran_order": False, "shape": shape}
-        )
+        np.lib.format.write_array_header_1_0(self._file, {"descr": "<f4", "fortran_order": False, "shape": shape})
 
     def write(self, block: Block) -> None:
         if block.errors:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from semel.values import Counts
 
@@ -30,9 +30,8 @@ class ProgressLine:
 def progress_line(label: str, *, total: int | None = None) -> Iterator[ProgressLine]:
     """A bar that stays on the screen, finished, when the block ends."""
     progress = Progress(
-        TextColumn("{task.description:<24}"),
-        BarColumn(bar_width=28),
-        TaskProgressColumn(),
+        TextColumn("{task.description:<16}"),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[hits]}"),

@@ -179,7 +179,9 @@ def check_port(port: int, *, what: str, option: str) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise UnavailableError(f"port {port} for {what} is taken; free it, or choose another with {option}") from None
+            raise UnavailableError(
+                f"port {port} for {what} is taken; free it, or choose another with {option}"
+            ) from None
 
 
 def free_port() -> int:

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from semel.tasks.schema import metadata
+import semel.tasks.schema  # noqa: F401  # adds its tables to the metadata
+from semel.cache.schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

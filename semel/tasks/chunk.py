@@ -4,7 +4,14 @@ import time
 from collections.abc import Callable
 
 from semel.cache.store import VectorStore
-from semel.errors import BackendError, FingerprintError, ModelLoadError, StorageFullError, TextTooLongError, UnknownModelError
+from semel.errors import (
+    BackendError,
+    FingerprintError,
+    ModelLoadError,
+    StorageFullError,
+    TextTooLongError,
+    UnknownModelError,
+)
 from semel.log import get_log
 from semel.tasks.embed import CancelledError, Embedder
 from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore
@@ -103,9 +110,7 @@ class ChunkRunner:
                 f"the model {work.model!r} changed on this worker since the job was submitted; submit it again"
             )
         texts = work.texts()
-        missing = {
-            key: texts[i] for i, key in enumerate(work.keys) if key not in done.outcomes and key != NO_KEY
-        }
+        missing = {key: texts[i] for i, key in enumerate(work.keys) if key not in done.outcomes and key != NO_KEY}
         fresh = self._embedder.compute(
             model, work.prompt_name, missing, lane=work.lane, still_wanted=self._still_wanted(work.job_id)
         )

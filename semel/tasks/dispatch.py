@@ -40,7 +40,9 @@ class Dispatcher:
             try:
                 self._app.send_task(EMBED_CHUNK, args=list(place), queue=queue_name(lane, device), ignore_result=True)
             except OperationalError as error:
-                log.warning("message not sent, maintenance will repeat it", job=place[0], chunk=place[1], reason=str(error))
+                log.warning(
+                    "message not sent, maintenance will repeat it", job=place[0], chunk=place[1], reason=str(error)
+                )
                 return
 
     def _window(self, device: str) -> int:

@@ -43,7 +43,7 @@ class Answer:
         return json.dumps([self.computed, self.coalesced, errors, whole])
 
     @classmethod
-    def from_json(cls, text: bytes) -> "Answer":
+    def from_json(cls, text: bytes | str) -> "Answer":
         computed, coalesced, errors, whole = json.loads(text)
         return cls(
             computed,

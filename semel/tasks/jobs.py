@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import zstandard
-from sqlalchemy import Connection, and_, exists, func, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, exists, false, func, or_, select, tuple_, update
 
 from semel.cache.keys import KEY_BYTES, unpack_keys
 from semel.db import Database
@@ -209,7 +209,9 @@ class JobStore:
 
     def results(self, job_id: str) -> Iterator[ChunkResult]:
         """Finished chunks in order, a few rows at a time."""
-        columns = [chunks.c[name] for name in ("position", "first_index", "keys", "outcomes", "errors_json", "payload")]
+        columns = [
+            chunks.c[name] for name in ("position", "first_index", "packed_keys", "outcomes", "errors_json", "payload")
+        ]
         last = -1
         while True:
             query = (
@@ -223,7 +225,7 @@ class JobStore:
             for row in rows:
                 outcomes = [CODE_OUTCOMES[code] for code in row.outcomes]
                 yield ChunkResult(
-                    row.first_index, unpack_keys(row.keys), outcomes, _errors(row.errors_json), row.payload
+                    row.first_index, unpack_keys(row.packed_keys), outcomes, _errors(row.errors_json), row.payload
                 )
                 last = row.position
             if not rows:
@@ -234,7 +236,7 @@ class JobStore:
         last = ("", -1)
         while True:
             query = (
-                select(chunks.c.job_id, chunks.c.position, chunks.c.keys)
+                select(chunks.c.job_id, chunks.c.position, chunks.c.packed_keys)
                 .join(jobs, jobs.c.id == chunks.c.job_id)
                 .where(jobs.c.expires_at > time.time(), tuple_(chunks.c.job_id, chunks.c.position) > last)
                 .order_by(chunks.c.job_id, chunks.c.position)
@@ -244,7 +246,7 @@ class JobStore:
                 rows = conn.execute(query).all()
             if not rows:
                 return
-            yield from (row.keys for row in rows)
+            yield from (row.packed_keys for row in rows)
             last = (rows[-1].job_id, rows[-1].position)
 
     # Working
@@ -297,7 +299,7 @@ class JobStore:
             owner=owner,
             attempts=row.attempts,
             first_index=row.first_index,
-            keys=unpack_keys(row.keys),
+            keys=unpack_keys(row.packed_keys),
             errors=_errors(row.errors_json),
             payload=row.payload,
             model=job.model,
@@ -381,13 +383,22 @@ class JobStore:
 
     def _end(self, conn: Connection, which: Any, status: JobStatus, error: ItemError | None = None) -> int:
         now = time.time()
-        values: dict[str, Any] = {"status": status.value, f"{status.value}_at": now, "expires_at": now + self._retention_s}
+        values: dict[str, Any] = {
+            "status": status.value,
+            f"{status.value}_at": now,
+            "expires_at": now + self._retention_s,
+        }
         if status is JobStatus.COMPLETED:
             values["finalizing_at"] = now  # nothing is left to write: results are read from the cache
         if error is not None:
             values["error_json"] = json.dumps([error.code, error.message])
         ended = [status.value for status in JobStatus if status.ended]
-        ids = [row.id for row in conn.execute(update(jobs).where(which, jobs.c.status.not_in(ended)).values(values).returning(jobs.c.id))]
+        ids = [
+            row.id
+            for row in conn.execute(
+                update(jobs).where(which, jobs.c.status.not_in(ended)).values(values).returning(jobs.c.id)
+            )
+        ]
         if ids and status is not JobStatus.COMPLETED:
             _cancel_waiting(conn, chunks.c.job_id.in_(ids))
         return len(ids)
@@ -408,7 +419,9 @@ class JobStore:
         late = (jobs.c.expires_at < now) & jobs.c.status.in_((*_ACTIVE, JobStatus.CANCELLING.value))
         silent = (jobs.c.status == JobStatus.VALIDATING.value) & (jobs.c.touched_at < now - UPLOAD_SILENCE_S)
         old = (jobs.c.expires_at < now) & jobs.c.status.in_([s.value for s in JobStatus if s.ended])
-        quiet = or_(False, *((jobs.c.lane == lane.value) & (jobs.c.device == device) for lane, device in empty_queues))
+        quiet = or_(
+            false(), *((jobs.c.lane == lane.value) & (jobs.c.device == device) for lane, device in empty_queues)
+        )
         lost &= chunks.c.job_id.in_(select(jobs.c.id).where(quiet))
         with self._db.read() as conn:
             questions = [select(chunks.c.job_id).where(stale), select(chunks.c.job_id).where(lost)]
@@ -419,9 +432,13 @@ class JobStore:
             expired = self._free_stale(conn, stale, max_attempts)
             resent = conn.execute(update(chunks).where(lost).values(state="pending")).rowcount
             cut = self._end(
-                conn, silent, JobStatus.FAILED,
-                ItemError("upload_cut_off", "the upload ended before it was complete; submit it again, what was "
-                          "computed is in the cache"),
+                conn,
+                silent,
+                JobStatus.FAILED,
+                ItemError(
+                    "upload_cut_off",
+                    "the upload ended before it was complete; submit it again, what was computed is in the cache",
+                ),
             )
             ended = self._end(conn, late, JobStatus.EXPIRED)
             gone = [row.id for row in conn.execute(select(jobs.c.id).where(old))]
@@ -430,7 +447,9 @@ class JobStore:
         return Swept(expired, resent, ended, len(gone), cut)
 
     def _free_stale(self, conn: Connection, stale: Any, max_attempts: int) -> int:
-        rows = conn.execute(select(chunks.c.job_id, chunks.c.position, chunks.c.texts, chunks.c.attempts).where(stale)).all()
+        rows = conn.execute(
+            select(chunks.c.job_id, chunks.c.position, chunks.c.texts, chunks.c.attempts).where(stale)
+        ).all()
         for row in rows:
             here = (chunks.c.job_id == row.job_id) & (chunks.c.position == row.position)
             if row.attempts < max_attempts:
@@ -439,7 +458,9 @@ class JobStore:
                 continue
             error = ItemError("worker_lost", f"{row.attempts} workers died while they worked on this chunk")
             outcomes = [Outcome.FAILED] * row.texts
-            conn.execute(update(chunks).where(here).values(_outcome_values(outcomes, dict.fromkeys(range(row.texts), error))))
+            conn.execute(
+                update(chunks).where(here).values(_outcome_values(outcomes, dict.fromkeys(range(row.texts), error)))
+            )
             _count(conn, row.job_id, outcomes, truncated=0, tokens=0)
             self._end_if_done(conn, row.job_id)
         return len(rows)
@@ -454,7 +475,7 @@ def _chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
         "first_index": chunk.first_index,
         "texts": len(chunk.keys),
         "errors_json": _errors_json(chunk.errors),
-        "keys": b"".join(chunk.keys),
+        "packed_keys": b"".join(chunk.keys),
         "payload": _pack_texts(chunk.texts),
     }
 

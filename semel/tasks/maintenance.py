@@ -106,9 +106,7 @@ class Maintenance:
     def _sweep(self) -> None:
         device = device_kind(self._card().device)
         empty = [(lane, device) for lane in Lane if self._client.llen(queue_name(lane, device)) == 0]
-        swept = self._jobs.sweep(
-            empty_queues=empty, resend_after_s=RESEND_AFTER_S, max_attempts=self._max_attempts
-        )
+        swept = self._jobs.sweep(empty_queues=empty, resend_after_s=RESEND_AFTER_S, max_attempts=self._max_attempts)
         if swept != Swept():
             log.warning("swept", **{k: v for k, v in vars(swept).items() if v})
 

@@ -59,7 +59,7 @@ class Roster:
     def live(self) -> list[WorkerCard]:
         """All live workers. Raises UnavailableError when Redis does not answer."""
         try:
-            ids = sorted(m.decode() for m in self._client.smembers(_MEMBERS))
+            ids = sorted(_text(m) for m in self._client.smembers(_MEMBERS))
             raw = self._client.mget([_WORKER + i for i in ids]) if ids else []
             gone = [i for i, value in zip(ids, raw, strict=True) if value is None]
             if gone:
@@ -73,6 +73,10 @@ class Roster:
         if time.monotonic() - self._seen[0] > 1.0:
             self._seen = (time.monotonic(), self.live())
         return self._seen[1]
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def unreachable(error: Exception) -> UnavailableError:

@@ -56,7 +56,7 @@ chunks = Table(
     Column("texts", Integer, nullable=False),
     Column("outcomes", LargeBinary),  # one byte a text, see jobs.OUTCOME_CODES
     Column("errors_json", Text, nullable=False),
-    Column("keys", LargeBinary, nullable=False),  # 32 bytes a text, zero for a text that has no key
+    Column("packed_keys", LargeBinary, nullable=False),  # 32 bytes a text, zero for a text that has no key
     Column("payload", LargeBinary, nullable=False),  # zstd of the JSON list of texts
     Index("ix_chunks_state", "state", "job_id", "position"),
 )

@@ -183,7 +183,9 @@ class Worker:
         model = self._models.get(request.model)
         space = model.spaces.get(request.prompt_name)
         if space is None or space.fingerprint.hex() != request.fingerprint:
-            raise ModelLoadError(f"the model {request.model!r} of this worker is not the one that was asked for; ask again")
+            raise ModelLoadError(
+                f"the model {request.model!r} of this worker is not the one that was asked for; ask again"
+            )
         keys = text_keys(space.fingerprint, request.texts)
         missing = dict(zip(keys, request.texts, strict=True))
         done = self._embedder.compute(model, request.prompt_name, missing, lane=Lane.INTERACTIVE)

@@ -38,8 +38,10 @@ def _texts(given: Any, limit: int) -> list[str]:
     if not texts:
         raise BadInputError("input is an empty list; send at least one text")
     if len(texts) > limit:
-        raise BadInputError(f"input has {len(texts)} texts, the limit of one request is {limit}; send a job: POST /v1/jobs")
-    if all(isinstance(item, int) or isinstance(item, list) for item in texts):
+        raise BadInputError(
+            f"input has {len(texts)} texts, the limit of one request is {limit}; send a job: POST /v1/jobs"
+        )
+    if all(isinstance(item, int | list) for item in texts):
         raise BadInputError(
             "input holds token ids; semel's key is over the text, so send strings "
             "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"

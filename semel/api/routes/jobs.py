@@ -42,7 +42,7 @@ async def create_job(
     model: str | None = None,
     device: str = "auto",
     prompt_name: str = "",
-    truncate: bool = True,
+    truncate: Annotated[bool, Query()] = True,  # noqa: FBT002  # a query parameter
     metadata: Annotated[str, Query(description="A JSON object of strings.")] = "{}",
 ) -> JobObject:
     """Submit a job: one JSON body, or NDJSON of any length (`Content-Type: application/x-ndjson`), streamed.
@@ -51,7 +51,12 @@ async def create_job(
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() == NDJSON:
         wanted = JobRequest(
-            input=[], model=model, device=device, prompt_name=prompt_name, truncate=truncate, metadata=_metadata(metadata)
+            input=[],
+            model=model,
+            device=device,
+            prompt_name=prompt_name,
+            truncate=truncate,
+            metadata=_metadata(metadata),
         )
         job = await run_in_threadpool(_create, services, wanted)
         return job_object(await _stream(request, services, job))

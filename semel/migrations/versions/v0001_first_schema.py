@@ -102,7 +102,7 @@ def upgrade() -> None:
         sa.Column("texts", sa.Integer(), nullable=False),
         sa.Column("outcomes", sa.LargeBinary()),
         sa.Column("errors_json", sa.Text(), nullable=False),
-        sa.Column("keys", sa.LargeBinary(), nullable=False),
+        sa.Column("packed_keys", sa.LargeBinary(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
     )
     op.create_index("ix_chunks_state", "chunks", ["state", "job_id", "position"])
