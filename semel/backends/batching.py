@@ -23,7 +23,8 @@ class Item:
 
 
 def _place(item: Item) -> tuple[int, int]:
-    return item.length, item.order
+    # Newcomers before those of the same length: behind the sweep, or a stream of them would hold it up for ever.
+    return item.length, -item.order
 
 
 class LengthSorted:

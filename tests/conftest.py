@@ -1,0 +1,100 @@
+"""Fixtures that several tiers share: databases, a Redis, a pipeline in this process."""
+
+import os
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from semel.cache.store import VectorStore
+from semel.cli.stack import find_redis_server, free_port
+from semel.db import Database
+
+POSTGRES_URL = os.environ.get("SEMEL_TEST_POSTGRES_URL", "postgresql://127.0.0.1:5432/postgres")
+
+
+def _missing(what: str) -> None:
+    """A service that is missing skips on a laptop and fails under CI."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database, of either kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'semel.db'}"
+        return
+    name = f"semel_test_{uuid.uuid4().hex[:12]}"
+    try:
+        admin = psycopg.connect(POSTGRES_URL, autocommit=True, connect_timeout=3)
+    except psycopg.OperationalError as error:
+        _missing(f"PostgreSQL does not answer at {POSTGRES_URL} (SEMEL_TEST_POSTGRES_URL): {error}")
+    with admin:
+        admin.execute(f"CREATE DATABASE {name}")
+        yield POSTGRES_URL.rpartition("/")[0] + f"/{name}"
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.close()
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    """A migrated database, SQLite and PostgreSQL in turn."""
+    database = Database(database_url)
+    database.upgrade()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(db: Database) -> VectorStore:
+    return VectorStore(db)
+
+
+@pytest.fixture
+def sqlite_db(tmp_path: Path) -> Iterator[Database]:
+    """For tests of what does not depend on the kind of database."""
+    database = Database(f"sqlite:///{tmp_path / 'semel.db'}")
+    database.upgrade()
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A Redis of our own, so that no test touches one that somebody uses."""
+    port, folder = free_port(), tmp_path_factory.mktemp("redis")
+    command = [find_redis_server(), "--port", str(port), "--save", "", "--dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port)
+    _wait_for(client.ping)
+    yield port
+    client.close()
+    process.terminate()
+    process.wait()
+
+
+def _wait_for(ping: Callable[[], object]) -> None:
+    import time
+
+    for _ in range(100):
+        try:
+            ping()
+            return
+        except redis.ConnectionError:
+            time.sleep(0.05)
+    raise RuntimeError("redis-server does not start")
+
+
+@pytest.fixture
+def redis_client(redis_port: int) -> Iterator["redis.Redis"]:
+    """An empty Redis."""
+    client = redis.Redis(port=redis_port)
+    client.flushall()
+    yield client
+    client.close()

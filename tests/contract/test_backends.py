@@ -1,0 +1,89 @@
+"""What every backend promises. Another backend joins by one more parameter."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from semel.backends.base import Backend
+from semel.backends.digests import Digests
+from semel.backends.registry import find_model
+from semel.settings import BUILT_IN_MODELS
+from semel.values import ModelEntry
+
+TEXTS = ["one", "a somewhat longer text about cats", "", "ﬁ ünïcode 漢字 🙂", "one", "word " * 2000]
+
+DRIFT = 0.999
+"""Cosine between a text alone and the same text in a batch, at the least."""
+
+
+@pytest.fixture(scope="module", params=["fake", "torch"])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    entries = {"fake": ModelEntry("fake:?dim=16"), "torch": BUILT_IN_MODELS["minilm"]}
+    source = find_model(request.param, entries, models_dir=None, digests=Digests(None))
+    backend = source.create_backend("cpu")
+    backend.load()
+    yield backend
+    backend.close()
+
+
+def test_one_row_a_text_in_order(backend: Backend) -> None:
+    vectors = backend.embed_texts(TEXTS)
+    info = backend.get_model_info()
+    assert vectors.shape == (len(TEXTS), info.dim)
+    assert vectors.dtype == np.float32
+    alone = np.vstack([backend.embed_texts([text]) for text in TEXTS])
+    cosine = (vectors * alone).sum(1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(alone, axis=1)
+    assert cosine.min() >= DRIFT
+
+
+def test_swapping_the_texts_swaps_the_rows(backend: Backend) -> None:
+    there, back = backend.embed_texts(TEXTS), backend.embed_texts(TEXTS[::-1])
+    cosine = (there * back[::-1]).sum(1)
+    assert cosine.min() >= DRIFT * np.linalg.norm(there, axis=1).min() ** 2
+    assert not np.allclose(there[0], there[1], atol=1e-2)
+
+
+def test_equal_texts_give_equal_rows(backend: Backend) -> None:
+    vectors = backend.embed_texts(TEXTS)
+    assert (vectors[0] == vectors[4]).all()
+
+
+def test_the_same_batch_gives_the_same_bits(backend: Backend) -> None:
+    assert (backend.embed_texts(TEXTS) == backend.embed_texts(TEXTS)).all()
+
+
+def test_every_row_is_finite_and_not_zero(backend: Backend) -> None:
+    vectors = backend.embed_texts(TEXTS)
+    assert np.isfinite(vectors).all()
+    assert vectors.any(axis=1).all()
+
+
+def test_truncation_is_told_and_bounded(backend: Backend) -> None:
+    tokens = backend.tokenize(TEXTS)
+    assert [t.truncated for t in tokens] == [False] * 5 + [True]
+    assert len(tokens[5].ids) == backend.get_model_info().max_tokens
+
+
+def test_a_prompt_changes_the_vector(backend: Backend) -> None:
+    plain, prompted = backend.embed_texts(["cats"]), backend.embed_texts(["cats"], prompt="query: ")
+    assert not np.allclose(plain, prompted, atol=1e-3)
+    assert np.allclose(prompted, backend.embed_texts(["query: cats"]), atol=1e-6)
+
+
+def test_documents_are_ranked_by_cosine(backend: Backend) -> None:
+    scores = backend.rerank_documents("one", ["something else entirely", "one"])
+    assert scores.shape == (2,)
+    assert scores.argmax() == 1
+    assert scores[1] == pytest.approx(1, abs=1e-2)
+
+
+def test_a_healthy_backend_says_so(backend: Backend) -> None:
+    backend.warm_up()
+    backend.health_check()
+
+
+def test_the_model_info_names_its_reasons(backend: Backend) -> None:
+    info = backend.get_model_info()
+    assert info.why
+    assert info.max_batch_tokens >= 16

@@ -1,0 +1,1 @@
+"""Helpers of the tests: values, an in-process semel, a stack of processes."""

@@ -1,0 +1,47 @@
+"""A semel in this process: real store, real engine, fake model."""
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
+
+from semel.backends.engine import Engine
+from semel.cache.claims import LocalClaims
+from semel.cache.store import VectorStore
+from semel.db import Database
+from semel.pipeline import LocalSender, Pipeline
+from semel.settings import Settings
+from semel.tasks.embed import Embedder
+from semel.tasks.loaded import LoadedModels
+from semel.values import Embedded, ModelEntry, Space
+
+
+class LocalSemel:
+    """`embed("text", …)` on a database file."""
+
+    def __init__(self, db: Database, engine: Engine, home: Path, entries: Mapping[str, ModelEntry]) -> None:
+        self.store = VectorStore(db)
+        self.engine = engine
+        self.models = LoadedModels(Settings(home=home, models=dict(entries)), engine, device="cpu")
+        self.pipeline = Pipeline(self.store, LocalSender(self.models, Embedder(engine, self.store, LocalClaims())))
+
+    def space(self, model: str = "fake", prompt_name: str = "") -> Space:
+        return self.models.spaces(model)[prompt_name]
+
+    def embed(self, *texts: str, model: str = "fake", prompt_name: str = "", truncate: bool = True) -> Embedded:
+        return self.pipeline.embed(self.space(model, prompt_name), list(texts), truncate=truncate)
+
+
+@contextmanager
+def local_semel(
+    folder: Path, source: str = "fake:?dim=8", *, more: Mapping[str, ModelEntry] | None = None
+) -> Iterator[LocalSemel]:
+    """One on the database in `folder`; open it again to see what lasts."""
+    db = Database(f"sqlite:///{folder / 'semel.db'}")
+    db.upgrade()
+    engine = Engine()
+    try:
+        yield LocalSemel(db, engine, folder, {"fake": ModelEntry(source), **(more or {})})
+    finally:
+        engine.close()
+        db.close()

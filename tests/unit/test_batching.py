@@ -1,0 +1,57 @@
+"""Which texts go into a batch."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semel.backends.base import Tokens
+from semel.backends.batching import Item, LengthSorted
+
+
+def items(lengths: list[int]) -> list[Item]:
+    return [Item(Tokens(range(length), truncated=False), None, i) for i, length in enumerate(lengths)]
+
+
+def lengths(batch: list[Item]) -> list[int]:
+    return [item.length for item in batch]
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(16, 2000))
+def test_every_text_comes_out_once_within_the_budget(given_lengths: list[int], budget: int) -> None:
+    room = LengthSorted()
+    room.add(items(given_lengths))
+    out: list[Item] = []
+    while len(room):
+        batch = room.pop_batch(budget)
+        assert len(batch) == 1 or max(lengths(batch)) * len(batch) <= budget
+        out += batch
+    assert sorted(item.index for item in out) == list(range(len(given_lengths)))
+
+
+def test_texts_of_like_length_share_a_batch() -> None:
+    room = LengthSorted()
+    room.add(items([10, 200, 11, 190, 12]))
+    assert lengths(room.pop_batch(1000)) == [10, 11, 12]
+    assert lengths(room.pop_batch(1000)) == [190, 200]
+
+
+def test_what_arrives_behind_the_sweep_waits_for_the_next_one() -> None:
+    room = LengthSorted()
+    room.add(items([10, 100, 200]))
+    assert lengths(room.pop_batch(100)) == [10]
+    room.add(items([10, 10, 10]))
+    assert lengths(room.pop_batch(100)) == [100]
+    assert lengths(room.pop_batch(200)) == [200]
+    assert lengths(room.pop_batch(100)) == [10, 10, 10]
+
+
+def test_a_text_above_the_budget_goes_alone() -> None:
+    room = LengthSorted()
+    room.add(items([500, 500]))
+    assert lengths(room.pop_batch(100)) == [500]
+
+
+def test_draining_empties_the_room() -> None:
+    room = LengthSorted()
+    room.add(items([1, 2]))
+    assert len(room.drain()) == 2
+    assert len(room) == 0

@@ -1,0 +1,53 @@
+"""Vectors as bytes and back."""
+
+import numpy as np
+import pytest
+
+from semel.cache.codec import checksum, decode_into, encode
+from semel.errors import InvalidVectorError
+from semel.values import Vectors
+from tests.support.values import vectors
+
+
+def test_float32_comes_back_bit_for_bit() -> None:
+    rows = vectors(3)
+    out = np.empty_like(rows)
+    decode_into(out, [2, 0, 1], encode(rows, dim=4, dtype="float32"))
+    assert (out[[2, 0, 1]] == rows).all()
+
+
+def test_rows_of_both_dtypes_are_told_apart_by_their_length() -> None:
+    rows = vectors(4)
+    wide, narrow = encode(rows, dim=4, dtype="float32"), encode(rows, dim=4, dtype="float16")
+    out = np.empty_like(rows)
+    decode_into(out, [0, 1, 2, 3], [wide[0], narrow[1], wide[2], narrow[3]])
+    assert (out[[0, 2]] == rows[[0, 2]]).all()
+    np.testing.assert_allclose(out, rows, rtol=1e-3)
+
+
+def test_the_bytes_are_little_endian_float32() -> None:
+    assert encode(np.array([[1.0, -2.0]], np.float32), dim=2, dtype="float32") == [b"\0\0\x80?\0\0\0\xc0"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        (np.full((1, 4), np.nan, np.float32), "not finite"),
+        (np.array([[1, 2, np.inf, 4]], np.float32), "not finite"),
+        (np.zeros((1, 4), np.float32), "all zero"),
+        (np.ones((1, 3), np.float32), r"\(1, 3\)"),
+        (np.ones(4, np.float32), r"\(4,\)"),
+    ],
+)
+def test_a_vector_that_is_none_is_refused(rows: Vectors, why: str) -> None:
+    with pytest.raises(InvalidVectorError, match=why):
+        encode(rows, dim=4, dtype="float32")
+
+
+def test_a_value_beyond_float16_is_refused_not_made_infinite() -> None:
+    with pytest.raises(InvalidVectorError, match="float16"):
+        encode(np.full((1, 4), 1e6, np.float32), dim=4, dtype="float16")
+
+
+def test_the_checksum_covers_key_and_bytes() -> None:
+    assert len({checksum(b"k1", b"data"), checksum(b"k2", b"data"), checksum(b"k1", b"datb")}) == 3

@@ -1,0 +1,154 @@
+"""The engine: rows to their owners, bad texts alone, memory halved, lanes in turn."""
+
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from semel.backends.base import Tokens
+from semel.backends.engine import Engine, Submission
+from semel.backends.fake import FakeBackend, FakeOptions
+from semel.errors import BackendError
+from semel.values import ItemError, Lane, Vectors
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+def fake(engine: Engine, **options: object) -> FakeBackend:
+    backend = FakeBackend("fake", FakeOptions(**options), device="cpu")  # type: ignore[arg-type]
+    engine.load(backend)
+    return backend
+
+
+def collect(submission: Submission, n: int, dim: int = 32) -> tuple[Vectors, dict[int, ItemError]]:
+    out, errors = np.full((n, dim), np.nan, np.float32), dict[int, ItemError]()
+    for part in submission:
+        out[part.indices] = part.vectors.reshape(-1, dim)
+        errors |= part.errors
+    return out, errors
+
+
+def test_rows_are_those_of_their_texts(engine: Engine) -> None:
+    backend = fake(engine)
+    texts = [" ".join(["w"] * (i % 7 + 1)) + f" {i}" for i in range(500)]
+    out, errors = collect(engine.submit(backend, texts), len(texts))
+    assert not errors
+    assert (out == backend.embed_texts(texts)).all()
+
+
+def test_threads_share_batches_and_get_their_own_rows(engine: Engine) -> None:
+    backend = fake(engine, text_ms=0.2)
+    results: dict[int, bool] = {}
+
+    def work(thread: int) -> None:
+        texts = [f"{thread} {i}" for i in range(100)]
+        out, _ = collect(engine.submit(backend, texts), 100)
+        results[thread] = bool((out == backend.embed_texts(texts)).all())
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == dict.fromkeys(range(8), True)
+    assert engine.stats.batches < 40
+
+
+def test_a_bad_text_fails_alone(engine: Engine) -> None:
+    backend = fake(engine, fail_on="poison")
+    texts = [f"fine {i}" for i in range(50)]
+    texts[17] = "some poison here"
+    out, errors = collect(engine.submit(backend, texts), 50)
+    assert list(errors) == [17]
+    assert "fails on this text" in errors[17].message
+    good = [i for i in range(50) if i != 17]
+    assert (out[good] == backend.embed_texts([texts[i] for i in good])).all()
+
+
+def test_a_nan_row_is_an_error_of_its_text(engine: Engine) -> None:
+    backend = fake(engine, nan_on="void")
+    out, errors = collect(engine.submit(backend, ["fine", "a void", "fine too"]), 3)
+    assert errors[1].code == "invalid_vector"
+    assert np.isfinite(out[[0, 2]]).all()
+
+
+class PaddingMakesNaN(FakeBackend):
+    """As mlx-embeddings #80: a padded row comes out as NaN, alone it is right."""
+
+    def forward(self, batch: Sequence[Tokens]) -> Vectors:
+        vectors = super().forward(batch)
+        longest = max(len(t.ids) for t in batch)
+        vectors[[len(t.ids) < longest for t in batch]] = np.nan
+        return vectors
+
+
+def test_a_row_that_padding_made_nan_is_computed_alone(engine: Engine) -> None:
+    backend = PaddingMakesNaN("fake", FakeOptions(), device="cpu")
+    engine.load(FakeBackend("healthy", FakeOptions(), device="cpu"))
+    engine._budgets[backend] = 4096
+    out, errors = collect(engine.submit(backend, ["one", "one two", "one two three"]), 3)
+    assert not errors
+    assert np.isfinite(out).all()
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(engine: Engine) -> None:
+    backend = fake(engine, memory_tokens=64)
+    texts = [f"text {i}" for i in range(300)]
+    out, errors = collect(engine.submit(backend, texts), 300)
+    assert not errors
+    assert np.isfinite(out).all()
+    assert engine.stats.memory_halvings > 0
+
+
+def test_the_smaller_budget_is_remembered(engine: Engine) -> None:
+    backend = fake(engine, memory_tokens=64)
+    collect(engine.submit(backend, [f"text {i}" for i in range(300)]), 300)
+    before = engine.stats.memory_halvings
+    collect(engine.submit(backend, [f"more {i}" for i in range(300)]), 300)
+    assert engine.stats.memory_halvings == before
+
+
+def test_interactive_goes_before_bulk(engine: Engine) -> None:
+    backend = fake(engine, text_ms=1)
+    bulk = engine.submit(backend, [f"{'long ' * 50}{i}" for i in range(400)], lane=Lane.BULK)
+    interactive = engine.submit(backend, ["now"], lane=Lane.INTERACTIVE)
+    collect(interactive, 1)
+    assert engine.stats.texts < 200
+    collect(bulk, 400)
+
+
+def test_bulk_does_not_starve(engine: Engine) -> None:
+    backend = fake(engine, text_ms=1)
+    bulk = engine.submit(backend, ["bulk"], lane=Lane.BULK)
+    busy = engine.submit(backend, [f"{'w ' * 200}{i}" for i in range(400)], lane=Lane.INTERACTIVE)
+    collect(bulk, 1)
+    assert engine.stats.texts < 300
+    collect(busy, 400)
+
+
+def test_a_dead_device_fails_everyone_and_blames_no_text(engine: Engine) -> None:
+    backend = fake(engine, dead_after=2)
+    with pytest.raises(BackendError, match="health check"):
+        collect(engine.submit(backend, [f"t{i} " * 40 for i in range(500)]), 500)
+    with pytest.raises(BackendError):
+        engine.submit(backend, ["more"])
+
+
+def test_truncation_is_told_per_text(engine: Engine) -> None:
+    backend = fake(engine, max_tokens=3)
+    parts = list(engine.submit(backend, ["a b c d", "a b c"]))
+    told = {i: cut for part in parts for i, cut in zip(part.indices, part.truncated, strict=True)}
+    assert told == {0: True, 1: False}
+
+
+def test_a_cancelled_submission_is_dropped(engine: Engine) -> None:
+    backend = fake(engine, text_ms=2)
+    engine.submit(backend, [f"{'w ' * 100}{i}" for i in range(2000)]).cancel()
+    collect(engine.submit(backend, ["next"]), 1)
+    assert engine.stats.texts < 500

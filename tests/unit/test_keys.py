@@ -1,0 +1,73 @@
+"""Keys: equal only for what gives equal vectors."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semel.cache.keys import fingerprint, pair_key, text_key, text_keys, unpack_keys
+from semel.errors import InvalidTextError
+from tests.support.values import SPEC
+
+CHANGES = {
+    "kind": "rerank",
+    "weights": "w2",
+    "tokenizer": "t2",
+    "architecture": "a2",
+    "pooling": "cls",
+    "normalize": False,
+    "prompt": "query: ",
+    "max_tokens": 128,
+    "truncate_side": "left",
+    "precision": "int8",
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_everything_that_changes_a_vector_changes_the_fingerprint(field: str) -> None:
+    changed = replace(SPEC, **{field: CHANGES[field]})
+    assert fingerprint(changed) != fingerprint(SPEC)
+
+
+def test_no_field_of_the_fingerprint_is_untested() -> None:
+    assert set(CHANGES) == set(SPEC.__dataclass_fields__)
+
+
+def test_the_fingerprint_is_the_same_on_every_machine() -> None:
+    # A changed value here invalidates every cache in the world: bump `format` and say so in the CHANGELOG.
+    assert fingerprint(SPEC).hex() == "d26c3ebbd26d217fc114492a73610b658e6406011a0969759a9a708e26c3eee8"
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_different_texts_have_different_keys(one: str, other: str) -> None:
+    try:
+        keys = text_keys(b"f" * 32, [one, other])
+    except InvalidTextError:
+        return
+    assert (keys[0] == keys[1]) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Text", "text"), ("text", "text "), ("text", " text"), ("a\tb", "a b"), ("é", "e\u0301"), ("a\n", "a\r\n")],
+)
+def test_case_space_and_unicode_form_are_kept(one: str, other: str) -> None:
+    assert text_key(b"f" * 32, one) != text_key(b"f" * 32, other)
+
+
+def test_joining_query_and_document_is_injective() -> None:
+    assert pair_key(b"f" * 32, "ab", "c") != pair_key(b"f" * 32, "a", "bc")
+    assert pair_key(b"f" * 32, "", "abc") != pair_key(b"f" * 32, "abc", "")
+
+
+@pytest.mark.parametrize(("text", "why"), [("", "empty"), ("a\ud800b", "lone surrogate"), (3, "int"), (None, "NoneType")])
+def test_a_text_without_key_is_refused_with_its_place(text: str, why: str) -> None:
+    with pytest.raises(InvalidTextError, match=rf"text 1 .*{why}") as caught:
+        text_keys(b"f" * 32, ["fine", text])
+    assert caught.value.index == 1
+
+
+def test_packed_keys_come_apart_again() -> None:
+    keys = text_keys(b"f" * 32, ["a", "b", "a"])
+    assert unpack_keys(b"".join(keys)) == keys
