@@ -59,7 +59,9 @@ class TorchBackend(Backend):
         described = self._source.described
         torch = _import_torch()
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
 
+        transformers_logging.disable_progress_bar()  # half a second of "Loading weights", in the middle of the log
         self._torch = torch
         why = self._prepare_thread()
         dtype, why_dtype = self._choose_dtype()
@@ -106,7 +108,7 @@ class TorchBackend(Backend):
 
     def _choose_dtype(self) -> tuple[Any, str]:
         torch = self._torch
-        if self._source.entry.precision is Precision.FLOAT32:
+        if self._source.entry.precision == Precision.FLOAT32:
             return torch.float32, "float32: the model's entry asks for it"
         if self._kind == "cuda":
             if torch.cuda.is_bf16_supported(including_emulation=False):

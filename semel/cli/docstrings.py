@@ -49,17 +49,18 @@ class Docstring:
 def standard_library_docstrings() -> list[Docstring]:
     """Every docstring that can be reached by a public name, in the order of the names."""
     found: list[Docstring] = []
-    for name in sorted(sys.stdlib_module_names):
-        module = None if name in _SKIPPED or name.startswith("_") else _import(name)
-        if module is not None:
-            found += _documented(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old modules warn when they are imported, or only looked at
+        for name in sorted(sys.stdlib_module_names):
+            module = None if name in _SKIPPED or name.startswith("_") else _import(name)
+            if module is not None:
+                found += _documented(module)
     return found
 
 
 def _import(name: str) -> ModuleType | None:
     quiet = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-        warnings.simplefilter("ignore")
+    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         try:
             return importlib.import_module(name)
         except (ImportError, OSError, ValueError):

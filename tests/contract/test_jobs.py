@@ -1,0 +1,257 @@
+"""What the job store promises, on SQLite and on PostgreSQL."""
+
+import time
+
+import pytest
+
+from semel.cache.keys import text_keys
+from semel.cache.store import VectorStore
+from semel.db import Database
+from semel.errors import ConflictError, NotFoundError
+from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore, NewChunk
+from semel.values import ItemError, Job, JobStatus, Lane, Outcome
+from tests.support.values import PRODUCER, put, space, vectors
+
+SPACE = space()
+DAY_S = 86400.0
+
+
+@pytest.fixture
+def jobs(db: Database) -> JobStore:
+    return JobStore(db, window_s=DAY_S, retention_s=DAY_S)
+
+
+def chunk(first: int, *texts: str) -> NewChunk:
+    return NewChunk(first, text_keys(SPACE.fingerprint, texts), list(texts))
+
+
+def submit(jobs: JobStore, store: VectorStore, *new: NewChunk, truncate: bool = True) -> Job:
+    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=truncate)
+    jobs.add_chunks(job, new, lookup=store.lookup)
+    return jobs.seal(job.id)
+
+
+def lease(jobs: JobStore, job: Job, position: int = 0, owner: str = "w1", ttl_s: float = 60) -> ChunkWork:
+    work = jobs.lease(job.id, position, owner=owner, ttl_s=ttl_s)
+    assert work is not None
+    return work
+
+
+def finish(jobs: JobStore, work: ChunkWork) -> bool:
+    return jobs.finish(work, [Outcome.COMPUTED] * len(work.keys), {}, truncated=0, tokens=1)
+
+
+def dispatch(jobs: JobStore, window: int = 8) -> list[tuple[str, int]]:
+    return jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=window)
+
+
+def sweep(jobs: JobStore, *, resend_after_s: float = 60, max_attempts: int = 5, empty: bool = True) -> object:
+    queues = [(Lane.BULK, "cpu")] if empty else []
+    return jobs.sweep(empty_queues=queues, resend_after_s=resend_after_s, max_attempts=max_attempts)
+
+
+def test_a_job_goes_from_validating_to_completed(jobs: JobStore, store: VectorStore) -> None:
+    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True, metadata={"a": "b"})
+    assert job.status is JobStatus.VALIDATING
+    jobs.add_chunks(job, [chunk(0, "a", "b"), chunk(2, "c")], lookup=store.lookup)
+    job = jobs.seal(job.id)
+    assert (job.status, job.total, job.chunks, job.metadata) == (JobStatus.IN_PROGRESS, 3, 2, {"a": "b"})
+    assert finish(jobs, lease(jobs, job, 0))
+    assert finish(jobs, lease(jobs, job, 1))
+    job = jobs.get(job.id)
+    assert job.status is JobStatus.COMPLETED
+    assert (job.counts.computed, job.counts.done, job.chunks_done) == (3, 3, 2)
+    assert job.created_at <= (job.in_progress_at or 0) <= (job.finalizing_at or 0) <= (job.completed_at or 0)
+
+
+def test_a_chunk_that_is_all_hits_is_never_queued(jobs: JobStore, store: VectorStore) -> None:
+    put(store, ["a", "b"], vectors(2))
+    job = submit(jobs, store, chunk(0, "a", "b", "a"))
+    assert job.status is JobStatus.COMPLETED
+    assert job.counts.hit == 3
+    assert dispatch(jobs) == []
+
+
+def test_texts_and_keys_come_back_in_order(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "b", "a", "b"))
+    work = lease(jobs, job)
+    assert work.texts() == ["b", "a", "b"]
+    assert work.keys == text_keys(SPACE.fingerprint, ["b", "a", "b"])
+
+
+def test_a_bad_item_keeps_its_place(jobs: JobStore, store: VectorStore) -> None:
+    keys = text_keys(SPACE.fingerprint, ["a", "c"])
+    bad = NewChunk(0, [keys[0], NO_KEY, keys[1]], ["a", "", "c"], {1: ItemError("invalid_text", "is empty")})
+    job = submit(jobs, store, bad)
+    work = lease(jobs, job)
+    jobs.finish(work, [Outcome.COMPUTED, Outcome.FAILED, Outcome.HIT], work.errors, truncated=0, tokens=2)
+    (result,) = jobs.results(job.id)
+    assert result.keys == [keys[0], NO_KEY, keys[1]]
+    assert result.outcomes == [Outcome.COMPUTED, Outcome.FAILED, Outcome.HIT]
+    assert result.errors == {1: ItemError("invalid_text", "is empty")}
+
+
+def test_a_leased_chunk_belongs_to_one_worker(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"))
+    lease(jobs, job)
+    assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is None
+
+
+def test_a_done_chunk_is_not_done_again(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"))
+    finish(jobs, lease(jobs, job))
+    assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is None
+
+
+def test_an_expired_lease_goes_to_another_worker_and_the_first_cannot_finish(
+    jobs: JobStore, store: VectorStore
+) -> None:
+    job = submit(jobs, store, chunk(0, "a"))
+    late = lease(jobs, job, ttl_s=0.01)
+    time.sleep(0.05)
+    other = lease(jobs, job, owner="w2")
+    assert not finish(jobs, late)
+    assert finish(jobs, other)
+    assert jobs.get(job.id).counts.computed == 1
+
+
+def test_renewed_leases_last(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"))
+    lease(jobs, job, ttl_s=0.05)
+    jobs.renew(owner="w1", ttl_s=60)
+    time.sleep(0.1)
+    assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is None
+
+
+def test_the_window_bounds_what_is_under_way(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, *(chunk(i, f"t{i}") for i in range(10)))
+    assert dispatch(jobs, window=4) == [(job.id, i) for i in range(4)]
+    assert dispatch(jobs, window=4) == []
+    finish(jobs, lease(jobs, job, 0))
+    assert dispatch(jobs, window=4) == [(job.id, 4)]
+
+
+def test_two_jobs_take_turns(jobs: JobStore, store: VectorStore) -> None:
+    large = submit(jobs, store, *(chunk(i, f"l{i}") for i in range(10)))
+    assert len(dispatch(jobs, window=4)) == 4
+    small = submit(jobs, store, *(chunk(i, f"s{i}") for i in range(3)))
+    finish(jobs, lease(jobs, large, 0))
+    finish(jobs, lease(jobs, large, 1))
+    assert dispatch(jobs, window=4) == [(small.id, 0), (small.id, 1)]
+
+
+def test_a_lost_message_is_sent_again(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"))
+    dispatch(jobs)
+    sweep(jobs, resend_after_s=0, empty=False)
+    assert dispatch(jobs) == []  # the queue still holds messages: this may be one of them
+    sweep(jobs, resend_after_s=0)
+    assert dispatch(jobs) == [(job.id, 0)]
+
+
+def test_the_chunk_of_a_dead_worker_is_sent_again(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"))
+    dispatch(jobs)
+    lease(jobs, job, ttl_s=0.01)
+    time.sleep(0.05)
+    sweep(jobs)
+    assert dispatch(jobs) == [(job.id, 0)]
+
+
+def test_a_chunk_that_kills_workers_fails_in_the_end(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a", "b"), chunk(2, "c"))
+    for _ in range(2):
+        lease(jobs, job, ttl_s=0.01)
+        time.sleep(0.03)
+        sweep(jobs, max_attempts=2)
+    finish(jobs, lease(jobs, job, 1))
+    job = jobs.get(job.id)
+    assert (job.status, job.counts.failed, job.counts.computed) == (JobStatus.COMPLETED, 2, 1)
+    assert next(jobs.results(job.id)).errors[1].code == "worker_lost"
+
+
+def test_cancelling_stops_what_waits_and_then_what_runs(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"), chunk(1, "b"))
+    work = lease(jobs, job, 0)
+    assert jobs.cancel(job.id).status is JobStatus.CANCELLING
+    assert jobs.lease(job.id, 1, owner="w2", ttl_s=60) is None
+    assert not jobs.is_active(job.id)
+    jobs.give_back(work)
+    assert jobs.get(job.id).status is JobStatus.CANCELLED
+    assert jobs.cancel(job.id).status is JobStatus.CANCELLED
+
+
+def test_a_completed_job_cannot_be_cancelled(jobs: JobStore, store: VectorStore) -> None:
+    put(store, ["a"], vectors(1))
+    job = submit(jobs, store, chunk(0, "a"))
+    with pytest.raises(ConflictError, match="is completed"):
+        jobs.cancel(job.id)
+
+
+def test_a_chunk_given_back_is_pending_again(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"))
+    dispatch(jobs)
+    jobs.give_back(lease(jobs, job))
+    assert dispatch(jobs) == [(job.id, 0)]
+
+
+def test_a_failed_job_tells_why_and_stops(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"))
+    jobs.fail(job.id, ItemError("storage_full", "no room"))
+    job = jobs.get(job.id)
+    assert (job.status, job.error) == (JobStatus.FAILED, ItemError("storage_full", "no room"))
+    assert dispatch(jobs) == []
+
+
+def test_an_ended_job_takes_no_more_texts(jobs: JobStore, store: VectorStore) -> None:
+    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    jobs.cancel(job.id)
+    with pytest.raises(ConflictError, match="takes no more texts"):
+        jobs.add_chunks(job, [chunk(0, "a")], lookup=store.lookup)
+
+
+def test_a_late_job_expires_and_an_old_one_is_deleted(db: Database, store: VectorStore) -> None:
+    jobs = JobStore(db, window_s=0, retention_s=0)
+    job = submit(jobs, store, chunk(0, "a"))
+    sweep(jobs)
+    assert jobs.get(job.id).status is JobStatus.EXPIRED
+    time.sleep(0.01)
+    sweep(jobs)
+    with pytest.raises(NotFoundError, match=job.id):
+        jobs.get(job.id)
+
+
+def test_an_upload_that_was_cut_off_fails(
+    jobs: JobStore, store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    monkeypatch.setattr("semel.tasks.jobs.UPLOAD_SILENCE_S", -1)
+    sweep(jobs)
+    assert jobs.get(job.id).error == ItemError("upload_cut_off", jobs.get(job.id).error.message)  # type: ignore[union-attr]
+
+
+def test_the_keys_of_living_jobs_are_needed(db: Database, jobs: JobStore, store: VectorStore) -> None:
+    put(store, ["a", "b"], vectors(2))
+    submit(jobs, store, chunk(0, "a"))
+    expired = submit(JobStore(db, window_s=0, retention_s=-1), store, chunk(0, "b"))
+    assert expired.status is JobStatus.COMPLETED
+    assert list(jobs.needed_keys()) == text_keys(SPACE.fingerprint, ["a"])
+    assert store.prune(keep=jobs.needed_keys(), max_bytes=0) == 1
+
+
+def test_jobs_are_listed_newest_first_page_by_page(jobs: JobStore, store: VectorStore) -> None:
+    made = []
+    for i in range(5):
+        made.append(submit(jobs, store, chunk(0, f"t{i}")).id)
+        time.sleep(0.002)
+    first = [job.id for job in jobs.list_jobs(limit=2)]
+    rest = [job.id for job in jobs.list_jobs(limit=10, after=first[-1])]
+    assert first + rest == made[::-1]
+
+
+def test_refused_truncation_fails_hits_too(jobs: JobStore, store: VectorStore) -> None:
+    key = text_keys(SPACE.fingerprint, ["long"])
+    store.put_many(SPACE, key, vectors(1), tokens=[256], truncated=[True], producer=PRODUCER)
+    job = submit(jobs, store, chunk(0, "long"), truncate=False)
+    assert (job.counts.failed, job.counts.truncated) == (1, 1)
+    assert next(jobs.results(job.id)).errors[0].code == "text_too_long"

@@ -1,0 +1,108 @@
+"""Many writers, many askers: nothing lost, nothing computed twice."""
+
+import multiprocessing
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+
+from semel.cache.claims import RedisClaims
+from semel.cache.keys import text_keys
+from semel.cache.store import VectorStore
+from semel.db import Database
+from semel.backends.engine import Engine
+from semel.settings import Settings
+from semel.tasks.embed import Embedder
+from semel.tasks.loaded import LoadedModels
+from semel.values import Computed, Lane, ModelEntry, Outcome
+from tests.support.values import put, space, vectors
+
+PROCESSES = 8
+TEXTS_EACH = 400
+
+
+def _write(url: str, process: int, failures: "multiprocessing.Queue[str]") -> None:
+    """Half of its texts are its own, half are those of everyone."""
+    try:
+        db = Database(url)
+        db.upgrade()
+        store = VectorStore(db)
+        for i in range(0, TEXTS_EACH, 20):
+            texts = [f"own {process} {n}" for n in range(i, i + 10)] + [f"shared {n}" for n in range(i, i + 10)]
+            put(store, texts, vectors(20, 64, seed=process))
+            assert store.get_many(text_keys(space(64).fingerprint, texts), dim=64).all_present
+        db.close()
+    except BaseException as error:  # carried to the test
+        failures.put(f"{type(error).__name__}: {error}")
+        raise
+
+
+def test_eight_processes_write_one_database_from_its_first_moment(database_url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    failures: multiprocessing.Queue[str] = context.Queue()
+    writers = [context.Process(target=_write, args=(database_url, i, failures)) for i in range(PROCESSES)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(120)
+    assert [w.exitcode for w in writers] == [0] * PROCESSES, failures.get() if not failures.empty() else "hung"
+    db = Database(database_url)
+    (stats,) = VectorStore(db).stats()
+    assert stats.entries == PROCESSES * TEXTS_EACH // 2 + TEXTS_EACH // 2
+    *_, state = VectorStore(db).verify()
+    assert state.damaged == []
+    db.close()
+
+
+@pytest.fixture
+def two_workers(sqlite_db: Database, redis_client: "redis.Redis", tmp_path: Path) -> "list[_Worker]":
+    return [_Worker(sqlite_db, RedisClaims(redis_client, ttl_s=10), tmp_path) for _ in range(2)]
+
+
+class _Worker:
+    """An engine and claims of its own, as a second process would have; the store is shared."""
+
+    def __init__(self, db: Database, claims: RedisClaims, home: Path) -> None:
+        self.engine = Engine()
+        settings = Settings(home=home, models={"fake": ModelEntry("fake:?dim=8&text_ms=1")})
+        self.models = LoadedModels(settings, self.engine, device="cpu")
+        self.embedder = Embedder(self.engine, VectorStore(db), claims)
+        self.space = self.models.spaces("fake")[""]
+
+    def compute(self, texts: list[str]) -> Computed:
+        missing = dict(zip(text_keys(self.space.fingerprint, texts), texts, strict=True))
+        return self.embedder.compute(self.models.get("fake"), "", missing, lane=Lane.BULK)
+
+
+def test_two_workers_with_the_same_texts_compute_each_once(two_workers: "list[_Worker]") -> None:
+    texts = [f"text {i}" for i in range(300)]
+    results: list[Computed] = []
+    threads = [
+        threading.Thread(target=lambda w=worker, t=order: results.append(w.compute(t)))
+        for worker, order in zip(two_workers, (texts, texts[::-1]), strict=True)
+    ]
+    for worker in two_workers:
+        worker.models.get("fake")
+    loaded = sum(worker.engine.stats.texts for worker in two_workers)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    outcomes = [list(r.outcomes.values()) for r in results]
+    assert [len(o) for o in outcomes] == [300, 300]
+    assert sum(o.count(Outcome.COMPUTED) for o in outcomes) == 300
+    assert sum(o.count(Outcome.COALESCED) for o in outcomes) == 300
+    assert sum(worker.engine.stats.texts for worker in two_workers) - loaded == 300
+    for worker in two_workers:
+        worker.engine.close()
+
+
+def test_the_claim_of_a_dead_worker_is_taken_over(
+    sqlite_db: Database, redis_client: "redis.Redis", tmp_path: Path
+) -> None:
+    worker = _Worker(sqlite_db, RedisClaims(redis_client, ttl_s=10), tmp_path)
+    dead = RedisClaims(redis_client, ttl_s=0.5)
+    dead.take(text_keys(worker.space.fingerprint, ["text"]))  # and never renewed or released
+    assert list(worker.compute(["text"]).outcomes.values()) == [Outcome.COMPUTED]
+    worker.engine.close()

@@ -1,0 +1,135 @@
+"""semel's vectors are those of the reference library."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semel.backends.digests import Digests
+from semel.backends.registry import ModelSource, find_model
+from semel.cli.docstrings import standard_library_docstrings
+from semel.errors import ModelLoadError
+from semel.settings import BUILT_IN_MODELS
+from semel.values import ModelEntry, Vectors
+
+TEXTS = sorted({d.text for d in standard_library_docstrings()})[::40] + ["  leading and trailing space  ", "naïve 漢字"]
+
+
+def source(path: str = "", **entry: object) -> ModelSource:
+    made = ModelEntry(path or BUILT_IN_MODELS["minilm"].source, **entry)  # type: ignore[arg-type]
+    return find_model("m", {"m": made}, models_dir=None, digests=Digests(None))
+
+
+def ours(model: ModelSource) -> Vectors:
+    backend = model.create_backend("cpu")
+    backend.load()
+    batches = [backend.embed_texts(TEXTS[at : at + 16]) for at in range(0, len(TEXTS), 16)]
+    backend.close()
+    return np.concatenate(batches)
+
+
+def reference(path: Path) -> Vectors:
+    from sentence_transformers import SentenceTransformer
+
+    vectors: Vectors = SentenceTransformer(str(path), device="cpu").encode(TEXTS)
+    return vectors
+
+
+def cosines(one: Vectors, other: Vectors) -> Vectors:
+    scaled: Vectors = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    return scaled
+
+
+def test_full_precision_is_within_the_published_tolerance() -> None:
+    model = source()
+    assert cosines(ours(model), reference(model.path)).min() > 0.999
+
+
+def test_float32_is_the_reference_to_rounding() -> None:
+    model = source(precision="float32")
+    np.testing.assert_allclose(ours(model), reference(model.path), atol=2e-5)
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> Path:
+    """A random BERT with CLS pooling, a Dense layer, no normalising, prompts, and a limit of 32 tokens."""
+    import torch
+    from sentence_transformers import SentenceTransformer, models
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    base = tmp_path / "base"
+    minilm = source().path
+    config = BertConfig(
+        vocab_size=30522, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    BertModel(config).save_pretrained(base)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copy(minilm / name, base / name)
+    transformer = models.Transformer(str(base), max_seq_length=32)
+    pooling = models.Pooling(32, pooling_mode="cls")
+    dense = models.Dense(32, 16)
+    path = tmp_path / "tiny"
+    prompts = {"query": "query: ", "document": "passage: "}
+    SentenceTransformer(modules=[transformer, pooling, dense], device="cpu", prompts=prompts).save(str(path))
+    return path
+
+
+def test_another_architecture_with_its_own_pooling_and_projection(tiny_model: Path) -> None:
+    model = source(str(tiny_model), precision="float32")
+    described = model.described
+    assert (described.dim, described.spec.max_tokens, described.spec.normalize) == (16, 32, False)
+    assert described.prompts == {"": "", "query": "query: ", "document": "passage: "}
+    np.testing.assert_allclose(ours(model), reference(tiny_model), atol=2e-5)
+
+
+def test_normalising_by_the_entry(tiny_model: Path) -> None:
+    model = source(str(tiny_model), precision="float32", normalize=True)
+    np.testing.assert_allclose(np.linalg.norm(ours(model), axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["weights", "tokenizer", "pooling", "max_tokens", "prompt", "architecture"],
+)
+def test_each_file_that_changes_a_vector_changes_the_fingerprint(tiny_model: Path, change: str) -> None:
+    before = source(str(tiny_model)).described.spec
+    edits = {
+        "weights": ("model.safetensors", None),
+        "tokenizer": ("tokenizer.json", None),
+        "pooling": ("1_Pooling/config.json", {"pooling_mode": "mean"}),
+        "max_tokens": ("sentence_bert_config.json", {"max_seq_length": 16}),
+        "prompt": ("config_sentence_transformers.json", {"default_prompt_name": "query"}),
+        "architecture": ("config.json", {"layer_norm_eps": 1e-6}),
+    }
+    name, values = edits[change]
+    file = tiny_model / name
+    if values is None:
+        data = bytearray(file.read_bytes())
+        data[-2] ^= 1
+        file.write_bytes(data)
+    else:
+        file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    after = source(str(tiny_model)).described.spec
+    assert getattr(after, change) != getattr(before, change)
+
+
+def test_where_the_files_lie_does_not_matter(tiny_model: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(tiny_model, moved)
+    assert source(str(moved)).described.spec == source(str(tiny_model)).described.spec
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ({"path": "/nowhere/at/all"}, "there is no folder"),
+        ({"path": "python:no_such_wheel"}, "pip install no-such-wheel"),
+        ({"precision": "int4"}, "quantising backend"),
+    ],
+)
+def test_a_model_that_cannot_be_had_says_how_to_get_it(entry: dict[str, str], why: str) -> None:
+    with pytest.raises(ModelLoadError, match=why):
+        source(**entry).create_backend("cpu").load()
