@@ -8,8 +8,8 @@ import structlog
 
 
 def get_log(name: str, **bound: Any) -> Any:
-    """A logger whose lines carry `part=name` and whatever is bound."""
-    return structlog.get_logger().bind(part=name, **bound)
+    """A logger whose lines carry `part=name` and whatever is bound; it may be made before `configure_logs`."""
+    return structlog.get_logger(part=name, **bound)
 
 
 def configure_logs(*, level: str, fmt: str) -> None:

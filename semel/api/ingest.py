@@ -50,25 +50,13 @@ class Ingest:
         self._take_lines(lines)
 
     def _take_lines(self, lines: list[bytes]) -> None:
-        try:  # one parse for all lines is three times as fast as one for each
-            items = from_json(b"[" + b",".join(lines) + b"]") if all(lines) else None
-        except ValueError:
-            items = None
-        if items is None or len(items) != len(lines):
-            items = [self._parse(line, self._lines + i + 1) for i, line in enumerate(lines) if line.strip()]
-        for item in items:
+        items = _parse_together(lines)
+        for i, line in enumerate(lines):
             self._lines += 1
-            text = item.get("text") if isinstance(item, dict) else None
-            if not isinstance(text, str):
-                raise BadInputError(f'line {self._lines} has no string in "text"; each line must be {{"text": "…"}}')
-            self.add(text)
-
-    @staticmethod
-    def _parse(line: bytes, number: int) -> object:
-        try:
-            return from_json(line)
-        except ValueError as error:
-            raise BadInputError(f"line {number} is not JSON: {error}") from None
+            if items is not None:
+                self.add(_text_of(items[i], self._lines))
+            elif line.strip():  # an empty line is no record
+                self.add(_text_of(_parse(line, self._lines), self._lines))
 
     def add(self, text: object) -> None:
         """Take one text; one that cannot be embedded keeps its place and carries its error."""
@@ -117,3 +105,26 @@ class Ingest:
             self._cut()
         self._write()
         return self._services.jobs.seal(self._job.id)
+
+
+def _parse_together(lines: list[bytes]) -> list[object] | None:
+    """All lines in one parse, three times as fast as one for each; None when one of them is not JSON."""
+    try:
+        items: list[object] = from_json(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        return None
+    return items if len(items) == len(lines) else None
+
+
+def _parse(line: bytes, number: int) -> object:
+    try:
+        return from_json(line)
+    except ValueError as error:
+        raise BadInputError(f"line {number} is not JSON: {error}") from None
+
+
+def _text_of(item: object, number: int) -> str:
+    text = item.get("text") if isinstance(item, dict) else None
+    if not isinstance(text, str):
+        raise BadInputError(f'line {number} has no string in "text"; each line must be {{"text": "…"}}')
+    return text

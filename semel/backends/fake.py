@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -27,6 +28,7 @@ class FakeOptions:
         nan_on: a text with this word gives NaN.
         memory_tokens: a batch above this many padded tokens is out of memory.
         dead_after: the device fails for good after this many batches.
+        journal: a file that gets a line for each text that reaches the device.
     """
 
     dim: int = 32
@@ -37,6 +39,7 @@ class FakeOptions:
     nan_on: str = ""
     memory_tokens: int = 0
     dead_after: int = 0
+    journal: str = ""
 
     @classmethod
     def parse(cls, source: str) -> "FakeOptions":
@@ -84,6 +87,9 @@ class FakeBackend(Backend):
         words = [{self._words.get(i, "") for i in t.ids} for t in batch]
         if o.fail_on and any(o.fail_on in w for w in words):
             raise ValueError(f"the fake model fails on {o.fail_on!r}")
+        if o.journal:
+            with Path(o.journal).open("a") as journal:
+                journal.writelines(f"{tokens.ids}\n" for tokens in batch)
         if o.text_ms:
             time.sleep(o.text_ms * len(batch) / 1000)
         vectors = np.stack([self._vector(t) for t in batch])

@@ -1,0 +1,145 @@
+"""semel as processes, as a user runs it: Redis, API, workers; each can be killed and started again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from semel.cli.stack import find_redis_server, free_port
+from semel.client import Client
+from semel.errors import UnavailableError
+
+FAKE_TOML = """
+default_model = "fake"
+[models.fake]
+source = "fake:?dim=16&{options}"
+"""
+
+
+class Processes:
+    """Parts by name, with their logs in `folder`."""
+
+    def __init__(self, folder: Path, *, model: str = "", settings: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.port, self.redis_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        (folder / "semel.toml").write_text(FAKE_TOML.format(options=model))
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("SEMEL_")},
+            "SEMEL_HOME": str(folder / "home"),
+            "SEMEL_CONFIG": str(folder / "semel.toml"),
+            "SEMEL_REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0",
+            "SEMEL_PORT": str(self.port),
+            "COLUMNS": "200",
+            **(settings or {}),
+        }
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self.client = Client(self.url)
+
+    def start_redis(self) -> None:
+        command = [find_redis_server(), "--port", str(self.redis_port), "--save", "", "--dir", str(self.folder)]
+        self._start("redis", command)
+        client = redis.Redis(port=self.redis_port)
+        wait_until(lambda: _answers(client))
+        client.close()
+
+    def start_api(self) -> None:
+        self._start("api", [sys.executable, "-m", "semel", "serve"])
+        wait_until(lambda: "database" in self._parts())
+
+    def start_worker(self, name: str = "worker") -> None:
+        self._start(name, [sys.executable, "-m", "semel", "worker", "--device", "cpu"])
+
+    def start_all(self) -> None:
+        self.start_redis()
+        self.start_api()
+        self.start_worker()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        wait_until(lambda: set(self._parts().values()) == {"ok"}, timeout_s=90, told=self.logs)
+
+    def _parts(self) -> dict[str, str]:
+        try:
+            return self.client.ready()
+        except UnavailableError:
+            return {}
+
+    def _start(self, name: str, command: list[str]) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
+            )
+
+    def pid(self, name: str) -> int:
+        return self._running[name].pid
+
+    def stop(self, name: str, number: int = signal.SIGTERM) -> int:
+        process = self._running.pop(name)
+        process.send_signal(number)
+        return process.wait(30)
+
+    def semel(self, *arguments: str, ok: bool = True, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; with `ok` its failure fails the test."""
+        done = subprocess.run(
+            [sys.executable, "-m", "semel", *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        if ok:
+            assert done.returncode == 0, done.stderr
+        return done
+
+    def logs(self) -> str:
+        return "\n".join(f"== {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in self.folder.glob("*.log"))
+
+    def close(self) -> None:
+        self.client.close()
+        for name in list(self._running)[::-1]:
+            process = self._running.pop(name)
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _answers(client: "redis.Redis") -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+@contextmanager
+def processes(folder: Path, *, model: str = "", **settings: str) -> Iterator[Processes]:
+    """All parts on a fake model; none is left at the end."""
+    made = Processes(folder, model=model, settings=settings)
+    try:
+        made.start_all()
+        yield made
+    finally:
+        made.close()
+
+
+def wait_until(
+    true: Callable[[], bool], *, timeout_s: float = 30, told: Callable[[], str] = lambda: ""
+) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not true after {timeout_s} s\n{told()}")
+        time.sleep(0.05)
