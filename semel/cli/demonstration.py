@@ -89,7 +89,7 @@ def _stack(console: Console, home: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     try:
         with console.status("starting Redis, the API and a worker"):
-            stack.start(parts.redis_part(redis_port))
+            stack.start(parts.redis_part(redis_port, home))
             stack.start(parts.semel_part("api", "serve", environment=environment))
             stack.start(parts.semel_part("worker cpu", "worker", "--device", "cpu", environment=environment))
             _wait_until_ready(stack, url)

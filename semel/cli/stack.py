@@ -8,17 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 from semel.errors import SemelError, UnavailableError
-from semel.settings import Settings
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
@@ -160,10 +157,10 @@ def find_redis_server() -> str:
     )
 
 
-def redis_part(port: int) -> Part:
+def redis_part(port: int, folder: Path) -> Part:
     """A Redis that keeps nothing on disk: everything that must last is in the database."""
-    folder = tempfile.mkdtemp(prefix="semel-redis-")
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
     return Part("redis", [find_redis_server(), *options, "--loglevel", "warning", "--logfile", ""])
 
 
@@ -190,10 +187,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def redis_port(settings: Settings) -> int:
-    return urlsplit(settings.redis_url).port or 6379
 
 
 def usable_devices() -> list[str]:

@@ -48,7 +48,7 @@ def up(
     announced = False
     try:
         if not given:
-            stack.start(parts.redis_part(redis_port))
+            stack.start(parts.redis_part(redis_port, settings.home))
         stack.start(parts.semel_part("api", "serve", environment=environment))
         for device in devices:
             stack.start(parts.semel_part(f"worker {device}", "worker", "--device", device, environment=environment))

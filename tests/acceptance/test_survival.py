@@ -155,9 +155,7 @@ def test_a_lost_device_ends_the_worker_and_its_successor_goes_on(tmp_path: Path)
         wait_until(lambda: worker.poll() is not None, told=semel.logs)
         assert worker.returncode == 1
         assert "the device is lost" in (tmp_path / "worker.log").read_text()
-        (tmp_path / "semel.toml").write_text(
-            f'default_model = "fake"\n[models.fake]\nsource = "fake:?dim=16&{SLOW}"\n'
-        )
+        (tmp_path / "semel.toml").write_text(f'default_model = "fake"\n[models.fake]\nsource = "fake:?dim=16&{SLOW}"\n')
         semel.start_worker("second")
         check_complete(semel, job)
 

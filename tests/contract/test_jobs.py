@@ -221,9 +221,7 @@ def test_a_late_job_expires_and_an_old_one_is_deleted(db: Database, store: Vecto
         jobs.get(job.id)
 
 
-def test_an_upload_that_was_cut_off_fails(
-    jobs: JobStore, store: VectorStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_that_was_cut_off_fails(jobs: JobStore, store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     monkeypatch.setattr("semel.tasks.jobs.UPLOAD_SILENCE_S", -1)
     sweep(jobs)

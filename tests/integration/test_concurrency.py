@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from semel.backends.engine import Engine
 from semel.cache.claims import RedisClaims
 from semel.cache.keys import text_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.backends.engine import Engine
 from semel.settings import Settings
 from semel.tasks.embed import Embedder
 from semel.tasks.loaded import LoadedModels

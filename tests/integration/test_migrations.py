@@ -8,7 +8,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-import semel.tasks.schema  # noqa: F401  # adds its tables
+import semel.tasks.schema  # adds its tables
 from semel.cache.schema import metadata
 from semel.db import HEAD, Database
 from semel.errors import SchemaError

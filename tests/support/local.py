@@ -1,8 +1,7 @@
 """A semel in this process: real store, real engine, fake model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from pathlib import Path
 
 from semel.backends.engine import Engine

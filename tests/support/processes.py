@@ -135,9 +135,7 @@ def processes(folder: Path, *, model: str = "", **settings: str) -> Iterator[Pro
         made.close()
 
 
-def wait_until(
-    true: Callable[[], bool], *, timeout_s: float = 30, told: Callable[[], str] = lambda: ""
-) -> None:
+def wait_until(true: Callable[[], bool], *, timeout_s: float = 30, told: Callable[[], str] = lambda: "") -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
         if time.monotonic() > deadline:

@@ -61,7 +61,9 @@ def test_joining_query_and_document_is_injective() -> None:
     assert pair_key(b"f" * 32, "", "abc") != pair_key(b"f" * 32, "abc", "")
 
 
-@pytest.mark.parametrize(("text", "why"), [("", "empty"), ("a\ud800b", "lone surrogate"), (3, "int"), (None, "NoneType")])
+@pytest.mark.parametrize(
+    ("text", "why"), [("", "empty"), ("a\ud800b", "lone surrogate"), (3, "int"), (None, "NoneType")]
+)
 def test_a_text_without_key_is_refused_with_its_place(text: str, why: str) -> None:
     with pytest.raises(InvalidTextError, match=rf"text 1 .*{why}") as caught:
         text_keys(b"f" * 32, ["fine", text])

@@ -1,0 +1,246 @@
+"""`semel embed` and its neighbours, as a user types them; locally and through a server."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.processes import Processes, wait_until
+
+TEXTS = ["one", "two words", "one", "three words here", "émigré 漢字"]
+WHERE = pytest.mark.parametrize("where", ["local", "server"])
+
+
+def arguments(semel: Processes, where: str) -> list[str]:
+    return ["--url", semel.url] if where == "server" else ["--local"]
+
+
+def _txt(folder: Path) -> Path:
+    path = folder / "in.txt"
+    path.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    return path
+
+
+def _jsonl(folder: Path) -> Path:
+    path = folder / "in.jsonl"
+    path.write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in enumerate(TEXTS)))
+    return path
+
+
+def _csv(folder: Path) -> Path:
+    path = folder / "in.csv"
+    path.write_text("id,text\n" + "".join(f"{i},{t}\n" for i, t in enumerate(TEXTS)), encoding="utf-8")
+    return path
+
+
+def _parquet(folder: Path) -> Path:
+    path = folder / "in.parquet"
+    pq.write_table(pa.table({"id": range(len(TEXTS)), "text": TEXTS}), path)
+    return path
+
+
+def _folder(folder: Path) -> Path:
+    path = folder / "in"
+    (path / "deep").mkdir(parents=True)
+    for i, text in enumerate(TEXTS):
+        (path / "deep" / f"{i}.txt").write_text(text, encoding="utf-8")
+    return path
+
+
+@WHERE
+@pytest.mark.parametrize("make", [_txt, _jsonl, _csv, _parquet, _folder])
+def test_every_input_gives_its_rows_in_order(
+    semel: Processes, tmp_path: Path, where: str, make: Callable[[Path], Path]
+) -> None:
+    out = tmp_path / "out.npy"
+    semel.semel("embed", str(make(tmp_path)), "-o", str(out), *arguments(semel, where))
+    assert np.array_equal(np.load(out), semel.client.embed(TEXTS, model="fake"))
+
+
+@WHERE
+def test_every_output_holds_the_same_vectors(semel: Processes, tmp_path: Path, where: str) -> None:
+    source = str(_jsonl(tmp_path))
+    for name in ("out.npy", "out.parquet", "out.jsonl"):
+        semel.semel("embed", source, "-o", str(tmp_path / name), *arguments(semel, where))
+    rows = np.load(tmp_path / "out.npy")
+    table = pq.read_table(tmp_path / "out.parquet")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert np.array_equal(np.stack(table["embedding"].to_numpy()), rows)
+    assert np.array_equal(np.array([line["embedding"] for line in lines], np.float32), rows)
+    assert table["text"].to_pylist() == [line["text"] for line in lines] == TEXTS
+    assert table["id"].to_pylist() == [str(line["id"]) for line in lines]
+    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.job"))
+
+
+@WHERE
+def test_skipped_and_failed_inputs_keep_their_places(semel: Processes, tmp_path: Path, where: str) -> None:
+    source = tmp_path / "in.jsonl"
+    lines = [
+        b'{"text": "one"}',
+        b"not json",
+        b'{"text": ""}',
+        b'{"other": 1}',
+        b'{"text": "a poison"}',
+        b'{"text": "\xff"}',
+    ]
+    source.write_bytes(b"\n".join([*lines, b'{"text": "two words"}', b'{"text": 5}']) + b"\n")
+    out = tmp_path / "out.parquet"
+    done = semel.semel("embed", str(source), "-o", str(out), "--skip-bad", *arguments(semel, where))
+    table = pq.read_table(out)
+    assert table["index"].to_pylist() == list(range(8))
+    assert [e is not None for e in table["embedding"].to_pylist()] == [i in (0, 6) for i in range(8)]
+    vectors = [table["embedding"][i].as_py() for i in (0, 6)]
+    assert np.array_equal(np.array(vectors, np.float32), semel.client.embed(["one", "two words"], model="fake"))
+    for number, why in ((2, "not JSON"), (3, "empty"), (4, "no field 'text'"), (6, "not UTF-8"), (8, "not a string")):
+        assert f"in.jsonl:{number}: " in done.stderr
+        assert why in done.stderr
+    assert "6 inputs have no vector" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"),
+    [
+        ("in.txt", "a\n\nb\n", [], "in.txt:2: the text is empty (--skip-bad"),
+        ("in.txt", b"a\nb\xff\n", [], "in.txt:2: not UTF-8 (byte 0xff at 1)"),
+        ("in.jsonl", '{"text": "a"}\n{oops\n', [], "in.jsonl:2: not JSON"),
+        ("in.jsonl", '{"text": "a"}\n{"txt": "b"}\n', [], "in.jsonl:2: no field 'text'"),
+        ("in.jsonl", '{"text": "a\\ud800"}\n', [], "in.jsonl:1: the text holds a lone surrogate"),
+        ("in.csv", "a,b\n1,2\n", [], "no column 'text' (columns: a, b)"),
+        ("in.parquet", "no", [], "not a Parquet file"),
+        ("in.txt", "", [], "holds no texts"),
+        ("in.pdf", "x", [], "semel reads .jsonl"),
+        ("in.txt", "a\n", ["-o", "out.xlsx"], "semel writes .npy, .jsonl, .parquet, not '.xlsx'"),
+        ("in.txt", "a\n", ["-o", "no/such/out.npy"], "there is no folder"),
+        ("in.txt", "a\n", ["--model", "nope"], "there is no model named 'nope' (known: fake, minilm)"),
+        ("in.txt", "a\n", ["--model", "minilm", "--device", "tpu"], "device 'tpu' cannot be used"),
+        ("in.txt", "a\n", ["--prompt-name", "query"], "has no prompt 'query'"),
+        ("in.txt", "a poison\n", [], "in.txt:1 has no vector"),
+        ("in.txt", "w " * 50, ["--no-truncate"], "longer than the model reads"),
+        ("in.txt", "a\n", ["--url", "http://127.0.0.1:9"], "no semel server answers at http://127.0.0.1:9"),
+        ("in.txt", "a\n", ["--url", "nonsense"], "is not an http:// or https:// address"),
+        ("in.txt", "a\n", ["--local", "--url", "http://x"], "exclude each other"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    semel: Processes, tmp_path: Path, name: str, content: str | bytes, options: list[str], message: str
+) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    output = [] if "-o" in options else ["-o", str(tmp_path / "out.npy")]
+    done = semel.semel("embed", str(tmp_path / name), *output, *options, ok=False)
+    assert done.returncode not in (0, None)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_an_output_is_replaced_only_when_asked(semel: Processes, tmp_path: Path) -> None:
+    source, out = str(_txt(tmp_path)), tmp_path / "out.npy"
+    out.write_text("mine")
+    assert "--overwrite" in semel.semel("embed", source, "-o", str(out), ok=False).stderr
+    assert out.read_text() == "mine"
+    semel.semel("embed", source, "-o", str(out), "--overwrite")
+    assert np.load(out).shape == (5, 16)
+
+
+def _slow(tmp_path: Path) -> list[str]:
+    """A model that takes four seconds for the input."""
+    (tmp_path / "slow.toml").write_text('default_model = "slow"\n[models.slow]\nsource = "fake:?dim=16&text_ms=1"\n')
+    source = tmp_path / "in.txt"
+    source.write_text("".join(f"slow {i}\n" for i in range(4000)))
+    return [sys.executable, "-m", "semel", "embed", str(source), "-o", str(tmp_path / "out.npy")]
+
+
+def test_ctrl_c_keeps_what_was_done_and_the_same_command_resumes(semel: Processes, tmp_path: Path) -> None:
+    command = _slow(tmp_path)
+    environment = {
+        **semel.environment,
+        "SEMEL_CONFIG": str(tmp_path / "slow.toml"),
+        "SEMEL_HOME": str(tmp_path / "home"),
+        "SEMEL_MAX_BATCH_TOKENS": "256",
+    }
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert not (tmp_path / "out.npy").exists()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    summary = done.stderr.splitlines()[-1]
+    hits = int(summary.partition(" hits")[0].split()[-1].replace(",", ""))
+    assert 200 < hits < 4000
+    assert np.load(tmp_path / "out.npy").shape == (4000, 16)
+
+
+def test_ctrl_c_leaves_the_job_and_the_same_command_fetches_it(semel: Processes, tmp_path: Path) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("".join(f"remote {tmp_path.name} {i}\n" for i in range(30_000)))
+    command = ["embed", str(source), "-o", str(tmp_path / "out.npy"), "--url", semel.url]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "semel", *command], env=semel.environment, stderr=subprocess.PIPE, text=True
+    )
+    wait_until((tmp_path / "out.npy.job").exists)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    if process.returncode == 0:
+        pytest.fail("the job was too quick to be interrupted")
+    assert "goes on" in stderr
+    before = len(semel.client.jobs(limit=100))
+    semel.semel(*command)
+    assert len(semel.client.jobs(limit=100)) == before
+    assert np.load(tmp_path / "out.npy").shape == (30_000, 16)
+
+
+def test_jobs_from_submit_to_results(semel: Processes, tmp_path: Path) -> None:
+    job_id = semel.semel("jobs", "submit", str(_txt(tmp_path)), "--url", semel.url).stdout.strip()
+    assert "completed" in semel.semel("jobs", "wait", job_id, "--url", semel.url).stdout
+    shown = semel.semel("jobs", "show", job_id, "--url", semel.url).stdout
+    assert "5 of 5" in shown
+    assert "live worker(s) with fake" in shown
+    assert job_id in semel.semel("jobs", "list", "--url", semel.url).stdout
+    out = tmp_path / "out.npy"
+    semel.semel("jobs", "results", job_id, "-o", str(out), "--url", semel.url)
+    assert np.array_equal(np.load(out), semel.client.embed(TEXTS, model="fake"))
+    refused = semel.semel("jobs", "cancel", job_id, "--url", semel.url, ok=False)
+    assert "is completed and cannot be cancelled" in refused.stderr
+    assert "there is no job" in semel.semel("jobs", "show", "job_x", "--url", semel.url, ok=False).stderr
+
+
+def test_the_cache_shows_verifies_and_prunes(semel: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(semel.environment, "SEMEL_HOME", str(tmp_path / "home"))
+    semel.semel("embed", str(_txt(tmp_path)), "-o", str(tmp_path / "out.npy"))
+    (space,) = json.loads(semel.semel("cache", "stats", "--json").stdout)
+    assert (space["model"], space["entries"], space["bytes"]) == ("fake", 4, 4 * 64)
+    assert "4 vectors read, 0 damaged" in semel.semel("cache", "verify").stdout
+    assert "say what to delete" in semel.semel("cache", "prune", ok=False).stderr
+    assert "takes a number with a unit" in semel.semel("cache", "prune", "--max-bytes", "many", ok=False).stderr
+    assert "2 vectors would" in semel.semel("cache", "prune", "--max-bytes", "128", "--dry-run").stdout
+    assert "2 vectors deleted" in semel.semel("cache", "prune", "--max-bytes", "128").stdout
+    deleted = semel.semel("cache", "prune", "--fingerprint", space["fingerprint"][:8]).stdout
+    assert "2 vectors deleted" in deleted
+    assert "the cache is empty" in semel.semel("cache", "stats").stdout
+
+
+def test_models_and_devices_say_what_is_there(semel: Processes) -> None:
+    models = {m["name"]: m for m in json.loads(semel.semel("models", "--json").stdout)}
+    assert models["minilm"]["dimensions"] == 384
+    assert "cpu" in semel.semel("devices").stdout
+    devices = {d["name"]: d for d in json.loads(semel.semel("devices", "--json").stdout)}
+    assert devices["cpu"]["usable"]
+    assert all(d["why"] for d in devices.values())
+
+
+def test_a_wrong_setting_is_one_sentence(semel: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(semel.environment, "SEMEL_CHUNK_TEXTS", "many")
+    refused = semel.semel("models", ok=False)
+    assert refused.returncode == 2
+    assert "setting 'chunk_texts' (SEMEL_CHUNK_TEXTS" in refused.stderr

@@ -1,0 +1,137 @@
+"""`semel up` and `semel demo`: the whole stack from one command, and nothing left of it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from semel.cli.stack import free_port
+from semel.client import Client
+from tests.support.processes import FAKE_TOML, wait_until
+
+
+class Up:
+    """A running `semel up` and its log."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "semel.toml").write_text(FAKE_TOML.format(options=""))
+        self.port, self.redis_port = free_port(), free_port()
+        self.log: list[str] = []
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("SEMEL_")},
+            "SEMEL_HOME": str(folder / "home"),
+        }
+        command = [sys.executable, "-m", "semel", "up", "--port", str(self.port), "--redis-port", str(self.redis_port)]
+        self.process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            self.log.extend(line.rstrip() for line in iter(lines.readline, ""))
+
+    def says(self, pattern: str) -> bool:
+        return any(re.search(pattern, line) for line in list(self.log))
+
+    def text(self) -> str:
+        return "\n".join(self.log)
+
+    def parts(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        self.process.wait(60)
+        self._reader.join()
+
+
+@contextmanager
+def up(folder: Path) -> Iterator[Up]:
+    running = Up(folder)
+    try:
+        wait_until(lambda: running.says("ready: ") or running.process.poll() is not None, timeout_s=90)
+        yield running
+    finally:
+        running.close()
+
+
+def test_up_serves_restarts_what_dies_and_ends_clean(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        assert running.says(rf"^semel +ready: http://127.0.0.1:{running.port}"), running.text()
+        with Client(f"http://127.0.0.1:{running.port}") as client:
+            assert client.embed(["one"], model="fake").shape == (1, 16)
+            (worker,) = [p for p in running.parts() if "worker" in p.cmdline()]
+            worker.kill()
+            wait_until(lambda: running.says(r"worker cpu ended \(killed by SIGKILL\); starting it again in 1 s"))
+            assert client.embed(["computed by its successor"], model="fake").shape == (1, 16)
+        parts = running.parts()
+        assert len(parts) == 3
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 0
+        assert not [p for p in parts if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
+def test_no_part_outlives_a_killed_up(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        parts = running.parts()
+        running.process.kill()
+        wait_until(lambda: not [p for p in parts if p.is_running() and p.status() != psutil.STATUS_ZOMBIE])
+
+
+def test_a_taken_port_is_told_and_none_is_picked(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for option, what in (("--port", "the API"), ("--redis-port", "Redis")):
+            other = "--redis-port" if option == "--port" else "--port"
+            done = subprocess.run(
+                [sys.executable, "-m", "semel", "up", option, port, other, str(free_port())],
+                cwd=tmp_path,
+                env={**os.environ, "SEMEL_HOME": str(tmp_path)},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 1
+            assert f"port {port} for {what} is taken" in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+def test_the_demo_computes_once_answers_and_leaves_nothing(tmp_path: Path) -> None:
+    before = {p.pid for p in psutil.process_iter()}
+    done = subprocess.run(
+        [sys.executable, "-m", "semel", "demo"],
+        env={**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    table = {}
+    for line in done.stdout.splitlines():
+        if found := re.match(r"\s*(first time|the same again|2 % changed) +([\d,. ]+)$", line):
+            table[found[1]] = [float(n.replace(",", "")) for n in found[2].split()]
+    texts, distinct, computed, hits = table["first time"][:4]
+    assert (texts > 40_000, distinct > 5_000, computed, hits < texts) == (True, True, distinct, True)
+    assert table["the same again"][2:4] == [0, texts]
+    assert table["2 % changed"][2] == pytest.approx(distinct * 0.02, rel=0.02)
+    answers = done.stdout.split("parse a JSON string?")[1].splitlines()[1:4]
+    assert any("json.loads" in answer for answer in answers)
+    assert not list(tmp_path.glob("semel-*"))
+    left = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and "semel" in str(p.info["cmdline"])]
+    assert not left
