@@ -40,7 +40,7 @@ check: setup ## types, style, layers
 	@$(BIN)/lint-imports --no-cache | tail -n 6
 
 bench: setup ## measure against peers; one file per question in benchmarks/
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 clean: ## delete .venv and what tools left behind
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

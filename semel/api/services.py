@@ -46,8 +46,11 @@ class Services:
 
     def ping_workers(self) -> None:
         """Raises UnavailableError when nobody is there to compute."""
-        if not self.roster.live():
+        states = {worker.state for worker in self.roster.live()}
+        if not states:
             raise UnavailableError("no worker is alive; start one: semel worker --device cpu")
+        if "ready" not in states:
+            raise UnavailableError("the workers are still loading their model")
 
     @property
     def pings(self) -> dict[str, Callable[[], None]]:

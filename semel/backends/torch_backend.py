@@ -26,7 +26,8 @@ _FASTER = 1.3
 class _DeviceTraits:
     """Padded tokens in a batch that suit a kind of device.
 
-    CPU: 1,024 to 2,048 keep the layers' outputs in the caches (8,192 costs a fifth of the speed, measured). CUDA and MPS: enough to
+    CPU: 1,024 to 2,048 keep the outputs of a layer in the caches (8,192 costs a fifth of the speed, measured). CUDA
+    and MPS: enough to
     fill the chip with MiniLM-sized models; an out-of-memory error halves it.
     """
 

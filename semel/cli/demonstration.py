@@ -1,12 +1,8 @@
 """The work behind `semel demo`."""
 
-import contextlib
-import io
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from semel.cli import stack as parts
 from semel.cli.docstrings import Docstring, standard_library_docstrings
 from semel.cli.progress import progress_line
+from semel.cli.stack import throwaway_stack
 from semel.client import Client, RemoteJob
-from semel.errors import SemelError, UnavailableError
+from semel.errors import SemelError
 from semel.values import JobStatus, Vectors
 
 QUESTIONS = {
@@ -30,7 +26,6 @@ QUESTIONS = {
 """Question → the function that answers it."""
 
 _CHANGED_SHARE = 0.02
-_START_S = 120.0
 _TOP = 3
 
 
@@ -47,7 +42,13 @@ class Run:
 def run_demo() -> None:
     """Start the stack in a throw-away folder, run the corpus three times, ask, show, stop everything."""
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="semel-demo-") as home, _stack(console, Path(home)) as url:
+    with (
+        tempfile.TemporaryDirectory(prefix="semel-demo-") as home,
+        console.status("starting Redis, the API and a worker") as starting,
+        throwaway_stack(Path(home)) as url,
+    ):
+        starting.stop()
+        console.print(f"running at {url} (a port that was free)")
         with console.status("reading the docstrings of Python's standard library"):
             docstrings = standard_library_docstrings()
         functions = [d for d in docstrings if d.is_function]
@@ -70,51 +71,6 @@ def run_demo() -> None:
         "  semel jobs submit texts.jsonl             a job for the stack of 'semel up'\n"
         "  docs/tutorial.md                          the whole tour"
     )
-
-
-@contextmanager
-def _stack(console: Console, home: Path) -> Iterator[str]:
-    """Redis, the API and a CPU worker on free ports; their log is shown only when something goes wrong."""
-    port, redis_port = parts.free_port(), parts.free_port()
-    environment = {
-        "SEMEL_HOME": str(home),
-        "SEMEL_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
-        "SEMEL_PORT": str(port),
-        "SEMEL_DATABASE_URL": f"sqlite:///{home / 'semel.db'}",
-        "SEMEL_CONFIG": str(home / "semel.toml"),
-    }
-    (home / "semel.toml").touch()  # the demo's models, not those of a semel.toml that lies about
-    log = io.StringIO()
-    stack = parts.Stack(log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        with console.status("starting Redis, the API and a worker"):
-            stack.start(parts.redis_part(redis_port, home))
-            stack.start(parts.semel_part("api", "serve", environment=environment))
-            stack.start(parts.semel_part("worker cpu", "worker", "--device", "cpu", environment=environment))
-            _wait_until_ready(stack, url)
-        console.print(f"running at {url} (a port that was free)")
-        yield url
-    except SemelError:
-        sys.stderr.write(log.getvalue())
-        raise
-    finally:
-        stack.stop()
-
-
-def _wait_until_ready(stack: parts.Stack, url: str) -> None:
-    deadline = time.monotonic() + _START_S
-    state: dict[str, str] = {}
-    with Client(url, timeout_s=5) as client:
-        while time.monotonic() < deadline:
-            if dead := stack.dead_part():
-                raise UnavailableError(f"the demo's {dead} ended while starting; its log is above")
-            with contextlib.suppress(UnavailableError):  # the API is still starting
-                state = client.ready()
-            if state and all(value == "ok" for value in state.values()):
-                return
-            time.sleep(0.2)
-    raise UnavailableError(f"the demo's stack was not ready after {_START_S:.0f} s: {state}")
 
 
 def _run(client: Client, label: str, texts: Sequence[str]) -> Run:

@@ -1,6 +1,7 @@
 """The embedded stack: Redis, API and workers as child processes, watched, restarted, and ended together."""
 
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -10,17 +11,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from semel.client import Client
 from semel.errors import SemelError, UnavailableError
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 _STEADY_S = 60.0
 """A part that ran this long before it died is restarted at once."""
+
+_START_S = 120.0
 
 _GRACE_S = 15.0
 """A worker may finish the chunks in hand: seconds. Then it is killed, and its leases run out."""
@@ -197,3 +202,57 @@ def usable_devices() -> list[str]:
     if answer.returncode:
         raise SemelError(f"the devices cannot be listed: {answer.stderr.strip()}")
     return [device["name"] for device in json.loads(answer.stdout) if device["usable"]]
+
+
+@contextmanager
+def throwaway_stack(home: Path, *, config: str = "") -> Iterator[str]:
+    """Redis, the API and a CPU worker on free ports, with everything in `home`; yields the API's address.
+
+    Args:
+        config: what stands in its semel.toml; a semel.toml that lies about is not read.
+
+    Raises:
+        UnavailableError: a part does not start; the log of all parts goes to stderr.
+    """
+    port, redis_port = free_port(), free_port()
+    (home / "semel.toml").write_text(config)
+    environment = {
+        "SEMEL_HOME": str(home),
+        "SEMEL_CONFIG": str(home / "semel.toml"),
+        "SEMEL_DATABASE_URL": f"sqlite:///{home / 'semel.db'}",
+        "SEMEL_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+        "SEMEL_PORT": str(port),
+    }
+    log, url = io.StringIO(), f"http://127.0.0.1:{port}"
+    stack = Stack(log)
+    try:
+        stack.start(redis_part(redis_port, home))
+        stack.start(semel_part("api", "serve", environment=environment))
+        stack.start(semel_part("worker cpu", "worker", "--device", "cpu", environment=environment))
+        _wait_until_ready(stack, url)
+        yield url
+    except SemelError:
+        sys.stderr.write(log.getvalue())
+        raise
+    finally:
+        stack.stop()
+
+
+def _wait_until_ready(stack: Stack, url: str) -> None:
+    deadline = time.monotonic() + _START_S
+    with Client(url, timeout_s=5) as client:
+        while time.monotonic() < deadline:
+            if dead := stack.dead_part():
+                raise UnavailableError(f"{dead} ended while the stack was starting; its log is above")
+            if is_ready(client):
+                return
+            time.sleep(0.2)
+    raise UnavailableError(f"the stack was not ready after {_START_S:.0f} s; its log is above")
+
+
+def is_ready(client: Client) -> bool:
+    """Whether the server answers and every part of it does."""
+    try:
+        return all(state == "ok" for state in client.ready().values())
+    except UnavailableError:
+        return False

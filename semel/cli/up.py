@@ -1,11 +1,8 @@
 """`semel up`: the whole stack in the foreground."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from semel.client import Client
 
 
 def up(
@@ -55,19 +52,10 @@ def up(
         with Client(url, timeout_s=2) as client:
             while not stopping:
                 stack.watch()
-                if not announced and _is_ready(client):
+                if not announced and parts.is_ready(client):
                     announced = True
                     stack.say("semel", f"ready: {url}  (docs: {url}/docs, database: {settings.database})")
                 time.sleep(0.3)
         stack.say("semel", "stopping")
     finally:
         stack.stop()
-
-
-def _is_ready(client: "Client") -> bool:
-    from semel.errors import UnavailableError
-
-    try:
-        return all(state == "ok" for state in client.ready().values())
-    except UnavailableError:
-        return False

@@ -22,6 +22,7 @@ class WorkerCard:
     """What a worker says of itself.
 
     Attributes:
+        state: `loading` until the default model is in memory, then `ready`. Work may be sent before; it waits.
         models: model names that it serves.
         texts_per_s: measured over its life, while the device was busy.
     """
@@ -31,6 +32,7 @@ class WorkerCard:
     host: str
     pid: int
     started_at: float
+    state: str = "ready"
     dtype: str = ""
     why: str = ""
     models: list[str] = field(default_factory=list)

@@ -53,6 +53,7 @@ class Worker:
         self._device = device
         self._id = f"{device}@{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._started_at = time.time()
+        self._state = "loading"
         self._device_lost: BackendError | None = None
         self._redis = connect_redis(settings.redis_url)
         try:
@@ -111,6 +112,7 @@ class Worker:
         try:
             if self._settings.preload and self._settings.default_model in served:
                 self._models.get(self._settings.default_model)
+            self._state = "ready"
             log.info("worker ready", id=self._id, models=", ".join(served))
             self._consume()
         finally:
@@ -130,6 +132,7 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             started_at=self._started_at,
+            state=self._state,
             dtype=loaded[0].producer.dtype if loaded else "",
             why=loaded[0].backend.get_model_info().why if loaded else "",
             models=self._served,

@@ -14,7 +14,11 @@ from semel.errors import ModelLoadError
 from semel.settings import BUILT_IN_MODELS
 from semel.values import ModelEntry, Vectors
 
-TEXTS = sorted({d.text for d in standard_library_docstrings()})[::40] + ["  leading and trailing space  ", "naïve 漢字"]
+TEXTS = [
+    *sorted({d.text for d in standard_library_docstrings()})[::40],
+    "  leading and trailing space  ",
+    "naïve 漢字",
+]
 
 
 def source(path: str = "", **entry: object) -> ModelSource:

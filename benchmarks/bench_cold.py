@@ -1,0 +1,102 @@
+"""How much faster is a cold `semel embed --local` than SentenceTransformer.encode at its defaults?
+
+Both run in this process, in turn, on the same texts; semel's time is the whole path: read a file, keys, look-ups,
+device, store, write the vectors. Loading the model is not counted on either side.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.corpora import paragraphs, sentences
+from semel.backends.engine import Engine
+from semel.cache.claims import LocalClaims
+from semel.cache.store import VectorStore
+from semel.cli.embedding import EmbedOptions, _items, _local_blocks, _space, _write
+from semel.db import Database
+from semel.pipeline import LocalSender, Pipeline
+from semel.settings import load_settings
+from semel.tasks.embed import Embedder
+from semel.tasks.loaded import LoadedModels
+
+
+class Semel:
+    """The parts of `semel embed --local`, with the model kept loaded between rounds."""
+
+    def __init__(self, home: Path) -> None:
+        self.settings = load_settings(home=home)
+        self.engine = Engine()
+        self.models = LoadedModels(self.settings, self.engine, device="cpu")
+        self.models.get("minilm")
+
+    def embed(self, texts: list[str], folder: Path) -> tuple[float, np.ndarray]:
+        """Seconds and vectors of a run on an empty cache."""
+        source = folder / "in.txt"
+        source.write_text("\n".join(texts) + "\n")
+        wanted = EmbedOptions(
+            source,
+            folder / "out.npy",
+            model="minilm",
+            device="cpu",
+            text_field="text",
+            prompt_name="",
+            skip_bad=False,
+            truncate=True,
+        )
+        started = time.perf_counter()
+        db = Database(f"sqlite:///{folder / 'semel.db'}")
+        db.upgrade()
+        store = VectorStore(db)
+        space = _space(self.models, wanted)
+        pipeline = Pipeline(store, LocalSender(self.models, Embedder(self.engine, store, LocalClaims())))
+        blocks = _local_blocks(pipeline, space, wanted, _items(self.settings, wanted))
+        _write(wanted, blocks, dim=space.dim, label="semel")
+        db.close()
+        return time.perf_counter() - started, np.load(folder / "out.npy")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sentences", type=int, default=3000)
+    parser.add_argument("--paragraphs", type=int, default=600)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        semel = Semel(Path(home))
+        print("semel:", semel.models.get("minilm").backend.get_model_info().why)
+        from sentence_transformers import SentenceTransformer
+
+        peer = SentenceTransformer(str(semel.models._source("minilm").path), device="cpu")
+        for name, texts in (
+            ("sentences", sentences(options.sentences)),
+            ("paragraphs", paragraphs(options.paragraphs)),
+        ):
+            compare(name, texts, semel, peer, options.rounds)
+        semel.engine.close()
+
+
+def compare(name: str, texts: list[str], semel: Semel, peer: object, rounds: int) -> None:
+    ratios, ours, theirs = [], [], []
+    tokens = np.mean([len(t.ids) for t in semel.models.get("minilm").backend.tokenize(texts)])
+    for _ in range(rounds):
+        started = time.perf_counter()
+        reference = peer.encode(texts)  # type: ignore[attr-defined]
+        theirs.append(time.perf_counter() - started)
+        with tempfile.TemporaryDirectory() as folder:
+            seconds, vectors = semel.embed(texts, Path(folder))
+        ours.append(seconds)
+        ratios.append(theirs[-1] / seconds)
+    cosine = (vectors * reference).sum(1).min()
+    print(
+        f"{name}: {len(texts)} texts of {tokens:.0f} tokens; sentence-transformers {len(texts) / min(theirs):.0f}/s, "
+        f"semel {len(texts) / min(ours):.0f}/s, ratio {statistics.median(ratios):.2f} "
+        f"(rounds: {', '.join(f'{r:.2f}' for r in ratios)}), lowest cosine {cosine:.5f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What does the service cost? A cold job against a local run, a warm job, and the latency of one text.
+
+Everything runs on the embedded stack (API, Redis, worker, SQLite) on this machine, client included.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from benchmarks.bench_cold import Semel
+from benchmarks.corpora import sentences
+from semel.cli.stack import throwaway_stack
+from semel.client import Client
+from semel.tasks.loaded import LoadedModels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--texts", type=int, default=4000)
+    parser.add_argument("--warm", type=int, default=200_000)
+    parser.add_argument("--requests", type=int, default=300)
+    options = parser.parse_args()
+    texts = sentences(options.texts)
+    local = local_rate(texts)
+    with tempfile.TemporaryDirectory() as home, throwaway_stack(Path(home)) as url, Client(url) as client:
+        seconds = job(client, texts)
+        print(
+            f"cold job: {len(texts) / seconds:.0f} texts/s through the service, {local:.0f}/s local, "
+            f"ratio {len(texts) / seconds / local:.2f}"
+        )
+        many = (texts * (options.warm // len(texts) + 1))[: options.warm]
+        print(f"warm job, repeated texts: {len(many) / job(client, many):,.0f} texts/s from submit to completed")
+        print(f"one hot text: p50 {latency(url, ['hot text'] * options.requests):.2f} ms")
+        fresh = [f"{text} once more" for text in texts[: options.requests]]
+        cold = latency(url, fresh)
+    bare = bare_latency(fresh)
+    print(f"one cold text: p50 {cold:.2f} ms, bare inference {bare:.2f} ms, difference {cold - bare:.2f} ms")
+    with (
+        tempfile.TemporaryDirectory() as home,
+        throwaway_stack(Path(home), config='default_model = "fake"\n[models.fake]\nsource = "fake:?dim=384"\n') as url,
+        Client(url) as client,
+    ):
+        distinct = [f"distinct text number {i} of a warm job" for i in range(options.warm)]
+        job(client, distinct, model="fake")
+        print(f"warm job, distinct texts: {len(distinct) / job(client, distinct, model='fake'):,.0f} texts/s")
+
+
+def local_rate(texts: list[str]) -> float:
+    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as folder:
+        semel = Semel(Path(home))
+        seconds, _ = semel.embed(texts, Path(folder))
+        semel.engine.close()
+    return len(texts) / seconds
+
+
+def job(client: Client, texts: list[str], model: str = "minilm") -> float:
+    started = time.perf_counter()
+    done = client.wait(client.submit(texts, model=model).id)
+    if done.counts.done != len(texts) or done.counts.failed:
+        raise SystemExit(f"the job ended as {done}")
+    return time.perf_counter() - started
+
+
+def latency(url: str, texts: list[str]) -> float:
+    """Median milliseconds of one text a request, on one kept connection."""
+    times = []
+    with httpx.Client(base_url=url) as http:
+        for text in texts:
+            started = time.perf_counter()
+            http.post("/v1/embeddings", json={"input": text, "model": "minilm"}).raise_for_status()
+            times.append(time.perf_counter() - started)
+    return statistics.median(times[10:]) * 1000
+
+
+def bare_latency(texts: list[str]) -> float:
+    """Median milliseconds of tokenise and forward, nothing around it."""
+    with tempfile.TemporaryDirectory() as home:
+        semel = Semel(Path(home))
+        models: LoadedModels = semel.models
+        backend = models.get("minilm").backend
+        times = []
+        for text in texts:
+            started = time.perf_counter()
+            backend.embed_texts([text])
+            times.append(time.perf_counter() - started)
+        semel.engine.close()
+    return statistics.median(times[10:]) * 1000
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""How fast is a run of hits? 200,000 texts × 384 on SQLite, against LangChain's CacheBackedEmbeddings on files.
+
+semel's time is hash, dedupe, look-up and assemble. LangChain gets a tenth of the texts: its rate does not depend on
+the number, and filling its store takes minutes.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from langchain_classic.embeddings import CacheBackedEmbeddings
+from langchain_classic.storage import LocalFileStore
+from langchain_core.embeddings import Embeddings
+
+from semel.cache.keys import text_keys
+from semel.cache.store import VectorStore
+from semel.db import Database
+from semel.pipeline import Pipeline
+from semel.values import Computed, Producer, Space
+
+DIM = 384
+SLICE = 8192
+
+
+class Never:
+    """A sender that must not be asked: every text is a hit."""
+
+    def compute(self, *_: object, **__: object) -> Computed:
+        raise SystemExit("a text that should be a hit was missing")
+
+
+class Random(Embeddings):
+    """Fills LangChain's store."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return np.random.default_rng(0).standard_normal((len(texts), DIM)).astype(np.float32).tolist()
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([text])[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--texts", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    texts = [f"text number {i}: what a sentence of a usual length looks like in a cache" for i in range(options.texts)]
+    with tempfile.TemporaryDirectory() as folder:
+        db = Database(f"sqlite:///{folder}/semel.db")
+        db.upgrade()
+        store, space = VectorStore(db), Space(b"f" * 32, "m", "", DIM, 256, "full", "{}")
+        fill(store, space, texts)
+        few = texts[: options.texts // 10]
+        peer = CacheBackedEmbeddings.from_bytes_store(
+            Random(), LocalFileStore(Path(folder) / "langchain"), namespace="m", key_encoder="sha256"
+        )
+        peer.embed_documents(few)
+        pipeline, ours, theirs = Pipeline(store, Never()), [], []
+        for _ in range(options.rounds):
+            started = time.perf_counter()
+            for at in range(0, len(texts), SLICE):
+                pipeline.embed(space, texts[at : at + SLICE])
+            ours.append(len(texts) / (time.perf_counter() - started))
+            started = time.perf_counter()
+            peer.embed_documents(few)
+            theirs.append(len(few) / (time.perf_counter() - started))
+        ratios = [o / t for o, t in zip(ours, theirs, strict=True)]
+        print(
+            f"{len(texts)} hits: semel {statistics.median(ours):,.0f}/s, LangChain {statistics.median(theirs):,.0f}/s, "
+            f"ratio {statistics.median(ratios):.1f} (rounds: {', '.join(f'{o:,.0f}' for o in ours)})"
+        )
+        db.close()
+
+
+def fill(store: VectorStore, space: Space, texts: list[str]) -> None:
+    random = np.random.default_rng(0)
+    for at in range(0, len(texts), 4096):
+        part = texts[at : at + 4096]
+        vectors = random.standard_normal((len(part), DIM)).astype(np.float32)
+        n = len(part)
+        keys = text_keys(space.fingerprint, part)
+        producer = Producer("cpu", "bench", "float32")
+        store.put_many(space, keys, vectors, tokens=[12] * n, truncated=[False] * n, producer=producer)
+
+
+if __name__ == "__main__":
+    main()

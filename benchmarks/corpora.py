@@ -1,0 +1,34 @@
+"""Real text for the benchmarks: sentences and paragraphs from the docstrings of Python's standard library."""
+
+import random
+import re
+
+from semel.cli.docstrings import standard_library_docstrings
+
+SEED = 20261121
+
+
+def sentences(count: int) -> list[str]:
+    """Distinct sentences of 30 to 80 characters, ~15 tokens."""
+    found = set()
+    for docstring in standard_library_docstrings():
+        for part in re.split(r"(?<=[.!?])\s+|\n\n", docstring.text):
+            sentence = " ".join(part.split())
+            if 30 <= len(sentence) <= 80:
+                found.add(sentence)
+    return _sample(sorted(found), count)
+
+
+def paragraphs(count: int) -> list[str]:
+    """Distinct passages of 500 characters, ~150 tokens."""
+    found = set()
+    for docstring in standard_library_docstrings():
+        text = " ".join(docstring.text.split())
+        found.update(text[at : at + 500] for at in range(0, len(text) - 450, 500))
+    return _sample(sorted(found), count)
+
+
+def _sample(texts: list[str], count: int) -> list[str]:
+    if count > len(texts):
+        raise SystemExit(f"this Python's docstrings give only {len(texts)} texts, {count} are asked for")
+    return random.Random(SEED).sample(texts, count)
