@@ -67,9 +67,8 @@ def main() -> None:
             run_cli(source, Path(folder), url, peaks)
             seconds = time.perf_counter() - started
             peaks.stop()
-    print(
-        f"{options.texts:,} texts in {seconds:.0f} s ({options.texts / seconds:,.0f} texts/s), vectors fetched and written"
-    )
+    rate = options.texts / seconds
+    print(f"{options.texts:,} texts in {seconds:.0f} s ({rate:,.0f} texts/s), vectors fetched and written")
     for name, peak in sorted(peaks.peak.items()):
         print(f"  {name:<8} peak {peak:.0f} MB, {peak - peaks.start[name]:.0f} MB above start")
 

@@ -17,11 +17,12 @@ VISIBILITY_TIMEOUT_S = 300
 clock (celery #5935), so it must exceed any task. A chunk takes seconds. Recovery does not wait for it: leases do."""
 
 
-def make_app(redis_url: str, *, device: str | None = None) -> Celery:
+def make_app(redis_url: str, *, device: str | None = None, events: bool = False) -> Celery:
     """A Celery application on `redis_url`.
 
     Args:
         device: for a worker, whose queues it consumes; None only sends.
+        events: tell Flower of each task; costs the latency of a request two milliseconds.
     """
     app = Celery("semel", broker=redis_url)
     app.conf.update(
@@ -36,7 +37,7 @@ def make_app(redis_url: str, *, device: str | None = None) -> Celery:
         worker_prefetch_multiplier=0,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        worker_send_task_events=True,  # for Flower; one small message a chunk
+        worker_send_task_events=events,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # they are idempotent and nearly done
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # Redis may be away for as long as it likes
@@ -47,7 +48,6 @@ def make_app(redis_url: str, *, device: str | None = None) -> Celery:
             "health_check_interval": 10,
             "retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.1},
         },
-        broker_pool_limit=None if device is None else 10,
         task_queues=_queues([device] if device else []),
         task_create_missing_queues=True,
     )

@@ -70,7 +70,7 @@ class Worker:
         self._engine = Engine(max_batch_tokens=settings.max_batch_tokens)
         self._models = LoadedModels(settings, self._engine, device=device)
         self._embedder = Embedder(self._engine, self._store, self._claims)
-        self._app = make_app(settings.redis_url, device=device)
+        self._app = make_app(settings.redis_url, device=device, events=settings.task_events)
         self._dispatcher = Dispatcher(self._jobs, self._app, self._roster)
         self._runner = ChunkRunner(
             self._jobs,
