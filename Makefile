@@ -1,5 +1,6 @@
 # semel: every text is embedded once.   `make` or `make help` lists what there is.
 SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -17,6 +17,7 @@ from langchain_core.embeddings import Embeddings
 
 from semel.cache.keys import text_keys
 from semel.cache.store import VectorStore
+from semel.cli.embedding import _MMAP_BYTES
 from semel.db import Database
 from semel.pipeline import Pipeline
 from semel.values import Computed, Producer, Space
@@ -49,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     texts = [f"text number {i}: what a sentence of a usual length looks like in a cache" for i in range(options.texts)]
     with tempfile.TemporaryDirectory() as folder:
-        db = Database(f"sqlite:///{folder}/semel.db")
+        db = Database(f"sqlite:///{folder}/semel.db", mmap_bytes=_MMAP_BYTES)  # as `semel embed` opens it
         db.upgrade()
         store, space = VectorStore(db), Space(b"f" * 32, "m", "", DIM, 256, "full", "{}")
         fill(store, space, texts)

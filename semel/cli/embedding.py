@@ -32,6 +32,8 @@ _BLOCK_TEXTS = 1024
 _BLOCKS_UNDER_WAY = 6
 """Enough that texts of like length meet in a batch and the device never waits; memory holds these blocks."""
 
+_MMAP_BYTES = 4 << 30
+
 _LISTED = 20
 """Bad inputs shown one by one at the end."""
 
@@ -140,7 +142,7 @@ def _write(wanted: EmbedOptions, blocks: Iterator[_Done], *, dim: int, label: st
 
 def embed_local(settings: Settings, wanted: EmbedOptions) -> Summary:
     """Embed in this process, on the cache at SEMEL_DATABASE_URL."""
-    db = Database(settings.database, max_bytes=settings.database_max_bytes)
+    db = Database(settings.database, max_bytes=settings.database_max_bytes, mmap_bytes=_MMAP_BYTES)
     db.upgrade()
     store = VectorStore(db, dtype=settings.vector_dtype)
     engine = Engine(max_batch_tokens=settings.max_batch_tokens)

@@ -51,8 +51,8 @@ def test_a_killed_worker_loses_nothing_and_little_is_computed_twice(tmp_path: Pa
         computed = journal.read_text().splitlines()
         assert len(computed) > journal_lines > 500
         twice = [text for text, count in Counter(computed).items() if count > 1]
-        healthy = 3  # the texts of warm-up, by both workers, and the look of the test at its rows
-        assert len(twice) <= 400 // 3 + healthy  # a batch holds 133 texts of three words
+        warm_up = 3  # its texts are run by both workers
+        assert len(twice) <= 400 // 3 + warm_up  # a batch holds 133 texts of three words
 
 
 def test_another_worker_takes_over_while_it_runs(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from semel.api.ingest import Ingest
 from semel.api.results import FORMATS, check_ready, read_rows
 from semel.api.schemas import JobList, JobObject, JobRequest, job_object
 from semel.api.services import Services
-from semel.errors import BadInputError, BodyTooLargeError, SemelError
+from semel.errors import BadInputError, BodyTooLargeError, ConflictError, SemelError
 from semel.values import ItemError, Job, Lane
 
 router = APIRouter(tags=["Jobs"])
@@ -112,6 +112,8 @@ def _submit(services: Services, wanted: JobRequest) -> Job:
         for text in wanted.input:
             ingest.add(text)
         return ingest.finish()
+    except ConflictError:  # cancelled meanwhile: that is its end, not a failure
+        raise
     except SemelError as error:
         services.jobs.fail(job.id, ItemError(error.code, str(error)))
         raise
@@ -132,6 +134,8 @@ async def _stream(request: Request, services: Services, job: Job) -> Job:
         await run_in_threadpool(
             services.jobs.fail, job.id, ItemError("upload_cut_off", "the client went away while it sent the texts")
         )
+        raise
+    except ConflictError:  # cancelled meanwhile: that is its end, not a failure
         raise
     except SemelError as error:
         await run_in_threadpool(services.jobs.fail, job.id, ItemError(error.code, str(error)))
