@@ -71,4 +71,7 @@ class LengthSorted:
         shortest, longest = self._by_length[start].length, self._by_length[end - 1].length
         # A quarter of padding at the worst; below 16 tokens a batch is cheap whatever it holds.
         near = longest - shortest <= max(16, longest // 4)
-        return near and longest * (end - start) <= max_tokens
+        # Half full and the next text is longer: stop here, a batch of one length needs neither padding nor a mask.
+        grows = self._by_length[end - 2].length < longest
+        enough = grows and 2 * self._by_length[end - 2].length * (end - start - 1) >= max_tokens
+        return near and not enough and longest * (end - start) <= max_tokens
