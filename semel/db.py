@@ -1,5 +1,6 @@
 """The database: engine, transactions, and what SQLite and PostgreSQL need to be told."""
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ BUSY_TIMEOUT_S = 60
 
 RESERVE_BYTES = 4 << 20
 """Room above `max_bytes` that only bookkeeping may use, so that a full cache can still record why a job failed."""
+
+BALLAST_BYTES = 1 << 20
+"""A file beside the SQLite database that is given up when the disk is full, for the same purpose."""
 
 HEAD = "0001"
 """The newest migration (semel/migrations/versions); a test compares."""
@@ -42,6 +46,7 @@ class Database:
         self.dialect = self._url.get_backend_name()
         self._max_bytes = max_bytes
         self._mmap_bytes = mmap_bytes
+        self._ballast: Path | None = None
         self._engine = self._create()
 
     def __str__(self) -> str:
@@ -61,6 +66,9 @@ class Database:
         if not self._url.database or self._url.database == ":memory:":
             raise BadInputError("semel's SQLite database must be a file: several processes share it")
         Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+        self._ballast = Path(f"{self._url.database}.ballast")
+        with contextlib.suppress(OSError), self._ballast.open("xb") as file:  # it is there, or there is no room
+            file.write(bytes(BALLAST_BYTES))
         # One connection a thread at the most: a worker has 64 task threads.
         engine = create_engine(
             self._url,
@@ -128,6 +136,8 @@ class Database:
             reason = str(error.orig)
             # SQLITE_FULL, or ENOSPC as SQLite and PostgreSQL (SQLSTATE 53100) word it.
             if "is full" in reason or "No space left" in reason or "could not extend file" in reason:
+                if self._ballast is not None:
+                    self._ballast.unlink(missing_ok=True)
                 raise StorageFullError(str(self)) from error
             if isinstance(error, OperationalError):
                 raise UnavailableError(f"the database {self} failed: {reason.strip()}") from error
