@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from semel.errors import BadInputError, SchemaError, StorageFullError, UnavailableError
 
@@ -132,6 +133,8 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except PoolTimeoutError as error:
+            raise UnavailableError(f"the database {self} is busy: no connection was free in time") from error
         except DBAPIError as error:
             reason = str(error.orig)
             # SQLITE_FULL, or ENOSPC as SQLite and PostgreSQL (SQLSTATE 53100) word it.

@@ -169,3 +169,14 @@ class DeviceMemoryError(BackendError):
     """The device ran out of memory for this batch; a smaller one may pass."""
 
     code = "out_of_memory"
+
+
+def revive(code: str, message: str) -> SemelError:
+    """The error of that code, as another process raised it; SemelError for a code that is unknown here."""
+    kinds: list[type[SemelError]] = [SemelError]
+    for kind in kinds:  # grows while it is walked: the whole tree
+        kinds += kind.__subclasses__()
+    kind = next((k for k in kinds if k.code == code), SemelError)
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    return error

@@ -3,6 +3,8 @@
 Memory holds one network buffer and a few chunks, whatever the corpus.
 """
 
+import json
+
 from pydantic_core import from_json
 
 from semel.api.services import Services
@@ -87,7 +89,7 @@ class Ingest:
         if not self._full:
             return
         services = self._services
-        services.jobs.add_chunks(self._job, self._full, lookup=services.store.lookup)
+        services.jobs.add_chunks(self._job, self._full, lookup=services.store.lookup_on)
         self._full = []
         services.dispatcher.top_up(self._job.lane, self._job.device)
 
@@ -118,7 +120,7 @@ def _parse_together(lines: list[bytes]) -> list[object] | None:
 
 def _parse(line: bytes, number: int) -> object:
     try:
-        return from_json(line)
+        return json.loads(line)  # takes lone surrogates, which then fail as that one text
     except ValueError as error:
         raise BadInputError(f"line {number} is not JSON: {error}") from None
 

@@ -28,9 +28,13 @@ class Rows:
 
 
 def read_rows(services: Services, job: Job) -> Iterator[Rows]:
-    """All rows in the order of the texts."""
+    """All rows in the order of the texts. Raises ConflictError at the end when some are missing."""
+    read = 0
     for chunk in services.jobs.results(job.id):
+        read += len(chunk.keys)
         yield _rows(services, job, chunk)
+    if read != job.total:
+        raise ConflictError(f"job {job.id} has {read} of {job.total} rows; it was deleted while it was read")
 
 
 def _rows(services: Services, job: Job, chunk: ChunkResult) -> Rows:

@@ -1,4 +1,4 @@
-"""Digests of files by content, remembered by path, size and time of change."""
+"""Digests of files by content, remembered by path, size, inode and times of change."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ class Digests:
         total = hashlib.sha256()
         for file in sorted(files):
             status = file.stat()
-            identity = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+            identity = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
             if identity not in known:
                 with file.open("rb") as stream:
                     known[identity] = hashlib.file_digest(stream, "sha256").hexdigest()

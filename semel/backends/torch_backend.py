@@ -85,6 +85,11 @@ class TorchBackend(Backend):
         self._after = [module for module in after if type(module).__name__ != "Normalize"]
         for module in self._after:
             module.float()  # pooling and projection in float32: bfloat16 sums over tokens lose digits
+        if any(getattr(module, "include_prompt", True) is False for module in self._after):
+            raise ModelLoadError(
+                f"model {self._source.name!r} leaves its prompt out of the pooling (include_prompt is false), "
+                "which semel does not do yet"
+            )
         self._model = model.eval()
         self._prepare_tokenizer(described.spec.max_tokens)
         self._check_dim(described.dim)
@@ -134,8 +139,6 @@ class TorchBackend(Backend):
         fast.enable_truncation(max_tokens)
         self._tokenizer = fast
         self._pad_id = tokenizer.pad_token_id or 0
-        # sentence-transformers strips texts before it tokenises; the same tokens give the same vectors.
-        # The key is over the bytes as they came.
 
     def _check_dim(self, expected: int) -> None:
         actual = self.embed_texts(["dimension"]).shape[1]
@@ -145,7 +148,7 @@ class TorchBackend(Backend):
             )
 
     def tokenize(self, texts: Sequence[str], *, prompt: str = "") -> list[Tokens]:
-        encodings = self._tokenizer.encode_batch_fast([(prompt + text).strip() for text in texts])
+        encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts])
         return [Tokens(e.ids, truncated=bool(e.overflowing)) for e in encodings]
 
     def forward(self, batch: Sequence[Tokens]) -> Vectors:

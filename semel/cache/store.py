@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,10 @@ class VectorStore:
         """As `get_many`, without the vectors and without reading them."""
         return self._read(keys, _LOOKUP_COLUMNS, None)[0]
 
+    def lookup_on(self, conn: Connection, keys: Sequence[bytes]) -> Found:
+        """As `lookup`, inside a transaction that is open already."""
+        return self._read(keys, _LOOKUP_COLUMNS, None, on=conn)[0]
+
     def present(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of `keys` that have a row."""
         found: set[bytes] = set()
@@ -88,7 +93,9 @@ class VectorStore:
                 found.update(row[0] for row in self._fetch(conn, "key", part))
         return found
 
-    def _read(self, keys: Sequence[bytes], columns: str, dim: int | None) -> tuple[Found, list[Any]]:
+    def _read(
+        self, keys: Sequence[bytes], columns: str, dim: int | None, *, on: Connection | None = None
+    ) -> tuple[Found, list[Any]]:
         first_row: dict[bytes, int] = {}
         for row, key in enumerate(keys):
             first_row.setdefault(key, row)
@@ -98,7 +105,7 @@ class VectorStore:
         truncated = np.zeros(n, np.bool_)
         values = None if dim is None else np.full((n, dim), np.nan, np.float32)
         damaged: list[Any] = []
-        with self._db.read() as conn:
+        with self._db.read() if on is None else nullcontext(on) as conn:
             for part in _slices(list(first_row)):
                 rows = self._fetch(conn, columns, part)
                 if values is not None:
@@ -201,7 +208,8 @@ class VectorStore:
             with self._db.write() as conn:
                 conn.execute(dialect.insert(table).on_conflict_do_nothing(), row)
                 query = select(table.c.id).where(*(table.c[name] == row[name] for name in unique))
-                self._ids[identity] = conn.execute(query).scalar_one()
+                found: int = conn.execute(query).scalar_one()
+            self._ids[identity] = found  # after the commit: a rolled-back id must not be remembered
         return self._ids[identity]
 
     # Looking after

@@ -104,7 +104,8 @@ def _lines(path: Path, limit: int) -> Iterator[tuple[str, bytes | None]]:
         while line := stream.readline(limit * 2 + 2):
             number += 1
             if len(line) > limit * 2 + 1:
-                _skip_line(stream)
+                if not line.endswith(b"\n"):
+                    _skip_line(stream)
                 yield f"{path}:{number}", None
             else:
                 yield f"{path}:{number}", line.rstrip(b"\r\n")

@@ -51,6 +51,11 @@ class ChunkRunner:
         self._owner = owner
         self._lease_s = lease_s
         self._max_attempts = max_attempts
+        self._in_hand: set[tuple[str, int]] = set()
+
+    def in_hand(self) -> list[tuple[str, int]]:
+        """(job id, position) of the chunks that are being worked on: those whose leases are to be renewed."""
+        return list(self._in_hand)
 
     def run(self, job_id: str, position: int) -> None:
         """Do one chunk, if nobody else does or did. Running it twice has the same outcome.
@@ -61,6 +66,14 @@ class ChunkRunner:
         work = self._jobs.lease(job_id, position, owner=self._owner, ttl_s=self._lease_s)
         if work is None:
             return
+        self._in_hand.add((job_id, position))
+        try:
+            self._do(work)
+        finally:
+            self._in_hand.discard((job_id, position))
+
+    def _do(self, work: ChunkWork) -> None:
+        job_id, position = work.job_id, work.position
         bound = log.bind(job=job_id, chunk=position)
         started = time.perf_counter()
         try:
@@ -77,8 +90,9 @@ class ChunkRunner:
         except (ModelLoadError, UnknownModelError) as error:
             bound.error("model not usable on this worker", reason=str(error))
             self._give_up_or_back(work, ItemError(error.code, str(error)))
-        except BackendError:
-            self._jobs.give_back(work)
+        except BackendError as error:
+            # It may be this chunk that kills the device: it must not do so for ever.
+            self._give_up_or_back(work, ItemError(error.code, str(error)))
             raise
         except Exception as error:  # the worker's edge: anything unforeseen ends one chunk, not the worker
             bound.exception("chunk failed")

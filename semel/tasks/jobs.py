@@ -137,7 +137,9 @@ class JobStore:
             conn.execute(jobs.insert().values(row))
         return self.get(row["id"])
 
-    def add_chunks(self, job: Job, new: Sequence[NewChunk], *, lookup: Callable[[Sequence[bytes]], Found]) -> None:
+    def add_chunks(
+        self, job: Job, new: Sequence[NewChunk], *, lookup: Callable[[Connection, Sequence[bytes]], Found]
+    ) -> None:
         """Append chunks; those whose texts are all in the cache are done at once and never queued.
 
         The look-up runs after the insert, inside the transaction: a prune that ran before it is seen, one that
@@ -162,7 +164,7 @@ class JobStore:
                 raise ConflictError(f"job {job.id} takes no more texts: it was cancelled or has ended")
             first = held.chunks - len(new)
             conn.execute(chunks.insert(), [_chunk_row(job.id, first + i, c) for i, c in enumerate(new)])
-            found = lookup([key for c in new for key in c.keys])
+            found = lookup(conn, [key for c in new for key in c.keys])
             at = 0
             for offset, chunk in enumerate(new):
                 part = slice(at, at + len(chunk.keys))
@@ -170,6 +172,11 @@ class JobStore:
                 if all(p or i in chunk.errors for i, p in enumerate(found.present[part].tolist())):
                     part_found = Found(found.present[part], found.tokens[part], found.truncated[part])
                     _finish_hits(conn, job, first + offset, chunk, part_found)
+
+    def touch(self, job_id: str) -> None:
+        """A sign of life of an upload that has not filled a chunk yet."""
+        with self._db.write(reserve=True) as conn:
+            conn.execute(update(jobs).where(jobs.c.id == job_id).values(touched_at=time.time()))
 
     def seal(self, job_id: str) -> Job:
         """All texts are here."""
@@ -309,12 +316,12 @@ class JobStore:
             truncate=job.truncate,
         )
 
-    def renew(self, *, owner: str, ttl_s: float) -> None:
-        """Extend all leases of a worker."""
-        held = (chunks.c.state == "running") & (chunks.c.lease_owner == owner)
-        with self._db.read() as conn:
-            if conn.execute(select(chunks.c.job_id).where(held).limit(1)).first() is None:
-                return
+    def renew(self, in_hand: Sequence[tuple[str, int]], *, owner: str, ttl_s: float) -> None:
+        """Extend the leases of the chunks (job id, position) that a worker has in hand, and of no others."""
+        if not in_hand:
+            return
+        places = tuple_(chunks.c.job_id, chunks.c.position).in_(in_hand)
+        held = places & (chunks.c.state == "running") & (chunks.c.lease_owner == owner)
         with self._db.write(reserve=True) as conn:
             conn.execute(update(chunks).where(held).values(lease_until=time.time() + ttl_s))
 
@@ -374,12 +381,7 @@ class JobStore:
             & (jobs.c.chunks_done == jobs.c.chunks),
             JobStatus.COMPLETED,
         )
-        running = exists().where(chunks.c.job_id == jobs.c.id, chunks.c.state == "running")
-        self._end(
-            conn,
-            (jobs.c.id == job_id) & (jobs.c.status == JobStatus.CANCELLING.value) & ~running,
-            JobStatus.CANCELLED,
-        )
+        self._end(conn, (jobs.c.id == job_id) & _cancelled(), JobStatus.CANCELLED)
 
     def _end(self, conn: Connection, which: Any, status: JobStatus, error: ItemError | None = None) -> int:
         now = time.time()
@@ -425,7 +427,7 @@ class JobStore:
         lost &= chunks.c.job_id.in_(select(jobs.c.id).where(quiet))
         with self._db.read() as conn:
             questions = [select(chunks.c.job_id).where(stale), select(chunks.c.job_id).where(lost)]
-            questions += [select(jobs.c.id).where(or_(late, silent, old))]
+            questions += [select(jobs.c.id).where(or_(late, silent, old, _cancelled()))]
             if not any(conn.execute(q.limit(1)).first() for q in questions):
                 return Swept()
         with self._db.write(reserve=True) as conn:
@@ -440,6 +442,7 @@ class JobStore:
                     "the upload ended before it was complete; submit it again, what was computed is in the cache",
                 ),
             )
+            self._end(conn, _cancelled(), JobStatus.CANCELLED)
             ended = self._end(conn, late, JobStatus.EXPIRED)
             gone = [row.id for row in conn.execute(select(jobs.c.id).where(old))]
             conn.execute(chunks.delete().where(chunks.c.job_id.in_(gone)))
@@ -451,16 +454,18 @@ class JobStore:
             select(chunks.c.job_id, chunks.c.position, chunks.c.texts, chunks.c.attempts).where(stale)
         ).all()
         for row in rows:
-            here = (chunks.c.job_id == row.job_id) & (chunks.c.position == row.position)
+            # Only the row that was read: its worker may have finished, or another sweep may have freed it, since.
+            here = (chunks.c.job_id == row.job_id) & (chunks.c.position == row.position) & stale
+            here &= chunks.c.attempts == row.attempts
             if row.attempts < max_attempts:
                 conn.execute(update(chunks).where(here).values(state="pending", lease_owner=None))
                 self._end_if_done(conn, row.job_id)
                 continue
             error = ItemError("worker_lost", f"{row.attempts} workers died while they worked on this chunk")
             outcomes = [Outcome.FAILED] * row.texts
-            conn.execute(
-                update(chunks).where(here).values(_outcome_values(outcomes, dict.fromkeys(range(row.texts), error)))
-            )
+            values = _outcome_values(outcomes, dict.fromkeys(range(row.texts), error))
+            if not conn.execute(update(chunks).where(here).values(values)).rowcount:
+                continue
             _count(conn, row.job_id, outcomes, truncated=0, tokens=0)
             self._end_if_done(conn, row.job_id)
         return len(rows)
@@ -513,6 +518,12 @@ def _count(conn: Connection, job_id: str, outcomes: Sequence[Outcome], *, trunca
     added = {outcome.value: outcomes.count(outcome) for outcome in Outcome}
     added |= {"truncated": truncated, "tokens": tokens, "chunks_done": 1}
     conn.execute(update(jobs).where(jobs.c.id == job_id).values({k: jobs.c[k] + v for k, v in added.items()}))
+
+
+def _cancelled() -> Any:
+    """Jobs that are being cancelled and have nothing running any more."""
+    running = exists().where(chunks.c.job_id == jobs.c.id, chunks.c.state == "running")
+    return (jobs.c.status == JobStatus.CANCELLING.value) & ~running
 
 
 def _held_by(work: ChunkWork) -> Any:

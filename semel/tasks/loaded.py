@@ -9,7 +9,7 @@ from semel.backends.digests import Digests
 from semel.backends.engine import Engine
 from semel.backends.registry import ModelSource, find_model
 from semel.cache.keys import fingerprint
-from semel.errors import ModelLoadError
+from semel.errors import FingerprintError, ModelLoadError
 from semel.log import get_log
 from semel.settings import Settings
 from semel.tasks.embed import LoadedModel
@@ -37,10 +37,12 @@ class LoadedModels:
 
     def _source(self, name: str) -> ModelSource:
         if name not in self._sources:
-            self._sources[name] = find_model(
-                name, self._settings.all_models, models_dir=self._settings.models_dir, digests=self._digests
-            )
+            self._sources[name] = self._find(name)
         return self._sources[name]
+
+    def _find(self, name: str) -> ModelSource:
+        settings = self._settings
+        return find_model(name, settings.all_models, models_dir=settings.models_dir, digests=self._digests)
 
     def spaces(self, name: str) -> dict[str, Space]:
         """Prompt name → space, from the files alone. Raises UnknownModelError, ModelLoadError."""
@@ -85,6 +87,8 @@ class LoadedModels:
             device, _ = choose_device(device, find_devices())
         backend = source.create_backend(device, threads=self._settings.cpu_threads)
         self._engine.load(backend)
+        if self._find(name).described.spec != source.described.spec:
+            raise FingerprintError(f"the files of model {name!r} changed since this process started; start it again")
         info = backend.get_model_info()
         log.info("model loaded", model=name, device=info.device, dtype=info.dtype, why=info.why)
         producer = Producer(info.device, info.backend, info.dtype)

@@ -33,6 +33,7 @@ class Maintenance:
 
     Args:
         card: says who this worker is, anew for each beat.
+        in_hand: the chunks whose leases are to be renewed.
         spaces: what this worker serves.
     """
 
@@ -46,6 +47,7 @@ class Maintenance:
         claims: Claims,
         *,
         card: Callable[[], WorkerCard],
+        in_hand: Callable[[], list[tuple[str, int]]],
         spaces: list[Space],
         lease_s: float,
         max_attempts: int,
@@ -57,6 +59,7 @@ class Maintenance:
         self._catalog = catalog
         self._claims = claims
         self._card = card
+        self._in_hand = in_hand
         self._spaces = spaces
         self._lease_s = lease_s
         self._max_attempts = max_attempts
@@ -93,7 +96,7 @@ class Maintenance:
             self._failing.discard(name)
 
     def _renew_leases(self) -> None:
-        self._jobs.renew(owner=self._card().id, ttl_s=self._lease_s)
+        self._jobs.renew(self._in_hand(), owner=self._card().id, ttl_s=self._lease_s)
 
     def _beat(self) -> None:
         self._roster.beat(self._card())

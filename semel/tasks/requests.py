@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from semel.backends.devices import PREFERENCE
 from semel.cache.catalog import Catalog
 from semel.cache.store import VectorStore
-from semel.errors import BackendError, TimedOutError, UnavailableError
+from semel.errors import TimedOutError, UnavailableError, UnknownDeviceError, revive
 from semel.log import get_log
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Answer, Doorbell
@@ -76,6 +76,8 @@ class Router:
         live = [w for w in self._roster.live_lately() if model in w.models]
         kinds = sorted({device_kind(w.device) for w in live}, key=_rank)
         wanted = device_kind(wanted)
+        if wanted not in ("auto", *PREFERENCE):
+            raise UnknownDeviceError(f"semel knows no device {wanted!r} (known: auto, {', '.join(PREFERENCE)})")
         if wanted != "auto":
             kinds = [kind for kind in kinds if kind == wanted]
         if kinds:
@@ -157,7 +159,7 @@ class QueueSender:
         finally:
             self._doorbell.forget(request.id)
         if answer.error is not None:
-            raise BackendError(f"{answer.error.message} ({answer.error.code})")
+            raise revive(answer.error.code, answer.error.message)
         keys = list(missing)
         done = Computed()
         for positions, outcome in ((answer.computed, Outcome.COMPUTED), (answer.coalesced, Outcome.COALESCED)):
@@ -184,7 +186,7 @@ class QueueSender:
         keys, texts = list(missing), list(missing.values())
         slices = [slice(at, at + self._chunk_texts) for at in range(0, len(keys), self._chunk_texts)]
         new = [NewChunk(part.start, keys[part], texts[part]) for part in slices]
-        self._jobs.add_chunks(job, new, lookup=self._store.lookup)
+        self._jobs.add_chunks(job, new, lookup=self._store.lookup_on)
         self._jobs.seal(job.id)
         self._dispatcher.top_up(lane, route.device)
         self._wait_for_job(job.id)
@@ -204,4 +206,4 @@ class QueueSender:
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.3, 0.25)
         if job.error is not None:
-            raise BackendError(f"{job.error.message} ({job.error.code})")
+            raise revive(job.error.code, job.error.message)

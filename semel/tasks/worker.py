@@ -104,6 +104,7 @@ class Worker:
             self._catalog,
             self._claims,
             card=self._card,
+            in_hand=self._runner.in_hand,
             spaces=spaces,
             lease_s=self._settings.lease_s,
             max_attempts=self._settings.max_attempts,

@@ -200,6 +200,30 @@ def test_ctrl_c_leaves_the_job_and_the_same_command_fetches_it(semel: Processes,
     assert np.load(tmp_path / "out.npy").shape == (30_000, 16)
 
 
+def test_an_input_that_changes_while_its_job_runs_is_not_paired_with_old_vectors(
+    semel: Processes, tmp_path: Path
+) -> None:
+    source = _txt(tmp_path)
+    command = ["embed", str(source), "-o", str(tmp_path / "out.npy"), "--url", semel.url]
+    job = semel.client.submit(TEXTS, model="fake")
+    ticket = tmp_path / "out.npy.job"
+    semel.client.wait(job.id)
+    identity = _ticket_identity(source, tmp_path / "out.npy")
+    ticket.write_text(json.dumps({"identity": identity, "job": job.id, "digest": "of other texts"}))
+    refused = semel.semel(*command, ok=False)
+    assert "the input changed while its job ran" in refused.stderr
+    assert not (tmp_path / "out.npy").exists()
+
+
+def _ticket_identity(source: Path, output: Path) -> str:
+    from semel.cli.embedding import EmbedOptions, _Ticket
+
+    options = EmbedOptions(
+        source, output, model="fake", device="auto", text_field="text", prompt_name="", skip_bad=False, truncate=True
+    )
+    return _Ticket(options)._identity
+
+
 def test_jobs_from_submit_to_results(semel: Processes, tmp_path: Path) -> None:
     job_id = semel.semel("jobs", "submit", str(_txt(tmp_path)), "--url", semel.url).stdout.strip()
     assert "completed" in semel.semel("jobs", "wait", job_id, "--url", semel.url).stdout

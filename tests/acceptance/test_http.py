@@ -125,6 +125,19 @@ def test_a_job_end_to_end_in_every_format(semel: Processes) -> None:
         assert table["index"].to_pylist() == list(range(3000))
 
 
+def test_a_lone_surrogate_in_a_line_fails_that_text_alone(semel: Processes) -> None:
+    lines = b'{"text": "fine"}\n{"text": "a\\ud800"}\n'
+    answer = httpx.post(f"{semel.url}/v1/jobs", content=lines, headers={"content-type": "application/x-ndjson"})
+    job = semel.client.wait(answer.json()["id"], timeout_s=30)
+    assert (job.status, job.total, job.counts.failed) == ("completed", 2, 1)
+
+
+def test_an_unknown_device_is_refused(semel: Processes) -> None:
+    answer = post(semel, "/v1/jobs", model="fake", input=["a"], device="gpu")
+    assert answer.status_code == 400
+    assert "no device 'gpu'" in answer.json()["error"]["message"]
+
+
 def test_failed_texts_keep_their_rows(semel: Processes) -> None:
     job_id = submit(semel, ["fine", "", "a poison b", 3, "fine too"])
     job = semel.client.wait(job_id, timeout_s=30)

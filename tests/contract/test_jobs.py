@@ -1,5 +1,6 @@
 """What the job store promises, on SQLite and on PostgreSQL."""
 
+import threading
 import time
 
 import pytest
@@ -27,7 +28,7 @@ def chunk(first: int, *texts: str) -> NewChunk:
 
 def submit(jobs: JobStore, store: VectorStore, *new: NewChunk, truncate: bool = True) -> Job:
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=truncate)
-    jobs.add_chunks(job, new, lookup=store.lookup)
+    jobs.add_chunks(job, new, lookup=store.lookup_on)
     return jobs.seal(job.id)
 
 
@@ -53,7 +54,7 @@ def sweep(jobs: JobStore, *, resend_after_s: float = 60, max_attempts: int = 5, 
 def test_a_job_goes_from_validating_to_completed(jobs: JobStore, store: VectorStore) -> None:
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True, metadata={"a": "b"})
     assert job.status is JobStatus.VALIDATING
-    jobs.add_chunks(job, [chunk(0, "a", "b"), chunk(2, "c")], lookup=store.lookup)
+    jobs.add_chunks(job, [chunk(0, "a", "b"), chunk(2, "c")], lookup=store.lookup_on)
     job = jobs.seal(job.id)
     assert (job.status, job.total, job.chunks, job.metadata) == (JobStatus.IN_PROGRESS, 3, 2, {"a": "b"})
     assert finish(jobs, lease(jobs, job, 0))
@@ -118,9 +119,41 @@ def test_an_expired_lease_goes_to_another_worker_and_the_first_cannot_finish(
 def test_renewed_leases_last(jobs: JobStore, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     lease(jobs, job, ttl_s=0.05)
-    jobs.renew(owner="w1", ttl_s=60)
+    jobs.renew([(job.id, 0)], owner="w1", ttl_s=60)
     time.sleep(0.1)
     assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is None
+
+
+def test_a_chunk_that_is_no_longer_in_hand_is_not_renewed(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"))
+    lease(jobs, job, ttl_s=0.05)
+    jobs.renew([], owner="w1", ttl_s=60)
+    jobs.renew([(job.id, 1)], owner="w1", ttl_s=60)
+    time.sleep(0.1)
+    assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is not None
+
+
+def test_a_job_left_in_cancelling_is_ended_by_the_sweep(db: Database, jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"))
+    lease(jobs, job)
+    jobs.cancel(job.id)
+    with db.write() as conn:  # as a give-back leaves it that did not see the cancelling yet
+        conn.exec_driver_sql("UPDATE chunks SET state = 'pending'")
+    sweep(jobs)
+    assert jobs.get(job.id).status is JobStatus.CANCELLED
+
+
+def test_two_sweeps_count_a_chunk_once(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"), chunk(1, "b"))
+    lease(jobs, job, ttl_s=0.01)
+    time.sleep(0.05)
+    threads = [threading.Thread(target=sweep, args=(jobs,), kwargs={"max_attempts": 1}) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    job = jobs.get(job.id)
+    assert (job.chunks_done, job.counts.failed, job.status) == (1, 1, JobStatus.IN_PROGRESS)
 
 
 def test_the_window_bounds_what_is_under_way(jobs: JobStore, store: VectorStore) -> None:
@@ -207,7 +240,7 @@ def test_an_ended_job_takes_no_more_texts(jobs: JobStore, store: VectorStore) ->
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     jobs.cancel(job.id)
     with pytest.raises(ConflictError, match="takes no more texts"):
-        jobs.add_chunks(job, [chunk(0, "a")], lookup=store.lookup)
+        jobs.add_chunks(job, [chunk(0, "a")], lookup=store.lookup_on)
 
 
 def test_a_late_job_expires_and_an_old_one_is_deleted(db: Database, store: VectorStore) -> None:

@@ -96,9 +96,11 @@ def test_normalising_by_the_entry(tiny_model: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["weights", "tokenizer", "pooling", "max_tokens", "prompt", "architecture"],
+    ["weights", "tokenizer", "pooling", "max_tokens", "prompt", "architecture", "lower-casing", "dense"],
 )
 def test_each_file_that_changes_a_vector_changes_the_fingerprint(tiny_model: Path, change: str) -> None:
+    if change == "dense":  # saved as .bin beside safetensors in the root, as older models have it
+        (tiny_model / "2_Dense" / "model.safetensors").rename(tiny_model / "2_Dense" / "pytorch_model.bin")
     before = source(str(tiny_model)).described.spec
     edits = {
         "weights": ("model.safetensors", None),
@@ -107,7 +109,10 @@ def test_each_file_that_changes_a_vector_changes_the_fingerprint(tiny_model: Pat
         "max_tokens": ("sentence_bert_config.json", {"max_seq_length": 16}),
         "prompt": ("config_sentence_transformers.json", {"default_prompt_name": "query"}),
         "architecture": ("config.json", {"layer_norm_eps": 1e-6}),
+        "lower-casing": ("sentence_bert_config.json", {"do_lower_case": True}),
+        "dense": ("2_Dense/pytorch_model.bin", None),
     }
+    field = {"lower-casing": "architecture", "dense": "weights"}.get(change, change)
     name, values = edits[change]
     file = tiny_model / name
     if values is None:
@@ -117,7 +122,7 @@ def test_each_file_that_changes_a_vector_changes_the_fingerprint(tiny_model: Pat
     else:
         file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
     after = source(str(tiny_model)).described.spec
-    assert getattr(after, change) != getattr(before, change)
+    assert getattr(after, field) != getattr(before, field)
 
 
 def test_where_the_files_lie_does_not_matter(tiny_model: Path, tmp_path: Path) -> None:

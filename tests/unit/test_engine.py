@@ -140,6 +140,21 @@ def test_a_dead_device_fails_everyone_and_blames_no_text(engine: Engine) -> None
         engine.submit(backend, ["more"])
 
 
+def test_loading_on_a_dead_device_fails_instead_of_waiting(engine: Engine) -> None:
+    backend = fake(engine, dead_after=1)
+    with pytest.raises(BackendError):
+        collect(engine.submit(backend, ["text"]), 1)
+    with pytest.raises(BackendError):
+        fake(engine)
+
+
+def test_closing_wakes_those_who_wait_for_a_load() -> None:
+    engine = Engine()
+    engine.close()
+    with pytest.raises(BackendError, match="stopped"):
+        fake(engine)
+
+
 def test_truncation_is_told_per_text(engine: Engine) -> None:
     backend = fake(engine, max_tokens=3)
     parts = list(engine.submit(backend, ["a b c d", "a b c"]))

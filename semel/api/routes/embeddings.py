@@ -9,11 +9,21 @@ from fastapi import APIRouter, Response
 
 from semel.api.deps import ServicesDep
 from semel.api.schemas import EmbeddingsRequest, EmbeddingsResponse
-from semel.errors import BadInputError, InvalidTextError
+from semel.errors import (
+    BackendError,
+    BadInputError,
+    InvalidTextError,
+    InvalidVectorError,
+    TextTooLongError,
+    revive,
+)
 from semel.pipeline import cut_dimensions
 from semel.values import Embedded, Outcome, Vectors
 
 router = APIRouter(tags=["OpenAI"])
+
+_FAULTS_OF_THE_TEXT = {InvalidTextError.code, TextTooLongError.code, InvalidVectorError.code, BackendError.code}
+"""The model fails on this very text; other codes are ours to answer for."""
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse)
@@ -26,7 +36,9 @@ def create_embeddings(request: EmbeddingsRequest, services: ServicesDep) -> Resp
     embedded = services.pipeline.embed(space, texts, truncate=request.truncate)
     if embedded.errors:
         index, error = next(iter(embedded.errors.items()))
-        raise InvalidTextError(index, f"has no vector: {error.message}")
+        if error.code in _FAULTS_OF_THE_TEXT:
+            raise InvalidTextError(index, f"has no vector: {error.message}")
+        raise revive(error.code, f"text {index} has no vector: {error.message}")
     vectors = cut_dimensions(embedded.vectors, request.dimensions, space)
     return Response(_body(request, embedded, vectors), media_type="application/json", headers=_headers(embedded))
 

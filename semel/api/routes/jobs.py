@@ -1,6 +1,7 @@
 """/v1/jobs: submit, look, fetch, cancel."""
 
 import json
+import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -21,6 +22,9 @@ router = APIRouter(tags=["Jobs"])
 
 _FEED_BYTES = 256 << 10
 """Bytes parsed at a time: enough to leave the event loop alone, little enough to keep memory flat."""
+
+_TOUCH_S = 10.0
+"""A slow upload says this often that it lives; one that is silent for two minutes is given up."""
 
 NDJSON = "application/x-ndjson"
 
@@ -121,10 +125,13 @@ def _submit(services: Services, wanted: JobRequest) -> Job:
 
 async def _stream(request: Request, services: Services, job: Job) -> Job:
     ingest = Ingest(services, job)
-    buffer = bytearray()
+    buffer, touched = bytearray(), time.monotonic()
     try:
         async for part in request.stream():
             buffer += part
+            if time.monotonic() - touched > _TOUCH_S:
+                touched = time.monotonic()
+                await run_in_threadpool(services.jobs.touch, job.id)
             if len(buffer) >= _FEED_BYTES:
                 await run_in_threadpool(ingest.feed_lines, bytes(buffer))
                 buffer.clear()
