@@ -19,7 +19,15 @@ from typing import Any
 import httpx
 import numpy as np
 
-from semel.errors import BadInputError, ConflictError, NotFoundError, SemelError, TimedOutError, UnavailableError
+from semel.errors import (
+    BadInputError,
+    ConflictError,
+    NotFoundError,
+    SemelError,
+    TimedOutError,
+    UnavailableError,
+    remade,
+)
 from semel.values import Counts, ItemError, JobStatus, Vectors
 
 DEFAULT_URL = "http://127.0.0.1:8700"
@@ -284,8 +292,7 @@ def _check(response: httpx.Response) -> None:
         kind = BadInputError if response.status_code < 500 else SemelError
     if response.status_code in _RETRY_STATUS and not issubclass(kind, UnavailableError):
         kind = UnavailableError
-    raised = kind.__new__(kind)
-    Exception.__init__(raised, message)
+    raised = remade(kind, message)
     raised.__dict__.update(remote_code=code, retry_after_s=_retry_after_s(response))
     raise raised
 

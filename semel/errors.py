@@ -177,6 +177,11 @@ def revive(code: str, message: str) -> SemelError:
     for kind in kinds:  # grows while it is walked: the whole tree
         kinds += kind.__subclasses__()
     kind = next((k for k in kinds if k.code == code), SemelError)
+    return remade(kind, message)
+
+
+def remade(kind: type[SemelError], message: str) -> SemelError:
+    """An error of that kind with a message that was worded elsewhere; its own arguments are not needed."""
     error = kind.__new__(kind)
     Exception.__init__(error, message)
     return error

@@ -90,7 +90,7 @@ def _refuse_truncated(truncated: Sequence[bool], outcomes: list[Outcome], errors
     for i, cut in enumerate(truncated):
         if cut:
             outcomes[i] = Outcome.FAILED
-            errors[i] = ItemError(error.code, str(error))
+            errors[i] = ItemError.of(error)
 
 
 def cut_dimensions(vectors: Vectors, dimensions: int | None, space: Space) -> Vectors:

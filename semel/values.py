@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from semel.errors import SemelError
+
 Vectors: TypeAlias = npt.NDArray[np.float32]
 """float32 (n, dim), one row a text, in the order of the texts."""
 
@@ -144,6 +146,11 @@ class ItemError:
     code: str
     message: str
 
+    @classmethod
+    def of(cls, error: SemelError) -> "ItemError":
+        """An error that was raised, as the reason of one text or job."""
+        return cls(error.code, str(error))
+
 
 @dataclass(frozen=True)
 class Found:
@@ -258,10 +265,6 @@ class Job:
     cancelled_at: float | None = None
     error: ItemError | None = None
     metadata: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def ended_at(self) -> float | None:
-        return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Ingest:
                 limit = self._settings.max_text_bytes
                 raise InvalidTextError(self._next_index, f"is longer than {limit} characters (SEMEL_MAX_TEXT_BYTES)")
         except InvalidTextError as error:
-            self._errors[len(self._keys)] = ItemError(error.code, str(error))
+            self._errors[len(self._keys)] = ItemError.of(error)
             key, text, size = NO_KEY, "", 0
         self._keys.append(key)
         self._texts.append(str(text))

@@ -201,7 +201,7 @@ class Engine:
         except DeviceMemoryError as error:
             self._halve_budget(backend, items)
             if len(items) == 1:
-                return [ItemError(error.code, str(error))]
+                return [ItemError.of(error)]
         except Exception as error:  # frameworks raise anything; here it becomes the error of one text
             if len(items) == 1:
                 code = error.code if isinstance(error, SemelError) else BackendError.code

@@ -64,9 +64,10 @@ class Catalog:
         with self._db.read() as conn:
             row = conn.execute(query).first()
         if row is None:
-            names = {space.model for space, _ in self.all()}
+            known = [space for space, _ in self.all()]
+            names = {space.model for space in known}
             if model in names:
-                prompts = [s.prompt_name for s, _ in self.all() if s.model == model and s.prompt_name]
+                prompts = [s.prompt_name for s in known if s.model == model and s.prompt_name]
                 raise UnknownModelError(f"{model} (prompt {prompt_name})", [f"{model} (prompt {p})" for p in prompts])
             raise UnknownModelError(model, list(names))
         return _space(row), row.device

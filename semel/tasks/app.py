@@ -1,7 +1,5 @@
 """The Celery application: the same settings for those who send and those who work."""
 
-from collections.abc import Sequence
-
 from celery import Celery
 from kombu import Queue
 
@@ -11,6 +9,9 @@ from semel.values import Lane
 TASK_THREADS = 64
 """Threads of a worker. They wait for the device most of the time. More than a queue's window of bulk chunks
 (`semel.tasks.dispatch.MAX_WINDOW`), so that an interactive request always finds one free."""
+
+_LANES = (Lane.INTERACTIVE, Lane.BULK)
+"""In the order in which a worker looks at its queues."""
 
 VISIBILITY_TIMEOUT_S = 300
 """kombu gives a message to another worker when it was not acknowledged for this long, and never refreshes the
@@ -48,11 +49,7 @@ def make_app(redis_url: str, *, device: str | None = None, events: bool = False)
             "health_check_interval": 10,
             "retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.1},
         },
-        task_queues=_queues([device] if device else []),
+        task_queues=[Queue(queue_name(lane, device)) for lane in _LANES] if device else [],
         task_create_missing_queues=True,
     )
     return app
-
-
-def _queues(devices: Sequence[str]) -> list[Queue]:
-    return [Queue(queue_name(lane, device)) for device in devices for lane in (Lane.INTERACTIVE, Lane.BULK)]

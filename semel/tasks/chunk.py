@@ -85,14 +85,14 @@ class ChunkRunner:
             bound.info("chunk stopped, its job was cancelled")
         except (StorageFullError, FingerprintError) as error:
             self._jobs.give_back(work)
-            self._jobs.fail(job_id, ItemError(error.code, str(error)))
+            self._jobs.fail(job_id, ItemError.of(error))
             bound.error("job failed", reason=str(error))
         except (ModelLoadError, UnknownModelError) as error:
             bound.error("model not usable on this worker", reason=str(error))
-            self._give_up_or_back(work, ItemError(error.code, str(error)))
+            self._give_up_or_back(work, ItemError.of(error))
         except BackendError as error:
             # It may be this chunk that kills the device: it must not do so for ever.
-            self._give_up_or_back(work, ItemError(error.code, str(error)))
+            self._give_up_or_back(work, ItemError.of(error))
             raise
         except Exception as error:  # the worker's edge: anything unforeseen ends one chunk, not the worker
             bound.exception("chunk failed")
@@ -153,7 +153,7 @@ class ChunkRunner:
             if i not in errors and key in done.errors:
                 errors[i] = done.errors[key]
             if i not in errors and not work.truncate and done.truncated.get(key):
-                errors[i] = ItemError(too_long.code, str(too_long))
+                errors[i] = ItemError.of(too_long)
             if key in seen and outcome is Outcome.COMPUTED:
                 outcome = Outcome.COALESCED  # an equal text beside it in this chunk was computed
             seen.add(key)

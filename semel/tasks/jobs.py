@@ -498,7 +498,7 @@ def _finish_hits(conn: Connection, job: Job, position: int, chunk: NewChunk, fou
     errors = dict(chunk.errors)
     if not job.truncate:
         too_long = TextTooLongError()
-        errors |= {i: ItemError(too_long.code, str(too_long)) for i in found.truncated.nonzero()[0].tolist()}
+        errors |= {i: ItemError.of(too_long) for i in found.truncated.nonzero()[0].tolist()}
     outcomes = [Outcome.FAILED if i in errors else Outcome.HIT for i in range(len(chunk.keys))]
     here = (chunks.c.job_id == job.id) & (chunks.c.position == position)
     conn.execute(update(chunks).where(here).values(_outcome_values(outcomes, errors)))

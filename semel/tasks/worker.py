@@ -171,10 +171,10 @@ class Worker:
         try:
             answer = self._answer(request)
         except BackendError as error:
-            answer = Answer(error=ItemError(error.code, str(error)))
+            answer = Answer(error=ItemError.of(error))
             self._stop_for(error)
         except SemelError as error:
-            answer = Answer(error=ItemError(error.code, str(error)))
+            answer = Answer(error=ItemError.of(error))
         except Exception as error:  # the worker's edge: the waiter gets the reason instead of a time-out
             log.exception("request failed", request=request.id)
             answer = Answer(error=ItemError("internal_error", f"{type(error).__name__}: {error}"))

@@ -119,7 +119,7 @@ def _submit(services: Services, wanted: JobRequest) -> Job:
     except ConflictError:  # cancelled meanwhile: that is its end, not a failure
         raise
     except SemelError as error:
-        services.jobs.fail(job.id, ItemError(error.code, str(error)))
+        services.jobs.fail(job.id, ItemError.of(error))
         raise
 
 
@@ -145,7 +145,7 @@ async def _stream(request: Request, services: Services, job: Job) -> Job:
     except ConflictError:  # cancelled meanwhile: that is its end, not a failure
         raise
     except SemelError as error:
-        await run_in_threadpool(services.jobs.fail, job.id, ItemError(error.code, str(error)))
+        await run_in_threadpool(services.jobs.fail, job.id, ItemError.of(error))
         raise
 
 
