@@ -75,6 +75,14 @@ class RemoteModel:
     live: bool
 
 
+@dataclass(frozen=True)
+class Relevance:
+    """A document's place in the list that was sent, and its score; higher is more relevant."""
+
+    index: int
+    score: float
+
+
 def _ignore(_: object) -> None:
     """A caller who wants no progress."""
 
@@ -125,6 +133,21 @@ class Client:
         }
         data = self._json("POST", "/v1/embeddings", json=body)["data"]
         return np.stack([np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in data])
+
+    def rerank(
+        self, query: str, documents: Sequence[str], *, model: str = "minilm", top_n: int | None = None
+    ) -> list[Relevance]:
+        """Documents by their relevance to the query, the best first.
+
+        Args:
+            top_n: how many to return; None for all.
+
+        Raises:
+            BadInputError: the server refuses the input; says which document and why.
+        """
+        body = {"query": query, "documents": list(documents), "model": model, **({"top_n": top_n} if top_n else {})}
+        results = self._json("POST", "/v1/rerank", json=body)["results"]
+        return [Relevance(item["index"], item["relevance_score"]) for item in results]
 
     def submit(
         self,
@@ -283,9 +306,10 @@ def _check(response: httpx.Response) -> None:
     if not response.is_error:
         return
     try:
-        error = response.json()["error"]
+        body = response.json()
+        error = body.get("error", body)  # Cohere's shape, on /v1/rerank, has the message outside
         message, code = str(error["message"]), str(error["code"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         message, code = response.text[:200], "unknown"
     kind = _ERRORS.get(response.status_code)
     if kind is None:

@@ -180,6 +180,11 @@ def revive(code: str, message: str) -> SemelError:
     return remade(kind, message)
 
 
+def is_fault_of_the_text(code: str) -> bool:
+    """Whether the model fails on this very text; errors of other codes are the service's to answer for."""
+    return code in {InvalidTextError.code, TextTooLongError.code, InvalidVectorError.code, BackendError.code}
+
+
 def remade(kind: type[SemelError], message: str) -> SemelError:
     """An error of that kind with a message that was worded elsewhere; its own arguments are not needed."""
     error = kind.__new__(kind)

@@ -9,7 +9,8 @@ from fastapi.responses import RedirectResponse
 
 from semel import __version__
 from semel.api.problems import add_problem_handlers
-from semel.api.routes import embeddings, health, jobs, models
+from semel.api.request_id import RequestId
+from semel.api.routes import cohere, embeddings, health, jobs, models, rerank, tei
 from semel.api.services import build_services
 from semel.settings import Settings
 
@@ -33,9 +34,10 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Every text is embedded once.",
         lifespan=lifespan,
     )
-    for module in (embeddings, jobs, models, health):
+    for module in (embeddings, jobs, models, rerank, cohere, tei, health):
         app.include_router(module.router)
     add_problem_handlers(app)
+    app.add_middleware(RequestId)
 
     @app.get("/", include_in_schema=False)
     def to_docs() -> RedirectResponse:

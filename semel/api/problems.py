@@ -1,5 +1,10 @@
-"""Errors as HTTP answers: OpenAI's shape, `{"error": {"message", "type", "code", "param"}}`."""
+"""Errors as HTTP answers, in the shape of the dialect that was spoken.
 
+OpenAI and semel: `{"error": {"message", "type", "code", "param"}}`. Cohere: `{"message", "code"}`.
+TEI: `{"error", "error_type"}`, with 422 for input that cannot be used and 424 for a device that failed.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -7,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from semel.errors import InvalidTextError, SemelError, UnavailableError
+from semel.errors import BackendError, InvalidTextError, SemelError, UnavailableError
 from semel.log import get_log
 
 log = get_log("api")
@@ -16,16 +21,38 @@ _RETRY_AFTER_S = 2
 """A worker restarts within seconds."""
 
 
-def problem(status: int, message: str, *, code: str, param: str | None = None) -> JSONResponse:
-    """One error as an answer."""
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    body = {"error": {"message": message, "type": kind, "code": code, "param": param}}
+def problem(path: str, status: int, message: str, *, code: str, param: str | None = None) -> JSONResponse:
+    """One error as an answer, as the client of that path expects it."""
     headers = {"Retry-After": str(_RETRY_AFTER_S)} if status in (503, 504) else None
+    status, body = _DIALECTS.get(path, _openai)(status, message, code, param)
     return JSONResponse(body, status, headers=headers)
 
 
+def _openai(status: int, message: str, code: str, param: str | None) -> tuple[int, Any]:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return status, {"error": {"message": message, "type": kind, "code": code, "param": param}}
+
+
+def _cohere(status: int, message: str, code: str, _param: str | None) -> tuple[int, Any]:
+    return status, {"message": message, "code": code}
+
+
+def _tei(status: int, message: str, code: str, _param: str | None) -> tuple[int, Any]:
+    if code == BackendError.code:
+        return 424, {"error": message, "error_type": "Backend"}
+    if status == 400:
+        return 422, {"error": message, "error_type": "Validation"}
+    return status, {"error": message, "error_type": "Unhealthy" if status in (503, 504) else code}
+
+
+_DIALECTS: dict[str, Callable[[int, str, str, str | None], tuple[int, Any]]] = {
+    **dict.fromkeys(("/v1/rerank", "/v2/rerank", "/v2/embed"), _cohere),
+    **dict.fromkeys(("/embed", "/rerank", "/similarity", "/info", "/health"), _tei),
+}
+
+
 def add_problem_handlers(app: FastAPI) -> None:
-    """Every error of semel's tree, of validation and of routing gets the one shape."""
+    """Every error of semel's tree, of validation and of routing gets the shape of its dialect."""
     app.add_exception_handler(SemelError, _semel_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -36,20 +63,23 @@ async def _semel_error(request: Request, error: Any) -> JSONResponse:
     if error.status >= 500 and not isinstance(error, UnavailableError):
         log.error("request failed", path=request.url.path, reason=str(error))
     param = f"input[{error.index}]" if isinstance(error, InvalidTextError) else None
-    return problem(error.status, str(error), code=error.code, param=param)
+    return problem(request.url.path, error.status, str(error), code=error.code, param=param)
 
 
-async def _validation_error(_request: Request, error: Any) -> JSONResponse:
+async def _validation_error(request: Request, error: Any) -> JSONResponse:
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
-    return problem(400, f"{param or 'the request'}: {first['msg']}", code="invalid_input", param=param or None)
+    message = f"{param or 'the request'}: {first['msg']}"
+    return problem(request.url.path, 400, message, code="invalid_input", param=param or None)
 
 
 async def _http_error(request: Request, error: Any) -> JSONResponse:
-    message = f"there is no {request.url.path} here; see /docs" if error.status_code == 404 else str(error.detail)
-    return problem(error.status_code, message, code="not_found" if error.status_code == 404 else "invalid_request")
+    path, unknown = request.url.path, error.status_code == 404
+    message = f"there is no {path} here; see /docs" if unknown else str(error.detail)
+    return problem(path, error.status_code, message, code="not_found" if unknown else "invalid_request")
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     log.exception("unforeseen error", path=request.url.path, exc_info=error)
-    return problem(500, "an error that semel did not foresee; its log has the details", code="internal_error")
+    message = "an error that semel did not foresee; its log has the details"
+    return problem(request.url.path, 500, message, code="internal_error")

@@ -17,6 +17,9 @@ class EmbeddingsRequest(BaseModel):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(default=None, ge=1)
     user: str | None = None
+    input_type: Literal["query", "document"] | None = Field(
+        default=None, description="semel: takes the model's prompt for such texts, when it has one."
+    )
     prompt_name: str = Field(default="", description="semel: which of the model's prompts goes before each text.")
     truncate: bool = Field(default=True, description="semel: false refuses texts above the model's limit.")
 

@@ -11,6 +11,7 @@ from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import UnavailableError
 from semel.pipeline import Pipeline
+from semel.rerank import SimilarityReranker
 from semel.settings import Settings
 from semel.tasks.app import make_app
 from semel.tasks.dispatch import Dispatcher
@@ -36,6 +37,7 @@ class Services:
     dispatcher: Dispatcher
     doorbell: Doorbell
     pipeline: Pipeline
+    reranker: SimilarityReranker
 
     def ping_redis(self) -> None:
         """Raises UnavailableError."""
@@ -85,6 +87,7 @@ def build_services(settings: Settings) -> Services:
         chunk_texts=settings.chunk_texts,
         timeout_s=settings.request_timeout_s,
     )
+    pipeline = Pipeline(store, sender)
     return Services(
         settings=settings,
         db=db,
@@ -97,5 +100,6 @@ def build_services(settings: Settings) -> Services:
         router=router,
         dispatcher=dispatcher,
         doorbell=doorbell,
-        pipeline=Pipeline(store, sender),
+        pipeline=pipeline,
+        reranker=SimilarityReranker(pipeline, catalog),
     )

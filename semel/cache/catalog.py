@@ -6,7 +6,7 @@ Workers publish it when they start; the API reads it, and so needs neither torch
 import json
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import delete, select, update
 
@@ -17,6 +17,14 @@ from semel.values import Space
 
 LIVE_S = 20.0
 """A publication that was not repeated for this long is dead, and other weights may take the name."""
+
+InputType = Literal["query", "document"]
+
+_PROMPT_NAMES: dict[InputType, tuple[str, ...]] = {
+    "query": ("query", "search_query"),
+    "document": ("document", "passage", "search_document"),
+}
+"""What model authors call them, the commonest first."""
 
 
 class Catalog:
@@ -57,6 +65,16 @@ class Catalog:
     def space(self, model: str, prompt_name: str = "") -> Space:
         """Raises UnknownModelError when no worker ever served it."""
         return self.find(model, prompt_name)[0]
+
+    def space_for_input(self, model: str, input_type: InputType) -> Space:
+        """The space of the prompt that this model has for such texts, else the one without a prompt.
+
+        Raises UnknownModelError.
+        """
+        with self._db.read() as conn:
+            query = select(models.c.prompt_name).where(models.c.name == model)
+            names = set(conn.execute(query).scalars())
+        return self.space(model, next((name for name in _PROMPT_NAMES[input_type] if name in names), ""))
 
     def find(self, model: str, prompt_name: str = "") -> tuple[Space, str]:
         """The space, and the device that served it last. Raises UnknownModelError."""

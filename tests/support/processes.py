@@ -19,6 +19,9 @@ FAKE_TOML = """
 default_model = "fake"
 [models.fake]
 source = "fake:?dim=16&{options}"
+[models.prompted]
+source = "fake:?dim=16"
+prompts = {{ query = "find ", document = "text " }}
 """
 
 

@@ -4,61 +4,29 @@ import base64
 import json
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Response
 
 from semel.api.deps import ServicesDep
+from semel.api.embedding import cache_headers, embed_all, texts_of
 from semel.api.schemas import EmbeddingsRequest, EmbeddingsResponse
-from semel.errors import (
-    BackendError,
-    BadInputError,
-    InvalidTextError,
-    InvalidVectorError,
-    TextTooLongError,
-    revive,
-)
-from semel.pipeline import cut_dimensions
-from semel.values import Embedded, Outcome, Vectors
+from semel.errors import BadInputError
+from semel.values import Embedded, Vectors
 
 router = APIRouter(tags=["OpenAI"])
-
-_FAULTS_OF_THE_TEXT = {InvalidTextError.code, TextTooLongError.code, InvalidVectorError.code, BackendError.code}
-"""The model fails on this very text; other codes are ours to answer for."""
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse)
 def create_embeddings(request: EmbeddingsRequest, services: ServicesDep) -> Response:
     """Vectors for a text or a list of texts: from the cache, or computed once."""
-    texts = _texts(request.input, services.settings.max_request_texts)
-    space = services.catalog.space(request.model, request.prompt_name)
-    # Refuse a wrong size before anything is computed.
-    cut_dimensions(np.ones((1, space.dim), np.float32), request.dimensions, space)
-    embedded = services.pipeline.embed(space, texts, truncate=request.truncate)
-    if embedded.errors:
-        index, error = next(iter(embedded.errors.items()))
-        if error.code in _FAULTS_OF_THE_TEXT:
-            raise InvalidTextError(index, f"has no vector: {error.message}")
-        raise revive(error.code, f"text {index} has no vector: {error.message}")
-    vectors = cut_dimensions(embedded.vectors, request.dimensions, space)
-    return Response(_body(request, embedded, vectors), media_type="application/json", headers=_headers(embedded))
-
-
-def _texts(given: Any, limit: int) -> list[str]:
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list):
-        raise BadInputError(f"input must be a text or a list of texts, not {type(given).__name__}")
-    if not texts:
-        raise BadInputError("input is an empty list; send at least one text")
-    if len(texts) > limit:
-        raise BadInputError(
-            f"input has {len(texts)} texts, the limit of one request is {limit}; send a job: POST /v1/jobs"
-        )
-    if all(isinstance(item, int | list) for item in texts):
-        raise BadInputError(
-            "input holds token ids; semel's key is over the text, so send strings "
-            "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
-        )
-    return texts
+    texts = texts_of(request.input, limit=services.settings.max_request_texts)
+    if request.input_type and request.prompt_name:
+        raise BadInputError("input_type and prompt_name both name a prompt; send one of them")
+    if request.input_type:
+        space = services.catalog.space_for_input(request.model, request.input_type)
+    else:
+        space = services.catalog.space(request.model, request.prompt_name)
+    embedded, vectors = embed_all(services, space, texts, truncate=request.truncate, dimensions=request.dimensions)
+    return Response(_body(request, embedded, vectors), media_type="application/json", headers=cache_headers(embedded))
 
 
 def _body(request: EmbeddingsRequest, embedded: Embedded, vectors: Vectors) -> bytes:
@@ -76,8 +44,3 @@ def _body(request: EmbeddingsRequest, embedded: Embedded, vectors: Vectors) -> b
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
     ).encode()
-
-
-def _headers(embedded: Embedded) -> dict[str, str]:
-    counts = "; ".join(f"{o.value}={embedded.count(o)}" for o in (Outcome.HIT, Outcome.COMPUTED, Outcome.COALESCED))
-    return {"x-semel-cache": counts, "x-semel-truncated": str(int(embedded.truncated.sum()))}

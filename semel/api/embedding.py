@@ -1,0 +1,63 @@
+"""What the dialects share: texts in, every vector or an error out, and the headers that tell what the cache did."""
+
+from typing import Any
+
+import numpy as np
+
+from semel.api.services import Services
+from semel.errors import BadInputError, InvalidTextError, is_fault_of_the_text, revive
+from semel.pipeline import cut_dimensions
+from semel.values import Embedded, Outcome, Space, Vectors
+
+
+def texts_of(given: Any, *, limit: int, name: str = "input") -> list[str]:
+    """The texts of a request: one, or a list.
+
+    Args:
+        limit: texts in one request.
+        name: what the dialect calls them.
+
+    Raises:
+        BadInputError: neither; says what it is and what to send.
+    """
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list):
+        raise BadInputError(f"{name} must be a text or a list of texts, not {type(given).__name__}")
+    if not texts:
+        raise BadInputError(f"{name} is an empty list; send at least one text")
+    if len(texts) > limit:
+        raise BadInputError(
+            f"{name} has {len(texts)} texts, the limit of one request is {limit}; send a job: POST /v1/jobs"
+        )
+    if all(isinstance(item, int | list) for item in texts):
+        raise BadInputError(
+            f"{name} holds token ids; semel's key is over the text, so send strings "
+            "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
+        )
+    return texts
+
+
+def embed_all(
+    services: Services, space: Space, texts: list[str], *, truncate: bool = True, dimensions: int | None = None
+) -> tuple[Embedded, Vectors]:
+    """Vectors of every text, float32 (len(texts), dimensions).
+
+    Raises:
+        InvalidTextError: the first text that has no vector; the others are in the cache by then.
+        BadInputError: a size that this model cannot be cut to; nothing is computed.
+    """
+    cut_dimensions(np.ones((1, space.dim), np.float32), dimensions, space)
+    embedded = services.pipeline.embed(space, texts, truncate=truncate)
+    if embedded.errors:
+        index, error = next(iter(embedded.errors.items()))
+        if is_fault_of_the_text(error.code):
+            raise InvalidTextError(index, f"has no vector: {error.message}")
+        raise revive(error.code, f"text {index} has no vector: {error.message}")
+    return embedded, cut_dimensions(embedded.vectors, dimensions, space)
+
+
+def cache_headers(*answers: Embedded) -> dict[str, str]:
+    """`x-semel-cache: hit=…; computed=…; coalesced=…` and `x-semel-truncated`."""
+    outcomes = (Outcome.HIT, Outcome.COMPUTED, Outcome.COALESCED)
+    counts = "; ".join(f"{outcome.value}={sum(a.count(outcome) for a in answers)}" for outcome in outcomes)
+    return {"x-semel-cache": counts, "x-semel-truncated": str(sum(int(a.truncated.sum()) for a in answers))}

@@ -1,0 +1,137 @@
+"""/embed, /rerank, /similarity, /info, /health: as Text Embeddings Inference has them, on the default model."""
+
+import json
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from semel import __version__
+from semel.api.deps import ServicesDep
+from semel.api.embedding import cache_headers, embed_all, texts_of
+from semel.errors import BadInputError
+
+router = APIRouter(tags=["Text Embeddings Inference"])
+
+Truncate = Annotated[bool | None, Field(description="Cut texts above the model's limit instead of refusing them.")]
+
+
+class TeiEmbedRequest(BaseModel):
+    """TEI's request for embeddings."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["The cat sat on the mat."], "truncate": True}})
+
+    inputs: Any = Field(description="A text, or a list of texts.")
+    truncate: Truncate = False
+    normalize: bool = True
+    prompt_name: str | None = None
+    dimensions: int | None = Field(default=None, ge=1)
+
+
+class TeiRerankRequest(BaseModel):
+    """TEI's request for scores."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"query": "a pet", "texts": ["a cat", "a stone"]}})
+
+    query: str
+    texts: list[str]
+    truncate: Truncate = False
+    raw_scores: bool = Field(default=False, description="Without effect: a cosine is told as it is.")
+    return_text: bool = False
+
+
+class TeiRank(BaseModel):
+    index: int
+    score: float
+    text: str | None = None
+
+
+class TeiSentences(BaseModel):
+    source_sentence: str
+    sentences: list[str]
+
+
+class TeiParameters(BaseModel):
+    truncate: Truncate = False
+    prompt_name: str | None = None
+
+
+class TeiSimilarityRequest(BaseModel):
+    """TEI's request for similarities."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"inputs": {"source_sentence": "a pet", "sentences": ["a cat", "a stone"]}}}
+    )
+
+    inputs: TeiSentences
+    parameters: TeiParameters = TeiParameters()
+
+
+@router.post("/embed", response_model=list[list[float]])
+def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
+    """Vectors for a text or a list of texts, in order."""
+    space = services.catalog.space(services.settings.default_model, request.prompt_name or "")
+    normalized = json.loads(space.spec_json)["normalize"]
+    if normalized and not request.normalize:
+        raise BadInputError(f"normalize false is not offered: {space.model!r} scales its own vectors to length 1")
+    texts = texts_of(request.inputs, limit=services.settings.max_request_texts, name="inputs")
+    embedded, vectors = embed_all(
+        services, space, texts, truncate=bool(request.truncate), dimensions=request.dimensions
+    )
+    if request.normalize and not normalized:
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    body = json.dumps(vectors.tolist())
+    return Response(body, media_type="application/json", headers=cache_headers(embedded))
+
+
+@router.post("/rerank", response_model=list[TeiRank], response_model_exclude_none=True)
+def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response) -> list[TeiRank]:
+    """Scores for texts, the best first."""
+    texts = texts_of(request.texts, limit=services.settings.max_request_texts, name="texts")
+    model = services.settings.default_model
+    ranked = services.reranker.rank(model, request.query, texts, truncate=bool(request.truncate))
+    response.headers.update(cache_headers(ranked.query, ranked.documents))
+    return [
+        TeiRank(index=i, score=float(ranked.scores[i]), text=texts[i] if request.return_text else None)
+        for i in ranked.order
+    ]
+
+
+@router.post("/similarity")
+def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: Response) -> list[float]:
+    """Cosine of each sentence with the source sentence, in the order of the sentences."""
+    sentences = texts_of(request.inputs.sentences, limit=services.settings.max_request_texts - 1, name="sentences")
+    space = services.catalog.space(services.settings.default_model, request.parameters.prompt_name or "")
+    truncate = bool(request.parameters.truncate)
+    embedded, vectors = embed_all(services, space, [request.inputs.source_sentence, *sentences], truncate=truncate)
+    response.headers.update(cache_headers(embedded))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines: list[float] = (unit[1:] @ unit[0]).tolist()
+    return cosines
+
+
+@router.get("/info")
+def info(services: ServicesDep) -> dict[str, Any]:
+    """What runs here. Raises UnknownModelError before a worker has served the default model."""
+    space = services.catalog.space(services.settings.default_model)
+    spec = json.loads(space.spec_json)
+    dtypes = {card.dtype for card in services.roster.live_lately() if space.model in card.models and card.dtype}
+    return {
+        "model_id": space.model,
+        "model_sha": spec["weights"],
+        "model_dtype": ", ".join(sorted(dtypes)) or "no worker is live",
+        "model_type": {"embedding": {"pooling": spec["pooling"]}},
+        "max_input_length": space.max_tokens,
+        "max_client_batch_size": services.settings.max_request_texts,
+        "auto_truncate": False,
+        "version": __version__,
+    }
+
+
+@router.get("/health", responses={503: {"description": "A part does not answer; the message names it."}})
+def health(services: ServicesDep) -> dict[str, str]:
+    """200 when everything answers; /health/ready tells the parts apart."""
+    for ping in services.pings.values():
+        ping()
+    return {}

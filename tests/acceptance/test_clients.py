@@ -1,0 +1,196 @@
+"""The clients that people use today, on a running stack: only the base URL is changed."""
+
+from collections.abc import Iterator
+
+import cohere
+import httpx
+import numpy as np
+import openai
+import pytest
+from cohere.core.api_error import ApiError
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+
+from semel.errors import BadInputError
+from tests.support.processes import Processes
+
+TEXTS = ["the first one", "the second one", "the first one"]
+
+
+@pytest.fixture
+def openai_client(semel: Processes) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{semel.url}/v1", api_key="any", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def cohere_client(semel: Processes) -> Iterator[cohere.ClientV2]:
+    with httpx.Client() as http:
+        yield cohere.ClientV2(api_key="any", base_url=semel.url, httpx_client=http)
+
+
+def test_openai_embeds(semel: Processes, openai_client: openai.OpenAI) -> None:
+    answer = openai_client.embeddings.create(model="fake", input=TEXTS)
+    vectors = np.array([item.embedding for item in answer.data], np.float32)
+    np.testing.assert_array_equal(vectors, semel.client.embed(TEXTS, model="fake"))
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens == 9
+
+
+def test_openai_reads_the_error(openai_client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="no model named 'nope'") as caught:
+        openai_client.embeddings.create(model="nope", input="x")
+    assert caught.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False"):
+        openai_client.embeddings.create(model="fake", input=[[1, 2, 3]])
+
+
+def test_openai_asks_for_queries_and_documents(semel: Processes, openai_client: openai.OpenAI) -> None:
+    def embedded(text: str, model: str = "prompted", **extra: str) -> list[float]:
+        return openai_client.embeddings.create(model=model, input=text, extra_body=extra).data[0].embedding
+
+    query, document = embedded("cat", input_type="query"), embedded("cat", input_type="document")
+    assert query != document
+    assert query == embedded("cat", prompt_name="query") == embedded("find cat")
+    assert document == embedded("cat", prompt_name="document") == embedded("text cat")
+    assert embedded("cat", model="fake", input_type="query") == embedded("cat", model="fake"), "it has no prompts"
+    with pytest.raises(openai.BadRequestError, match="send one of them"):
+        embedded("cat", input_type="query", prompt_name="query")
+
+
+def test_openai_lists_the_models(openai_client: openai.OpenAI) -> None:
+    assert {"fake", "prompted"} <= {model.id for model in openai_client.models.list()}
+
+
+def test_cohere_embeds_in_every_type(semel: Processes, cohere_client: cohere.ClientV2) -> None:
+    types = ["float", "int8", "uint8", "binary", "ubinary"]
+    answer = cohere_client.embed(model="fake", texts=TEXTS, input_type="classification", embedding_types=types)
+    vectors = semel.client.embed(TEXTS, model="fake")
+    got = answer.embeddings
+    np.testing.assert_allclose(got.float_, vectors, rtol=1e-6)
+    np.testing.assert_array_equal(got.int8, np.rint(vectors * 127))
+    np.testing.assert_array_equal(np.subtract(got.uint8, 128), got.int8)
+    np.testing.assert_array_equal(np.unpackbits(np.array(got.ubinary, np.uint8), axis=1), vectors > 0)
+    np.testing.assert_array_equal(np.subtract(got.ubinary, 128), got.binary)
+    assert answer.meta is not None
+    assert answer.meta.billed_units is not None
+    assert answer.meta.billed_units.input_tokens == 9
+
+
+def test_cohere_keeps_queries_and_documents_apart(semel: Processes, cohere_client: cohere.ClientV2) -> None:
+    def embedded(input_type: str) -> object:
+        answer = cohere_client.embed(model="prompted", texts=["dog"], input_type=input_type, embedding_types=["float"])
+        return answer.embeddings.float_
+
+    plain = semel.client.embed(["find dog", "text dog", "dog"], model="prompted").tolist()
+    kinds = ("search_query", "search_document", "clustering")
+    assert [embedded(kind) for kind in kinds] == [[vector] for vector in plain]
+
+
+def test_cohere_reads_the_error(cohere_client: cohere.ClientV2) -> None:
+    with pytest.raises(ApiError) as caught:
+        cohere_client.embed(model="nope", texts=["x"], input_type="clustering", embedding_types=["float"])
+    assert caught.value.status_code == 404
+    assert "no model named 'nope'" in caught.value.body["message"]
+    with pytest.raises(ApiError) as caught:
+        cohere_client.embed(
+            model="fake", texts=["x"], input_type="clustering", embedding_types=["float"], truncate="START"
+        )
+    assert (caught.value.status_code, "send END or NONE" in caught.value.body["message"]) == (400, True)
+
+
+def test_cohere_reranks_in_both_versions(semel: Processes, cohere_client: cohere.ClientV2) -> None:
+    documents = ["something else", "what was asked", "a third one", "what was asked"]
+    vectors = semel.client.embed([*documents, "what was asked"], model="fake")
+    expected = vectors[:4] @ vectors[4]
+    v2 = cohere_client.rerank(model="fake", query="what was asked", documents=documents)
+    assert [r.index for r in v2.results[:2]] == [1, 3], "equal scores keep the order of the input"
+    scores = {r.index: r.relevance_score for r in v2.results}
+    np.testing.assert_allclose([scores[i] for i in range(4)], expected, atol=1e-6)
+    assert sorted(scores.values(), reverse=True) == [r.relevance_score for r in v2.results]
+    with httpx.Client() as http:
+        v1 = cohere.Client(api_key="any", base_url=semel.url, httpx_client=http).rerank(
+            model="fake", query="what was asked", documents=documents, top_n=2, return_documents=True
+        )
+    assert [(r.index, r.document.text) for r in v1.results if r.document] == [
+        (1, "what was asked"),
+        (3, "what was asked"),
+    ]
+
+
+def test_rerank_omits_what_was_not_asked_for_and_says_its_kind(semel: Processes) -> None:
+    body = {"model": "fake", "query": "q", "documents": [{"text": "a"}, "b"], "top_n": 1}
+    answer = httpx.post(f"{semel.url}/v1/rerank", json=body).json()
+    assert set(answer["results"][0]) == {"index", "relevance_score"}
+    assert answer["meta"]["kind"] == "embedding similarity"
+    assert answer["usage"] == {"total_tokens": 3}
+
+
+def test_rerank_takes_the_documents_from_the_cache(semel: Processes) -> None:
+    documents = [f"a document that is reranked {i}" for i in range(3)]
+    semel.client.embed([f"text {document}" for document in documents], model="prompted")
+    body = {"model": "prompted", "query": "a new query", "documents": documents}
+    first = httpx.post(f"{semel.url}/v2/rerank", json=body)
+    again = httpx.post(f"{semel.url}/v2/rerank", json=body)
+    assert first.headers["x-semel-cache"] == "hit=0; computed=4; coalesced=0", "a prompt has its own entries"
+    assert again.headers["x-semel-cache"] == "hit=4; computed=0; coalesced=0"
+    assert first.json()["results"] == again.json()["results"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"query": "", "documents": ["a"]}, "the query is empty"),
+        ({"query": "q", "documents": []}, "documents is an empty list"),
+        ({"query": "q", "documents": ["a", ""]}, "text 1 is empty"),
+        ({"query": "q", "documents": ["a", "poison"]}, "document 1 has no vector"),
+        ({"query": "poison", "documents": ["a"]}, "the query has no vector"),
+        ({"query": "q", "documents": [{"title": "a"}]}, 'document 0 has no string in "text"'),
+        ({"query": "q", "documents": ["a"], "top_n": 0}, "top_n"),
+    ],
+)
+def test_rerank_refuses_bad_input(semel: Processes, body: dict[str, object], message: str) -> None:
+    answer = httpx.post(f"{semel.url}/v1/rerank", json={"model": "fake", **body})
+    assert 400 <= answer.status_code < 500
+    assert message in answer.json()["message"]
+
+
+def test_semels_own_client_reranks(semel: Processes) -> None:
+    ranked = semel.client.rerank("what was asked", ["no", "what was asked"], model="fake", top_n=1)
+    assert [(r.index, round(r.score, 5)) for r in ranked] == [(1, 1.0)]
+    with pytest.raises(BadInputError, match="the query is empty"):
+        semel.client.rerank("", ["a"], model="fake")
+
+
+def test_hugging_faces_client_on_the_tei_routes(semel: Processes) -> None:
+    client = InferenceClient(token="any")
+    vector = client.feature_extraction("one text", model=f"{semel.url}/embed")
+    np.testing.assert_allclose(np.asarray(vector), semel.client.embed(["one text"], model="fake"), rtol=1e-6)
+    scores = client.sentence_similarity("x", other_sentences=["x", "y"], model=f"{semel.url}/similarity")
+    assert scores[0] == pytest.approx(1)
+    assert scores[1] < 0.99
+    with pytest.raises(HfHubHTTPError, match="422"):
+        client.feature_extraction("word " * 30, truncate=False, model=f"{semel.url}/embed")
+
+
+def test_tei_shapes(semel: Processes) -> None:
+    ranks = httpx.post(f"{semel.url}/rerank", json={"query": "x", "texts": ["y", "x"], "return_text": True}).json()
+    assert [(r["index"], r["text"]) for r in ranks] == [(1, "x"), (0, "y")]
+    plain = httpx.post(f"{semel.url}/rerank", json={"query": "x", "texts": ["y", "x"]}).json()
+    assert [set(r) for r in plain] == [{"index", "score"}] * 2
+    info = httpx.get(f"{semel.url}/info").json()
+    assert (info["model_id"], info["max_input_length"]) == ("fake", 20)
+    assert httpx.get(f"{semel.url}/health").status_code == 200
+    long = httpx.post(f"{semel.url}/embed", json={"inputs": "word " * 30})
+    assert (long.status_code, long.json()["error_type"]) == (422, "Validation")
+    assert httpx.post(f"{semel.url}/embed", json={"inputs": "word " * 30, "truncate": True}).status_code == 200
+    bad = httpx.post(f"{semel.url}/embed", json={"inputs": "x", "normalize": False})
+    assert (bad.status_code, "scales its own vectors" in bad.json()["error"]) == (422, True)
+
+
+def test_every_answer_has_a_request_id(semel: Processes) -> None:
+    ids = [httpx.get(f"{semel.url}/health/live").headers["x-request-id"] for _ in range(2)]
+    assert len(set(ids)) == 2
+    own = httpx.get(f"{semel.url}/nowhere", headers={"x-request-id": "my-id.1"})
+    assert (own.status_code, own.headers["x-request-id"]) == (404, "my-id.1")
+    hostile = httpx.get(f"{semel.url}/health/live", headers={"x-request-id": "a b<script>"})
+    assert hostile.headers["x-request-id"].startswith("req_")
