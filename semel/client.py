@@ -22,9 +22,11 @@ import numpy as np
 from semel.errors import (
     BadInputError,
     ConflictError,
+    ForbiddenError,
     NotFoundError,
     SemelError,
     TimedOutError,
+    UnauthorizedError,
     UnavailableError,
     remade,
 )
@@ -38,6 +40,8 @@ _LONGEST_PAUSE_S = 30.0
 _UPLOAD_BYTES = 256 << 10
 
 _ERRORS: dict[int, type[SemelError]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
     404: NotFoundError,
     409: ConflictError,
     503: UnavailableError,
@@ -92,12 +96,15 @@ class Client:
 
     Args:
         url: its address; default `SEMEL_URL`, else the one of `semel up`.
+        api_key: default `SEMEL_API_KEY`; a server on a loopback address may need none.
         timeout_s: for one answer. Uploads and downloads may take as long as they move.
     """
 
-    def __init__(self, url: str | None = None, *, timeout_s: float = 150.0) -> None:
+    def __init__(self, url: str | None = None, *, api_key: str | None = None, timeout_s: float = 150.0) -> None:
         self.url = (url or os.environ.get("SEMEL_URL") or DEFAULT_URL).rstrip("/")
-        self._http = httpx.Client(base_url=self.url, timeout=httpx.Timeout(timeout_s, connect=5.0))
+        key = api_key or os.environ.get("SEMEL_API_KEY")
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5.0))
 
     def __enter__(self) -> "Client":
         return self

@@ -7,6 +7,8 @@
     │   ├── UnknownModelError     a model name that no worker or configuration knows (HTTP 404)
     │   ├── UnknownDeviceError    a device that this machine or pool lacks
     │   └── BodyTooLargeError     a request body above its limit (HTTP 413)
+    ├── UnauthorizedError         no API key, or an unknown one (HTTP 401)
+    ├── ForbiddenError            an API key that allows less (HTTP 403)
     ├── NotFoundError             an id that is unknown (HTTP 404)
     ├── ConflictError             the thing is not in a state that allows it (HTTP 409)
     ├── UnavailableError          a service that semel needs does not answer (HTTP 503)
@@ -89,6 +91,20 @@ class BodyTooLargeError(BadInputError):
 
     status = 413
     code = "body_too_large"
+
+
+class UnauthorizedError(SemelError):
+    """No API key, or an unknown one."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class ForbiddenError(SemelError):
+    """An API key that allows less than what was asked."""
+
+    status = 403
+    code = "insufficient_scope"
 
 
 class NotFoundError(SemelError):

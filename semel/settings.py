@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     # HTTP
     host: str = "127.0.0.1"
     port: int = Field(default=8700, ge=0, le=65535)
+    api_keys: SecretStr = SecretStr("")
+    """Keys that the API takes, `KEY` or `KEY:SCOPE`, with commas between; scopes are read, submit, admin."""
+    api_keys_file: Path | None = None
+    """A file of hashed keys, made with `semel key`."""
     max_body_bytes: int = 64 << 20
     """For JSON bodies, which are parsed whole. NDJSON is streamed and has no limit of its own."""
     max_request_texts: int = 2048
@@ -86,7 +90,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
-    @field_validator("home", "models_dir")
+    @field_validator("home", "models_dir", "api_keys_file")
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().absolute()

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from semel import __version__
+from semel.api.access import load_keys
 from semel.api.problems import add_problem_handlers
 from semel.api.request_id import RequestId
 from semel.api.routes import cohere, embeddings, health, jobs, models, rerank, tei
@@ -34,6 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Every text is embedded once.",
         lifespan=lifespan,
     )
+    app.state.api_keys = load_keys(settings)
     for module in (embeddings, jobs, models, rerank, cohere, tei, health):
         app.include_router(module.router)
     add_problem_handlers(app)

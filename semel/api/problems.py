@@ -23,7 +23,9 @@ _RETRY_AFTER_S = 2
 
 def problem(path: str, status: int, message: str, *, code: str, param: str | None = None) -> JSONResponse:
     """One error as an answer, as the client of that path expects it."""
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if status in (503, 504) else None
+    headers = {"Retry-After": str(_RETRY_AFTER_S)} if status in (503, 504) else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     status, body = _DIALECTS.get(path, _openai)(status, message, code, param)
     return JSONResponse(body, status, headers=headers)
 

@@ -19,7 +19,7 @@ def _add(module: str, name: str) -> None:
     app.command(name)(getattr(command, name))
 
 
-for _name in ("demo", "up", "serve", "worker", "embed", "rerank", "devices", "models"):
+for _name in ("demo", "up", "serve", "worker", "embed", "rerank", "devices", "models", "key"):
     _add(_name, _name)
 for _name in ("jobs", "cache"):
     app.add_typer(importlib.import_module(f"semel.cli.{_name}").app, name=_name)

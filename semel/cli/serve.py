@@ -8,19 +8,28 @@ import typer
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Default 8700.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow an address that others can reach without API keys.")
+    ] = False,
 ) -> None:
     """Run the API, until SIGTERM or Ctrl-C. Needs a database, Redis and at least one worker beside it."""
     import socket
 
     import uvicorn
 
+    from semel.api.access import load_keys
     from semel.api.app import create_app
-    from semel.errors import UnavailableError
+    from semel.errors import BadInputError, UnavailableError
     from semel.log import configure_logs
     from semel.settings import load_settings
 
     settings = load_settings(host=host, port=port)
     configure_logs(level=settings.log_level, fmt=settings.log_format)
+    if not (load_keys(settings) or insecure or is_loopback(settings.host)):
+        raise BadInputError(
+            f"{settings.host} can be reached by others and no API key is set: set SEMEL_API_KEYS (make one with "
+            "'semel key'), listen on 127.0.0.1, or say --insecure"
+        )
     # With the protocol named, asyncio turns Nagle's algorithm off; without, every answer waits 40 ms for an ACK.
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -33,3 +42,13 @@ def serve(
         ) from None
     config = uvicorn.Config(create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=5)
     uvicorn.Server(config).run(sockets=[sock])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address. A name other than localhost counts as public."""
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -7,13 +7,14 @@ import numpy as np
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from semel.api.access import MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
 from semel.cache.catalog import Catalog
 from semel.errors import BadInputError
 from semel.values import Space, Vectors
 
-router = APIRouter(tags=["Cohere, Jina"])
+router = APIRouter(tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
 
 EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary"]
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from semel.api.access import MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
 from semel.api.schemas import EmbeddingsRequest, EmbeddingsResponse
 from semel.errors import BadInputError
 from semel.values import Embedded, Vectors
 
-router = APIRouter(tags=["OpenAI"])
+router = APIRouter(tags=["OpenAI"], dependencies=MAY_SUBMIT)
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse)

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from semel.api.access import MAY_READ
 from semel.api.deps import ServicesDep
 from semel.api.schemas import Readiness
 from semel.errors import SemelError
@@ -33,7 +34,7 @@ def ready(services: ServicesDep, response: Response) -> Readiness:
     return answer
 
 
-@router.get("/health/backends")
+@router.get("/health/backends", dependencies=MAY_READ)
 def backends(services: ServicesDep) -> list[dict[str, Any]]:
     """The live workers, each with its device, models and measured rate."""
     return [as_plain(card) for card in services.roster.live()]

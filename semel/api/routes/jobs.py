@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
+from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.ingest import Ingest
 from semel.api.results import FORMATS, check_ready, read_rows
@@ -18,7 +19,7 @@ from semel.api.services import Services
 from semel.errors import BadInputError, BodyTooLargeError, ConflictError, SemelError
 from semel.values import ItemError, Job, Lane
 
-router = APIRouter(tags=["Jobs"])
+router = APIRouter(tags=["Jobs"], dependencies=MAY_READ)
 
 _FEED_BYTES = 256 << 10
 """Bytes parsed at a time: enough to leave the event loop alone, little enough to keep memory flat."""
@@ -39,7 +40,13 @@ _BODY = {
 }
 
 
-@router.post("/v1/jobs", response_model=JobObject, status_code=202, openapi_extra=_BODY)
+@router.post(
+    "/v1/jobs",
+    response_model=JobObject,
+    status_code=202,
+    openapi_extra=_BODY,
+    dependencies=MAY_SUBMIT,
+)
 async def create_job(
     request: Request,
     services: ServicesDep,
@@ -164,7 +171,7 @@ def get_job(job_id: str, services: ServicesDep) -> JobObject:
     return job_object(services.jobs.get(job_id))
 
 
-@router.post("/v1/jobs/{job_id}/cancel", response_model=JobObject)
+@router.post("/v1/jobs/{job_id}/cancel", response_model=JobObject, dependencies=MAY_SUBMIT)
 def cancel_job(job_id: str, services: ServicesDep) -> JobObject:
     """Stop a job. What was computed stays in the cache."""
     return job_object(services.jobs.cancel(job_id))

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
+from semel.api.access import MAY_READ
 from semel.api.deps import ServicesDep
 from semel.api.schemas import ModelList, ModelObject
 from semel.tasks.roster import WorkerCard
 from semel.values import Space
 
-router = APIRouter(tags=["OpenAI"])
+router = APIRouter(tags=["OpenAI"], dependencies=MAY_READ)
 
 
 @router.get("/v1/models", response_model=ModelList)

@@ -6,12 +6,13 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from semel.api.access import MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, texts_of
 from semel.errors import BadInputError
 from semel.rerank import KIND
 
-router = APIRouter(tags=["Cohere, Jina"])
+router = APIRouter(tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
 
 
 class RerankRequest(BaseModel):

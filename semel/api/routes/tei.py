@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from semel import __version__
+from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
 from semel.errors import BadInputError
@@ -68,7 +69,7 @@ class TeiSimilarityRequest(BaseModel):
     parameters: TeiParameters = TeiParameters()
 
 
-@router.post("/embed", response_model=list[list[float]])
+@router.post("/embed", response_model=list[list[float]], dependencies=MAY_SUBMIT)
 def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
     """Vectors for a text or a list of texts, in order."""
     space = services.catalog.space(services.settings.default_model, request.prompt_name or "")
@@ -85,7 +86,12 @@ def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
     return Response(body, media_type="application/json", headers=cache_headers(embedded))
 
 
-@router.post("/rerank", response_model=list[TeiRank], response_model_exclude_none=True)
+@router.post(
+    "/rerank",
+    response_model=list[TeiRank],
+    response_model_exclude_none=True,
+    dependencies=MAY_SUBMIT,
+)
 def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response) -> list[TeiRank]:
     """Scores for texts, the best first."""
     texts = texts_of(request.texts, limit=services.settings.max_request_texts, name="texts")
@@ -98,7 +104,7 @@ def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response)
     ]
 
 
-@router.post("/similarity")
+@router.post("/similarity", dependencies=MAY_SUBMIT)
 def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: Response) -> list[float]:
     """Cosine of each sentence with the source sentence, in the order of the sentences."""
     sentences = texts_of(request.inputs.sentences, limit=services.settings.max_request_texts - 1, name="sentences")
@@ -111,7 +117,7 @@ def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: R
     return cosines
 
 
-@router.get("/info")
+@router.get("/info", dependencies=MAY_READ)
 def info(services: ServicesDep) -> dict[str, Any]:
     """What runs here. Raises UnknownModelError before a worker has served the default model."""
     space = services.catalog.space(services.settings.default_model)
