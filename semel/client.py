@@ -68,6 +68,15 @@ class RemoteJob:
 
 
 @dataclass(frozen=True)
+class JobEvent:
+    """How far a job is: texts/s since the stream of events began, and the seconds left (None when unknown)."""
+
+    job: RemoteJob
+    texts_per_s: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True)
 class RemoteModel:
     """A model as the server tells it."""
 
@@ -165,11 +174,13 @@ class Client:
         prompt_name: str = "",
         truncate: bool = True,
         metadata: dict[str, str] | None = None,
+        idempotency_key: str | None = None,
         on_sent: Callable[[int], None] = _ignore,
     ) -> RemoteJob:
         """Send texts as a job, streamed: memory stays flat for any iterable.
 
         Args:
+            idempotency_key: sent again with the same texts within a day, it gives the same job.
             on_sent: called now and then with the number of texts sent so far.
         """
         params: dict[str, str | bool] = {
@@ -184,7 +195,10 @@ class Client:
                 "/v1/jobs",
                 params=params,
                 content=_lines(texts, on_sent),
-                headers={"content-type": "application/x-ndjson"},
+                headers={
+                    "content-type": "application/x-ndjson",
+                    **({"idempotency-key": idempotency_key} if idempotency_key else {}),
+                },
             )
         return _job(_checked(response))
 
@@ -192,14 +206,33 @@ class Client:
         """Raises NotFoundError."""
         return _job(self._json("GET", f"/v1/jobs/{job_id}"))
 
-    def jobs(self, *, limit: int = 20, after: str | None = None) -> list[RemoteJob]:
-        """The newest first."""
-        params = {"limit": limit, **({"after": after} if after else {})}
+    def jobs(
+        self, *, limit: int = 20, after: str | None = None, status: str | None = None, model: str | None = None
+    ) -> list[RemoteJob]:
+        """The newest first; `after` is the id of the last job of the page before."""
+        wanted = {"limit": limit, "after": after, "status": status, "model": model}
+        params = {name: value for name, value in wanted.items() if value is not None}
         return [_job(item) for item in self._json("GET", "/v1/jobs", params=params)["data"]]
 
     def cancel(self, job_id: str) -> RemoteJob:
         """Raises NotFoundError, ConflictError when it has ended."""
         return _job(self._json("POST", f"/v1/jobs/{job_id}/cancel"))
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job that has ended. Raises NotFoundError, ConflictError when it has not."""
+        with self._translated():
+            _check(self._http.delete(f"/v1/jobs/{job_id}"))
+
+    def events(self, job_id: str) -> Iterator[JobEvent]:
+        """The job whenever something changed, with its rate, until it has ended. Raises NotFoundError."""
+        with self._translated(), self._http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+            if response.is_error:
+                response.read()
+            _check(response)
+            for line in response.iter_lines():
+                if line.startswith("data: "):
+                    data = json.loads(line.removeprefix("data: "))
+                    yield JobEvent(_job(data["job"]), data["texts_per_s"], data["eta_s"])
 
     def wait(
         self,
@@ -243,9 +276,16 @@ class Client:
         return np.frombuffer(data, "<f4", offset=header_bytes).reshape(job.total, job.dimensions)
 
     @contextmanager
-    def results_stream(self, job_id: str, *, fmt: str) -> Iterator[Iterator[bytes]]:
-        """The bytes of the results in `ndjson`, `npy`, `arrow` or `parquet`, as they arrive."""
-        with self._translated(), self._http.stream("GET", f"/v1/jobs/{job_id}/results", params={"format": fmt}) as r:
+    def results_stream(
+        self, job_id: str, *, fmt: str, offset: int = 0, limit: int | None = None
+    ) -> Iterator[Iterator[bytes]]:
+        """The bytes of the results in `ndjson`, `npy`, `arrow` or `parquet`, as they arrive.
+
+        Args:
+            offset, limit: of the texts; a download that was cut off goes on where it was.
+        """
+        params: dict[str, str | int] = {"format": fmt, "offset": offset, **({} if limit is None else {"limit": limit})}
+        with self._translated(), self._http.stream("GET", f"/v1/jobs/{job_id}/results", params=params) as r:
             if r.is_error:
                 r.read()
             _check(r)

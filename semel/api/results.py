@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,32 @@ class Rows:
     truncated: list[bool]
 
 
-def read_rows(services: Services, job: Job) -> Iterator[Rows]:
-    """All rows in the order of the texts. Raises ConflictError at the end when some are missing."""
+def read_rows(services: Services, job: Job, span: range) -> Iterator[Rows]:
+    """The rows of these texts, in order. Raises ConflictError at the end when some are missing."""
     read = 0
-    for chunk in services.jobs.results(job.id):
-        read += len(chunk.keys)
-        yield _rows(services, job, chunk)
-    if read != job.total:
-        raise ConflictError(f"job {job.id} has {read} of {job.total} rows; it was deleted while it was read")
+    for chunk in services.jobs.results(job.id, first=span.start, stop=span.stop):
+        part = _cut(chunk, span)
+        read += len(part.keys)
+        yield _rows(services, job, part)
+    if read != len(span):
+        raise ConflictError(f"job {job.id} has {read} of {len(span)} rows; it was deleted while it was read")
+
+
+def _cut(chunk: ChunkResult, span: range) -> ChunkResult:
+    """The part of a chunk that lies in `span`."""
+    start = max(0, span.start - chunk.first_index)
+    stop = min(len(chunk.keys), span.stop - chunk.first_index)
+    if (start, stop) == (0, len(chunk.keys)):
+        return chunk
+    errors = {i - start: error for i, error in chunk.errors.items() if start <= i < stop}
+    return replace(
+        chunk,
+        first_index=chunk.first_index + start,
+        keys=chunk.keys[start:stop],
+        outcomes=chunk.outcomes[start:stop],
+        errors=errors,
+        skipped=start,
+    )
 
 
 def _rows(services: Services, job: Job, chunk: ChunkResult) -> Rows:
@@ -65,7 +83,7 @@ def check_ready(job: Job, fmt: str) -> None:
         )
 
 
-def ndjson(_job: Job, rows: Iterator[Rows]) -> Iterator[bytes]:
+def ndjson(_job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
     """One object a line: index, outcome, and embedding or error."""
     for part in rows:
         lines = []
@@ -79,11 +97,11 @@ def ndjson(_job: Job, rows: Iterator[Rows]) -> Iterator[bytes]:
         yield ("\n".join(lines) + "\n").encode()
 
 
-def npy(job: Job, rows: Iterator[Rows]) -> Iterator[bytes]:
-    """NumPy's format: float32 (total, dim)."""
+def npy(job: Job, span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
+    """NumPy's format: float32 (len(span), dim)."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
-        header, {"descr": "<f4", "fortran_order": False, "shape": (job.total, job.dim)}
+        header, {"descr": "<f4", "fortran_order": False, "shape": (len(span), job.dim)}
     )
     yield header.getvalue()
     for part in rows:
@@ -147,7 +165,7 @@ class _Pipe(io.RawIOBase):
         return b"".join(parts)
 
 
-def arrow(job: Job, rows: Iterator[Rows]) -> Iterator[bytes]:
+def arrow(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
     """An Arrow IPC stream; a failed text has a null embedding and its error."""
     pipe = _Pipe()
     with pa.ipc.new_stream(pipe, _schema(job.dim)) as writer:
@@ -157,7 +175,7 @@ def arrow(job: Job, rows: Iterator[Rows]) -> Iterator[bytes]:
     yield pipe.take()
 
 
-def parquet(job: Job, rows: Iterator[Rows]) -> Iterator[bytes]:
+def parquet(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
     """A Parquet file, one row group a chunk; columns as in `arrow`."""
     pipe = _Pipe()
     with pq.ParquetWriter(pipe, _schema(job.dim)) as writer:
@@ -167,7 +185,7 @@ def parquet(job: Job, rows: Iterator[Rows]) -> Iterator[bytes]:
     yield pipe.take()
 
 
-FORMATS: dict[str, tuple[str, Callable[[Job, Iterator[Rows]], Iterator[bytes]]]] = {
+FORMATS: dict[str, tuple[str, Callable[[Job, range, Iterator[Rows]], Iterator[bytes]]]] = {
     "ndjson": ("application/x-ndjson", ndjson),
     "npy": ("application/octet-stream", npy),
     "arrow": ("application/vnd.apache.arrow.stream", arrow),

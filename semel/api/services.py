@@ -16,6 +16,7 @@ from semel.settings import Settings
 from semel.tasks.app import make_app
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Doorbell
+from semel.tasks.idempotency import IdempotencyKeys
 from semel.tasks.jobs import JobStore
 from semel.tasks.requests import QueueSender, Router
 from semel.tasks.roster import Roster, connect_redis, unreachable
@@ -31,6 +32,7 @@ class Services:
     celery: Celery
     store: VectorStore
     jobs: JobStore
+    idempotency: IdempotencyKeys
     catalog: Catalog
     roster: Roster
     router: Router
@@ -95,6 +97,7 @@ def build_services(settings: Settings) -> Services:
         celery=celery,
         store=store,
         jobs=jobs,
+        idempotency=IdempotencyKeys(db),
         catalog=catalog,
         roster=roster,
         router=router,

@@ -68,12 +68,14 @@ def submit(
 @app.command("list")
 def list_jobs(
     limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    status: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
 ) -> None:
     """The newest jobs."""
     with _client(url) as client:
-        found = client.jobs(limit=limit)
+        found = client.jobs(limit=limit, status=status, model=model)
     if as_json:
         _print_json(found)
         return
@@ -124,6 +126,13 @@ def cancel(job_id: JobId, url: options.Url = None) -> None:
     """Stop a job; what was computed stays in the cache."""
     with _client(url) as client:
         typer.echo(f"{job_id} is {client.cancel(job_id).status}")
+
+
+@app.command()
+def delete(job_id: JobId, url: options.Url = None) -> None:
+    """Forget a job that has ended; its vectors stay in the cache."""
+    with _client(url) as client:
+        client.delete(job_id)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import zstandard
-from sqlalchemy import Connection, and_, exists, false, func, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, exists, false, func, or_, select, true, tuple_, update
 
 from semel.cache.keys import KEY_BYTES, unpack_keys
 from semel.db import Database
@@ -72,17 +72,22 @@ class ChunkWork:
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """A finished chunk: outcome and key of each item, errors by position within the chunk."""
+    """A finished chunk, or a slice of it: outcome and key of each item, errors by position in the slice.
+
+    Attributes:
+        skipped: texts of the payload that stand before the slice.
+    """
 
     first_index: int
     keys: list[bytes]
     outcomes: list[Outcome]
     errors: dict[int, ItemError]
     payload: bytes
+    skipped: int = 0
 
     def texts(self) -> list[str]:
         """Needed only when the cache has lost a vector since (a damaged row)."""
-        return _unpack_texts(self.payload)
+        return _unpack_texts(self.payload)[self.skipped : self.skipped + len(self.keys)]
 
 
 @dataclass(frozen=True)
@@ -205,17 +210,29 @@ class JobStore:
             raise NotFoundError("job", job_id)
         return _job(row)
 
-    def list_jobs(self, *, limit: int, after: str | None = None) -> list[Job]:
+    def list_jobs(
+        self, *, limit: int, after: str | None = None, status: JobStatus | None = None, model: str | None = None
+    ) -> list[Job]:
         """The newest first; `after` is the id of the last job of the page before."""
         query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        if status is not None:
+            query = query.where(jobs.c.status == status.value)
+        if model is not None:
+            query = query.where(jobs.c.model == model)
         if after is not None:
             last = self.get(after)
             query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < (last.created_at, last.id))
         with self._db.read() as conn:
             return [_job(row) for row in conn.execute(query)]
 
-    def results(self, job_id: str) -> Iterator[ChunkResult]:
-        """Finished chunks in order, a few rows at a time."""
+    def results(self, job_id: str, *, first: int = 0, stop: int | None = None) -> Iterator[ChunkResult]:
+        """Finished chunks in order, a few rows at a time.
+
+        Args:
+            first, stop: chunks that hold a text of this range of positions in the job, and no others.
+        """
+        ends = chunks.c.first_index + chunks.c.texts
+        in_range = (ends > first) & (true() if stop is None else chunks.c.first_index < stop)
         columns = [
             chunks.c[name] for name in ("position", "first_index", "packed_keys", "outcomes", "errors_json", "payload")
         ]
@@ -223,7 +240,7 @@ class JobStore:
         while True:
             query = (
                 select(*columns)
-                .where(chunks.c.job_id == job_id, chunks.c.position > last, chunks.c.state == "done")
+                .where(chunks.c.job_id == job_id, chunks.c.position > last, chunks.c.state == "done", in_range)
                 .order_by(chunks.c.position)
                 .limit(8)
             )
@@ -372,6 +389,20 @@ class JobStore:
         if not changed and job.status not in (JobStatus.CANCELLING, JobStatus.CANCELLED):
             raise ConflictError(f"job {job_id} is {job.status} and cannot be cancelled any more")
         return job
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job that has ended; its vectors stay in the cache until they are pruned.
+
+        Raises:
+            NotFoundError, ConflictError: the job has not ended.
+        """
+        ended = [status.value for status in JobStatus if status.ended]
+        with self._db.write(reserve=True) as conn:
+            gone = conn.execute(jobs.delete().where(jobs.c.id == job_id, jobs.c.status.in_(ended))).rowcount
+            if gone:
+                conn.execute(chunks.delete().where(chunks.c.job_id == job_id))
+        if not gone:
+            raise ConflictError(f"job {job_id} is {self.get(job_id).status}; cancel it first")
 
     def _end_if_done(self, conn: Connection, job_id: str) -> None:
         self._end(

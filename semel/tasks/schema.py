@@ -60,3 +60,12 @@ chunks = Table(
     Column("payload", LargeBinary, nullable=False),  # zstd of the JSON list of texts
     Index("ix_chunks_state", "state", "job_id", "position"),
 )
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("job_id", String(40)),
+    Column("digest", LargeBinary(32)),  # SHA-256 of the submission; null while it is being received
+    Column("created_at", Float, nullable=False),
+)

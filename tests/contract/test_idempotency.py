@@ -1,0 +1,83 @@
+"""What idempotency keys promise, on SQLite and on PostgreSQL."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import update
+
+from semel.db import Database
+from semel.errors import ConflictError
+from semel.tasks.idempotency import KEPT_S, RESERVED_S, Earlier, IdempotencyKeys
+from semel.tasks.jobs import JobStore
+from semel.tasks.schema import idempotency_keys
+from semel.values import Lane
+from tests.support.values import space
+
+DIGEST = bytes(range(32))
+
+
+@pytest.fixture
+def keys(db: Database) -> IdempotencyKeys:
+    return IdempotencyKeys(db)
+
+
+@pytest.fixture
+def job_id(db: Database) -> str:
+    jobs = JobStore(db, window_s=60, retention_s=60)
+    return jobs.create(space(), lane=Lane.BULK, device="cpu", why="test", truncate=True).id
+
+
+def age(db: Database, seconds: float) -> None:
+    with db.write() as conn:
+        conn.execute(update(idempotency_keys).values(created_at=time.time() - seconds))
+
+
+def test_the_second_gets_what_the_first_submitted(keys: IdempotencyKeys, job_id: str) -> None:
+    assert keys.reserve("k") is None
+    keys.seal("k", job_id=job_id, digest=DIGEST)
+    assert keys.reserve("k") == Earlier(job_id, DIGEST)
+    assert keys.reserve("K") is None, "another key"
+
+
+def test_one_that_is_under_way_is_a_conflict_until_it_is_released(keys: IdempotencyKeys) -> None:
+    assert keys.reserve("k") is None
+    with pytest.raises(ConflictError, match="under way"):
+        keys.reserve("k")
+    keys.release("k")
+    assert keys.reserve("k") is None
+
+
+def test_a_sealed_key_is_not_released(keys: IdempotencyKeys, job_id: str) -> None:
+    keys.reserve("k")
+    keys.seal("k", job_id=job_id, digest=DIGEST)
+    keys.release("k")
+    assert keys.reserve("k") is not None
+
+
+def test_of_many_at_once_one_gets_the_key(keys: IdempotencyKeys) -> None:
+    def reserve(_: int) -> bool:
+        try:
+            return keys.reserve("k") is None
+        except ConflictError:
+            return False
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(reserve, range(16))) == 1
+
+
+def test_keys_are_forgotten_in_time(db: Database, keys: IdempotencyKeys, job_id: str) -> None:
+    keys.reserve("cut off")
+    age(db, RESERVED_S + 1)
+    assert keys.reserve("cut off") is None
+    keys.seal("cut off", job_id=job_id, digest=DIGEST)
+    age(db, RESERVED_S + 1)
+    assert keys.reserve("cut off") is not None, "sealed, it is kept for a day"
+    age(db, KEPT_S + 1)
+    assert keys.reserve("cut off") is None
+
+
+def test_the_key_of_a_deleted_job_is_free(keys: IdempotencyKeys) -> None:
+    keys.reserve("k")
+    keys.seal("k", job_id="job_deleted", digest=DIGEST)
+    assert keys.reserve("k") is None
