@@ -130,10 +130,17 @@ class Client:
         *,
         model: str = "minilm",
         dimensions: int | None = None,
+        input_type: str | None = None,
         prompt_name: str = "",
         truncate: bool = True,
     ) -> Vectors:
         """Vectors for a few texts, float32 (len(texts), dim), in order.
+
+        Args:
+            dimensions: cut to this size, for models that were trained for it.
+            input_type: `query` or `document`: takes the model's prompt for such texts, when it has one.
+            prompt_name: a prompt by its name, instead.
+            truncate: False refuses texts above the model's limit.
 
         Raises:
             BadInputError: the server refuses the input; says which text and why.
@@ -146,6 +153,7 @@ class Client:
             "prompt_name": prompt_name,
             "truncate": truncate,
             **({"dimensions": dimensions} if dimensions else {}),
+            **({"input_type": input_type} if input_type else {}),
         }
         data = self._json("POST", "/v1/embeddings", json=body)["data"]
         return np.stack([np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in data])

@@ -11,6 +11,7 @@
     ├── ForbiddenError            an API key that allows less (HTTP 403)
     ├── NotFoundError             an id that is unknown (HTTP 404)
     ├── ConflictError             the thing is not in a state that allows it (HTTP 409)
+    ├── OverloadedError           more work waits than is allowed (HTTP 429)
     ├── UnavailableError          a service that semel needs does not answer (HTTP 503)
     │   └── TimedOutError         it answered too late (HTTP 504)
     ├── StorageFullError          the database has no room left (HTTP 507)
@@ -122,6 +123,21 @@ class ConflictError(SemelError):
 
     status = 409
     code = "conflict"
+
+
+class OverloadedError(SemelError):
+    """More work waits than is allowed; nothing of the request was taken.
+
+    Args:
+        retry_after_s: when to ask again.
+    """
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UnavailableError(SemelError):

@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     """A chunk is cut at either bound: seconds of work on a CPU, so a lost one costs seconds."""
     inline_bytes: int = 64 << 10
     """Requests up to this size travel inside the queue message; larger ones go through the database."""
+    max_bulk_queue_s: float = 86400.0
+    """Seconds of work that may wait for a device when a new job comes; above, it is refused with 429."""
+    max_interactive_queue_s: float = 60.0
+    """The same for requests that somebody waits for."""
     lease_s: float = 10.0
     max_attempts: int = 5
     job_window_s: float = 7 * 86400.0

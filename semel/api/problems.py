@@ -4,6 +4,7 @@ OpenAI and semel: `{"error": {"message", "type", "code", "param"}}`. Cohere: `{"
 TEI: `{"error", "error_type"}`, with 422 for input that cannot be used and 424 for a device that failed.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from semel.errors import BackendError, InvalidTextError, SemelError, UnavailableError
+from semel.errors import BackendError, InvalidTextError, OverloadedError, SemelError, UnavailableError
 from semel.log import get_log
 
 log = get_log("api")
@@ -21,9 +22,19 @@ _RETRY_AFTER_S = 2
 """A worker restarts within seconds."""
 
 
-def problem(path: str, status: int, message: str, *, code: str, param: str | None = None) -> JSONResponse:
+def problem(
+    path: str,
+    status: int,
+    message: str,
+    *,
+    code: str,
+    param: str | None = None,
+    retry_after_s: float | None = None,
+) -> JSONResponse:
     """One error as an answer, as the client of that path expects it."""
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if status in (503, 504) else {}
+    if status in (503, 504):
+        retry_after_s = _RETRY_AFTER_S
+    headers = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     status, body = _DIALECTS.get(path, _openai)(status, message, code, param)
@@ -31,7 +42,7 @@ def problem(path: str, status: int, message: str, *, code: str, param: str | Non
 
 
 def _openai(status: int, message: str, code: str, param: str | None) -> tuple[int, Any]:
-    kind = "invalid_request_error" if status < 500 else "server_error"
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
     return status, {"error": {"message": message, "type": kind, "code": code, "param": param}}
 
 
@@ -44,7 +55,8 @@ def _tei(status: int, message: str, code: str, _param: str | None) -> tuple[int,
         return 424, {"error": message, "error_type": "Backend"}
     if status == 400:
         return 422, {"error": message, "error_type": "Validation"}
-    return status, {"error": message, "error_type": "Unhealthy" if status in (503, 504) else code}
+    kinds = {429: "Overloaded", 503: "Unhealthy", 504: "Unhealthy"}
+    return status, {"error": message, "error_type": kinds.get(status, code)}
 
 
 _DIALECTS: dict[str, Callable[[int, str, str, str | None], tuple[int, Any]]] = {
@@ -65,7 +77,10 @@ async def _semel_error(request: Request, error: Any) -> JSONResponse:
     if error.status >= 500 and not isinstance(error, UnavailableError):
         log.error("request failed", path=request.url.path, reason=str(error))
     param = f"input[{error.index}]" if isinstance(error, InvalidTextError) else None
-    return problem(request.url.path, error.status, str(error), code=error.code, param=param)
+    retry_after_s = error.retry_after_s if isinstance(error, OverloadedError) else None
+    return problem(
+        request.url.path, error.status, str(error), code=error.code, param=param, retry_after_s=retry_after_s
+    )
 
 
 async def _validation_error(request: Request, error: Any) -> JSONResponse:

@@ -14,12 +14,14 @@ from semel.pipeline import Pipeline
 from semel.rerank import SimilarityReranker
 from semel.settings import Settings
 from semel.tasks.app import make_app
+from semel.tasks.backlog import Backlog
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Doorbell
 from semel.tasks.idempotency import IdempotencyKeys
 from semel.tasks.jobs import JobStore
 from semel.tasks.requests import QueueSender, Router
 from semel.tasks.roster import Roster, connect_redis, unreachable
+from semel.values import Lane
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Services:
     roster: Roster
     router: Router
     dispatcher: Dispatcher
+    backlog: Backlog
     doorbell: Doorbell
     pipeline: Pipeline
     reranker: SimilarityReranker
@@ -78,6 +81,8 @@ def build_services(settings: Settings) -> Services:
     catalog, roster, doorbell = Catalog(db), Roster(client), Doorbell(client)
     router = Router(roster, catalog)
     dispatcher = Dispatcher(jobs, celery, roster)
+    max_s = {Lane.BULK: settings.max_bulk_queue_s, Lane.INTERACTIVE: settings.max_interactive_queue_s}
+    backlog = Backlog(jobs, roster, client, max_s=max_s)
     sender = QueueSender(
         celery,
         doorbell,
@@ -85,6 +90,7 @@ def build_services(settings: Settings) -> Services:
         jobs,
         dispatcher,
         store,
+        backlog,
         inline_bytes=settings.inline_bytes,
         chunk_texts=settings.chunk_texts,
         timeout_s=settings.request_timeout_s,
@@ -102,6 +108,7 @@ def build_services(settings: Settings) -> Services:
         roster=roster,
         router=router,
         dispatcher=dispatcher,
+        backlog=backlog,
         doorbell=doorbell,
         pipeline=pipeline,
         reranker=SimilarityReranker(pipeline, catalog),

@@ -87,11 +87,12 @@ async def read_json(body: HashedBody, services: Services) -> JobRequest:
 
 
 def create(services: Services, wanted: JobRequest) -> Job:
-    """A job without texts. Raises UnavailableError, UnknownModelError, UnknownDeviceError."""
+    """A job without texts. Raises UnavailableError, OverloadedError, UnknownModelError, UnknownDeviceError."""
     services.ping_redis()  # refuse now, with the reason, rather than accept what cannot start
     name = wanted.model or services.settings.default_model
     space = services.catalog.space(name, wanted.prompt_name)
     route = services.router.route(name, wanted=wanted.device)
+    services.backlog.check(Lane.BULK, route.device)
     return services.jobs.create(
         space, lane=Lane.BULK, device=route.device, why=route.why, truncate=wanted.truncate, metadata=wanted.metadata
     )

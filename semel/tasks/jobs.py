@@ -255,6 +255,15 @@ class JobStore:
             if not rows:
                 return
 
+    def waiting_texts(self, *, lanes: Sequence[Lane], device: str) -> int:
+        """Texts of unfinished jobs in these queues that are not done yet."""
+        done = jobs.c.hit + jobs.c.computed + jobs.c.coalesced + jobs.c.failed
+        query = select(func.coalesce(func.sum(jobs.c.total - done), 0)).where(
+            jobs.c.status.in_(_ACTIVE), jobs.c.lane.in_([lane.value for lane in lanes]), jobs.c.device == device
+        )
+        with self._db.read() as conn:
+            return int(conn.execute(query).scalar_one())
+
     def needed_keys(self) -> Iterator[bytes]:
         """Packed keys of every job that has not expired: what `prune` must spare."""
         last = ("", -1)

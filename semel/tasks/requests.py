@@ -17,6 +17,7 @@ from semel.cache.catalog import Catalog
 from semel.cache.store import VectorStore
 from semel.errors import TimedOutError, UnavailableError, UnknownDeviceError, revive
 from semel.log import get_log
+from semel.tasks.backlog import Backlog
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Answer, Doorbell
 from semel.tasks.jobs import JobStore, NewChunk
@@ -114,6 +115,7 @@ class QueueSender:
         jobs: JobStore,
         dispatcher: Dispatcher,
         store: VectorStore,
+        backlog: Backlog,
         *,
         inline_bytes: int,
         chunk_texts: int,
@@ -125,6 +127,7 @@ class QueueSender:
         self._jobs = jobs
         self._dispatcher = dispatcher
         self._store = store
+        self._backlog = backlog
         self._inline_bytes = inline_bytes
         self._chunk_texts = chunk_texts
         self._timeout_s = timeout_s
@@ -133,11 +136,13 @@ class QueueSender:
         """Bring `missing` (key → text) into the cache.
 
         Raises:
+            OverloadedError: too much waits already.
             UnavailableError: no worker, or no Redis.
             TimedOutError: not done in time; what is done is cached.
             BackendError: the device failed.
         """
         route = self._router.route(space.model, must_live=True)
+        self._backlog.check(lane, route.device)
         if sum(len(text) for text in missing.values()) <= self._inline_bytes:
             return self._by_message(space, missing, lane, route)
         return self._by_job(space, missing, lane, route)

@@ -1,0 +1,1 @@
+"""semel inside other frameworks, one file each; each needs its own extra."""

@@ -1,0 +1,63 @@
+"""The code of docs/how-to runs as it stands, but for the address and the model."""
+
+import gc
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import semel as package
+from tests.support.processes import Processes
+
+HOW_TO = Path(package.__file__).parent.parent / "docs" / "how-to"
+BLOCKS = {page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) for page in HOW_TO.glob("*.md")}
+
+
+# The pages leave their clients to the interpreter's end, as short scripts do.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+def run(semel: Processes, page: str) -> dict[str, object]:
+    (code,) = BLOCKS[page]
+    assert "http://127.0.0.1:8700" in code
+    names: dict[str, object] = {}
+    exec(code.replace("http://127.0.0.1:8700", semel.url).replace("minilm", "fake"), names)
+    return names
+
+
+def test_every_page_has_a_test() -> None:
+    assert set(BLOCKS) == {"openai", "cohere", "huggingface", "langchain"}
+
+
+def test_openai(semel: Processes) -> None:
+    vectors = run(semel, "openai")["vectors"]
+    expected = semel.client.embed(["The cat sat on the mat.", "A second text."], model="fake")
+    np.testing.assert_array_equal(np.array(vectors, np.float32), expected)
+
+
+def test_cohere(semel: Processes) -> None:
+    names = run(semel, "cohere")
+    assert len(names["embedded"].embeddings.int8[0]) == 16  # type: ignore[attr-defined]
+    assert names["best"] in (0, 1)
+
+
+def test_huggingface(semel: Processes) -> None:
+    names = run(semel, "huggingface")
+    np.testing.assert_allclose(
+        names["vector"], semel.client.embed(["The cat sat on the mat."], model="fake"), rtol=1e-6
+    )
+    assert -1 <= names["scores"][0] <= 1  # type: ignore[index]
+
+
+def test_langchain(semel: Processes) -> None:
+    names = run(semel, "langchain")
+    assert len(names["best"]) == 1  # type: ignore[arg-type]
+    names["client"].close()  # type: ignore[attr-defined]
