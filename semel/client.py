@@ -299,6 +299,28 @@ class Client:
             _check(r)
             yield r.iter_bytes()
 
+    def embed_corpus(
+        self,
+        texts: Iterable[str],
+        *,
+        model: str | None = None,
+        device: str = "auto",
+        prompt_name: str = "",
+        show_progress: bool = True,
+    ) -> Vectors:
+        """Vectors for any iterable through a job: streamed out, waited for, fetched; float32 (n, dim), in order.
+
+        Args:
+            show_progress: a bar on stderr, with rate, hits and time left.
+
+        Raises:
+            ConflictError: a text failed, or the job was cancelled; the message says how many, or why.
+        """
+        with _progress_bar(visible=show_progress) as show:
+            job = self.submit(texts, model=model, device=device, prompt_name=prompt_name)
+            job = self.wait(job.id, on_progress=show)
+        return self.results(job.id)
+
     def models(self) -> list[RemoteModel]:
         """Every model that a worker has served."""
         return [_pick(RemoteModel, item) for item in self._json("GET", "/v1/models")["data"]]
@@ -335,6 +357,30 @@ class Client:
             raise UnavailableError(
                 f"no semel server answers at {self.url} ({error}); start one with 'semel up', or set SEMEL_URL"
             ) from error
+
+
+@contextmanager
+def _progress_bar(*, visible: bool) -> Iterator[Callable[[RemoteJob], None]]:
+    if not visible:
+        yield _ignore
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[hits]} hits"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("sending", total=None, hits=0)
+
+        def show(job: RemoteJob) -> None:
+            progress.update(bar, description=job.model, total=job.total, completed=job.counts.done, hits=job.counts.hit)
+
+        yield show
 
 
 def _lines(texts: Iterable[str], on_sent: Callable[[int], None]) -> Iterator[bytes]:

@@ -239,6 +239,26 @@ def test_jobs_from_submit_to_results(semel: Processes, tmp_path: Path) -> None:
     assert "there is no job" in semel.semel("jobs", "show", "job_x", "--url", semel.url, ok=False).stderr
 
 
+def test_jobs_are_filtered_and_deleted(semel: Processes, tmp_path: Path) -> None:
+    job_id = semel.semel("jobs", "submit", str(_txt(tmp_path)), "--url", semel.url).stdout.strip()
+    semel.semel("jobs", "wait", job_id, "--url", semel.url)
+    listed = ("jobs", "list", "--url", semel.url, "--status")
+    assert job_id in semel.semel(*listed, "completed").stdout
+    assert job_id not in semel.semel(*listed, "failed").stdout
+    assert "status: Input should be" in semel.semel(*listed, "sleeping", ok=False).stderr
+    semel.semel("jobs", "delete", job_id, "--url", semel.url)
+    assert "there is no job" in semel.semel("jobs", "delete", job_id, "--url", semel.url, ok=False).stderr
+
+
+def test_rerank_prints_the_best_first(semel: Processes, tmp_path: Path) -> None:
+    command = ("rerank", "two words", str(_txt(tmp_path)), "--top-n", "2", "--url", semel.url)
+    first, _ = semel.semel(*command).stdout.splitlines()
+    assert first.split() == ["1.0000", "1", "two", "words"]
+    ranked = json.loads(semel.semel(*command, "--json").stdout)
+    assert (len(ranked), ranked[0]["text"]) == (2, "two words")
+    assert "the query is empty" in semel.semel("rerank", "", *command[2:], ok=False).stderr
+
+
 def test_the_cache_shows_verifies_and_prunes(semel: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(semel.environment, "SEMEL_HOME", str(tmp_path / "home"))
     semel.semel("embed", str(_txt(tmp_path)), "-o", str(tmp_path / "out.npy"))

@@ -122,3 +122,14 @@ def test_a_range_keeps_errors_with_their_texts(semel: Processes) -> None:
     with semel.client.results_stream(job.id, fmt="ndjson", offset=2, limit=2) as parts:
         lines = [json.loads(line) for line in b"".join(parts).splitlines()]
     assert [(line["index"], "error" in line) for line in lines] == [(2, False), (3, True)]
+
+
+def test_a_corpus_is_embedded_in_one_call(semel: Processes, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [f"of the corpus {i}" for i in range(1500)]
+    vectors = semel.client.embed_corpus(iter(texts), model="fake")
+    np.testing.assert_array_equal(vectors[[0, 1499]], semel.client.embed([texts[0], texts[1499]], model="fake"))
+    assert "1500/1500" in capsys.readouterr().err
+    assert semel.client.embed_corpus(texts[:2], model="fake", show_progress=False).shape == (2, 16)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ConflictError, match="1 of 2 texts failed"):
+        semel.client.embed_corpus(["fine", "poison"], model="fake", show_progress=False)
