@@ -169,7 +169,12 @@ class Client:
         Raises:
             BadInputError: the server refuses the input; says which document and why.
         """
-        body = {"query": query, "documents": list(documents), "model": model, **({"top_n": top_n} if top_n else {})}
+        body = {
+            "query": query,
+            "documents": list(documents),
+            "model": model,
+            **({} if top_n is None else {"top_n": top_n}),
+        }
         results = self._json("POST", "/v1/rerank", json=body)["results"]
         return [Relevance(item["index"], item["relevance_score"]) for item in results]
 
@@ -311,7 +316,7 @@ class Client:
         """Vectors for any iterable through a job: streamed out, waited for, fetched; float32 (n, dim), in order.
 
         Args:
-            show_progress: a bar on stderr, with rate, hits and time left.
+            show_progress: a bar on stderr, with hits and time left.
 
         Raises:
             ConflictError: a text failed, or the job was cancelled; the message says how many, or why.

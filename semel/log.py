@@ -22,7 +22,12 @@ def configure_logs(*, level: str, fmt: str) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if fmt == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, pad_level=False)
+        else structlog.dev.ConsoleRenderer(
+            exception_formatter=structlog.dev.plain_traceback,
+            colors=sys.stderr.isatty(),
+            pad_event_to=0,
+            pad_level=False,
+        )
     )
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from semel.cache.catalog import Catalog
 from semel.errors import BadInputError, InvalidTextError, SemelError, is_fault_of_the_text, revive
 from semel.pipeline import Pipeline
-from semel.values import Embedded, ItemError
+from semel.values import Embedded, ItemError, cosines
 
 KIND = "embedding similarity"
 """What an answer says of how its scores came about."""
@@ -66,7 +66,7 @@ class SimilarityReranker:
         found = self._pipeline.embed(document_space, documents, truncate=truncate)
         for index, error in found.errors.items():
             raise _failed(f"document {index}", error)
-        scores = _unit(found) @ _unit(asked)[0]
+        scores = cosines(asked.vectors[0], found.vectors)
         order = np.argsort(-scores, kind="stable").tolist()
         return Ranked(scores, order, asked, found)
 
@@ -74,8 +74,3 @@ class SimilarityReranker:
 def _failed(what: str, error: ItemError) -> SemelError:
     message = f"{what} has no vector: {error.message}"
     return BadInputError(message) if is_fault_of_the_text(error.code) else revive(error.code, message)
-
-
-def _unit(embedded: Embedded) -> npt.NDArray[np.float32]:
-    scaled: npt.NDArray[np.float32] = embedded.vectors / np.linalg.norm(embedded.vectors, axis=1, keepdims=True)
-    return scaled

@@ -281,6 +281,13 @@ def sound_rows(vectors: Vectors) -> npt.NDArray[np.bool_]:
     return np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
 
 
+def cosines(one: Vectors, others: Vectors) -> Vectors:
+    """float32 (n,) in -1..1: the cosine of `one` (dim,) with each row of `others` (n, dim)."""
+    lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(one)
+    scaled: Vectors = np.clip((others @ one) / lengths, -1, 1).astype(np.float32)
+    return scaled
+
+
 def as_plain(value: Any) -> Any:
     """A dataclass as JSON-ready dicts, with bytes in hex."""
     if isinstance(value, bytes):

@@ -43,11 +43,15 @@ def load_keys(settings: Settings) -> tuple[ApiKey, ...]:
     A line of the file is `SHA256-IN-HEX SCOPE`; what follows a # is a remark.
 
     Raises:
-        BadInputError: no such file, a line that is no key, an unknown scope.
+        BadInputError: no such file, no key in what is set, a line that is no key, an unknown scope.
     """
     keys = [_plain(part.strip()) for part in settings.api_keys.get_secret_value().split(",") if part.strip()]
     if settings.api_keys_file is not None:
         keys += _from_file(settings.api_keys_file)
+    if not keys and (settings.api_keys.get_secret_value() or settings.api_keys_file is not None):
+        raise BadInputError(
+            "SEMEL_API_KEYS or SEMEL_API_KEYS_FILE is set and holds no key: that would let everybody in"
+        )
     return tuple(keys)
 
 

@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from semel.api.schemas import job_object
 from semel.api.services import Services
+from semel.errors import NotFoundError
 from semel.values import Job
 
 _LOOK_S = 0.5
@@ -34,7 +35,10 @@ async def job_events(services: Services, job: Job) -> AsyncIterator[str]:
             yield ": still here\n\n"
             last_sent = time.monotonic()
         await asyncio.sleep(_LOOK_S)
-        job = await run_in_threadpool(services.jobs.get, job.id)
+        try:
+            job = await run_in_threadpool(services.jobs.get, job.id)
+        except NotFoundError:  # deleted meanwhile: nothing is left to tell
+            return
 
 
 def _event(name: str, job_json: str, rate: float, eta_s: float | None) -> str:

@@ -97,6 +97,9 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    log.exception("unforeseen error", path=request.url.path, exc_info=error)
+    request_id = request.state.request_id
+    log.exception("unforeseen error", path=request.url.path, request=request_id, exc_info=error)
     message = "an error that semel did not foresee; its log has the details"
-    return problem(request.url.path, 500, message, code="internal_error")
+    answer = problem(request.url.path, 500, message, code="internal_error")
+    answer.headers["x-request-id"] = request_id
+    return answer

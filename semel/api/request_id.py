@@ -24,6 +24,8 @@ class RequestId:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _SOUND.fullmatch(given) else f"req_{uuid.uuid4().hex}"
 
+        scope.setdefault("state", {})["request_id"] = request_id  # for the answer to an unforeseen error, made outside
+
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["x-request-id"] = request_id

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import Request
@@ -51,14 +52,15 @@ async def once(services: Services, key: str, body: HashedBody, receive: Callable
     """
     if not 0 < len(key) <= 255:
         raise BadInputError(f"an Idempotency-Key has 1 to 255 characters, this one {len(key)}")
-    earlier = await run_in_threadpool(services.idempotency.reserve, key)
+    keys, owner = services.idempotency, uuid.uuid4().hex
+    earlier = await run_in_threadpool(lambda: keys.reserve(key, owner=owner))
     if earlier is None:
         try:
             job = await receive()
         except BaseException:  # a client that goes away, too: the key must not stay reserved
-            await run_in_threadpool(services.idempotency.release, key)
+            await run_in_threadpool(lambda: keys.release(key, owner=owner))
             raise
-        await run_in_threadpool(lambda: services.idempotency.seal(key, job_id=job.id, digest=body.digest))
+        await run_in_threadpool(lambda: keys.seal(key, owner=owner, job_id=job.id, digest=body.digest))
         return job
     async for _ in body:
         pass

@@ -153,7 +153,7 @@ class Engine:
                 return
             if work is None:
                 self._load(*self._calls.get())
-            elif work[1] and not self._run_batch(*work):
+            elif work[1] and not self._run_batch_or_stop(*work):
                 return
 
     def _load(self, backend: Backend, done: threading.Event, errors: list[Exception]) -> None:
@@ -176,6 +176,17 @@ class Engine:
         self._waiting[key] = self._waiting.pop(key)  # to the end: models of a lane take turns
         batch = rooms[key].pop_batch(self._budgets[key[1]])
         return key[1], [item for item in batch if not item.owner.cancelled]
+
+    def _run_batch_or_stop(self, backend: Backend, items: list[Item]) -> bool:
+        """As `_run_batch`; whatever it did not foresee ends the engine, or those who wait would wait for ever."""
+        try:
+            return self._run_batch(backend, items)
+        except Exception as error:
+            lost = BackendError(f"the device thread stopped: {type(error).__name__}: {error}")
+            for item in items:
+                item.owner.deliver(lost)
+            self._give_up(lost)
+            return False
 
     def _run_batch(self, backend: Backend, items: list[Item]) -> bool:
         """Compute and deliver; False when the device is lost."""

@@ -106,7 +106,7 @@ class TorchBackend(Backend):
         """Take the encoder for CPUs when it gives the same vectors; says which one runs."""
         from semel.backends.torch_cpu import PackedEncoder, rebuild
 
-        texts = ["short", "a text of some length, so that the one before it is padded", "the cat sat on the mat. " * 20]
+        texts = ["short", "again", "a text of some length, not that of its neighbours", "the cat sat on the mat. " * 40]
         before = self.embed_texts(texts)
 
         def compare(encoder: PackedEncoder) -> float:

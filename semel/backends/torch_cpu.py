@@ -55,8 +55,11 @@ def rebuild(model: Any, compare: Callable[["PackedEncoder"], float]) -> tuple["P
         return None, f"plain layers: {config.model_type} is not among {', '.join(sorted(_MODEL_TYPES))} with GELU"
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return None, "plain layers: this torch has no oneDNN"
-    encoder = PackedEncoder(model)
-    agree = compare(encoder)
+    try:
+        encoder = PackedEncoder(model)
+        agree = compare(encoder)
+    except (RuntimeError, TypeError, AttributeError) as error:  # another torch, a layer without what these have
+        return None, f"plain layers: packed ones do not run here ({error})"
     if not agree >= _AGREE:
         return None, f"plain layers: packed ones agree only to cosine {agree:.4f}"
     return encoder, "packed layers, no padding"

@@ -12,7 +12,7 @@ from sqlalchemy import delete, select, update
 
 from semel.cache.schema import models
 from semel.db import Database
-from semel.errors import FingerprintError, UnknownModelError
+from semel.errors import BadInputError, FingerprintError, UnknownModelError
 from semel.values import Space
 
 LIVE_S = 20.0
@@ -71,6 +71,7 @@ class Catalog:
 
         Raises UnknownModelError.
         """
+        _check_name(model)
         with self._db.read() as conn:
             query = select(models.c.prompt_name).where(models.c.name == model)
             names = set(conn.execute(query).scalars())
@@ -78,6 +79,8 @@ class Catalog:
 
     def find(self, model: str, prompt_name: str = "") -> tuple[Space, str]:
         """The space, and the device that served it last. Raises UnknownModelError."""
+        _check_name(model)
+        _check_name(prompt_name)
         query = select(models).where(models.c.name == model, models.c.prompt_name == prompt_name)
         with self._db.read() as conn:
             row = conn.execute(query).first()
@@ -95,6 +98,12 @@ class Catalog:
         with self._db.read() as conn:
             rows = conn.execute(select(models).order_by(models.c.name, models.c.prompt_name)).all()
         return [(_space(row), row.seen_at) for row in rows]
+
+
+def _check_name(name: str) -> None:
+    """No database takes such a name; the message does not repeat it, since no answer could carry it either."""
+    if not name.isprintable():
+        raise BadInputError("the name of a model or prompt holds a character that cannot be printed")
 
 
 def _row(space: Space) -> dict[str, Any]:

@@ -24,12 +24,12 @@ def serve(
     from semel.settings import load_settings
 
     settings = load_settings(host=host, port=port)
-    configure_logs(level=settings.log_level, fmt=settings.log_format)
     if not (load_keys(settings) or insecure or is_loopback(settings.host)):
         raise BadInputError(
             f"{settings.host} can be reached by others and no API key is set: set SEMEL_API_KEYS (make one with "
             "'semel key'), listen on 127.0.0.1, or say --insecure"
         )
+    configure_logs(level=settings.log_level, fmt=settings.log_format)
     # With the protocol named, asyncio turns Nagle's algorithm off; without, every answer waits 40 ms for an ACK.
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -1,6 +1,6 @@
 """How many seconds of work wait in a queue, and the refusal of more than a bound.
 
-Only what has to be computed is refused: hits are answered whatever waits.
+Requests that are all hits are answered whatever waits; a job is refused before anyone knows what it holds.
 """
 
 import threading

@@ -34,8 +34,11 @@ class IdempotencyKeys:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def reserve(self, key: str) -> Earlier | None:
+    def reserve(self, key: str, *, owner: str) -> Earlier | None:
         """Take a key for a new submission; or what was submitted under it.
+
+        Args:
+            owner: names this submission; one that lost its reservation cannot touch that of another.
 
         Raises:
             ConflictError: a submission under this key is under way.
@@ -47,20 +50,22 @@ class IdempotencyKeys:
             conn.execute(keys.delete().where(keys.c.digest.is_(None), keys.c.created_at < now - RESERVED_S))
             deleted = keys.c.job_id.is_not(None) & keys.c.job_id.not_in(select(jobs.c.id))
             conn.execute(keys.delete().where(keys.c.key == key, deleted))
-            new = insert.values(key=key, created_at=now).on_conflict_do_nothing().returning(keys.c.key)
+            new = insert.values(key=key, owner=owner, created_at=now).on_conflict_do_nothing().returning(keys.c.key)
             if conn.execute(new).first() is not None:
                 return None
-            row = conn.execute(select(keys).where(keys.c.key == key)).one()
-        if row.digest is None:
+            row = conn.execute(select(keys).where(keys.c.key == key)).first()
+        if row is None or row.digest is None:  # none: it was released between the two statements
             raise ConflictError(f"a submission with Idempotency-Key {key!r} is under way; send it again when it ended")
         return Earlier(row.job_id, row.digest)
 
-    def seal(self, key: str, *, job_id: str, digest: bytes) -> None:
+    def seal(self, key: str, *, owner: str, job_id: str, digest: bytes) -> None:
         """The submission is complete."""
         with self._db.write(reserve=True) as conn:
-            conn.execute(update(keys).where(keys.c.key == key).values(job_id=job_id, digest=digest))
+            conn.execute(
+                update(keys).where(keys.c.key == key, keys.c.owner == owner).values(job_id=job_id, digest=digest)
+            )
 
-    def release(self, key: str) -> None:
+    def release(self, key: str, *, owner: str) -> None:
         """The submission was refused or cut off: the key is free again."""
         with self._db.write(reserve=True) as conn:
-            conn.execute(keys.delete().where(keys.c.key == key, keys.c.digest.is_(None)))
+            conn.execute(keys.delete().where(keys.c.key == key, keys.c.owner == owner, keys.c.digest.is_(None)))

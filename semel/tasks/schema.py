@@ -65,6 +65,7 @@ idempotency_keys = Table(
     "idempotency_keys",
     metadata,
     Column("key", String(255), primary_key=True),
+    Column("owner", String(40), nullable=False),
     Column("job_id", String(40)),
     Column("digest", LargeBinary(32)),  # SHA-256 of the submission; null while it is being received
     Column("created_at", Float, nullable=False),

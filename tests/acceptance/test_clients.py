@@ -1,5 +1,6 @@
 """The clients that people use today, on a running stack: only the base URL is changed."""
 
+import json
 from collections.abc import Iterator
 
 import cohere
@@ -185,6 +186,27 @@ def test_tei_shapes(semel: Processes) -> None:
     assert httpx.post(f"{semel.url}/embed", json={"inputs": "word " * 30, "truncate": True}).status_code == 200
     bad = httpx.post(f"{semel.url}/embed", json={"inputs": "x", "normalize": False})
     assert (bad.status_code, "scales its own vectors" in bad.json()["error"]) == (422, True)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "\0", "a\nb"])
+def test_a_name_that_no_database_takes_is_bad_input(semel: Processes, name: str) -> None:
+    for path, body in {
+        "/v1/embeddings": {"input": "x"},
+        "/v1/rerank": {"query": "q", "documents": ["x"]},
+        "/v2/embed": {"texts": ["x"], "input_type": "clustering"},
+    }.items():
+        content = json.dumps({"model": name, **body}).encode()
+        answer = httpx.post(semel.url + path, content=content, headers={"content-type": "application/json"})
+        assert (answer.status_code, "cannot be printed" in answer.text) == (400, True), path
+
+
+def test_similarity_names_the_sentence_that_is_bad(semel: Processes) -> None:
+    def post(source: str, sentence: str) -> str:
+        body = {"inputs": {"source_sentence": source, "sentences": [sentence]}}
+        return str(httpx.post(f"{semel.url}/similarity", json=body).json()["error"])
+
+    assert post("", "a") == "source_sentence is empty; leave it out, there is nothing to embed"
+    assert post("a", "").startswith("text 0 is empty")
 
 
 def test_every_answer_has_a_request_id(semel: Processes) -> None:

@@ -34,31 +34,31 @@ def age(db: Database, seconds: float) -> None:
 
 
 def test_the_second_gets_what_the_first_submitted(keys: IdempotencyKeys, job_id: str) -> None:
-    assert keys.reserve("k") is None
-    keys.seal("k", job_id=job_id, digest=DIGEST)
-    assert keys.reserve("k") == Earlier(job_id, DIGEST)
-    assert keys.reserve("K") is None, "another key"
+    assert keys.reserve("k", owner="a") is None
+    keys.seal("k", owner="a", job_id=job_id, digest=DIGEST)
+    assert keys.reserve("k", owner="a") == Earlier(job_id, DIGEST)
+    assert keys.reserve("K", owner="a") is None, "another key"
 
 
 def test_one_that_is_under_way_is_a_conflict_until_it_is_released(keys: IdempotencyKeys) -> None:
-    assert keys.reserve("k") is None
+    assert keys.reserve("k", owner="a") is None
     with pytest.raises(ConflictError, match="under way"):
-        keys.reserve("k")
-    keys.release("k")
-    assert keys.reserve("k") is None
+        keys.reserve("k", owner="a")
+    keys.release("k", owner="a")
+    assert keys.reserve("k", owner="a") is None
 
 
 def test_a_sealed_key_is_not_released(keys: IdempotencyKeys, job_id: str) -> None:
-    keys.reserve("k")
-    keys.seal("k", job_id=job_id, digest=DIGEST)
-    keys.release("k")
-    assert keys.reserve("k") is not None
+    keys.reserve("k", owner="a")
+    keys.seal("k", owner="a", job_id=job_id, digest=DIGEST)
+    keys.release("k", owner="a")
+    assert keys.reserve("k", owner="a") is not None
 
 
 def test_of_many_at_once_one_gets_the_key(keys: IdempotencyKeys) -> None:
     def reserve(_: int) -> bool:
         try:
-            return keys.reserve("k") is None
+            return keys.reserve("k", owner="a") is None
         except ConflictError:
             return False
 
@@ -67,17 +67,29 @@ def test_of_many_at_once_one_gets_the_key(keys: IdempotencyKeys) -> None:
 
 
 def test_keys_are_forgotten_in_time(db: Database, keys: IdempotencyKeys, job_id: str) -> None:
-    keys.reserve("cut off")
+    keys.reserve("cut off", owner="a")
     age(db, RESERVED_S + 1)
-    assert keys.reserve("cut off") is None
-    keys.seal("cut off", job_id=job_id, digest=DIGEST)
+    assert keys.reserve("cut off", owner="a") is None
+    keys.seal("cut off", owner="a", job_id=job_id, digest=DIGEST)
     age(db, RESERVED_S + 1)
-    assert keys.reserve("cut off") is not None, "sealed, it is kept for a day"
+    assert keys.reserve("cut off", owner="a") is not None, "sealed, it is kept for a day"
     age(db, KEPT_S + 1)
-    assert keys.reserve("cut off") is None
+    assert keys.reserve("cut off", owner="a") is None
 
 
 def test_the_key_of_a_deleted_job_is_free(keys: IdempotencyKeys) -> None:
-    keys.reserve("k")
-    keys.seal("k", job_id="job_deleted", digest=DIGEST)
-    assert keys.reserve("k") is None
+    keys.reserve("k", owner="a")
+    keys.seal("k", owner="a", job_id="job_deleted", digest=DIGEST)
+    assert keys.reserve("k", owner="a") is None
+
+
+def test_a_submission_that_lost_its_key_leaves_the_new_one_alone(
+    db: Database, keys: IdempotencyKeys, job_id: str
+) -> None:
+    keys.reserve("k", owner="a")
+    age(db, RESERVED_S + 1)
+    assert keys.reserve("k", owner="b") is None
+    keys.release("k", owner="a")
+    keys.seal("k", owner="a", job_id="job_of_a", digest=DIGEST)
+    keys.seal("k", owner="b", job_id=job_id, digest=DIGEST)
+    assert keys.reserve("k", owner="c") == Earlier(job_id, DIGEST)

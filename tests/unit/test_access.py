@@ -46,6 +46,14 @@ def test_what_may_be_a_key_is_not_told() -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_keys_that_were_all_taken_out_do_not_open_the_server(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# revoked\n")
+    for settings in (load_settings(api_keys_file=file), load_settings(api_keys=" , ")):
+        with pytest.raises(BadInputError, match="holds no key"):
+            load_keys(settings)
+
+
 def test_a_missing_file_is_an_error() -> None:
     with pytest.raises(BadInputError, match="cannot be read"):
         load_keys(load_settings(api_keys_file="/nowhere/keys"))

@@ -71,6 +71,18 @@ def test_a_bad_text_fails_alone(engine: Engine) -> None:
     assert (out[good] == backend.embed_texts([texts[i] for i in good])).all()
 
 
+def test_an_unforeseen_error_ends_the_wait_of_everybody(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("stderr is closed")
+
+    backend = fake(engine)
+    monkeypatch.setattr(engine, "_count", fail)
+    with pytest.raises(BackendError, match="the device thread stopped: OSError: stderr is closed"):
+        list(engine.submit(backend, ["a text"]))
+    with pytest.raises(BackendError, match="the device thread stopped"):
+        list(engine.submit(backend, ["a later one"]))
+
+
 def test_a_nan_row_is_an_error_of_its_text(engine: Engine) -> None:
     backend = fake(engine, nan_on="void")
     out, errors = collect(engine.submit(backend, ["fine", "a void", "fine too"]), 3)

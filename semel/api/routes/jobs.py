@@ -92,6 +92,8 @@ def list_jobs(
     model: str | None = None,
 ) -> JobList:
     """Jobs, the newest first."""
+    if model is not None:
+        services.catalog.space(model)  # an unknown name is an error, not an empty list
     found = services.jobs.list_jobs(limit=limit + 1, after=after, status=status, model=model)
     return JobList(data=[job_object(job) for job in found[:limit]], has_more=len(found) > limit)
 

@@ -1,7 +1,7 @@
 """/embed, /rerank, /similarity, /info, /health: as Text Embeddings Inference has them, on the default model."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Response
@@ -11,11 +11,15 @@ from semel import __version__
 from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
-from semel.errors import BadInputError
+from semel.errors import BadInputError, InvalidTextError
+from semel.values import cosines
 
 router = APIRouter(tags=["Text Embeddings Inference"])
 
 Truncate = Annotated[bool | None, Field(description="Cut texts above the model's limit instead of refusing them.")]
+
+
+Direction = Annotated[Literal["Right", "right"], Field(description="semel cuts the end of a text.")]
 
 
 class TeiEmbedRequest(BaseModel):
@@ -25,6 +29,7 @@ class TeiEmbedRequest(BaseModel):
 
     inputs: Any = Field(description="A text, or a list of texts.")
     truncate: Truncate = False
+    truncation_direction: Direction = "Right"
     normalize: bool = True
     prompt_name: str | None = None
     dimensions: int | None = Field(default=None, ge=1)
@@ -38,6 +43,7 @@ class TeiRerankRequest(BaseModel):
     query: str
     texts: list[str]
     truncate: Truncate = False
+    truncation_direction: Direction = "Right"
     raw_scores: bool = Field(default=False, description="Without effect: a cosine is told as it is.")
     return_text: bool = False
 
@@ -55,6 +61,7 @@ class TeiSentences(BaseModel):
 
 class TeiParameters(BaseModel):
     truncate: Truncate = False
+    truncation_direction: Direction = "Right"
     prompt_name: str | None = None
 
 
@@ -107,14 +114,17 @@ def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response)
 @router.post("/similarity", dependencies=MAY_SUBMIT)
 def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: Response) -> list[float]:
     """Cosine of each sentence with the source sentence, in the order of the sentences."""
-    sentences = texts_of(request.inputs.sentences, limit=services.settings.max_request_texts - 1, name="sentences")
+    sentences = texts_of(request.inputs.sentences, limit=services.settings.max_request_texts, name="sentences")
     space = services.catalog.space(services.settings.default_model, request.parameters.prompt_name or "")
     truncate = bool(request.parameters.truncate)
-    embedded, vectors = embed_all(services, space, [request.inputs.source_sentence, *sentences], truncate=truncate)
-    response.headers.update(cache_headers(embedded))
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines: list[float] = (unit[1:] @ unit[0]).tolist()
-    return cosines
+    found, vectors = embed_all(services, space, sentences, truncate=truncate)
+    try:
+        asked, source = embed_all(services, space, [request.inputs.source_sentence], truncate=truncate)
+    except InvalidTextError as error:
+        raise BadInputError(f"source_sentence {error.why}") from None
+    response.headers.update(cache_headers(asked, found))
+    similarities: list[float] = cosines(source[0], vectors).tolist()
+    return similarities
 
 
 @router.get("/info", dependencies=MAY_READ)
