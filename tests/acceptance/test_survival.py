@@ -101,7 +101,7 @@ def test_cancelling_stops_within_a_chunk(tmp_path: Path) -> None:
     with processes(tmp_path, model=SLOW) as semel:
         job = start_job(semel)
         semel.client.cancel(job.id)
-        job = semel.client.wait(job.id, timeout_s=5)
+        job = semel.client.wait(job.id, timeout_s=20)
         assert job.status == "cancelled"
         count = stored(semel)
         time.sleep(1)
