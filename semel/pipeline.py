@@ -13,7 +13,7 @@ from semel.cache.store import VectorStore
 from semel.errors import BadInputError, SemelError, TextTooLongError
 from semel.tasks.embed import Embedder
 from semel.tasks.loaded import LoadedModels
-from semel.values import Computed, Embedded, ItemError, Lane, Outcome, Space, Vectors
+from semel.values import Computed, Embedded, ItemError, Lane, Outcome, Space, Vectors, unit_rows
 
 
 class Sender(Protocol):
@@ -107,7 +107,4 @@ def cut_dimensions(vectors: Vectors, dimensions: int | None, space: Space) -> Ve
             f"model {space.model!r} cannot be cut to {dimensions} dimensions (it offers {sizes}); "
             "if it was trained for it, list the size in its matryoshka_dims in semel.toml"
         )
-    head = vectors[:, :dimensions]
-    norms = np.linalg.norm(head, axis=1, keepdims=True)
-    unit: Vectors = head / norms
-    return unit
+    return unit_rows(vectors[:, :dimensions])

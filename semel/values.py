@@ -281,6 +281,12 @@ def sound_rows(vectors: Vectors) -> npt.NDArray[np.bool_]:
     return np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
 
 
+def unit_rows(vectors: Vectors) -> Vectors:
+    """float32 (n, dim), each row scaled to length 1."""
+    scaled: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return scaled
+
+
 def cosines(one: Vectors, others: Vectors) -> Vectors:
     """float32 (n,) in -1..1: the cosine of `one` (dim,) with each row of `others` (n, dim)."""
     lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(one)

@@ -82,6 +82,11 @@ def _from_file(path: Path) -> list[ApiKey]:
     return keys
 
 
+def file_line(key: str, scope: str) -> str:
+    """The line of `SEMEL_API_KEYS_FILE` for a key. Raises BadInputError for an unknown scope."""
+    return f"{_digest(key).hex()} {_scope(scope, '--scope').name.lower()}"
+
+
 def _scope(name: str, where: str) -> Scope:
     try:
         return Scope[name.upper()]

@@ -3,7 +3,7 @@
 import hashlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -43,7 +43,9 @@ class HashedBody:
         return self._hash.digest()
 
 
-async def once(services: Services, key: str, body: HashedBody, receive: Callable[[], Awaitable[Job]]) -> Job:
+async def once(
+    services: Services, key: str, body: HashedBody, receive: Callable[[AsyncIterable[bytes]], Awaitable[Job]]
+) -> Job:
     """The job of this idempotency key: received now, or the one of the first submission.
 
     Raises:
@@ -56,7 +58,7 @@ async def once(services: Services, key: str, body: HashedBody, receive: Callable
     earlier = await run_in_threadpool(lambda: keys.reserve(key, owner=owner))
     if earlier is None:
         try:
-            job = await receive()
+            job = await receive(body)
         except BaseException:  # a client that goes away, too: the key must not stay reserved
             await run_in_threadpool(lambda: keys.release(key, owner=owner))
             raise
@@ -69,7 +71,7 @@ async def once(services: Services, key: str, body: HashedBody, receive: Callable
     return await run_in_threadpool(services.jobs.get, earlier.job_id)
 
 
-async def read_json(body: HashedBody, services: Services) -> JobRequest:
+async def read_json(body: AsyncIterable[bytes], services: Services) -> JobRequest:
     """A job as one JSON body. Raises BadInputError, BodyTooLargeError."""
     limit = services.settings.max_body_bytes
     whole = bytearray()
@@ -117,7 +119,7 @@ def submit(services: Services, wanted: JobRequest) -> Job:
         raise
 
 
-async def stream(body: HashedBody, services: Services, job: Job) -> Job:
+async def stream(body: AsyncIterable[bytes], services: Services, job: Job) -> Job:
     """Feed a job with NDJSON as it arrives. Raises BadInputError: the job has failed then."""
     ingest = Ingest(services, job)
     buffer, touched = bytearray(), time.monotonic()

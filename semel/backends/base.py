@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semel.errors import BackendError
-from semel.values import Vectors
+from semel.values import Vectors, cosines
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,4 @@ class Backend(ABC):
     def rerank_documents(self, query: str, documents: Sequence[str]) -> npt.NDArray[np.float32]:
         """Scores, float32 (len(documents),), higher is more relevant: the cosine of the vectors."""
         vectors = self.embed_texts([query, *documents])
-        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        scores: npt.NDArray[np.float32] = unit[1:] @ unit[0]
-        return scores
+        return cosines(vectors[0], vectors[1:])

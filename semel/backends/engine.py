@@ -178,32 +178,27 @@ class Engine:
         return key[1], [item for item in batch if not item.owner.cancelled]
 
     def _run_batch_or_stop(self, backend: Backend, items: list[Item]) -> bool:
-        """As `_run_batch`; whatever it did not foresee ends the engine, or those who wait would wait for ever."""
+        """False when the device is lost; whoever waits is told, whatever went wrong, or would wait for ever."""
         try:
-            return self._run_batch(backend, items)
+            self._run_batch(backend, items)
         except Exception as error:
-            lost = BackendError(f"the device thread stopped: {type(error).__name__}: {error}")
+            lost = error
+            if not isinstance(lost, BackendError):
+                lost = BackendError(f"the device thread stopped: {type(error).__name__}: {error}")
             for item in items:
                 item.owner.deliver(lost)
             self._give_up(lost)
             return False
+        return True
 
-    def _run_batch(self, backend: Backend, items: list[Item]) -> bool:
-        """Compute and deliver; False when the device is lost."""
+    def _run_batch(self, backend: Backend, items: list[Item]) -> None:
+        """Compute and deliver. Raises BackendError when the device is lost."""
         started = time.perf_counter()
         results = self._compute(backend, items)
         self._count(items, time.perf_counter() - started)
         if all(isinstance(result, ItemError) for result in results):
-            # One bad text, or a dead device? Only a known text can tell.
-            try:
-                backend.health_check()
-            except BackendError as error:
-                for item in items:
-                    item.owner.deliver(error)
-                self._give_up(error)
-                return False
+            backend.health_check()  # one bad text, or a dead device? Only a known text can tell
         _deliver(items, results)
-        return True
 
     def _compute(self, backend: Backend, items: list[Item]) -> list[Vectors | ItemError]:
         """One row or error for each item. A batch that fails is halved until the culprit stands alone."""

@@ -66,16 +66,17 @@ class Catalog:
         """Raises UnknownModelError when no worker ever served it."""
         return self.find(model, prompt_name)[0]
 
-    def space_for_input(self, model: str, input_type: InputType) -> Space:
+    def space_for_input(self, model: str, input_type: InputType | None) -> Space:
         """The space of the prompt that this model has for such texts, else the one without a prompt.
 
         Raises UnknownModelError.
         """
         _check_name(model)
         with self._db.read() as conn:
-            query = select(models.c.prompt_name).where(models.c.name == model)
-            names = set(conn.execute(query).scalars())
-        return self.space(model, next((name for name in _PROMPT_NAMES[input_type] if name in names), ""))
+            rows = {row.prompt_name: row for row in conn.execute(select(models).where(models.c.name == model))}
+        names = () if input_type is None else _PROMPT_NAMES[input_type]
+        row = rows.get(next((name for name in names if name in rows), ""))
+        return self.space(model) if row is None else _space(row)
 
     def find(self, model: str, prompt_name: str = "") -> tuple[Space, str]:
         """The space, and the device that served it last. Raises UnknownModelError."""

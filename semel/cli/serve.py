@@ -17,14 +17,14 @@ def serve(
 
     import uvicorn
 
-    from semel.api.access import load_keys
     from semel.api.app import create_app
     from semel.errors import BadInputError, UnavailableError
     from semel.log import configure_logs
     from semel.settings import load_settings
 
     settings = load_settings(host=host, port=port)
-    if not (load_keys(settings) or insecure or is_loopback(settings.host)):
+    app = create_app(settings)
+    if not (app.state.api_keys or insecure or is_loopback(settings.host)):
         raise BadInputError(
             f"{settings.host} can be reached by others and no API key is set: set SEMEL_API_KEYS (make one with "
             "'semel key'), listen on 127.0.0.1, or say --insecure"
@@ -40,7 +40,7 @@ def serve(
         raise UnavailableError(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another with --port"
         ) from None
-    config = uvicorn.Config(create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
     uvicorn.Server(config).run(sockets=[sock])
 
 

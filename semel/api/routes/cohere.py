@@ -10,11 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from semel.api.access import MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
-from semel.cache.catalog import Catalog
+from semel.cache.catalog import InputType
 from semel.errors import BadInputError
-from semel.values import Space, Vectors
+from semel.values import Vectors, unit_rows
 
 router = APIRouter(tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
+
+_INPUT_TYPES: dict[str, InputType] = {"search_query": "query", "search_document": "document"}
+"""Cohere's words for what may have a prompt of its own; the others have none."""
 
 EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary"]
 
@@ -56,7 +59,7 @@ def embed(request: CohereEmbedRequest, services: ServicesDep, response: Response
     """Vectors for texts; every type is cut from the one float vector that the cache holds."""
     if request.truncate == "START":
         raise BadInputError("truncate START is not offered: semel's models cut the end; send END or NONE")
-    space = _space(services.catalog, request)
+    space = services.catalog.space_for_input(request.model, _INPUT_TYPES.get(request.input_type))
     texts = texts_of(request.texts, limit=services.settings.max_request_texts, name="texts")
     embedded, vectors = embed_all(
         services, space, texts, truncate=request.truncate == "END", dimensions=request.output_dimension
@@ -68,14 +71,6 @@ def embed(request: CohereEmbedRequest, services: ServicesDep, response: Response
         texts=texts,
         meta={"api_version": {"version": "2"}, "billed_units": {"input_tokens": int(embedded.tokens.sum())}},
     )
-
-
-def _space(catalog: Catalog, request: CohereEmbedRequest) -> Space:
-    if request.input_type == "search_query":
-        return catalog.space_for_input(request.model, "query")
-    if request.input_type == "search_document":
-        return catalog.space_for_input(request.model, "document")
-    return catalog.space(request.model)
 
 
 def quantized(vectors: Vectors, kind: EmbeddingType) -> Any:
@@ -94,6 +89,5 @@ def quantized(vectors: Vectors, kind: EmbeddingType) -> Any:
     if kind in ("binary", "ubinary"):
         bits = np.packbits(vectors > 0, axis=1)
         return bits if kind == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    levels = np.rint(unit * 127).astype(np.int16)
+    levels = np.rint(unit_rows(vectors) * 127).astype(np.int16)
     return levels if kind == "int8" else levels + 128

@@ -1,6 +1,7 @@
 """/v1/jobs: submit, look, follow, fetch, cancel, delete."""
 
 import json
+from collections.abc import AsyncIterable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -52,7 +53,6 @@ async def create_job(
 
     Work on the first texts starts while the last ones are still being sent.
     """
-    body = HashedBody(request)
     query = JobRequest(
         input=[],
         model=model,
@@ -62,15 +62,16 @@ async def create_job(
         metadata=_metadata(metadata),
     )
 
-    async def receive() -> Job:
+    async def receive(body: AsyncIterable[bytes]) -> Job:
         if request.headers.get("content-type", "").partition(";")[0].strip() == NDJSON:
             job = await run_in_threadpool(create, services, query)
             return await stream(body, services, job)
         wanted = await read_json(body, services)
         return await run_in_threadpool(submit, services, wanted.model_copy(update={"model": wanted.model or model}))
 
-    key = idempotency_key
-    return job_object(await (receive() if key is None else once(services, key, body, receive)))
+    if idempotency_key is None:
+        return job_object(await receive(request.stream()))
+    return job_object(await once(services, idempotency_key, HashedBody(request), receive))
 
 
 def _metadata(text: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import json
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,7 +11,7 @@ from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
 from semel.errors import BadInputError, InvalidTextError
-from semel.values import cosines
+from semel.values import cosines, unit_rows
 
 router = APIRouter(tags=["Text Embeddings Inference"])
 
@@ -88,7 +87,7 @@ def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
         services, space, texts, truncate=bool(request.truncate), dimensions=request.dimensions
     )
     if request.normalize and not normalized:
-        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = unit_rows(vectors)
     body = json.dumps(vectors.tolist())
     return Response(body, media_type="application/json", headers=cache_headers(embedded))
 
