@@ -18,6 +18,9 @@ from semel.values import Space
 LIVE_S = 20.0
 """A publication that was not repeated for this long is dead, and other weights may take the name."""
 
+_KEPT_S = 1.0
+"""The API's copy is this old at the most: one question to the database a second, however many requests come."""
+
 InputType = Literal["query", "document"]
 
 _PROMPT_NAMES: dict[InputType, tuple[str, ...]] = {
@@ -32,6 +35,7 @@ class Catalog:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._seen: tuple[float, dict[tuple[str, str], Any]] = (0.0, {})
 
     def publish(self, spaces: Sequence[Space], *, device: str) -> None:
         """Announce what this worker serves.
@@ -48,6 +52,7 @@ class Catalog:
                     raise FingerprintError(_two_weights(space, held))
                 conn.execute(delete(models).where(same))
                 conn.execute(models.insert().values({**_row(space), "device": device, "seen_at": now}))
+        self._seen = (0.0, {})
 
     def touch(self, spaces: Sequence[Space]) -> None:
         """Repeat the publication: this worker is alive."""
@@ -72,27 +77,32 @@ class Catalog:
         Raises UnknownModelError.
         """
         _check_name(model)
-        with self._db.read() as conn:
-            rows = {row.prompt_name: row for row in conn.execute(select(models).where(models.c.name == model))}
         names = () if input_type is None else _PROMPT_NAMES[input_type]
-        row = rows.get(next((name for name in names if name in rows), ""))
-        return self.space(model) if row is None else _space(row)
+        rows = self._rows(model, "")
+        return self.space(model, next((name for name in names if (model, name) in rows), ""))
 
     def find(self, model: str, prompt_name: str = "") -> tuple[Space, str]:
         """The space, and the device that served it last. Raises UnknownModelError."""
         _check_name(model)
         _check_name(prompt_name)
-        query = select(models).where(models.c.name == model, models.c.prompt_name == prompt_name)
-        with self._db.read() as conn:
-            row = conn.execute(query).first()
+        rows = self._rows(model, prompt_name)
+        row = rows.get((model, prompt_name))
         if row is None:
-            known = [space for space, _ in self.all()]
-            names = {space.model for space in known}
-            if model in names:
-                prompts = [s.prompt_name for s in known if s.model == model and s.prompt_name]
+            prompts = [prompt for name, prompt in rows if name == model and prompt]
+            if (model, "") in rows or prompts:
                 raise UnknownModelError(f"{model} (prompt {prompt_name})", [f"{model} (prompt {p})" for p in prompts])
-            raise UnknownModelError(model, list(names))
+            raise UnknownModelError(model, list({name for name, _ in rows}))
         return _space(row), row.device
+
+    def _rows(self, model: str, prompt_name: str) -> dict[tuple[str, str], Any]:
+        """Every row by name and prompt; read again when it is old, or lacks what is asked for."""
+        at, rows = self._seen
+        if time.monotonic() - at > _KEPT_S or (model, prompt_name) not in rows:
+            with self._db.read() as conn:
+                found = conn.execute(select(models).order_by(models.c.name, models.c.prompt_name)).all()
+            rows = {(row.name, row.prompt_name): row for row in found}
+            self._seen = (time.monotonic(), rows)
+        return rows
 
     def all(self) -> list[tuple[Space, float]]:
         """Every space that was ever published, with the time it was last seen (Unix seconds, 0 for retired)."""

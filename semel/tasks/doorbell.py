@@ -1,7 +1,7 @@
 """The doorbell: a worker tells a waiter that its request is done.
 
-The bell is a hint over pub/sub and may be lost; the answer is also left in Redis for a while, and what was computed
-is in the cache. So a waiter also looks by itself, less and less often.
+The answer comes with the bell, over pub/sub, and may be lost there; so it is also left in Redis for a while, where
+a waiter that heard nothing looks by itself. What was computed is in the cache in any case.
 """
 
 import json
@@ -20,6 +20,9 @@ log = get_log("doorbell")
 _ANSWER = "semel:answer:"
 _BELL = "semel:bell:"
 ANSWER_TTL_S = 120
+
+ID_BYTES = 32
+"""A request id is `uuid4().hex`; it stands before the answer in the bell's message."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,17 @@ class Answer:
 
 def ring(client: "redis.Redis", *, request_id: str, reply_to: str, answer: Answer) -> None:
     """Leave the answer and ring. Raises redis.RedisError."""
+    text = answer.to_json()
     with client.pipeline(transaction=False) as pipe:
-        pipe.set(_ANSWER + request_id, answer.to_json(), ex=ANSWER_TTL_S)
-        pipe.publish(_BELL + reply_to, request_id)
+        pipe.set(_ANSWER + request_id, text, ex=ANSWER_TTL_S)
+        pipe.publish(_BELL + reply_to, request_id + text)
         pipe.execute()
+
+
+@dataclass
+class _Waiter:
+    rung: threading.Event = field(default_factory=threading.Event)
+    heard: bytes | None = None
 
 
 class Doorbell:
@@ -67,22 +77,22 @@ class Doorbell:
     def __init__(self, client: "redis.Redis") -> None:
         self._client = client
         self.name = uuid.uuid4().hex
-        self._waiting: dict[str, threading.Event] = {}
+        self._waiting: dict[str, _Waiter] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="doorbell", daemon=True)
         self._thread.start()
 
     def expect(self, request_id: str) -> None:
         """Call before the request is sent."""
-        self._waiting[request_id] = threading.Event()
+        self._waiting[request_id] = _Waiter()
 
     def wait(self, request_id: str, *, timeout_s: float) -> Answer | None:
         """The answer, or None when none came in `timeout_s`. Raises redis.RedisError.
 
         May be called again for the same request; call `forget` at the end.
         """
-        self._waiting[request_id].wait(timeout_s)
-        raw = self._client.get(_ANSWER + request_id)
+        waiter = self._waiting[request_id]
+        raw = waiter.heard if waiter.rung.wait(timeout_s) else self._client.get(_ANSWER + request_id)
         return None if raw is None else Answer.from_json(raw)
 
     def forget(self, request_id: str) -> None:
@@ -101,9 +111,11 @@ class Doorbell:
     def _hear(self, message: dict[str, object] | None) -> None:
         if message is None or not isinstance(message["data"], bytes):
             return
-        event = self._waiting.get(message["data"].decode())
-        if event is not None:
-            event.set()
+        request_id, answer = message["data"][:ID_BYTES].decode(), message["data"][ID_BYTES:]
+        waiter = self._waiting.get(request_id)
+        if waiter is not None:
+            waiter.heard = answer
+            waiter.rung.set()
 
     def close(self) -> None:
         self._stopping.set()
