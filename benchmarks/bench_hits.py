@@ -1,22 +1,31 @@
-"""How many hits a second over HTTP? 16 connections, one text a request, against a bare FastAPI route in the same run.
+"""How many hits a second over HTTP? One text a request on 16 connections, beside a bare FastAPI route in the same run.
 
-The peer answers the same bytes without looking anything up: it is the ceiling of the web framework on this machine.
+The peer answers the same bytes and looks nothing up: it is what the web framework can do at most on this machine.
+The client runs here too, on plain sockets: an HTTP library in Python would take more of the cores than the server.
 """
 
 import argparse
 import asyncio
 import json
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
-from semel.cli.stack import throwaway_stack
+from semel.cli.stack import free_port, throwaway_stack
+
+TEXTS = [f"hot text number {i}" for i in range(256)]
 
 _PEER = """
-import sys, uvicorn
+import sys
+import uvicorn
 from fastapi import Body, FastAPI, Response
+
 app = FastAPI()
 answer = open(sys.argv[2], "rb").read()
 
@@ -32,36 +41,57 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=8000)
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    texts = [f"hot text number {i}" for i in range(256)]
     with tempfile.TemporaryDirectory() as home, throwaway_stack(Path(home)) as url:
-        sample = [httpx.post(f"{url}/v1/embeddings", json=_body(text)).raise_for_status() for text in texts][0]
-        rates = []
-        for _ in range(3):
-            ours = asyncio.run(rate(url, texts, options.requests, options.connections))
-            rates.append(ours)
-            print(f"hits: {ours:,.0f} requests/s of one text, {options.connections} connections")
-    _ = sample
+        answers = [httpx.post(f"{url}/v1/embeddings", json=body(text)).raise_for_status() for text in TEXTS]
+        sample = Path(home) / "answer.json"
+        sample.write_bytes(answers[0].content)
+        with peer(sample) as peer_url:
+            for _ in range(options.rounds):
+                ours = asyncio.run(rate(url, options.requests, options.connections))
+                theirs = asyncio.run(rate(peer_url, options.requests, options.connections))
+                print(f"hits: {ours:,.0f} requests/s; a bare route {theirs:,.0f}/s; ratio {ours / theirs:.2f}")
 
 
-def _body(text: str) -> dict[str, str]:
+def body(text: str) -> dict[str, str]:
     return {"input": text, "model": "minilm", "encoding_format": "base64"}
 
 
-async def rate(url: str, texts: list[str], requests: int, connections: int) -> float:
+@contextmanager
+def peer(answer: Path) -> Iterator[str]:
+    """The bare route as a process."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-c", _PEER, str(port), str(answer)])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(100):
+            try:
+                httpx.get(url)
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def rate(url: str, requests: int, connections: int) -> float:
+    """Requests a second, each connection sending the next one when it has its answer."""
     host, port = url.removeprefix("http://").split(":")
     started = time.perf_counter()
-    await asyncio.gather(*(_client(host, int(port), texts, requests // connections) for _ in range(connections)))
+    await asyncio.gather(*(client(host, int(port), requests // connections) for _ in range(connections)))
     return requests / (time.perf_counter() - started)
 
 
-async def _client(host: str, port: int, texts: list[str], requests: int) -> None:
-    """Plain sockets: a Python HTTP library would take more of the two cores than the server."""
+async def client(host: str, port: int, requests: int) -> None:
+    """One connection."""
     reader, writer = await asyncio.open_connection(host, port)
+    head = "POST /v1/embeddings HTTP/1.1\r\nhost: semel\r\ncontent-type: application/json\r\ncontent-length: "
     for i in range(requests):
-        body = json.dumps(_body(texts[i % len(texts)])).encode()
-        head = f"POST /v1/embeddings HTTP/1.1\r\nhost: semel\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
+        content = json.dumps(body(TEXTS[i % len(TEXTS)]))
+        writer.write(f"{head}{len(content)}\r\n\r\n{content}".encode())
         answer = await reader.readuntil(b"\r\n\r\n")
         if not answer.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"unexpected answer: {answer!r}")

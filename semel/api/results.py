@@ -1,7 +1,6 @@
 """Results of a job, streamed chunk by chunk in four formats. Memory holds one chunk."""
 
 import io
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from semel.api.as_json import as_json
 from semel.api.services import Services
 from semel.errors import ConflictError
 from semel.tasks.jobs import NO_KEY, ChunkResult
@@ -92,9 +92,9 @@ def ndjson(_job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
             if i in part.errors:
                 item["error"] = {"code": part.errors[i].code, "message": part.errors[i].message}
             else:
-                item |= {"truncated": part.truncated[i], "embedding": part.vectors[i].tolist()}
-            lines.append(json.dumps(item))
-        yield ("\n".join(lines) + "\n").encode()
+                item |= {"truncated": part.truncated[i], "embedding": part.vectors[i]}
+            lines.append(as_json(item))
+        yield b"\n".join(lines) + b"\n"
 
 
 def npy(job: Job, span: range, rows: Iterator[Rows]) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from semel.api.access import MAY_SUBMIT
+from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
 from semel.cache.catalog import InputType
@@ -55,7 +56,7 @@ class CohereEmbedResponse(BaseModel):
 
 
 @router.post("/v2/embed", response_model=CohereEmbedResponse)
-def embed(request: CohereEmbedRequest, services: ServicesDep, response: Response) -> CohereEmbedResponse:
+def embed(request: CohereEmbedRequest, services: ServicesDep) -> Response:
     """Vectors for texts; every type is cut from the one float vector that the cache holds."""
     if request.truncate == "START":
         raise BadInputError("truncate START is not offered: semel's models cut the end; send END or NONE")
@@ -64,13 +65,14 @@ def embed(request: CohereEmbedRequest, services: ServicesDep, response: Response
     embedded, vectors = embed_all(
         services, space, texts, truncate=request.truncate == "END", dimensions=request.output_dimension
     )
-    response.headers.update(cache_headers(embedded))
-    return CohereEmbedResponse(
-        id=str(uuid.uuid4()),
-        embeddings={kind: quantized(vectors, kind).tolist() for kind in request.embedding_types},
-        texts=texts,
-        meta={"api_version": {"version": "2"}, "billed_units": {"input_tokens": int(embedded.tokens.sum())}},
-    )
+    answer = {
+        "id": str(uuid.uuid4()),
+        "embeddings": {kind: quantized(vectors, kind) for kind in request.embedding_types},
+        "texts": texts,
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": int(embedded.tokens.sum())}},
+        "response_type": "embeddings_by_type",
+    }
+    return Response(as_json(answer), media_type="application/json", headers=cache_headers(embedded))
 
 
 def quantized(vectors: Vectors, kind: EmbeddingType) -> Any:

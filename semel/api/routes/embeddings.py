@@ -1,12 +1,12 @@
 """POST /v1/embeddings, in OpenAI's shape."""
 
 import base64
-import json
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from semel.api.access import MAY_SUBMIT
+from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
 from semel.api.schemas import EmbeddingsRequest, EmbeddingsResponse
@@ -31,17 +31,17 @@ def create_embeddings(request: EmbeddingsRequest, services: ServicesDep) -> Resp
 
 
 def _body(request: EmbeddingsRequest, embedded: Embedded, vectors: Vectors) -> bytes:
-    """Built by hand: pydantic would walk every number."""
+    """Without pydantic, which would walk every number."""
     if request.encoding_format == "base64":
         encoded: list[Any] = [base64.b64encode(row.tobytes()).decode() for row in vectors.astype("<f4")]
     else:
-        encoded = vectors.tolist()
+        encoded = list(vectors)
     tokens = int(embedded.tokens.sum())
-    return json.dumps(
+    return as_json(
         {
             "object": "list",
             "data": [{"object": "embedding", "index": i, "embedding": e} for i, e in enumerate(encoded)],
             "model": request.model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
-    ).encode()
+    )

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from semel import __version__
 from semel.api.access import MAY_READ, MAY_SUBMIT
+from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
 from semel.errors import BadInputError, InvalidTextError
@@ -88,8 +89,7 @@ def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
     )
     if request.normalize and not normalized:
         vectors = unit_rows(vectors)
-    body = json.dumps(vectors.tolist())
-    return Response(body, media_type="application/json", headers=cache_headers(embedded))
+    return Response(as_json(vectors), media_type="application/json", headers=cache_headers(embedded))
 
 
 @router.post(
