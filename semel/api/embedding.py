@@ -44,8 +44,9 @@ def embed_all(
 
     Raises:
         InvalidTextError: the first text that has no vector; the others are in the cache by then.
-        BadInputError: a size that this model cannot be cut to; nothing is computed.
+        BadInputError: a cross-encoder, or a size that this model cannot be cut to; nothing is computed.
     """
+    space.check_kind("embed")
     cut_dimensions(np.ones((1, space.dim), np.float32), dimensions, space)
     embedded = services.pipeline.embed(space, texts, truncate=truncate)
     if embedded.errors:

@@ -8,10 +8,10 @@ import json
 from pydantic_core import from_json
 
 from semel.api.services import Services
-from semel.cache.keys import text_key
+from semel.cache.keys import input_key
 from semel.errors import BadInputError, InvalidTextError
 from semel.tasks.jobs import NO_KEY, NewChunk
-from semel.values import ItemError, Job
+from semel.values import Input, ItemError, Job, size_of
 
 _CHUNKS_A_WRITE = 8
 """Chunks in one transaction: few commits, and the write lock is held for some ten milliseconds."""
@@ -30,7 +30,7 @@ class Ingest:
         self._job = job
         self._rest = b""
         self._lines = 0
-        self._texts: list[str] = []
+        self._texts: list[Input] = []
         self._keys: list[bytes] = []
         self._errors: dict[int, ItemError] = {}
         self._bytes = 0
@@ -60,19 +60,19 @@ class Ingest:
             elif line.strip():  # an empty line is no record
                 self.add(_text_of(_parse(line, self._lines), self._lines))
 
-    def add(self, text: object) -> None:
-        """Take one text; one that cannot be embedded keeps its place and carries its error."""
+    def add(self, item: Input) -> None:
+        """Take one text or pair; one that cannot be embedded keeps its place and carries its error."""
         try:
-            key = text_key(self._job.fingerprint, text, self._next_index)  # type: ignore[arg-type]  # it checks
-            size = len(text)  # type: ignore[arg-type]
+            key = input_key(self._job.fingerprint, item, self._next_index)
+            size = size_of(item)
             if size > self._settings.max_text_bytes:
                 limit = self._settings.max_text_bytes
                 raise InvalidTextError(self._next_index, f"is longer than {limit} characters (SEMEL_MAX_TEXT_BYTES)")
         except InvalidTextError as error:
             self._errors[len(self._keys)] = ItemError.of(error)
-            key, text, size = NO_KEY, "", 0
+            key, item, size = NO_KEY, "", 0
         self._keys.append(key)
-        self._texts.append(str(text))
+        self._texts.append(item)
         self._bytes += size
         self._next_index += 1
         if len(self._keys) >= self._settings.chunk_texts or self._bytes >= self._settings.chunk_bytes:

@@ -11,7 +11,7 @@ from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import UnavailableError
 from semel.pipeline import Pipeline
-from semel.rerank import SimilarityReranker
+from semel.rerank import Reranker
 from semel.settings import Settings
 from semel.tasks.app import make_app
 from semel.tasks.backlog import Backlog
@@ -42,7 +42,7 @@ class Services:
     backlog: Backlog
     doorbell: Doorbell
     pipeline: Pipeline
-    reranker: SimilarityReranker
+    reranker: Reranker
 
     def ping_redis(self) -> None:
         """Raises UnavailableError."""
@@ -111,5 +111,5 @@ def build_services(settings: Settings) -> Services:
         backlog=backlog,
         doorbell=doorbell,
         pipeline=pipeline,
-        reranker=SimilarityReranker(pipeline, catalog),
+        reranker=Reranker(pipeline, catalog),
     )

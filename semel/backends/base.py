@@ -8,15 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from semel.errors import BackendError
-from semel.values import Vectors, cosines
+from semel.values import Input, Vectors, cosines, sound_rows
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One text as the model reads it: ids with special tokens, cut to the model's limit."""
+    """One text or pair as the model reads it: ids with special tokens, cut to the model's limit.
+
+    Attributes:
+        segments: of a pair, for models that are told which token is the query's and which the document's.
+    """
 
     ids: Sequence[int]
     truncated: bool
+    segments: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,8 @@ class Backend(ABC):
         """Bring the model into memory. Raises ModelLoadError with the way to get what is missing."""
 
     @abstractmethod
-    def tokenize(self, texts: Sequence[str], *, prompt: str = "") -> list[Tokens]:
-        """Token ids of `prompt + text`, one a text, in order."""
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
+        """Token ids of `prompt + text`, one a text, in order. A cross-encoder takes pairs."""
 
     @abstractmethod
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
@@ -72,24 +77,28 @@ class Backend(ABC):
     def close(self) -> None:
         """Give the memory back."""
 
+    def samples(self) -> Sequence[Input]:
+        """Two inputs that every model of this kind can read."""
+        return ["warm up", "a second, somewhat longer text: is this device still computing?"]
+
     def warm_up(self) -> None:
         """Run once, so that the first request does not pay for lazy initialisation."""
-        self.embed_texts(["warm up", "a second, somewhat longer text to warm the device up with"])
+        self.embed_texts(self.samples())
 
     def health_check(self) -> None:
-        """Raises BackendError unless a known text still gives a sound vector."""
+        """Raises BackendError unless a known input still gives a sound vector."""
         try:
-            vector = self.embed_texts(["is this device still computing?"])[0]
+            vectors = self.embed_texts(self.samples())
         except Exception as error:  # any failure of the framework means: not healthy
             raise BackendError(f"the device failed its health check: {error}") from error
-        if not np.isfinite(vector).all() or not vector.any():
+        if not sound_rows(vectors).all():
             raise BackendError("the device failed its health check: it returns NaN or zero vectors")
 
-    def embed_texts(self, texts: Sequence[str], *, prompt: str = "") -> Vectors:
+    def embed_texts(self, texts: Sequence[Input], *, prompt: str = "") -> Vectors:
         """Vectors in one batch, without the engine; float32 (len(texts), dim)."""
         return self.forward(self.tokenize(texts, prompt=prompt))
 
     def rerank_documents(self, query: str, documents: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Scores, float32 (len(documents),), higher is more relevant: the cosine of the vectors."""
+        """Scores, float32 (len(documents),), higher is more relevant: here the cosine of the vectors."""
         vectors = self.embed_texts([query, *documents])
         return cosines(vectors[0], vectors[1:])

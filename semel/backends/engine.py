@@ -12,7 +12,7 @@ from semel.backends.base import Backend
 from semel.backends.batching import Item, LengthSorted
 from semel.errors import BackendError, DeviceMemoryError, SemelError
 from semel.log import get_log
-from semel.values import ItemError, Lane, Vectors, sound_rows
+from semel.values import Input, ItemError, Lane, Vectors, sound_rows
 
 log = get_log("engine")
 
@@ -111,12 +111,14 @@ class Engine:
         if errors:
             raise errors[0]
 
-    def submit(self, backend: Backend, texts: Sequence[str], *, prompt: str = "", lane: Lane = Lane.BULK) -> Submission:
+    def submit(
+        self, backend: Backend, texts: Sequence[Input], *, prompt: str = "", lane: Lane = Lane.BULK
+    ) -> Submission:
         """Tokenise in this thread and queue for the device.
 
         Args:
             backend: loaded by `load`.
-            texts: non-empty strings.
+            texts: non-empty strings, or pairs of them for a cross-encoder.
 
         Raises:
             BackendError: the device is lost.

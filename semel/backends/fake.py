@@ -14,7 +14,7 @@ import numpy as np
 
 from semel.backends.base import Backend, ModelInfo, Tokens
 from semel.errors import BadInputError, DeviceMemoryError
-from semel.values import Vectors
+from semel.values import Input, Kind, Pair, Vectors
 
 
 @dataclass(frozen=True)
@@ -51,25 +51,33 @@ class FakeOptions:
 
 
 class FakeBackend(Backend):
-    """Vectors from hashes of the words."""
+    """Vectors from hashes of the words; as a cross-encoder, the share of the query's words that the document has."""
 
-    def __init__(self, name: str, options: FakeOptions, *, device: str) -> None:
+    def __init__(self, name: str, options: FakeOptions, *, device: str, kind: Kind = "embed") -> None:
         self._name = name
         self._options = options
         self._device = device
+        self._kind = kind
         self._batches = 0
         self._words: dict[int, str] = {}
 
     def load(self) -> None:
         pass
 
-    def tokenize(self, texts: Sequence[str], *, prompt: str = "") -> list[Tokens]:
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         tokens = []
         for text in texts:
-            words = (prompt + text).split(" ")
+            query, document = text if isinstance(text, Pair) else ("", text)
+            asked = query.split(" ") if query else []
+            words = [*asked, *(prompt + document).split(" ")]
             ids = [self._id(word) for word in words[: self._options.max_tokens]]
-            tokens.append(Tokens(ids, truncated=len(words) > len(ids)))
+            segments = [0] * len(asked) + [1] * (len(ids) - len(asked))
+            tokens.append(Tokens(ids, truncated=len(words) > len(ids), segments=segments))
         return tokens
+
+    def samples(self) -> Sequence[Input]:
+        texts = super().samples()
+        return texts if self._kind == "embed" else [Pair(text, text) for text in texts if isinstance(text, str)]
 
     def _id(self, word: str) -> int:
         ident = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=7).digest())
@@ -92,7 +100,7 @@ class FakeBackend(Backend):
                 journal.writelines(f"{tokens.ids}\n" for tokens in batch)
         if o.text_ms:
             time.sleep(o.text_ms * len(batch) / 1000)
-        vectors = np.stack([self._vector(t) for t in batch])
+        vectors = np.stack([self._vector(t) if self._kind == "embed" else _overlap(t) for t in batch])
         vectors[[o.nan_on != "" and o.nan_on in w for w in words]] = np.nan
         return vectors
 
@@ -110,10 +118,16 @@ class FakeBackend(Backend):
             device=self._device,
             dtype="float32",
             why="a fake model has no weights",
-            dim=self._options.dim,
+            dim=self._options.dim if self._kind == "embed" else 1,
             max_tokens=self._options.max_tokens,
             max_batch_tokens=4096,
         )
 
     def close(self) -> None:
         pass
+
+
+def _overlap(tokens: Tokens) -> Vectors:
+    query = [i for i, segment in zip(tokens.ids, tokens.segments, strict=True) if segment == 0]
+    document = {i for i, segment in zip(tokens.ids, tokens.segments, strict=True) if segment == 1}
+    return np.array([sum(word in document for word in query) / max(len(query), 1)], np.float32)

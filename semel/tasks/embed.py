@@ -11,7 +11,7 @@ from semel.backends.base import Backend
 from semel.backends.engine import Engine, Part
 from semel.cache.claims import Claims, Lease
 from semel.cache.store import VectorStore
-from semel.values import Computed, Lane, Outcome, Producer, Space
+from semel.values import Computed, Input, Lane, Outcome, Producer, Space
 
 _FIRST_LOOK_S = 0.01
 _LAST_LOOK_S = 0.25
@@ -50,7 +50,7 @@ class Embedder:
         self,
         model: LoadedModel,
         prompt_name: str,
-        missing: Mapping[bytes, str],
+        missing: Mapping[bytes, Input],
         *,
         lane: Lane,
         still_wanted: Callable[[], bool] = lambda: True,
@@ -91,7 +91,7 @@ class Embedder:
         self,
         model: LoadedModel,
         prompt_name: str,
-        mine: Mapping[bytes, str],
+        mine: Mapping[bytes, Input],
         lease: Lease,
         lane: Lane,
         still_wanted: Callable[[], bool],
@@ -120,7 +120,7 @@ class Embedder:
         for i, error in part.errors.items():
             done.fail(keys[i], error)
 
-    def _collect(self, left: dict[bytes, str], done: Computed) -> bool:
+    def _collect(self, left: dict[bytes, Input], done: Computed) -> bool:
         """Move the keys that have a row by now from `left` to `done`; whether there were any."""
         if not left:
             return False

@@ -18,7 +18,7 @@ from semel.cache.keys import KEY_BYTES, unpack_keys
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError, TextTooLongError
 from semel.tasks.schema import chunks, jobs
-from semel.values import Counts, Found, ItemError, Job, JobStatus, Lane, Outcome, Space
+from semel.values import Counts, Found, Input, ItemError, Job, JobStatus, Lane, Outcome, Space, as_input
 
 OUTCOME_CODES = {
     Outcome.HIT: ord("h"),
@@ -43,7 +43,7 @@ class NewChunk:
 
     first_index: int
     keys: list[bytes]
-    texts: list[str]
+    texts: list[Input]
     errors: dict[int, ItemError] = field(default_factory=dict)
 
 
@@ -65,7 +65,7 @@ class ChunkWork:
     lane: Lane
     truncate: bool
 
-    def texts(self) -> list[str]:
+    def texts(self) -> list[Input]:
         """Unpacked only when some are missing in the cache."""
         return _unpack_texts(self.payload)
 
@@ -85,7 +85,7 @@ class ChunkResult:
     payload: bytes
     skipped: int = 0
 
-    def texts(self) -> list[str]:
+    def texts(self) -> list[Input]:
         """Needed only when the cache has lost a vector since (a damaged row)."""
         return _unpack_texts(self.payload)[self.skipped : self.skipped + len(self.keys)]
 
@@ -525,13 +525,12 @@ def _chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
     }
 
 
-def _pack_texts(texts: list[str]) -> bytes:
+def _pack_texts(texts: list[Input]) -> bytes:
     return zstandard.compress(json.dumps(texts, ensure_ascii=False).encode(), 1)
 
 
-def _unpack_texts(payload: bytes) -> list[str]:
-    texts: list[str] = json.loads(zstandard.decompress(payload))
-    return texts
+def _unpack_texts(payload: bytes) -> list[Input]:
+    return [as_input(item) for item in json.loads(zstandard.decompress(payload))]
 
 
 def _finish_hits(conn: Connection, job: Job, position: int, chunk: NewChunk, found: Found) -> None:

@@ -5,8 +5,9 @@ Larger ones become a job in the interactive lane, so that Redis stays small.
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import redis
 from celery import Celery
@@ -23,7 +24,7 @@ from semel.tasks.doorbell import Answer, Doorbell
 from semel.tasks.jobs import JobStore, NewChunk
 from semel.tasks.queues import EMBED_TEXTS, device_kind, queue_name
 from semel.tasks.roster import Roster, unreachable
-from semel.values import Computed, Lane, Outcome, Space
+from semel.values import Computed, Input, Lane, Outcome, Space, as_input, size_of
 
 log = get_log("requests")
 
@@ -35,14 +36,18 @@ _LOOK_S = 1.0
 
 @dataclass(frozen=True)
 class Request:
-    """What travels to a worker: ~100 bytes and the texts."""
+    """What travels to a worker: ~100 bytes and the texts or pairs."""
 
     id: str
     reply_to: str
     model: str
     prompt_name: str
     fingerprint: str
-    texts: list[str]
+    texts: Sequence[Input]
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> "Request":
+        return cls(**{**message, "texts": [as_input(item) for item in message["texts"]]})
 
     def to_message(self) -> dict[str, object]:
         return asdict(self)
@@ -132,7 +137,7 @@ class QueueSender:
         self._chunk_texts = chunk_texts
         self._timeout_s = timeout_s
 
-    def compute(self, space: Space, missing: Mapping[bytes, str], *, lane: Lane = Lane.INTERACTIVE) -> Computed:
+    def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane = Lane.INTERACTIVE) -> Computed:
         """Bring `missing` (key → text) into the cache.
 
         Raises:
@@ -143,11 +148,11 @@ class QueueSender:
         """
         route = self._router.route(space.model, must_live=True)
         self._backlog.check(lane, route.device)
-        if sum(len(text) for text in missing.values()) <= self._inline_bytes:
+        if sum(size_of(item) for item in missing.values()) <= self._inline_bytes:
             return self._by_message(space, missing, lane, route)
         return self._by_job(space, missing, lane, route)
 
-    def _by_message(self, space: Space, missing: Mapping[bytes, str], lane: Lane, route: Route) -> Computed:
+    def _by_message(self, space: Space, missing: Mapping[bytes, Input], lane: Lane, route: Route) -> Computed:
         request = Request(
             id=uuid.uuid4().hex,
             reply_to=self._doorbell.name,
@@ -184,7 +189,7 @@ class QueueSender:
                     return answer
         raise TimedOutError(f"no worker answered within {self._timeout_s:g} s; ask again, what was computed is cached")
 
-    def _by_job(self, space: Space, missing: Mapping[bytes, str], lane: Lane, route: Route) -> Computed:
+    def _by_job(self, space: Space, missing: Mapping[bytes, Input], lane: Lane, route: Route) -> Computed:
         job = self._jobs.create(
             space, lane=lane, device=route.device, why=route.why, truncate=True, metadata={"origin": "request"}
         )

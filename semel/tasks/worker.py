@@ -16,7 +16,7 @@ from celery.signals import setup_logging
 from semel.backends.engine import Engine
 from semel.cache.catalog import Catalog
 from semel.cache.claims import RedisClaims
-from semel.cache.keys import text_keys
+from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import BackendError, ModelLoadError, SemelError
@@ -190,7 +190,7 @@ class Worker:
             raise ModelLoadError(
                 f"the model {request.model!r} of this worker is not the one that was asked for; ask again"
             )
-        keys = text_keys(space.fingerprint, request.texts)
+        keys = input_keys(space.fingerprint, request.texts)
         missing = dict(zip(keys, request.texts, strict=True))
         done = self._embedder.compute(model, request.prompt_name, missing, lane=Lane.INTERACTIVE)
         by_outcome: dict[Outcome, list[int]] = {outcome: [] for outcome in Outcome}
@@ -217,7 +217,7 @@ def _register(app: Celery, worker: Worker) -> None:
 
     @app.task(name=EMBED_TEXTS)
     def embed_texts(message: dict[str, Any]) -> None:
-        worker.embed_texts(Request(**message))
+        worker.embed_texts(Request.from_message(message))
 
 
 def _keep_our_logging(**_: Any) -> None:

@@ -13,6 +13,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from semel.errors import BadInputError
+from semel.values import Vectors
 from tests.support.processes import Processes
 
 TEXTS = ["the first one", "the second one", "the first one"]
@@ -78,13 +79,13 @@ def test_cohere_embeds_in_every_type(semel: Processes, cohere_client: cohere.Cli
 
 
 def test_cohere_keeps_queries_and_documents_apart(semel: Processes, cohere_client: cohere.ClientV2) -> None:
-    def embedded(input_type: str) -> object:
+    def embedded(input_type: str) -> Vectors:
         answer = cohere_client.embed(model="prompted", texts=["dog"], input_type=input_type, embedding_types=["float"])
-        return answer.embeddings.float_
+        return np.array(answer.embeddings.float_, np.float32)
 
-    plain = semel.client.embed(["find dog", "text dog", "dog"], model="prompted").tolist()
+    plain = semel.client.embed(["find dog", "text dog", "dog"], model="prompted")
     kinds = ("search_query", "search_document", "clustering")
-    assert [embedded(kind) for kind in kinds] == [[vector] for vector in plain]
+    np.testing.assert_array_equal([embedded(kind)[0] for kind in kinds], plain)
 
 
 def test_cohere_reads_the_error(cohere_client: cohere.ClientV2) -> None:
@@ -143,8 +144,8 @@ def test_rerank_takes_the_documents_from_the_cache(semel: Processes) -> None:
         ({"query": "", "documents": ["a"]}, "the query is empty"),
         ({"query": "q", "documents": []}, "documents is an empty list"),
         ({"query": "q", "documents": ["a", ""]}, "text 1 is empty"),
-        ({"query": "q", "documents": ["a", "poison"]}, "document 1 has no vector"),
-        ({"query": "poison", "documents": ["a"]}, "the query has no vector"),
+        ({"query": "q", "documents": ["a", "poison"]}, "document 1 cannot be scored"),
+        ({"query": "poison", "documents": ["a"]}, "the query cannot be scored"),
         ({"query": "q", "documents": [{"title": "a"}]}, 'document 0 has no string in "text"'),
         ({"query": "q", "documents": ["a"], "top_n": 0}, "top_n"),
     ],

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from semel.cache.keys import text_keys
+from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
@@ -23,7 +23,7 @@ def jobs(db: Database) -> JobStore:
 
 
 def chunk(first: int, *texts: str) -> NewChunk:
-    return NewChunk(first, text_keys(SPACE.fingerprint, texts), list(texts))
+    return NewChunk(first, input_keys(SPACE.fingerprint, texts), list(texts))
 
 
 def submit(jobs: JobStore, store: VectorStore, *new: NewChunk, truncate: bool = True) -> Job:
@@ -77,11 +77,11 @@ def test_texts_and_keys_come_back_in_order(jobs: JobStore, store: VectorStore) -
     job = submit(jobs, store, chunk(0, "b", "a", "b"))
     work = lease(jobs, job)
     assert work.texts() == ["b", "a", "b"]
-    assert work.keys == text_keys(SPACE.fingerprint, ["b", "a", "b"])
+    assert work.keys == input_keys(SPACE.fingerprint, ["b", "a", "b"])
 
 
 def test_a_bad_item_keeps_its_place(jobs: JobStore, store: VectorStore) -> None:
-    keys = text_keys(SPACE.fingerprint, ["a", "c"])
+    keys = input_keys(SPACE.fingerprint, ["a", "c"])
     bad = NewChunk(0, [keys[0], NO_KEY, keys[1]], ["a", "", "c"], {1: ItemError("invalid_text", "is empty")})
     job = submit(jobs, store, bad)
     work = lease(jobs, job)
@@ -266,7 +266,7 @@ def test_the_keys_of_living_jobs_are_needed(db: Database, jobs: JobStore, store:
     submit(jobs, store, chunk(0, "a"))
     expired = submit(JobStore(db, window_s=0, retention_s=-1), store, chunk(0, "b"))
     assert expired.status is JobStatus.COMPLETED
-    assert list(jobs.needed_keys()) == text_keys(SPACE.fingerprint, ["a"])
+    assert list(jobs.needed_keys()) == input_keys(SPACE.fingerprint, ["a"])
     assert store.prune(keep=jobs.needed_keys(), max_bytes=0) == 1
 
 
@@ -281,7 +281,7 @@ def test_jobs_are_listed_newest_first_page_by_page(jobs: JobStore, store: Vector
 
 
 def test_refused_truncation_fails_hits_too(jobs: JobStore, store: VectorStore) -> None:
-    key = text_keys(SPACE.fingerprint, ["long"])
+    key = input_keys(SPACE.fingerprint, ["long"])
     store.put_many(SPACE, key, vectors(1), tokens=[256], truncated=[True], producer=PRODUCER)
     job = submit(jobs, store, chunk(0, "long"), truncate=False)
     assert (job.counts.failed, job.counts.truncated) == (1, 1)

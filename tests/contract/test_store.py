@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
-from semel.cache.keys import text_keys
+from semel.cache.keys import input_keys
 from semel.cache.schema import vectors as vectors_table
 from semel.cache.store import VectorStore
 from semel.db import Database
@@ -17,7 +17,7 @@ SPACE = space()
 
 
 def keys(*texts: str) -> list[bytes]:
-    return text_keys(SPACE.fingerprint, texts)
+    return input_keys(SPACE.fingerprint, texts)
 
 
 def test_what_was_put_comes_back_bit_for_bit(store: VectorStore) -> None:

@@ -9,7 +9,7 @@ import redis
 
 from semel.backends.engine import Engine
 from semel.cache.claims import RedisClaims
-from semel.cache.keys import text_keys
+from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.settings import Settings
@@ -31,7 +31,7 @@ def _write(url: str, process: int, failures: "multiprocessing.Queue[str]") -> No
         for i in range(0, TEXTS_EACH, 20):
             texts = [f"own {process} {n}" for n in range(i, i + 10)] + [f"shared {n}" for n in range(i, i + 10)]
             put(store, texts, vectors(20, 64, seed=process))
-            assert store.get_many(text_keys(space(64).fingerprint, texts), dim=64).all_present
+            assert store.get_many(input_keys(space(64).fingerprint, texts), dim=64).all_present
         db.close()
     except BaseException as error:  # carried to the test
         failures.put(f"{type(error).__name__}: {error}")
@@ -71,7 +71,7 @@ class _Worker:
         self.space = self.models.spaces("fake")[""]
 
     def compute(self, texts: list[str]) -> Computed:
-        missing = dict(zip(text_keys(self.space.fingerprint, texts), texts, strict=True))
+        missing = dict(zip(input_keys(self.space.fingerprint, texts), texts, strict=True))
         return self.embedder.compute(self.models.get("fake"), "", missing, lane=Lane.BULK)
 
 
@@ -103,6 +103,6 @@ def test_the_claim_of_a_dead_worker_is_taken_over(
 ) -> None:
     worker = _Worker(sqlite_db, RedisClaims(redis_client, ttl_s=10), tmp_path)
     dead = RedisClaims(redis_client, ttl_s=0.5)
-    dead.take(text_keys(worker.space.fingerprint, ["text"]))  # and never renewed or released
+    dead.take(input_keys(worker.space.fingerprint, ["text"]))  # and never renewed or released
     assert list(worker.compute(["text"]).outcomes.values()) == [Outcome.COMPUTED]
     worker.engine.close()

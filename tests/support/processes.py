@@ -22,6 +22,9 @@ source = "fake:?dim=16&{options}"
 [models.prompted]
 source = "fake:?dim=16"
 prompts = {{ query = "find ", document = "text " }}
+[models.reranker]
+source = "fake:?fail_on=poison&max_tokens=20&journal=scored"
+kind = "cross-encoder"
 """
 
 

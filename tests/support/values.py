@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from semel.cache.keys import fingerprint, text_keys
+from semel.cache.keys import fingerprint, input_keys
 from semel.cache.store import VectorStore
 from semel.values import FingerprintSpec, Producer, Space, Vectors
 
@@ -36,6 +36,6 @@ def vectors(n: int, dim: int = 4, *, seed: int = 0) -> Vectors:
 
 def put(store: VectorStore, texts: list[str], rows: Vectors, *, into: Space | None = None) -> int:
     where = into or space(rows.shape[1])
-    keys = text_keys(where.fingerprint, texts)
+    keys = input_keys(where.fingerprint, texts)
     n = len(texts)
     return store.put_many(where, keys, rows, tokens=[3] * n, truncated=[False] * n, producer=PRODUCER)

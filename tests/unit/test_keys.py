@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semel.cache.keys import fingerprint, pair_key, text_key, text_keys, unpack_keys
+from semel.cache.keys import fingerprint, input_keys, pair_key, text_key, unpack_keys
 from semel.errors import InvalidTextError
 from tests.support.values import SPEC
 
@@ -42,7 +42,7 @@ def test_the_fingerprint_is_the_same_on_every_machine() -> None:
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_different_texts_have_different_keys(one: str, other: str) -> None:
     try:
-        keys = text_keys(b"f" * 32, [one, other])
+        keys = input_keys(b"f" * 32, [one, other])
     except InvalidTextError:
         return
     assert (keys[0] == keys[1]) == (one == other)
@@ -66,10 +66,10 @@ def test_joining_query_and_document_is_injective() -> None:
 )
 def test_a_text_without_key_is_refused_with_its_place(text: str, why: str) -> None:
     with pytest.raises(InvalidTextError, match=rf"text 1 .*{why}") as caught:
-        text_keys(b"f" * 32, ["fine", text])
+        input_keys(b"f" * 32, ["fine", text])
     assert caught.value.index == 1
 
 
 def test_packed_keys_come_apart_again() -> None:
-    keys = text_keys(b"f" * 32, ["a", "b", "a"])
+    keys = input_keys(b"f" * 32, ["a", "b", "a"])
     assert unpack_keys(b"".join(keys)) == keys

@@ -10,7 +10,6 @@ from semel.api.access import MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, texts_of
 from semel.errors import BadInputError
-from semel.rerank import KIND
 
 router = APIRouter(tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
 
@@ -66,7 +65,7 @@ def rerank(request: RerankRequest, services: ServicesDep, response: Response) ->
         name="documents",
     )
     ranked = services.reranker.rank(request.model, request.query, documents)
-    response.headers.update(cache_headers(ranked.query, ranked.documents))
+    response.headers.update(cache_headers(*ranked.parts))
     return RerankResponse(
         id=str(uuid.uuid4()),
         model=request.model,
@@ -82,7 +81,7 @@ def rerank(request: RerankRequest, services: ServicesDep, response: Response) ->
             "api_version": {"version": "2"},
             "billed_units": {"search_units": 1},
             "tokens": {"input_tokens": ranked.tokens},
-            "kind": KIND,
+            "kind": ranked.kind,
         },
         usage={"total_tokens": ranked.tokens},
     )

@@ -103,7 +103,7 @@ def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response)
     texts = texts_of(request.texts, limit=services.settings.max_request_texts, name="texts")
     model = services.settings.default_model
     ranked = services.reranker.rank(model, request.query, texts, truncate=bool(request.truncate))
-    response.headers.update(cache_headers(ranked.query, ranked.documents))
+    response.headers.update(cache_headers(*ranked.parts))
     return [
         TeiRank(index=i, score=float(ranked.scores[i]), text=texts[i] if request.return_text else None)
         for i in ranked.order
