@@ -31,13 +31,11 @@ class Ranked:
         kind: how the scores came about.
         scores: float32 (n,), for the documents in the order they were given. A cosine is in -1..1, the scores of a
             cross-encoder are what its activation function makes of them, mostly 0..1.
-        order: positions of the documents, the best first; equal scores keep the order they were given in.
         parts: what the cache did.
     """
 
     kind: RerankKind
     scores: Scores
-    order: list[int]
     parts: tuple[Embedded, ...]
 
     @property
@@ -76,7 +74,7 @@ class Reranker:
         for index, error in scored.errors.items():
             raise _failed(f"document {index}", error)
         scores = scored.vectors[:, 0]
-        return Ranked("cross-encoder", scores, best_first(scores), (scored,))
+        return Ranked("cross-encoder", scores, (scored,))
 
     def _by_vectors(self, model: str, query: str, documents: Sequence[str], *, truncate: bool) -> Ranked:
         asked = self._pipeline.embed(self._catalog.space_for_input(model, "query"), [query], truncate=truncate)
@@ -87,7 +85,7 @@ class Reranker:
         for index, error in found.errors.items():
             raise _failed(f"document {index}", error)
         scores = cosines(asked.vectors[0], found.vectors)
-        return Ranked("embedding similarity", scores, best_first(scores), (asked, found))
+        return Ranked("embedding similarity", scores, (asked, found))
 
 
 def best_first(scores: Scores) -> list[int]:

@@ -54,6 +54,12 @@ class Settings(BaseSettings):
     max_request_texts: int = 2048
     """Per /v1/embeddings call, as at OpenAI. Larger lists are jobs."""
     request_timeout_s: float = 120.0
+    max_file_bytes: int = 200 << 20
+    """An uploaded file, as at OpenAI."""
+    max_batch_lines: int = 50_000
+    """Requests in one batch, as at OpenAI."""
+    file_retention_s: float = 30 * 86400.0
+    """Uploaded files, and the outputs of batches, are deleted after this, unless the upload says otherwise."""
 
     # Models and devices
     models: dict[str, ModelEntry] = Field(default_factory=dict)

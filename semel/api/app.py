@@ -9,9 +9,10 @@ from fastapi.responses import RedirectResponse
 
 from semel import __version__
 from semel.api.access import load_keys
+from semel.api.batch.runner import BatchRunner
 from semel.api.problems import add_problem_handlers
 from semel.api.request_id import RequestId
-from semel.api.routes import cohere, embeddings, health, jobs, models, rerank, tei
+from semel.api.routes import batches, cohere, embeddings, files, health, jobs, models, rerank, tei
 from semel.api.services import build_services
 from semel.settings import Settings
 
@@ -26,7 +27,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         app.state.services = build_services(settings)
+        app.state.batch_runner = BatchRunner(app.state.services)
+        app.state.batch_runner.start()
         yield
+        app.state.batch_runner.stop()
         app.state.services.close()
 
     app = FastAPI(
@@ -36,7 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.api_keys = load_keys(settings)
-    for module in (embeddings, jobs, models, rerank, cohere, tei, health):
+    for module in (embeddings, files, batches, jobs, models, rerank, cohere, tei, health):
         app.include_router(module.router)
     add_problem_handlers(app)
     app.add_middleware(RequestId)

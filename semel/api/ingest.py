@@ -27,7 +27,7 @@ class Ingest:
     def __init__(self, services: Services, job: Job) -> None:
         self._services = services
         self._settings = services.settings
-        self._job = job
+        self.job = job
         self._rest = b""
         self._lines = 0
         self._texts: list[Input] = []
@@ -63,7 +63,7 @@ class Ingest:
     def add(self, item: Input) -> None:
         """Take one text or pair; one that cannot be embedded keeps its place and carries its error."""
         try:
-            key = input_key(self._job.fingerprint, item, self._next_index)
+            key = input_key(self.job.fingerprint, item, self._next_index)
             size = size_of(item)
             if size > self._settings.max_text_bytes:
                 limit = self._settings.max_text_bytes
@@ -89,9 +89,9 @@ class Ingest:
         if not self._full:
             return
         services = self._services
-        services.jobs.add_chunks(self._job, self._full, lookup=services.store.lookup_on)
+        services.jobs.add_chunks(self.job, self._full, lookup=services.store.lookup_on)
         self._full = []
-        services.dispatcher.top_up(self._job.lane, self._job.device)
+        services.dispatcher.top_up(self.job.lane, self.job.device)
 
     def finish(self) -> Job:
         """Write what is left and seal the job.
@@ -106,7 +106,7 @@ class Ingest:
         if self._keys:
             self._cut()
         self._write()
-        return self._services.jobs.seal(self._job.id)
+        return self._services.jobs.seal(self.job.id)
 
 
 def _parse_together(lines: list[bytes]) -> list[object] | None:

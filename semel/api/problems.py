@@ -73,13 +73,21 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unforeseen)
 
 
+def problem_body(path: str, error: SemelError) -> tuple[int, Any]:
+    """Status and body of an error, for an answer that goes into a file."""
+    return _DIALECTS.get(path, _openai)(error.status, str(error), error.code, _param(error))
+
+
+def _param(error: SemelError) -> str | None:
+    return f"input[{error.index}]" if isinstance(error, InvalidTextError) else None
+
+
 async def _semel_error(request: Request, error: Any) -> JSONResponse:
     if error.status >= 500 and not isinstance(error, UnavailableError):
         log.error("request failed", path=request.url.path, reason=str(error))
-    param = f"input[{error.index}]" if isinstance(error, InvalidTextError) else None
     retry_after_s = error.retry_after_s if isinstance(error, OverloadedError) else None
     return problem(
-        request.url.path, error.status, str(error), code=error.code, param=param, retry_after_s=retry_after_s
+        request.url.path, error.status, str(error), code=error.code, param=_param(error), retry_after_s=retry_after_s
     )
 
 

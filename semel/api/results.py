@@ -25,6 +25,7 @@ class Rows:
     outcomes: list[Outcome]
     errors: dict[int, ItemError]
     truncated: list[bool]
+    tokens: list[int]
 
 
 def read_rows(services: Services, job: Job, span: range) -> Iterator[Rows]:
@@ -33,7 +34,7 @@ def read_rows(services: Services, job: Job, span: range) -> Iterator[Rows]:
     for chunk in services.jobs.results(job.id, first=span.start, stop=span.stop):
         part = _cut(chunk, span)
         read += len(part.keys)
-        yield _rows(services, job, part)
+        yield rows_of(services, job, part)
     if read != len(span):
         raise ConflictError(f"job {job.id} has {read} of {len(span)} rows; it was deleted while it was read")
 
@@ -55,7 +56,8 @@ def _cut(chunk: ChunkResult, span: range) -> ChunkResult:
     )
 
 
-def _rows(services: Services, job: Job, chunk: ChunkResult) -> Rows:
+def rows_of(services: Services, job: Job, chunk: ChunkResult) -> Rows:
+    """The rows of a chunk, from the cache; what it has lost since is computed again."""
     found = services.store.get_many(chunk.keys, dim=job.dim)
     wanted = [i for i, key in enumerate(chunk.keys) if not found.present[i] and key != NO_KEY and i not in chunk.errors]
     vectors, truncated, errors = found.vectors, found.truncated, dict(chunk.errors)
@@ -66,9 +68,9 @@ def _rows(services: Services, job: Job, chunk: ChunkResult) -> Rows:
         if space.fingerprint != job.fingerprint:
             raise ConflictError(f"the cache lost vectors of job {job.id}, and {job.model!r} has other weights now")
         again = services.pipeline.embed(space, [texts[i] for i in wanted], lane=Lane.INTERACTIVE)
-        vectors[wanted], truncated[wanted] = again.vectors, again.truncated
+        vectors[wanted], truncated[wanted], found.tokens[wanted] = again.vectors, again.truncated, again.tokens
         errors |= {wanted[i]: error for i, error in again.errors.items()}
-    return Rows(chunk.first_index, vectors, chunk.outcomes, errors, truncated.tolist())
+    return Rows(chunk.first_index, vectors, chunk.outcomes, errors, truncated.tolist(), found.tokens.tolist())
 
 
 def check_ready(job: Job, fmt: str) -> None:

@@ -15,8 +15,10 @@ from semel.rerank import Reranker
 from semel.settings import Settings
 from semel.tasks.app import make_app
 from semel.tasks.backlog import Backlog
+from semel.tasks.batches import BatchStore
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Doorbell
+from semel.tasks.files import FileStore
 from semel.tasks.idempotency import IdempotencyKeys
 from semel.tasks.jobs import JobStore
 from semel.tasks.requests import QueueSender, Router
@@ -35,6 +37,8 @@ class Services:
     store: VectorStore
     jobs: JobStore
     idempotency: IdempotencyKeys
+    files: FileStore
+    batches: BatchStore
     catalog: Catalog
     roster: Roster
     router: Router
@@ -104,6 +108,8 @@ def build_services(settings: Settings) -> Services:
         store=store,
         jobs=jobs,
         idempotency=IdempotencyKeys(db),
+        files=FileStore(db, settings.home / "files", retention_s=settings.file_retention_s),
+        batches=BatchStore(db),
         catalog=catalog,
         roster=roster,
         router=router,

@@ -58,6 +58,7 @@ chunks = Table(
     Column("errors_json", Text, nullable=False),
     Column("packed_keys", LargeBinary, nullable=False),  # 32 bytes a text, zero for a text that has no key
     Column("payload", LargeBinary, nullable=False),  # zstd of the JSON list of texts
+    Column("extras", LargeBinary),  # zstd of the JSON list of ids and other columns; null when there are none
     Index("ix_chunks_state", "state", "job_id", "position"),
 )
 
@@ -69,4 +70,52 @@ idempotency_keys = Table(
     Column("job_id", String(40)),
     Column("digest", LargeBinary(32)),  # SHA-256 of the submission; null while it is being received
     Column("created_at", Float, nullable=False),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("purpose", String(20), nullable=False),
+    Column("filename", String(300), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Index("ix_files_created", "created_at", "id"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("status", String(20), nullable=False),
+    Column("endpoint", String(40), nullable=False),
+    Column("model", String(200)),
+    Column("input_file_id", String(40), nullable=False),
+    Column("output_file_id", String(40)),
+    Column("error_file_id", String(40)),
+    Column("completion_window", String(10), nullable=False),
+    Column("output_expires_s", Float),
+    Column("metadata_json", Text, nullable=False),
+    Column("errors_json", Text, nullable=False),
+    Column("jobs_json", Text, nullable=False),  # ids, once every line is in a job
+    Column("inputs", BigInteger, nullable=False),  # texts and pairs of all lines
+    Column("total", Integer, nullable=False),  # lines
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("lease_owner", String(40)),
+    Column("lease_until", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("in_progress_at", Float),
+    Column("finalizing_at", Float),
+    Column("completed_at", Float),
+    Column("failed_at", Float),
+    Column("expired_at", Float),
+    Column("cancelling_at", Float),
+    Column("cancelled_at", Float),
+    Index("ix_batches_status", "status"),
+    Index("ix_batches_created", "created_at", "id"),
 )

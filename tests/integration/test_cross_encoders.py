@@ -25,7 +25,8 @@ from semel.backends.registry import ModelSource, find_model
 from semel.errors import BadInputError, ModelLoadError
 from semel.values import ModelEntry, Pair
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] the cat sat on mat what is a pet stone dog yes no".split()
+SENTENCES = "the cat sat on mat what is a pet stone dog yes no"
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *SENTENCES.split()]
 SIZES: dict[str, Any] = {
     "vocab_size": len(WORDS),
     "hidden_size": 32,

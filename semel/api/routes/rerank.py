@@ -10,6 +10,7 @@ from semel.api.access import MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, texts_of
 from semel.errors import BadInputError
+from semel.rerank import RerankKind, Scores, best_first
 
 router = APIRouter(tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
 
@@ -59,31 +60,40 @@ class RerankResponse(BaseModel):
 @router.post("/v2/rerank", response_model=RerankResponse, response_model_exclude_none=True)
 def rerank(request: RerankRequest, services: ServicesDep, response: Response) -> RerankResponse:
     """Order documents by their relevance to a query."""
-    documents = texts_of(
-        [_text_of(document, i) for i, document in enumerate(request.documents)],
-        limit=services.settings.max_request_texts,
-        name="documents",
-    )
+    documents = documents_of(request, limit=services.settings.max_request_texts)
     ranked = services.reranker.rank(request.model, request.query, documents)
     response.headers.update(cache_headers(*ranked.parts))
+    return rerank_body(request, documents, ranked.scores, kind=ranked.kind, tokens=ranked.tokens)
+
+
+def documents_of(request: RerankRequest, *, limit: int) -> list[str]:
+    """The texts of a request's documents. Raises BadInputError."""
+    texts = [_text_of(document, i) for i, document in enumerate(request.documents)]
+    return texts_of(texts, limit=limit, name="documents")
+
+
+def rerank_body(
+    request: RerankRequest, documents: list[str], scores: Scores, *, kind: RerankKind, tokens: int
+) -> RerankResponse:
+    """Cohere's and Jina's answer."""
     return RerankResponse(
         id=str(uuid.uuid4()),
         model=request.model,
         results=[
             RerankResult(
                 index=i,
-                relevance_score=float(ranked.scores[i]),
+                relevance_score=float(scores[i]),
                 document=RankedDocument(text=documents[i]) if request.return_documents else None,
             )
-            for i in ranked.order[: request.top_n]
+            for i in best_first(scores)[: request.top_n]
         ],
         meta={
             "api_version": {"version": "2"},
             "billed_units": {"search_units": 1},
-            "tokens": {"input_tokens": ranked.tokens},
-            "kind": ranked.kind,
+            "tokens": {"input_tokens": tokens},
+            "kind": kind,
         },
-        usage={"total_tokens": ranked.tokens},
+        usage={"total_tokens": tokens},
     )
 
 

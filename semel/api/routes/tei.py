@@ -12,6 +12,7 @@ from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
 from semel.errors import BadInputError, InvalidTextError
+from semel.rerank import best_first
 from semel.values import cosines, unit_rows
 
 router = APIRouter(tags=["Text Embeddings Inference"])
@@ -106,7 +107,7 @@ def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response)
     response.headers.update(cache_headers(*ranked.parts))
     return [
         TeiRank(index=i, score=float(ranked.scores[i]), text=texts[i] if request.return_text else None)
-        for i in ranked.order
+        for i in best_first(ranked.scores)
     ]
 
 

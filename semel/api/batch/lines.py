@@ -1,0 +1,156 @@
+"""The lines of a batch's input file: what a line must be, and how its request is run and answered."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from pydantic import ValidationError
+
+from semel.api.embedding import texts_of
+from semel.api.routes.embeddings import embeddings_body, space_of
+from semel.api.routes.rerank import RerankRequest, documents_of, rerank_body
+from semel.api.schemas import EmbeddingsRequest
+from semel.api.services import Services
+from semel.errors import BadInputError, TextTooLongError
+from semel.pipeline import cut_dimensions
+from semel.tasks.batches import LineError
+from semel.values import Input, ItemError, Outcome, Pair, Space, Vectors, cosines
+
+
+@dataclass(frozen=True)
+class Line:
+    """One request of the file, with a sound envelope."""
+
+    number: int
+    custom_id: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one input of a line; `vector` means something only without an error."""
+
+    key: bytes
+    vector: Vectors
+    outcome: Outcome
+    tokens: int
+    truncated: bool
+    error: ItemError | None
+
+
+@dataclass(frozen=True)
+class LineRequest:
+    """A line's request, ready to run.
+
+    Attributes:
+        inputs: what is to be computed, in order, each in its space.
+        answer: makes the body of the answer of their rows.
+    """
+
+    inputs: list[tuple[Space, Input]]
+    answer: Callable[[Sequence[Row]], dict[str, Any]]
+
+
+class LineProblemError(Exception):
+    """A line that makes the whole batch invalid."""
+
+    def __init__(self, error: LineError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, bytes) of each line that is not empty; memory holds one."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if stripped := line.strip():
+                yield number, stripped
+
+
+def read_line(number: int, raw: bytes, *, endpoint: str) -> Line:
+    """Raises LineProblemError."""
+
+    def wrong(code: str, message: str, param: str | None = None) -> LineProblemError:
+        return LineProblemError(LineError(code, f"line {number}: {message}", line=number, param=param))
+
+    try:
+        line = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise wrong("invalid_json_line", f"is not JSON: {error}") from None
+    if not isinstance(line, dict):
+        raise wrong("invalid_json_line", f"is a {type(line).__name__}, where an object belongs")
+    custom_id, body = line.get("custom_id"), line.get("body")
+    if not isinstance(custom_id, str) or not custom_id:
+        raise wrong("invalid_custom_id", "custom_id must be a string that is not empty", "custom_id")
+    if line.get("method") != "POST":
+        raise wrong("invalid_method", f"method must be POST, not {line.get('method')!r}", "method")
+    if line.get("url") != endpoint:
+        raise wrong("mismatched_url", f"url is {line.get('url')!r}, the endpoint of the batch is {endpoint}", "url")
+    if not isinstance(body, dict):
+        raise wrong("invalid_request", "body must be an object", "body")
+    if not isinstance(body.get("model"), str):
+        raise wrong("invalid_request", "body.model must name a model", "body.model")
+    return Line(number, custom_id, body)
+
+
+def request_of(services: Services, endpoint: str, line: Line) -> LineRequest:
+    """The request of a line.
+
+    Raises:
+        BadInputError: this request cannot be run; the others of the batch can.
+    """
+    try:
+        return ENDPOINTS[endpoint](services, line.body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInputError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+
+
+def _embeddings(services: Services, body: dict[str, Any]) -> LineRequest:
+    request = EmbeddingsRequest.model_validate(body)
+    space = space_of(services.catalog, request)
+    space.check_kind("embed")
+    texts = texts_of(request.input, limit=services.settings.max_request_texts)
+    cut_dimensions(np.ones((1, space.dim), np.float32), request.dimensions, space)
+
+    def answer(rows: Sequence[Row]) -> dict[str, Any]:
+        if not request.truncate and any(row.truncated for row in rows):
+            raise TextTooLongError
+        vectors = cut_dimensions(np.stack([row.vector for row in rows]), request.dimensions, space)
+        return embeddings_body(request, vectors, tokens=sum(row.tokens for row in rows))
+
+    return LineRequest([(space, text) for text in texts], answer)
+
+
+def _rerank(services: Services, body: dict[str, Any]) -> LineRequest:
+    request = RerankRequest.model_validate(body)
+    documents = documents_of(request, limit=services.settings.max_request_texts)
+    space = services.catalog.space(request.model)
+    if space.kind == "cross-encoder":
+        inputs: list[tuple[Space, Input]] = [(space, Pair(request.query, document)) for document in documents]
+    else:
+        query_space = services.catalog.space_for_input(request.model, "query")
+        document_space = services.catalog.space_for_input(request.model, "document")
+        inputs = [(query_space, request.query), *((document_space, document) for document in documents)]
+
+    def answer(rows: Sequence[Row]) -> dict[str, Any]:
+        tokens = sum(row.tokens for row in rows)
+        vectors = np.stack([row.vector for row in rows])
+        if space.kind == "cross-encoder":
+            made = rerank_body(request, documents, vectors[:, 0], kind="cross-encoder", tokens=tokens)
+        else:
+            scores = cosines(vectors[0], vectors[1:])
+            made = rerank_body(request, documents, scores, kind="embedding similarity", tokens=tokens)
+        return made.model_dump(exclude_none=True)
+
+    return LineRequest(inputs, answer)
+
+
+ENDPOINTS: dict[str, Callable[[Services, dict[str, Any]], LineRequest]] = {
+    "/v1/embeddings": _embeddings,
+    "/v1/rerank": _rerank,
+}
+"""What a batch may ask for."""

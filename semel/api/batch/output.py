@@ -1,0 +1,124 @@
+"""The output and error files of a batch, line by line in the order of the input."""
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from semel.api.as_json import as_json
+from semel.api.batch.lines import Line, Row, raw_lines, read_line, request_of
+from semel.api.problems import problem_body
+from semel.api.results import rows_of
+from semel.api.services import Services
+from semel.cache.keys import input_key
+from semel.errors import ConflictError, SemelError, is_fault_of_the_text, revive
+from semel.tasks.batches import Batch
+from semel.tasks.jobs import NO_KEY
+from semel.values import Input, ItemError, Job, Outcome
+
+Place = tuple[str, str]
+"""Model and prompt name: the inputs of one place are one job, in the order of the lines."""
+
+
+@dataclass
+class Written:
+    """What the files hold so far."""
+
+    completed: int = 0
+    failed: int = 0
+    undone: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class _NotDoneError(Exception):
+    """An input of the line was not computed before the batch ended."""
+
+
+class OutputWriter:
+    """Writes the two files.
+
+    Args:
+        jobs: those of the batch, by place; where one is missing, its lines are told as not done.
+        why_undone: the reason for those lines.
+    """
+
+    def __init__(self, services: Services, batch: Batch, jobs: Mapping[Place, Job], *, why_undone: ItemError) -> None:
+        self._services = services
+        self._batch = batch
+        self._jobs = jobs
+        self._why_undone = why_undone
+        self._rows = {place: rows_in_order(services, job) for place, job in jobs.items()}
+        self.written = Written()
+
+    def write(self, output: BinaryIO, errors: BinaryIO, *, after_line: Callable[[int], None]) -> Written:
+        """Every line of the input goes into one of the two files; calls `after_line` with its number.
+
+        Raises:
+            ConflictError: the rows are not those of the lines any more.
+        """
+        path = self._services.files.path(self._batch.input_file_id)
+        for number, raw in raw_lines(path):
+            line = read_line(number, raw, endpoint=self._batch.endpoint)
+            record = {"id": f"batch_req_{uuid.uuid4().hex}", "custom_id": line.custom_id}
+            try:
+                response = {"status_code": 200, "request_id": f"req_{uuid.uuid4().hex}", "body": self._answer(line)}
+                output.write(as_json({**record, "response": response, "error": None}) + b"\n")
+                self.written.completed += 1
+            except _NotDoneError:
+                error = {"code": self._why_undone.code, "message": self._why_undone.message}
+                errors.write(as_json({**record, "response": None, "error": error}) + b"\n")
+                self.written.failed += 1
+                self.written.undone += 1
+            except ConflictError:
+                raise
+            except SemelError as failed:
+                status, body = problem_body(self._batch.endpoint, failed)
+                response = {"status_code": status, "request_id": f"req_{uuid.uuid4().hex}", "body": body}
+                errors.write(as_json({**record, "response": response, "error": None}) + b"\n")
+                self.written.failed += 1
+            after_line(number)
+        return self.written
+
+    def _answer(self, line: Line) -> dict[str, Any]:
+        request = request_of(self._services, self._batch.endpoint, line)
+        rows = [self._row(place_of(space), item) for space, item in request.inputs]
+        found = [row for row in rows if row is not None]
+        if len(found) < len(request.inputs):
+            raise _NotDoneError
+        for index, row in enumerate(found):
+            if row.error is not None:
+                message = f"input {index}: {row.error.message}"
+                raise revive("invalid_input" if is_fault_of_the_text(row.error.code) else row.error.code, message)
+        answer = request.answer(found)
+        self.written.input_tokens += sum(row.tokens for row in found)
+        self.written.cached_tokens += sum(row.tokens for row in found if row.outcome is Outcome.HIT)
+        return answer
+
+    def _row(self, place: Place, item: Input) -> Row | None:
+        """The next row of a job, which must be that of this input: a shifted row would be a wrong vector."""
+        if place not in self._rows:
+            return None
+        row = next(self._rows[place], None)
+        if row is None or row.key == NO_KEY:  # without a key there is an error, and no vector
+            return row
+        if row.key != input_key(self._jobs[place].fingerprint, item):
+            raise ConflictError("the model's prompts changed while the batch ran; submit it again")
+        return row
+
+
+def place_of(where: Any) -> Place:
+    """Of a space or a job."""
+    return where.model, where.prompt_name
+
+
+def rows_in_order(services: Services, job: Job) -> Iterator[Row | None]:
+    """A row for each input of a job; None for one that was not done."""
+    position = 0
+    for chunk in services.jobs.results(job.id):
+        yield from (None for _ in range(chunk.first_index - position))
+        rows = rows_of(services, job, chunk)
+        for i, outcome in enumerate(rows.outcomes):
+            yield Row(chunk.keys[i], rows.vectors[i], outcome, rows.tokens[i], rows.truncated[i], rows.errors.get(i))
+        position = chunk.first_index + len(rows.outcomes)
+    yield from (None for _ in range(job.total - position))

@@ -1,0 +1,261 @@
+"""The thread that brings batches forward: validate, submit as jobs, wait, write the output.
+
+Each step can be done again from its start, so a batch whose process died goes on in another one.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+
+from semel.api.batch.lines import LineProblemError, raw_lines, read_line, request_of
+from semel.api.batch.output import OutputWriter, Place, place_of
+from semel.api.ingest import Ingest
+from semel.api.schemas import JobRequest
+from semel.api.services import Services
+from semel.api.submission import create
+from semel.errors import BadInputError, ConflictError, NotFoundError, OverloadedError, SemelError, UnavailableError
+from semel.log import get_log
+from semel.tasks.batches import Batch, LineError
+from semel.values import ItemError, Job, JobStatus
+
+log = get_log("batches")
+
+_LOOK_S = 0.25
+_SWEEP_S = 60.0
+
+_LINES_A_RENEWAL = 1000
+"""The lease is renewed, and a stop noticed, after so many lines."""
+
+_LISTED = 100
+"""Errors told for one batch."""
+
+
+class _StoppedError(Exception):
+    """This process stops, or another one has taken the batch over."""
+
+
+class BatchRunner:
+    """One thread for all batches of this process; `wake` when there is a new one."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._owner = uuid.uuid4().hex
+        self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._swept = 0.0
+        self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is a new batch."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._woken.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        failing = False
+        while not self._stopping.is_set():
+            try:
+                self._once()
+                failing = False
+            except SemelError as error:
+                if not failing:
+                    log.warning("batches wait", reason=str(error))
+                failing = True
+            self._woken.wait(_LOOK_S)
+            self._woken.clear()
+        try:
+            self._services.batches.give_back(owner=self._owner)
+        except SemelError as error:
+            log.warning("batches not given back, another process takes them over soon", reason=str(error))
+
+    def _once(self) -> None:
+        if time.monotonic() - self._swept > _SWEEP_S:
+            self._swept = time.monotonic()
+            self._services.files.sweep()
+        for batch in self._services.batches.lease(owner=self._owner):
+            try:
+                self._advance(batch)
+            except _StoppedError:
+                continue
+            except (OverloadedError, UnavailableError) as error:
+                log.debug("batch waits", batch=batch.id, reason=str(error))
+            except SemelError as error:
+                log.error("batch failed", batch=batch.id, reason=str(error))
+                self._services.batches.fail(batch.id, [LineError(error.code, str(error))], owner=self._owner)
+            except Exception as error:  # the thread's edge: anything unforeseen ends one batch, not the thread
+                log.exception("batch failed", batch=batch.id)
+                told = LineError("internal_error", f"{type(error).__name__}: {error}")
+                self._services.batches.fail(batch.id, [told], owner=self._owner)
+
+    def _advance(self, batch: Batch) -> None:
+        if batch.status is JobStatus.VALIDATING:
+            self._submit(batch)
+            return
+        jobs = self._jobs(batch)
+        late = time.time() > batch.expires_at
+        if batch.status is JobStatus.CANCELLING or late:
+            self._cancel(jobs)
+            jobs = self._jobs(batch)
+        if all(job.status.ended for job in jobs.values()):
+            self._write(batch, jobs, late=late)
+        else:
+            self._tell_progress(batch, jobs)
+
+    def _jobs(self, batch: Batch) -> dict[Place, Job]:
+        found = {}
+        for job_id in batch.jobs:
+            try:
+                job = self._services.jobs.get(job_id)
+            except NotFoundError:  # deleted by hand: its lines are told as not done
+                continue
+            found[place_of(job)] = job
+        return found
+
+    def _cancel(self, jobs: Mapping[Place, Job]) -> None:
+        for job in jobs.values():
+            try:
+                self._services.jobs.cancel(job.id)
+            except ConflictError:  # it has ended
+                continue
+
+    # From lines to jobs
+
+    def _submit(self, batch: Batch) -> None:
+        model, total, errors = self._validate(batch)
+        if errors:
+            self._services.batches.fail(batch.id, errors, owner=self._owner)
+            return
+        ingests: dict[Place, Ingest] = {}
+        try:
+            for number, raw in raw_lines(self._services.files.path(batch.input_file_id)):
+                self._feed(batch, number, raw, ingests)
+                self._keep(batch, number)
+            jobs = [ingest.finish() for ingest in ingests.values()]
+        except BaseException as error:
+            reason = ItemError("batch_stopped", f"batch {batch.id} was stopped while it was submitted: {error}")
+            for ingest in ingests.values():
+                self._services.jobs.fail(ingest.job.id, reason)
+            raise
+        inputs = sum(job.total for job in jobs)
+        ids = [job.id for job in jobs]
+        started = self._services.batches.start(
+            batch.id, model=model, total=total, inputs=inputs, jobs=ids, owner=self._owner
+        )
+        if not started:  # cancelled meanwhile
+            self._cancel({place_of(job): job for job in jobs})
+        self._woken.set()
+
+    def _validate(self, batch: Batch) -> tuple[str, int, list[LineError]]:
+        """The model, the number of lines, and what is wrong: nothing is computed before all lines are sound."""
+        errors: list[LineError] = []
+        seen: set[str] = set()
+        model, total, limit = "", 0, self._services.settings.max_batch_lines
+        for number, raw in raw_lines(self._services.files.path(batch.input_file_id)):
+            self._keep(batch, number)
+            total += 1
+            if total > limit:
+                return model, total, [LineError("too_many_lines", f"a batch has at most {limit} lines")]
+            try:
+                line = read_line(number, raw, endpoint=batch.endpoint)
+            except LineProblemError as problem:
+                errors.append(problem.error)
+                continue
+            model = model or line.body["model"]
+            errors += _against_others(line.custom_id, line.body["model"], number, seen=seen, model=model)
+            seen.add(line.custom_id)
+            if len(errors) >= _LISTED:
+                break
+        if not total:
+            errors.append(LineError("empty_file", "the input file has no lines"))
+        if not errors:
+            try:
+                self._services.catalog.space(model)
+            except BadInputError as error:
+                errors.append(LineError(error.code, str(error), line=1, param="body.model"))
+        return model, total, errors[:_LISTED]
+
+    def _feed(self, batch: Batch, number: int, raw: bytes, ingests: dict[Place, Ingest]) -> None:
+        line = read_line(number, raw, endpoint=batch.endpoint)
+        try:
+            request = request_of(self._services, batch.endpoint, line)
+        except BadInputError:  # told when the output is written, where it happens again
+            return
+        for space, item in request.inputs:
+            place = place_of(space)
+            if place not in ingests:
+                told = {"origin": "batch", "batch": batch.id}
+                wanted = JobRequest(input=[], model=space.model, prompt_name=space.prompt_name, metadata=told)
+                ingests[place] = Ingest(self._services, create(self._services, wanted))
+            ingests[place].add(item)
+
+    def _keep(self, batch: Batch, number: int) -> None:
+        """Raises _StoppedError."""
+        if number % _LINES_A_RENEWAL:
+            return
+        if self._stopping.is_set() or not self._services.batches.renew(batch.id, owner=self._owner):
+            raise _StoppedError
+
+    # From jobs to files
+
+    def _tell_progress(self, batch: Batch, jobs: Mapping[Place, Job]) -> None:
+        """In lines; where lines have several inputs, an estimate until the output is written."""
+        done = sum(job.counts.done - job.counts.failed for job in jobs.values())
+        failed = sum(job.counts.failed for job in jobs.values())
+        scale = batch.total / max(batch.inputs, 1)
+        completed, failed = int(done * scale), int(failed * scale)
+        if (completed, failed) != (batch.completed, batch.failed):
+            self._services.batches.progress(batch.id, completed=completed, failed=failed, owner=self._owner)
+
+    def _write(self, batch: Batch, jobs: Mapping[Place, Job], *, late: bool) -> None:
+        services, cancelled = self._services, batch.status is JobStatus.CANCELLING
+        if batch.status is JobStatus.IN_PROGRESS and not services.batches.finalize(batch.id, owner=self._owner):
+            return  # cancelled meanwhile
+        writer = OutputWriter(services, batch, jobs, why_undone=_why_undone(jobs, late=late, cancelled=cancelled))
+        with services.files.writing() as output, services.files.writing() as errors:
+            written = writer.write(output, errors, after_line=self._after_line(batch))
+            if cancelled:
+                status = JobStatus.CANCELLED
+            else:
+                status = JobStatus.EXPIRED if late and written.undone else JobStatus.COMPLETED
+            made = {}
+            for kind, file in (("output", output), ("error", errors)):
+                if file.tell():
+                    name = f"{batch.id}_{kind}.jsonl"
+                    made[f"{kind}_file_id"] = services.files.add(
+                        file, purpose="batch_output", filename=name, expires_s=batch.output_expires_s
+                    ).id
+        counts = {name: count for name, count in vars(written).items() if name != "undone"}
+        total = written.completed + written.failed
+        if not services.batches.end(batch.id, status, owner=self._owner, total=total, **counts, **made):
+            for file_id in made.values():  # another process has taken over, and writes its own
+                services.files.delete(file_id)
+
+    def _after_line(self, batch: Batch) -> Callable[[int], None]:
+        return lambda number: self._keep(batch, number)
+
+
+def _against_others(custom_id: str, own: str, number: int, *, seen: set[str], model: str) -> list[LineError]:
+    errors = []
+    if custom_id in seen:
+        told = f"line {number}: custom_id {custom_id!r} stands in an earlier line too"
+        errors.append(LineError("duplicate_custom_id", told, line=number, param="custom_id"))
+    if own != model:
+        told = f"line {number}: body.model is {own!r}, the lines before have {model!r}; a batch has one model"
+        errors.append(LineError("mismatched_model", told, line=number, param="body.model"))
+    return errors
+
+
+def _why_undone(jobs: Mapping[Place, Job], *, late: bool, cancelled: bool) -> ItemError:
+    if cancelled:
+        return ItemError("batch_cancelled", "the batch was cancelled before this request was done")
+    if late:
+        return ItemError("batch_expired", "the batch reached the end of its completion window before this was done")
+    error = next((job.error for job in jobs.values() if job.error), None)
+    return error or ItemError("job_lost", "the job of this request was cancelled or deleted by hand")

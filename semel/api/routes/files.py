@@ -1,0 +1,196 @@
+"""/v1/files, in OpenAI's shape: what batches read and write."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+from pydantic import BaseModel
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from semel.api.access import MAY_READ, MAY_SUBMIT
+from semel.api.deps import ServicesDep
+from semel.api.services import Services
+from semel.errors import BadInputError, BodyTooLargeError, ConflictError
+from semel.tasks.files import StoredFile
+
+router = APIRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
+
+_ENVELOPE_BYTES = 64 << 10
+"""What a multipart body may have beside the file."""
+
+_MIN_EXPIRES_S, _MAX_EXPIRES_S = 3600, 30 * 86400
+
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "purpose": {"type": "string", "enum": ["batch"]},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {
+                            "type": "integer",
+                            "minimum": _MIN_EXPIRES_S,
+                            "maximum": _MAX_EXPIRES_S,
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+class FileObject(BaseModel):
+    """OpenAI's file object. Times are Unix seconds."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+
+
+class FileList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(BaseModel):
+    id: str
+    object: Literal["file"] = "file"
+    deleted: bool = True
+
+
+@router.post("/v1/files", response_model=FileObject, dependencies=MAY_SUBMIT, openapi_extra=_FORM)
+async def upload_file(request: Request, services: ServicesDep) -> FileObject:
+    """Upload a file of batch requests (`purpose=batch`), streamed to disk."""
+    form = await _read_form(request, services.settings.max_file_bytes)
+    try:
+        return await run_in_threadpool(_keep, services, form)
+    finally:
+        await form.close()
+
+
+async def _read_form(request: Request, max_bytes: int) -> FormData:
+    """Raises BadInputError, BodyTooLargeError while it arrives."""
+
+    async def bounded() -> AsyncIterator[bytes]:
+        read = 0
+        async for part in request.stream():
+            read += len(part)
+            if read > max_bytes + _ENVELOPE_BYTES:
+                raise BodyTooLargeError(f"the file is larger than {max_bytes} bytes (SEMEL_MAX_FILE_BYTES); split it")
+            yield part
+
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise BadInputError("a file is uploaded as multipart/form-data, with the fields file and purpose")
+    try:
+        parser = MultiPartParser(request.headers, cast(Any, bounded()), max_files=1, max_fields=10)
+        return await parser.parse()
+    except (MultiPartException, KeyError) as error:  # KeyError: no boundary in the header
+        raise BadInputError(f"the body is not multipart/form-data: {error}") from None
+
+
+def _keep(services: Services, form: FormData) -> FileObject:
+    upload, purpose = form.get("file"), form.get("purpose")
+    if not isinstance(upload, UploadFile):
+        raise BadInputError("file: the form has no file of that name")
+    if purpose != "batch":
+        raise BadInputError(f"purpose must be 'batch', which is all that semel does with files, not {purpose!r}")
+    expires_s = expires_after(form.get("expires_after[anchor]"), form.get("expires_after[seconds]"))
+    limit = services.settings.max_file_bytes
+    with services.files.writing() as target:
+        while part := upload.file.read(1 << 20):
+            target.write(part)
+        if target.tell() > limit:
+            raise BodyTooLargeError(f"the file is larger than {limit} bytes (SEMEL_MAX_FILE_BYTES); split it")
+        name = upload.filename or "file.jsonl"
+        return file_object(services.files.add(target, purpose=purpose, filename=name, expires_s=expires_s))
+
+
+def expires_after(anchor: Any, seconds: Any) -> float | None:
+    """Seconds from now, or None when the client did not say. Raises BadInputError."""
+    if anchor is None and seconds is None:
+        return None
+    if anchor != "created_at":
+        raise BadInputError(f"expires_after[anchor] must be 'created_at', not {anchor!r}")
+    try:
+        wanted = int(seconds)
+    except (TypeError, ValueError):
+        wanted = 0
+    if not _MIN_EXPIRES_S <= wanted <= _MAX_EXPIRES_S:
+        raise BadInputError(f"expires_after[seconds] must be {_MIN_EXPIRES_S} to {_MAX_EXPIRES_S}, not {seconds!r}")
+    return float(wanted)
+
+
+@router.get("/v1/files", response_model=FileList)
+def list_files(
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    after: Annotated[str | None, Query(description="Id of the last file of the page before.")] = None,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: str | None = None,
+) -> FileList:
+    """Files, the newest first."""
+    found = services.files.list_files(limit=limit + 1, after=after, purpose=purpose, ascending=order == "asc")
+    data = [file_object(stored) for stored in found[:limit]]
+    return FileList(
+        data=data,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+        has_more=len(found) > limit,
+    )
+
+
+@router.get("/v1/files/{file_id}", response_model=FileObject)
+def get_file(file_id: str, services: ServicesDep) -> FileObject:
+    """One file."""
+    return file_object(services.files.get(file_id))
+
+
+@router.delete("/v1/files/{file_id}", response_model=FileDeleted, dependencies=MAY_SUBMIT)
+def delete_file(file_id: str, services: ServicesDep) -> FileDeleted:
+    """Delete a file; refused while a batch still reads it."""
+    if batch_id := services.batches.reading(file_id):
+        raise ConflictError(f"batch {batch_id} still reads file {file_id}; cancel it first")
+    services.files.delete(file_id)
+    return FileDeleted(id=file_id)
+
+
+@router.get(
+    "/v1/files/{file_id}/content",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/octet-stream": {}}}},
+)
+def get_content(file_id: str, services: ServicesDep) -> FileResponse:
+    """What is in a file."""
+    stored = services.files.get(file_id)
+    path = services.files.path(stored.id)
+    if not path.exists():
+        raise ConflictError(f"the content of file {file_id} is not in {path.parent}: was it deleted by hand?")
+    return FileResponse(path, media_type="application/octet-stream", filename=stored.filename)
+
+
+def file_object(stored: StoredFile) -> FileObject:
+    return FileObject(
+        id=stored.id,
+        bytes=stored.bytes,
+        created_at=int(stored.created_at),
+        expires_at=None if stored.expires_at is None else int(stored.expires_at),
+        filename=stored.filename,
+        purpose=stored.purpose,
+    )
