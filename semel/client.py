@@ -11,7 +11,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -180,7 +180,7 @@ class Client:
 
     def submit(
         self,
-        texts: Iterable[str],
+        texts: Iterable[str | Mapping[str, Any]],
         *,
         model: str | None = None,
         device: str = "auto",
@@ -193,6 +193,8 @@ class Client:
         """Send texts as a job, streamed: memory stays flat for any iterable.
 
         Args:
+            texts: texts, or rows: `{"text": …}`, for a cross-encoder `{"query": …, "document": …}`. The `id` and every
+                other field of a row come back with its result.
             idempotency_key: sent again with the same texts within a day, it gives the same job.
             on_sent: called now and then with the number of texts sent so far.
         """
@@ -230,6 +232,10 @@ class Client:
     def cancel(self, job_id: str) -> RemoteJob:
         """Raises NotFoundError, ConflictError when it has ended."""
         return _job(self._json("POST", f"/v1/jobs/{job_id}/cancel"))
+
+    def retry(self, job_id: str) -> RemoteJob:
+        """Run again what failed in a job that has ended. Raises NotFoundError, ConflictError when it has not."""
+        return _job(self._json("POST", f"/v1/jobs/{job_id}/retry"))
 
     def delete(self, job_id: str) -> None:
         """Forget a job that has ended. Raises NotFoundError, ConflictError when it has not."""
@@ -388,10 +394,11 @@ def _progress_bar(*, visible: bool) -> Iterator[Callable[[RemoteJob], None]]:
         yield show
 
 
-def _lines(texts: Iterable[str], on_sent: Callable[[int], None]) -> Iterator[bytes]:
+def _lines(texts: Iterable[str | Mapping[str, Any]], on_sent: Callable[[int], None]) -> Iterator[bytes]:
     buffer, size, sent = list[bytes](), 0, 0
     for text in texts:
-        line = json.dumps({"text": text}).encode() + b"\n"
+        row = {"text": text} if isinstance(text, str) else dict(text)
+        line = json.dumps(row).encode() + b"\n"
         buffer.append(line)
         size += len(line)
         sent += 1

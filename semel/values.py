@@ -196,6 +196,13 @@ class ItemError:
         return cls(error.code, str(error))
 
 
+class Extra(NamedTuple):
+    """What a row brought beside its text, and its result carries on."""
+
+    id: Any
+    metadata: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Found:
     """What the cache had, aligned with the keys that were asked for.
@@ -282,7 +289,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Job:
-    """A durable, ordered list of texts. Times are Unix seconds, UTC."""
+    """A durable, ordered list of texts, or of pairs. Times are Unix seconds, UTC."""
 
     id: str
     status: JobStatus

@@ -4,6 +4,7 @@ Memory holds one network buffer and a few chunks, whatever the corpus.
 """
 
 import json
+from functools import cached_property
 
 from pydantic_core import from_json
 
@@ -11,7 +12,7 @@ from semel.api.services import Services
 from semel.cache.keys import input_key
 from semel.errors import BadInputError, InvalidTextError
 from semel.tasks.jobs import NO_KEY, NewChunk
-from semel.values import Input, ItemError, Job, size_of
+from semel.values import Extra, Input, ItemError, Job, Pair, size_of
 
 _CHUNKS_A_WRITE = 8
 """Chunks in one transaction: few commits, and the write lock is held for some ten milliseconds."""
@@ -22,20 +23,29 @@ class Ingest:
 
     Args:
         job: in state `validating`.
+        text_field: which field of a row is the text.
     """
 
-    def __init__(self, services: Services, job: Job) -> None:
+    def __init__(self, services: Services, job: Job, *, text_field: str = "text") -> None:
         self._services = services
         self._settings = services.settings
         self.job = job
+        self._text_field = text_field
         self._rest = b""
         self._lines = 0
         self._texts: list[Input] = []
         self._keys: list[bytes] = []
+        self._extras: list[Extra | None] = []
         self._errors: dict[int, ItemError] = {}
         self._bytes = 0
         self._next_index = 0
         self._full: list[NewChunk] = []
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """What a row must have."""
+        space = self._services.catalog.space(self.job.model, self.job.prompt_name)
+        return (self._text_field,) if space.kind == "embed" else Pair._fields
 
     def feed_lines(self, data: bytes) -> None:
         """Take NDJSON bytes; a line may be cut anywhere.
@@ -56,11 +66,32 @@ class Ingest:
         for i, line in enumerate(lines):
             self._lines += 1
             if items is not None:
-                self.add(_text_of(items[i], self._lines))
+                self.add_row(items[i], f"line {self._lines}")
             elif line.strip():  # an empty line is no record
-                self.add(_text_of(_parse(line, self._lines), self._lines))
+                self.add_row(_parse(line, self._lines), f"line {self._lines}")
 
-    def add(self, item: Input) -> None:
+    def add_row(self, row: object, where: str) -> None:
+        """Take one row: its text or pair, and the other fields to be carried through to the results.
+
+        Raises:
+            BadInputError: it lacks the fields of a text, or of a pair for a cross-encoder.
+        """
+        carried = dict(row) if isinstance(row, dict) else {}
+        values = [carried.pop(name, None) for name in self.fields]
+        for name, value in zip(self.fields, values, strict=True):
+            if not isinstance(value, str):
+                shape = ", ".join(f'"{field}": "…"' for field in self.fields)
+                raise BadInputError(f'{where} has no string in "{name}"; each must be {{{shape}}}')
+        ident = carried.pop("id", None)
+        extra = Extra(ident, carried) if carried or ident is not None else None
+        self.add(values[0] if len(values) == 1 else Pair(*values), extra)
+
+    def add_bad(self, message: str, extra: Extra | None = None) -> None:
+        """Take a row that cannot be read: it keeps its place and carries its error."""
+        self._errors[len(self._keys)] = ItemError(InvalidTextError.code, message)
+        self._append(NO_KEY, "", extra, 0)
+
+    def add(self, item: Input, extra: Extra | None = None) -> None:
         """Take one text or pair; one that cannot be embedded keeps its place and carries its error."""
         try:
             key = input_key(self.job.fingerprint, item, self._next_index)
@@ -71,8 +102,12 @@ class Ingest:
         except InvalidTextError as error:
             self._errors[len(self._keys)] = ItemError.of(error)
             key, item, size = NO_KEY, "", 0
+        self._append(key, item, extra, size)
+
+    def _append(self, key: bytes, item: Input, extra: Extra | None, size: int) -> None:
         self._keys.append(key)
         self._texts.append(item)
+        self._extras.append(extra)
         self._bytes += size
         self._next_index += 1
         if len(self._keys) >= self._settings.chunk_texts or self._bytes >= self._settings.chunk_bytes:
@@ -80,8 +115,8 @@ class Ingest:
 
     def _cut(self) -> None:
         first = self._next_index - len(self._keys)
-        self._full.append(NewChunk(first, self._keys, self._texts, self._errors))
-        self._keys, self._texts, self._errors, self._bytes = [], [], {}, 0
+        self._full.append(NewChunk(first, self._keys, self._texts, self._errors, self._extras))
+        self._keys, self._texts, self._extras, self._errors, self._bytes = [], [], [], {}, 0
         if len(self._full) >= _CHUNKS_A_WRITE:
             self._write()
 
@@ -123,10 +158,3 @@ def _parse(line: bytes, number: int) -> object:
         return json.loads(line)  # takes lone surrogates, which then fail as that one text
     except ValueError as error:
         raise BadInputError(f"line {number} is not JSON: {error}") from None
-
-
-def _text_of(item: object, number: int) -> str:
-    text = item.get("text") if isinstance(item, dict) else None
-    if not isinstance(text, str):
-        raise BadInputError(f'line {number} has no string in "text"; each line must be {{"text": "…"}}')
-    return text

@@ -1,7 +1,7 @@
 """Results of a job, streamed chunk by chunk in four formats. Memory holds one chunk."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from semel.api.as_json import as_json
 from semel.api.services import Services
 from semel.errors import ConflictError
 from semel.tasks.jobs import NO_KEY, ChunkResult
-from semel.values import ItemError, Job, JobStatus, Lane, Outcome, Vectors
+from semel.values import Extra, ItemError, Job, JobStatus, Lane, Outcome, Vectors
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Rows:
     errors: dict[int, ItemError]
     truncated: list[bool]
     tokens: list[int]
+    extras: Sequence[Extra | None]
 
 
 def read_rows(services: Services, job: Job, span: range) -> Iterator[Rows]:
@@ -52,6 +53,7 @@ def _cut(chunk: ChunkResult, span: range) -> ChunkResult:
         keys=chunk.keys[start:stop],
         outcomes=chunk.outcomes[start:stop],
         errors=errors,
+        extras=chunk.extras[start:stop],
         skipped=start,
     )
 
@@ -70,7 +72,8 @@ def rows_of(services: Services, job: Job, chunk: ChunkResult) -> Rows:
         again = services.pipeline.embed(space, [texts[i] for i in wanted], lane=Lane.INTERACTIVE)
         vectors[wanted], truncated[wanted], found.tokens[wanted] = again.vectors, again.truncated, again.tokens
         errors |= {wanted[i]: error for i, error in again.errors.items()}
-    return Rows(chunk.first_index, vectors, chunk.outcomes, errors, truncated.tolist(), found.tokens.tolist())
+    tokens: list[int] = found.tokens.tolist()
+    return Rows(chunk.first_index, vectors, chunk.outcomes, errors, truncated.tolist(), tokens, chunk.extras)
 
 
 def check_ready(job: Job, fmt: str) -> None:
@@ -85,16 +88,19 @@ def check_ready(job: Job, fmt: str) -> None:
         )
 
 
-def ndjson(_job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
-    """One object a line: index, outcome, and embedding or error."""
+def ndjson(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
+    """One object a line: index, what the row brought along, outcome, and embedding, score or error."""
     for part in rows:
         lines = []
         for i, outcome in enumerate(part.outcomes):
-            item: dict[str, Any] = {"index": part.first_index + i, "outcome": outcome.value}
+            extra = part.extras[i]
+            item: dict[str, Any] = {"index": part.first_index + i, **(extra._asdict() if extra else {})}
+            item["outcome"] = outcome.value
             if i in part.errors:
                 item["error"] = {"code": part.errors[i].code, "message": part.errors[i].message}
             else:
-                item |= {"truncated": part.truncated[i], "embedding": part.vectors[i]}
+                made = {"score": part.vectors[i, 0]} if job.dim == 1 else {"embedding": part.vectors[i]}
+                item |= {"truncated": part.truncated[i], **made}
             lines.append(as_json(item))
         yield b"\n".join(lines) + b"\n"
 
@@ -116,6 +122,8 @@ def _schema(dim: int) -> pa.Schema:
     return pa.schema(
         [
             ("index", pa.int64()),
+            ("id", pa.string()),
+            ("metadata", pa.string()),
             ("embedding", pa.list_(pa.float32(), dim)),
             ("outcome", pa.string()),
             ("truncated", pa.bool_()),
@@ -134,6 +142,8 @@ def _batch(job: Job, part: Rows) -> pa.RecordBatch:
     return pa.record_batch(
         [
             pa.array(np.arange(part.first_index, part.first_index + n)),
+            pa.array([None if e is None or e.id is None else str(e.id) for e in part.extras], pa.string()),
+            pa.array([as_json(e.metadata) if e else None for e in part.extras], pa.string()),
             embedding,
             pa.array([o.value for o in part.outcomes]),
             pa.array(part.truncated),
@@ -168,7 +178,7 @@ class _Pipe(io.RawIOBase):
 
 
 def arrow(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
-    """An Arrow IPC stream; a failed text has a null embedding and its error."""
+    """An Arrow IPC stream; a failed text has a null embedding and its error. `metadata` is JSON."""
     pipe = _Pipe()
     with pa.ipc.new_stream(pipe, _schema(job.dim)) as writer:
         for part in rows:

@@ -64,15 +64,21 @@ class ModelList(BaseModel):
 
 
 class JobRequest(BaseModel):
-    """A job as one JSON body. Larger ones are sent as NDJSON, one `{"text": …}` a line."""
+    """A job as one JSON body. Larger ones are sent as NDJSON, one row a line, or as CSV or Parquet."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"model": "minilm", "input": ["one", "two"]}})
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"model": "minilm", "input": ["one", {"id": 7, "text": "two", "page": 3}]}}
+    )
 
-    input: list[Any]
+    input: list[Any] = Field(
+        description='Texts, or rows: {"text": "…"}, for a cross-encoder {"query": "…", "document": "…"}. '
+        "`id` and every other field of a row come back with its result."
+    )
     model: str | None = None
     device: str = "auto"
     prompt_name: str = ""
     truncate: bool = True
+    text_field: str = Field(default="text", description="Which field of a row is the text.")
     metadata: dict[str, str] = Field(default_factory=dict)
 
 

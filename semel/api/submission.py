@@ -1,20 +1,28 @@
-"""A job on its way in: one JSON body or streamed NDJSON, and once only under an idempotency key."""
+"""A job on its way in: NDJSON, streamed; JSON; CSV, Parquet or a form with a file; once under an idempotency key."""
 
 import hashlib
+import json
+import shutil
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import ValidationError
+from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
 from semel.api.ingest import Ingest
 from semel.api.schemas import JobRequest
 from semel.api.services import Services
+from semel.api.uploads import bounded, read_form, spool
 from semel.errors import BadInputError, BodyTooLargeError, ConflictError, SemelError
-from semel.values import ItemError, Job, Lane
+from semel.inputs import read_records
+from semel.values import Extra, ItemError, Job, Lane
 
 _FEED_BYTES = 256 << 10
 """Bytes parsed at a time: enough to leave the event loop alone, little enough to keep memory flat."""
@@ -23,6 +31,13 @@ _TOUCH_S = 10.0
 """A slow upload says this often that it lives; one that is silent for two minutes is given up."""
 
 NDJSON = "application/x-ndjson"
+
+TABLES = {
+    "text/csv": ".csv",
+    "application/vnd.apache.parquet": ".parquet",
+    "application/x-parquet": ".parquet",
+}
+"""Content types of tables, which are read when they are complete, and the suffix of such files."""
 
 
 class HashedBody:
@@ -71,8 +86,54 @@ async def once(
     return await run_in_threadpool(services.jobs.get, earlier.job_id)
 
 
-async def read_json(body: AsyncIterable[bytes], services: Services) -> JobRequest:
-    """A job as one JSON body. Raises BadInputError, BodyTooLargeError."""
+async def receive_job(services: Services, request: Request, body: AsyncIterable[bytes], query: JobRequest) -> Job:
+    """A job from the body of a request, by its content type.
+
+    Args:
+        query: what the URL says; a JSON body or a form may say it too, and then wins.
+
+    Raises:
+        BadInputError, BodyTooLargeError, and what `create` raises.
+    """
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind == NDJSON:
+        return await stream(body, services, query)
+    if kind in TABLES:
+        return await _receive_table(services, body, TABLES[kind], query)
+    if kind == "multipart/form-data":
+        return await _receive_form(services, request, body, query)
+    if kind != "application/json":
+        known = ", ".join(("application/json", NDJSON, *TABLES, "multipart/form-data"))
+        raise BadInputError(f"a job is sent as {known}, not as {kind}")
+    return await run_in_threadpool(submit, services, await _read_json(body, services, query))
+
+
+async def _receive_table(services: Services, body: AsyncIterable[bytes], suffix: str, query: JobRequest) -> Job:
+    limit = services.settings.max_file_bytes
+    with services.files.writing(suffix) as target:
+        await spool(bounded(body, limit), target)
+        return await run_in_threadpool(submit_file, services, Path(target.name), query)
+
+
+async def _receive_form(services: Services, request: Request, body: AsyncIterable[bytes], query: JobRequest) -> Job:
+    form = await read_form(request, max_bytes=services.settings.max_file_bytes, body=body)
+    try:
+        upload = form.get("file")
+        if not isinstance(upload, UploadFile):
+            raise BadInputError("file: the form has no file of that name")
+        said: dict[str, Any] = {k: v for k, v in form.items() if k in JobRequest.model_fields and isinstance(v, str)}
+        if "metadata" in said:
+            said["metadata"] = metadata_of(said["metadata"])
+        wanted = _checked(lambda: JobRequest.model_validate({**query.model_dump(), **said, "input": []}))
+        with services.files.writing(Path(upload.filename or "").suffix.lower()) as target:
+            await run_in_threadpool(shutil.copyfileobj, upload.file, target, 1 << 20)
+            await run_in_threadpool(target.flush)
+            return await run_in_threadpool(submit_file, services, Path(target.name), wanted)
+    finally:
+        await form.close()
+
+
+async def _read_json(body: AsyncIterable[bytes], services: Services, query: JobRequest) -> JobRequest:
     limit = services.settings.max_body_bytes
     whole = bytearray()
     async for part in body:
@@ -82,12 +143,28 @@ async def read_json(body: AsyncIterable[bytes], services: Services) -> JobReques
                 f"the body is larger than {limit} bytes (SEMEL_MAX_BODY_BYTES); send NDJSON, which is streamed: "
                 f"Content-Type: {NDJSON}"
             )
+    said = _checked(lambda: JobRequest.model_validate_json(bytes(whole)))
+    return said.model_copy(update={k: getattr(query, k) for k in query.model_fields_set - said.model_fields_set})
+
+
+def _checked(validate: Callable[[], JobRequest]) -> JobRequest:
     try:
-        return JobRequest.model_validate_json(bytes(whole))
+        return validate()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
         raise BadInputError(f"{where}: {first['msg']}") from None
+
+
+def metadata_of(text: str) -> dict[str, str]:
+    """Raises BadInputError unless it is a JSON object of strings."""
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
+        raise BadInputError("metadata must be a JSON object whose values are strings")
+    return given
 
 
 def create(services: Services, wanted: JobRequest) -> Job:
@@ -106,41 +183,65 @@ def submit(services: Services, wanted: JobRequest) -> Job:
     """A job with all its texts at hand."""
     if not wanted.input:
         raise BadInputError("input is an empty list; send at least one text")
-    job = create(services, wanted)
-    ingest = Ingest(services, job)
-    try:
-        for text in wanted.input:
-            ingest.add(text)
+    with _feeding(services, wanted) as ingest:
+        for i, row in enumerate(wanted.input):
+            if isinstance(row, dict):
+                ingest.add_row(row, f"input[{i}]")
+            else:
+                ingest.add(row)
         return ingest.finish()
+
+
+def submit_file(services: Services, path: Path, wanted: JobRequest) -> Job:
+    """A job of the rows of a file; a row that cannot be read keeps its place and carries its error."""
+    with _feeding(services, wanted) as ingest, _named("the file", path):
+        limit = services.settings.max_text_bytes
+        for number, record in enumerate(read_records(path, ingest.fields, max_text_bytes=limit), start=1):
+            bad = next((n for n in ingest.fields if not isinstance(record.fields.get(n), str)), None)
+            if record.error or bad:
+                told = record.error or f'has no string in "{bad}"'
+                ingest.add_bad(f"row {number}: {told}", Extra(record.fields.get("id"), {}))
+            else:
+                ingest.add_row(record.fields, f"row {number}")
+        return ingest.finish()
+
+
+@contextmanager
+def _named(name: str, path: Path) -> Iterator[None]:
+    """Errors inside speak of `name`, not of the server's temporary file."""
+    try:
+        yield
+    except BadInputError as error:
+        raise BadInputError(str(error).replace(str(path), name).replace(path.name, name)) from None
+
+
+@contextmanager
+def _feeding(services: Services, wanted: JobRequest) -> Iterator[Ingest]:
+    """A new job to feed; an error ends it as failed, so that nobody waits for it."""
+    job = create(services, wanted)
+    try:
+        yield Ingest(services, job, text_field=wanted.text_field)
     except ConflictError:  # cancelled meanwhile: that is its end, not a failure
+        raise
+    except ClientDisconnect:
+        services.jobs.fail(job.id, ItemError("upload_cut_off", "the client went away while it sent the texts"))
         raise
     except SemelError as error:
         services.jobs.fail(job.id, ItemError.of(error))
         raise
 
 
-async def stream(body: AsyncIterable[bytes], services: Services, job: Job) -> Job:
+async def stream(body: AsyncIterable[bytes], services: Services, wanted: JobRequest) -> Job:
     """Feed a job with NDJSON as it arrives. Raises BadInputError: the job has failed then."""
-    ingest = Ingest(services, job)
     buffer, touched = bytearray(), time.monotonic()
-    try:
+    async with contextmanager_in_threadpool(_feeding(services, wanted)) as ingest:
         async for part in body:
             buffer += part
             if time.monotonic() - touched > _TOUCH_S:
                 touched = time.monotonic()
-                await run_in_threadpool(services.jobs.touch, job.id)
+                await run_in_threadpool(services.jobs.touch, ingest.job.id)
             if len(buffer) >= _FEED_BYTES:
                 await run_in_threadpool(ingest.feed_lines, bytes(buffer))
                 buffer.clear()
         await run_in_threadpool(ingest.feed_lines, bytes(buffer))
         return await run_in_threadpool(ingest.finish)
-    except ClientDisconnect:
-        await run_in_threadpool(
-            services.jobs.fail, job.id, ItemError("upload_cut_off", "the client went away while it sent the texts")
-        )
-        raise
-    except ConflictError:  # cancelled meanwhile: that is its end, not a failure
-        raise
-    except SemelError as error:
-        await run_in_threadpool(services.jobs.fail, job.id, ItemError.of(error))
-        raise

@@ -16,12 +16,12 @@ import numpy as np
 from semel.backends.engine import Engine
 from semel.cache.claims import LocalClaims
 from semel.cache.store import VectorStore
-from semel.cli.inputs import Item, read_items
 from semel.cli.outputs import Block, open_output, read_record_batches
 from semel.cli.progress import progress_line
 from semel.client import Client, RemoteJob
 from semel.db import Database
 from semel.errors import BadInputError, NotFoundError, SemelError
+from semel.inputs import Item, read_items
 from semel.pipeline import LocalSender, Pipeline
 from semel.settings import Settings
 from semel.tasks.embed import Embedder

@@ -35,8 +35,8 @@ def submit(
     url: options.Url = None,
 ) -> None:
     """Send the texts of a file or folder as a job, and print its id."""
-    from semel.cli.inputs import read_items
     from semel.cli.progress import progress_line
+    from semel.inputs import read_items
     from semel.settings import load_settings
     from semel.values import Counts
 

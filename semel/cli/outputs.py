@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from semel.cli.inputs import Item
 from semel.errors import BadInputError, UnavailableError
+from semel.inputs import Item
 from semel.values import Vectors
 
 

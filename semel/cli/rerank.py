@@ -19,8 +19,8 @@ def rerank(
     as_json: options.AsJson = False,
 ) -> None:
     """Print the texts that are most relevant to a query, the best first."""
-    from semel.cli.inputs import read_items
     from semel.client import Client
+    from semel.inputs import read_items
     from semel.settings import load_settings
 
     settings = load_settings(url=url)

@@ -14,7 +14,7 @@ from semel.errors import (
 )
 from semel.log import get_log
 from semel.tasks.embed import CancelledError, Embedder
-from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore
+from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore, kept_of
 from semel.tasks.loaded import LoadedModels
 from semel.values import Computed, ItemError, Outcome
 
@@ -109,7 +109,8 @@ class ChunkRunner:
 
     def _compute(self, work: ChunkWork) -> Computed:
         """Hits by one look-up; the texts are unpacked only when something is missing."""
-        keys = [key for key in dict.fromkeys(work.keys) if key != NO_KEY]
+        kept = kept_of(work.before, work.keys)
+        keys = list(dict.fromkeys(key for i, key in enumerate(work.keys) if key != NO_KEY and i not in kept))
         done = Computed()
         found = self._store.lookup(keys)
         for row in found.present.nonzero()[0].tolist():
@@ -124,7 +125,8 @@ class ChunkRunner:
                 f"the model {work.model!r} changed on this worker since the job was submitted; submit it again"
             )
         texts = work.texts()
-        missing = {key: texts[i] for i, key in enumerate(work.keys) if key not in done.outcomes and key != NO_KEY}
+        wanted = set(keys) - done.outcomes.keys()
+        missing = {key: texts[i] for i, key in enumerate(work.keys) if key in wanted}
         fresh = self._embedder.compute(
             model, work.prompt_name, missing, lane=work.lane, still_wanted=self._still_wanted(work.job_id)
         )
@@ -148,7 +150,11 @@ class ChunkRunner:
         outcomes = []
         seen: set[bytes] = set()
         too_long = TextTooLongError()
+        kept = kept_of(work.before, work.keys)
         for i, key in enumerate(work.keys):
+            if i in kept:
+                outcomes.append(work.before[i])
+                continue
             outcome = done.outcomes.get(key, Outcome.FAILED)
             if i not in errors and key in done.errors:
                 errors[i] = done.errors[key]
@@ -162,8 +168,8 @@ class ChunkRunner:
             work,
             outcomes,
             errors,
-            truncated=sum(done.truncated.get(key, False) for key in work.keys),
-            tokens=sum(done.tokens.get(key, 0) for key in work.keys),
+            truncated=sum(done.truncated.get(key, False) for i, key in enumerate(work.keys) if i not in kept),
+            tokens=sum(done.tokens.get(key, 0) for i, key in enumerate(work.keys) if i not in kept),
         )
         if not recorded:
             log.warning("lease lost, another worker has this chunk", job=work.job_id, chunk=work.position)

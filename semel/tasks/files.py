@@ -48,14 +48,14 @@ class FileStore:
         return self._folder / file_id
 
     @contextmanager
-    def writing(self) -> Iterator[BinaryIO]:
+    def writing(self, suffix: str = "") -> Iterator[BinaryIO]:
         """A file to write; nothing is left of it unless `add` takes it before the block ends.
 
         Raises:
             StorageFullError: no room.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"part-{uuid.uuid4().hex}"
+        path = self._folder / f"part-{uuid.uuid4().hex}{suffix}"
         try:
             with path.open("xb") as file:
                 yield file

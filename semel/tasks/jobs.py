@@ -18,7 +18,7 @@ from semel.cache.keys import KEY_BYTES, unpack_keys
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError, TextTooLongError
 from semel.tasks.schema import chunks, jobs
-from semel.values import Counts, Found, Input, ItemError, Job, JobStatus, Lane, Outcome, Space, as_input
+from semel.values import Counts, Extra, Found, Input, ItemError, Job, JobStatus, Lane, Outcome, Space, as_input
 
 OUTCOME_CODES = {
     Outcome.HIT: ord("h"),
@@ -45,11 +45,16 @@ class NewChunk:
     keys: list[bytes]
     texts: list[Input]
     errors: dict[int, ItemError] = field(default_factory=dict)
+    extras: Sequence[Extra | None] = ()
 
 
 @dataclass(frozen=True)
 class ChunkWork:
-    """A chunk in the hands of the worker that leased it."""
+    """A chunk in the hands of the worker that leased it.
+
+    Attributes:
+        before: outcomes of an earlier run; only what failed then is run again. Empty for a first run.
+    """
 
     job_id: str
     position: int
@@ -64,6 +69,7 @@ class ChunkWork:
     fingerprint: bytes
     lane: Lane
     truncate: bool
+    before: Sequence[Outcome] = ()
 
     def texts(self) -> list[Input]:
         """Unpacked only when some are missing in the cache."""
@@ -75,6 +81,7 @@ class ChunkResult:
     """A finished chunk, or a slice of it: outcome and key of each item, errors by position in the slice.
 
     Attributes:
+        extras: one for each item.
         skipped: texts of the payload that stand before the slice.
     """
 
@@ -83,6 +90,7 @@ class ChunkResult:
     outcomes: list[Outcome]
     errors: dict[int, ItemError]
     payload: bytes
+    extras: Sequence[Extra | None]
     skipped: int = 0
 
     def texts(self) -> list[Input]:
@@ -233,9 +241,8 @@ class JobStore:
         """
         ends = chunks.c.first_index + chunks.c.texts
         in_range = (ends > first) & (true() if stop is None else chunks.c.first_index < stop)
-        columns = [
-            chunks.c[name] for name in ("position", "first_index", "packed_keys", "outcomes", "errors_json", "payload")
-        ]
+        names = ("position", "first_index", "packed_keys", "outcomes", "errors_json", "payload", "extras")
+        columns = [chunks.c[name] for name in names]
         last = -1
         while True:
             query = (
@@ -247,10 +254,10 @@ class JobStore:
             with self._db.read() as conn:
                 rows = conn.execute(query).all()
             for row in rows:
-                outcomes = [CODE_OUTCOMES[code] for code in row.outcomes]
-                yield ChunkResult(
-                    row.first_index, unpack_keys(row.packed_keys), outcomes, _errors(row.errors_json), row.payload
-                )
+                keys = unpack_keys(row.packed_keys)
+                extras = _unpack_extras(row.extras, len(keys))
+                errors = _errors(row.errors_json)
+                yield ChunkResult(row.first_index, keys, outcomes_of(row), errors, row.payload, extras)
                 last = row.position
             if not rows:
                 return
@@ -340,6 +347,7 @@ class JobStore:
             fingerprint=job.fingerprint,
             lane=Lane(job.lane),
             truncate=job.truncate,
+            before=outcomes_of(row),
         )
 
     def renew(self, in_hand: Sequence[tuple[str, int]], *, owner: str, ttl_s: float) -> None:
@@ -364,7 +372,9 @@ class JobStore:
             ours = _held_by(work)
             if not conn.execute(update(chunks).where(ours).values(_outcome_values(outcomes, errors))).rowcount:
                 return False
-            _count(conn, work.job_id, outcomes, truncated=truncated, tokens=tokens)
+            kept = kept_of(work.before, work.keys)
+            fresh = [outcome for i, outcome in enumerate(outcomes) if i not in kept]
+            _count(conn, work.job_id, fresh, truncated=truncated, tokens=tokens)
             self._end_if_done(conn, work.job_id)
         return True
 
@@ -490,9 +500,8 @@ class JobStore:
         return Swept(expired, resent, ended, len(gone), cut)
 
     def _free_stale(self, conn: Connection, stale: Any, max_attempts: int) -> int:
-        rows = conn.execute(
-            select(chunks.c.job_id, chunks.c.position, chunks.c.texts, chunks.c.attempts).where(stale)
-        ).all()
+        names = ("job_id", "position", "attempts", "packed_keys", "outcomes", "errors_json")
+        rows = conn.execute(select(*(chunks.c[name] for name in names)).where(stale)).all()
         for row in rows:
             # Only the row that was read: its worker may have finished, or another sweep may have freed it, since.
             here = (chunks.c.job_id == row.job_id) & (chunks.c.position == row.position) & stale
@@ -502,11 +511,13 @@ class JobStore:
                 self._end_if_done(conn, row.job_id)
                 continue
             error = ItemError("worker_lost", f"{row.attempts} workers died while they worked on this chunk")
-            outcomes = [Outcome.FAILED] * row.texts
-            values = _outcome_values(outcomes, dict.fromkeys(range(row.texts), error))
-            if not conn.execute(update(chunks).where(here).values(values)).rowcount:
+            before, keys = outcomes_of(row), unpack_keys(row.packed_keys)
+            kept = kept_of(before, keys)
+            outcomes = [before[i] if i in kept else Outcome.FAILED for i in range(len(keys))]
+            errors = _errors(row.errors_json) | {i: error for i in range(len(keys)) if i not in kept}
+            if not conn.execute(update(chunks).where(here).values(_outcome_values(outcomes, errors))).rowcount:
                 continue
-            _count(conn, row.job_id, outcomes, truncated=0, tokens=0)
+            _count(conn, row.job_id, [o for i, o in enumerate(outcomes) if i not in kept], truncated=0, tokens=0)
             self._end_if_done(conn, row.job_id)
         return len(rows)
 
@@ -521,16 +532,37 @@ def _chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
         "texts": len(chunk.keys),
         "errors_json": _errors_json(chunk.errors),
         "packed_keys": b"".join(chunk.keys),
-        "payload": _pack_texts(chunk.texts),
+        "payload": _pack(chunk.texts),
+        "extras": _pack(chunk.extras) if any(chunk.extras) else None,
     }
 
 
-def _pack_texts(texts: list[Input]) -> bytes:
-    return zstandard.compress(json.dumps(texts, ensure_ascii=False).encode(), 1)
+def kept_of(before: Sequence[Outcome], keys: Sequence[bytes]) -> set[int]:
+    """In a retry: positions whose outcome stands, since they did not fail, or would fail again for want of a key."""
+    return {i for i, outcome in enumerate(before) if outcome is not Outcome.FAILED or keys[i] == NO_KEY}
+
+
+def outcomes_of(row: Any) -> list[Outcome]:
+    """Of a chunk's row; empty when it has not run."""
+    return [CODE_OUTCOMES[code] for code in row.outcomes or b""]
+
+
+def _pack(values: Sequence[Any]) -> bytes:
+    try:
+        text = json.dumps(values, ensure_ascii=False, default=str).encode()  # str: dates and such, from Parquet
+    except UnicodeEncodeError:  # half a surrogate pair in a carried field
+        text = json.dumps(values, default=str).encode()
+    return zstandard.compress(text, 1)
 
 
 def _unpack_texts(payload: bytes) -> list[Input]:
     return [as_input(item) for item in json.loads(zstandard.decompress(payload))]
+
+
+def _unpack_extras(packed: bytes | None, count: int) -> list[Extra | None]:
+    if packed is None:
+        return [None] * count
+    return [None if pair is None else Extra(*pair) for pair in json.loads(zstandard.decompress(packed))]
 
 
 def _finish_hits(conn: Connection, job: Job, position: int, chunk: NewChunk, found: Found) -> None:

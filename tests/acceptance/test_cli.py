@@ -120,7 +120,12 @@ def test_skipped_and_failed_inputs_keep_their_places(semel: Processes, tmp_path:
         ("in.pdf", "x", [], "semel reads .jsonl"),
         ("in.txt", "a\n", ["-o", "out.xlsx"], "semel writes .npy, .jsonl, .parquet, not '.xlsx'"),
         ("in.txt", "a\n", ["-o", "no/such/out.npy"], "there is no folder"),
-        ("in.txt", "a\n", ["--model", "nope"], "there is no model named 'nope' (known: fake, minilm, prompted)"),
+        (
+            "in.txt",
+            "a\n",
+            ["--model", "nope"],
+            "no model named 'nope' (known: fake, minilm, prompted, reranker)",
+        ),
         ("in.txt", "a\n", ["--model", "minilm", "--device", "tpu"], "device 'tpu' cannot be used"),
         ("in.txt", "a\n", ["--prompt-name", "query"], "has no prompt 'query'"),
         ("in.txt", "a poison\n", [], "in.txt:1 has no vector"),

@@ -1,25 +1,22 @@
 """/v1/files, in OpenAI's shape: what batches read and write."""
 
-from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal, cast
+import shutil
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.services import Services
-from semel.errors import BadInputError, BodyTooLargeError, ConflictError
+from semel.api.uploads import read_form
+from semel.errors import BadInputError, ConflictError
 from semel.tasks.files import StoredFile
 
 router = APIRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
-
-_ENVELOPE_BYTES = 64 << 10
-"""What a multipart body may have beside the file."""
 
 _MIN_EXPIRES_S, _MAX_EXPIRES_S = 3600, 30 * 86400
 
@@ -78,31 +75,11 @@ class FileDeleted(BaseModel):
 @router.post("/v1/files", response_model=FileObject, dependencies=MAY_SUBMIT, openapi_extra=_FORM)
 async def upload_file(request: Request, services: ServicesDep) -> FileObject:
     """Upload a file of batch requests (`purpose=batch`), streamed to disk."""
-    form = await _read_form(request, services.settings.max_file_bytes)
+    form = await read_form(request, max_bytes=services.settings.max_file_bytes)
     try:
         return await run_in_threadpool(_keep, services, form)
     finally:
         await form.close()
-
-
-async def _read_form(request: Request, max_bytes: int) -> FormData:
-    """Raises BadInputError, BodyTooLargeError while it arrives."""
-
-    async def bounded() -> AsyncIterator[bytes]:
-        read = 0
-        async for part in request.stream():
-            read += len(part)
-            if read > max_bytes + _ENVELOPE_BYTES:
-                raise BodyTooLargeError(f"the file is larger than {max_bytes} bytes (SEMEL_MAX_FILE_BYTES); split it")
-            yield part
-
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise BadInputError("a file is uploaded as multipart/form-data, with the fields file and purpose")
-    try:
-        parser = MultiPartParser(request.headers, cast(Any, bounded()), max_files=1, max_fields=10)
-        return await parser.parse()
-    except (MultiPartException, KeyError) as error:  # KeyError: no boundary in the header
-        raise BadInputError(f"the body is not multipart/form-data: {error}") from None
 
 
 def _keep(services: Services, form: FormData) -> FileObject:
@@ -112,12 +89,8 @@ def _keep(services: Services, form: FormData) -> FileObject:
     if purpose != "batch":
         raise BadInputError(f"purpose must be 'batch', which is all that semel does with files, not {purpose!r}")
     expires_s = expires_after(form.get("expires_after[anchor]"), form.get("expires_after[seconds]"))
-    limit = services.settings.max_file_bytes
     with services.files.writing() as target:
-        while part := upload.file.read(1 << 20):
-            target.write(part)
-        if target.tell() > limit:
-            raise BodyTooLargeError(f"the file is larger than {limit} bytes (SEMEL_MAX_FILE_BYTES); split it")
+        shutil.copyfileobj(upload.file, target, 1 << 20)
         name = upload.filename or "file.jsonl"
         return file_object(services.files.add(target, purpose=purpose, filename=name, expires_s=expires_s))
 

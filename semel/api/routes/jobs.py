@@ -1,11 +1,9 @@
 """/v1/jobs: submit, look, follow, fetch, cancel, delete."""
 
-import json
 from collections.abc import AsyncIterable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from semel.api.access import MAY_READ, MAY_SUBMIT
@@ -13,18 +11,32 @@ from semel.api.deps import ServicesDep
 from semel.api.events import job_events
 from semel.api.results import FORMATS, check_ready, read_rows
 from semel.api.schemas import JobList, JobObject, JobRequest, job_object
-from semel.api.submission import NDJSON, HashedBody, create, once, read_json, stream, submit
-from semel.errors import BadInputError
+from semel.api.submission import NDJSON, TABLES, HashedBody, metadata_of, once, receive_job
+from semel.tasks.retry import retry
 from semel.values import Job, JobStatus
 
 router = APIRouter(tags=["Jobs"], dependencies=MAY_READ)
+
+_TEXT_OPTIONS = ("model", "device", "prompt_name", "text_field", "metadata")
 
 _BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {"schema": JobRequest.model_json_schema()},
-            NDJSON: {"schema": {"type": "string"}, "example": '{"text": "one"}\n{"text": "two"}\n'},
+            NDJSON: {"schema": {"type": "string"}, "example": '{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n'},
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in TABLES},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        **{name: {"type": "string"} for name in _TEXT_OPTIONS},
+                        "truncate": {"type": "boolean"},
+                    },
+                }
+            },
         },
     }
 }
@@ -44,44 +56,33 @@ async def create_job(
     device: str = "auto",
     prompt_name: str = "",
     truncate: Annotated[bool, Query()] = True,  # noqa: FBT002  # a query parameter
+    text_field: Annotated[str, Query(description="Which field of a row is the text.")] = "text",
     metadata: Annotated[str, Query(description="A JSON object of strings.")] = "{}",
     idempotency_key: Annotated[
         str | None, Header(description="The same key and body gives the same job, for a day.")
     ] = None,
 ) -> JobObject:
-    """Submit a job: one JSON body, or NDJSON of any length (`Content-Type: application/x-ndjson`), streamed.
+    """Submit a job: JSON; NDJSON of any length, streamed; CSV or Parquet; or a form with a `file` of one of these.
 
-    Work on the first texts starts while the last ones are still being sent.
+    Work on the first texts of NDJSON starts while the last ones are still being sent. A row is `{"text": "…"}`, or
+    `{"query": "…", "document": "…"}` for a cross-encoder; its `id` and every other field come back with its result.
     """
-    query = JobRequest(
-        input=[],
-        model=model,
-        device=device,
-        prompt_name=prompt_name,
-        truncate=truncate,
-        metadata=_metadata(metadata),
-    )
+    given = {
+        "model": model,
+        "device": device,
+        "prompt_name": prompt_name,
+        "truncate": truncate,
+        "text_field": text_field,
+        "metadata": metadata_of(metadata),
+    }
+    query = JobRequest.model_validate({k: v for k, v in given.items() if k in request.query_params} | {"input": []})
 
     async def receive(body: AsyncIterable[bytes]) -> Job:
-        if request.headers.get("content-type", "").partition(";")[0].strip() == NDJSON:
-            job = await run_in_threadpool(create, services, query)
-            return await stream(body, services, job)
-        wanted = await read_json(body, services)
-        return await run_in_threadpool(submit, services, wanted.model_copy(update={"model": wanted.model or model}))
+        return await receive_job(services, request, body, query)
 
     if idempotency_key is None:
         return job_object(await receive(request.stream()))
     return job_object(await once(services, idempotency_key, HashedBody(request), receive))
-
-
-def _metadata(text: str) -> dict[str, str]:
-    try:
-        given = json.loads(text)
-    except ValueError:
-        given = None
-    if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
-        raise BadInputError("metadata must be a JSON object whose values are strings")
-    return given
 
 
 @router.get("/v1/jobs", response_model=JobList)
@@ -109,6 +110,16 @@ def get_job(job_id: str, services: ServicesDep) -> JobObject:
 def cancel_job(job_id: str, services: ServicesDep) -> JobObject:
     """Stop a job. What was computed stays in the cache."""
     return job_object(services.jobs.cancel(job_id))
+
+
+@router.post("/v1/jobs/{job_id}/retry", response_model=JobObject, dependencies=MAY_SUBMIT)
+def retry_job(job_id: str, services: ServicesDep) -> JobObject:
+    """Run again what failed in a job that has ended, and nothing else."""
+    services.ping_redis()
+    retry(services.db, job_id, window_s=services.settings.job_window_s)
+    job = services.jobs.get(job_id)
+    services.dispatcher.top_up(job.lane, job.device)
+    return job_object(job)
 
 
 @router.delete("/v1/jobs/{job_id}", status_code=204, dependencies=MAY_SUBMIT)

@@ -1,0 +1,58 @@
+"""Bodies that go to disk while they arrive: forms with a file, and tables."""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any, BinaryIO, cast
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from semel.errors import BadInputError, BodyTooLargeError
+
+_ENVELOPE_BYTES = 64 << 10
+"""What a form may have beside the file."""
+
+_WRITE_BYTES = 1 << 20
+
+
+async def read_form(request: Request, *, max_bytes: int, body: AsyncIterable[bytes] | None = None) -> FormData:
+    """A multipart form with at most one file, which lies in a temporary file of its own. Close it.
+
+    Args:
+        body: the request's, when somebody else looks at it too.
+
+    Raises:
+        BadInputError: the body is no such form.
+        BodyTooLargeError: as soon as it is.
+    """
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise BadInputError("a file is uploaded as multipart/form-data, with the fields file and purpose")
+    stream = bounded(request.stream() if body is None else body, max_bytes + _ENVELOPE_BYTES)
+    try:
+        parser = MultiPartParser(request.headers, cast(Any, stream), max_files=1, max_fields=20)
+        return await parser.parse()
+    except (MultiPartException, KeyError) as error:  # KeyError: no boundary in the header
+        raise BadInputError(f"the body is not multipart/form-data: {error}") from None
+
+
+async def bounded(body: AsyncIterable[bytes], max_bytes: int) -> AsyncIterator[bytes]:
+    """The same bytes. Raises BodyTooLargeError when there are more."""
+    read = 0
+    async for part in body:
+        read += len(part)
+        if read > max_bytes:
+            raise BodyTooLargeError(f"the file is larger than {max_bytes} bytes (SEMEL_MAX_FILE_BYTES); split it")
+        yield part
+
+
+async def spool(body: AsyncIterable[bytes], target: BinaryIO) -> None:
+    """Write a body to a file, a megabyte at a time, without holding up the event loop."""
+    buffer = bytearray()
+    async for part in body:
+        buffer += part
+        if len(buffer) >= _WRITE_BYTES:
+            await run_in_threadpool(target.write, bytes(buffer))
+            buffer.clear()
+    await run_in_threadpool(target.write, bytes(buffer))
+    await run_in_threadpool(target.flush)

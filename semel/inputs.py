@@ -1,0 +1,229 @@
+"""Rows and texts from files: .jsonl, .csv, .parquet, .txt, and folders of them. Read as a stream."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from semel.errors import BadInputError
+
+ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
+TEXT_SUFFIXES = (".txt", ".md", ".rst")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input, good or bad.
+
+    Attributes:
+        index: position in the input, from 0; bad ones count too, so that nothing shifts.
+        text: None when it cannot be read, and then `error` says why.
+        id: the row's `id` field, or the file's name in a folder.
+        where: file and line.
+    """
+
+    index: int
+    text: str | None
+    where: str
+    id: str | int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row as it stands in the file: its fields, or why it has none.
+
+    Attributes:
+        where: file and line.
+    """
+
+    where: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+def read_items(path: Path, *, text_field: str, skip_bad: bool, max_text_bytes: int) -> Iterator[Item]:
+    """The texts of a file or folder, in order, duplicates kept.
+
+    A .txt file has one text a line; in a folder a text file is one text as a whole.
+
+    Raises:
+        BadInputError: no such file, an unknown kind, or a bad input (unless `skip_bad`); names file and line.
+    """
+    records = read_records(path, [text_field], columns=[text_field, "id"], max_text_bytes=max_text_bytes)
+    for index, record in enumerate(records):
+        text = record.fields.get(text_field)
+        error = record.error or _why_bad(text, text_field, max_text_bytes)
+        if error and not skip_bad:
+            raise BadInputError(f"{record.where}: {error} (--skip-bad goes on and lists such inputs)")
+        ident = record.fields.get("id")
+        yield Item(
+            index, None if error else str(text), record.where, ident if isinstance(ident, str | int) else None, error
+        )
+
+
+def read_records(
+    path: Path, required: Sequence[str], *, columns: Sequence[str] | None = None, max_text_bytes: int
+) -> Iterator[Record]:
+    """The rows of a file or folder, in order.
+
+    Args:
+        required: fields that a table must have; a bare string, or a line of a .txt file, becomes the first of them.
+        columns: read no others, where the format allows it; None for all.
+
+    Raises:
+        BadInputError: no such file, an unknown kind, a table without a required column.
+    """
+    if not path.exists():
+        raise BadInputError(f"there is no file or folder {path}")
+    if path.is_dir():
+        yield from _folder(path, required, columns, max_text_bytes)
+    else:
+        yield from _file(path, required, columns, max_text_bytes)
+
+
+def _why_bad(text: object, name: str, limit: int) -> str | None:
+    if text is None:
+        return f"no field {name!r}"
+    if not isinstance(text, str):
+        return f"field {name!r} is {type(text).__name__}, not a string"
+    if not text:
+        return "the text is empty"
+    if len(text) > limit:
+        return f"the text is longer than {limit} characters (SEMEL_MAX_TEXT_BYTES)"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"the text holds a lone surrogate (\\u{ord(text[error.start]):04x} at character {error.start})"
+    return None
+
+
+def _folder(root: Path, required: Sequence[str], columns: Sequence[str] | None, limit: int) -> Iterator[Record]:
+    files = sorted(f for f in root.rglob("*") if f.is_file() and f.suffix.lower() in (*ROW_SUFFIXES, *TEXT_SUFFIXES))
+    if not files:
+        raise BadInputError(f"folder {root} has no {', '.join((*ROW_SUFFIXES, *TEXT_SUFFIXES))} file")
+    for file in files:
+        if file.suffix.lower() in ROW_SUFFIXES:
+            yield from _file(file, required, columns, limit)
+            continue
+        name = file.relative_to(root).as_posix()
+        try:
+            yield Record(str(file), {required[0]: file.read_text(encoding="utf-8"), "id": name})
+        except UnicodeDecodeError as error:
+            yield Record(str(file), {"id": name}, error=_not_utf8(error))
+
+
+def _file(path: Path, required: Sequence[str], columns: Sequence[str] | None, limit: int) -> Iterator[Record]:
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        yield from _jsonl(path, required[0], limit)
+    elif suffix == ".csv":
+        yield from _csv(path, required, limit)
+    elif suffix == ".parquet":
+        yield from _parquet(path, required, columns)
+    elif suffix == ".txt":
+        yield from _txt(path, required[0], limit)
+    else:
+        known = ", ".join((*ROW_SUFFIXES, ".txt"))
+        raise BadInputError(f"{path}: semel reads {known} and folders, not {path.suffix or 'this kind'!r}")
+
+
+def _check_columns(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
+    for name in required:
+        if name not in names:
+            raise BadInputError(f"{path.name}: no column {name!r} (columns: {', '.join(names)})")
+
+
+def _lines(path: Path, limit: int) -> Iterator[tuple[str, bytes | None]]:
+    """(file:line, bytes), None for a line that is too long; memory holds one line."""
+    with path.open("rb") as stream:
+        number = 0
+        while line := stream.readline(limit * 2 + 2):
+            number += 1
+            if len(line) > limit * 2 + 1:
+                if not line.endswith(b"\n"):
+                    _skip_line(stream)
+                yield f"{path}:{number}", None
+            else:
+                yield f"{path}:{number}", line.rstrip(b"\r\n")
+
+
+def _skip_line(stream: BinaryIO) -> None:
+    while (part := stream.readline(1 << 20)) and not part.endswith(b"\n"):
+        pass
+
+
+def _txt(path: Path, name: str, limit: int) -> Iterator[Record]:
+    for where, line in _lines(path, limit):
+        if line is None:
+            yield Record(where, error=f"the line is longer than {limit * 2} bytes")
+            continue
+        try:
+            yield Record(where, {name: line.decode("utf-8-sig" if where.endswith(":1") else "utf-8")})
+        except UnicodeDecodeError as error:
+            yield Record(where, error=_not_utf8(error))
+
+
+def _jsonl(path: Path, name: str, limit: int) -> Iterator[Record]:
+    for where, line in _lines(path, limit):
+        if line is None:
+            yield Record(where, error=f"the line is longer than {limit * 2} bytes")
+            continue
+        if not line.strip():
+            continue  # an empty line is no record
+        try:
+            record = json.loads(line.decode("utf-8-sig" if where.endswith(":1") else "utf-8"))
+        except UnicodeDecodeError as error:
+            yield Record(where, error=_not_utf8(error))
+            continue
+        except ValueError as error:
+            yield Record(where, error=f"not JSON: {error}")
+            continue
+        if isinstance(record, str):
+            yield Record(where, {name: record})
+        elif isinstance(record, dict):
+            yield Record(where, record)
+        else:
+            yield Record(where, error=f"a {type(record).__name__}, where an object with {name!r} belongs")
+
+
+def _csv(path: Path, required: Sequence[str], limit: int) -> Iterator[Record]:
+    csv.field_size_limit(limit * 2)
+    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as stream:
+        reader = csv.DictReader(stream)
+        _check_columns(path, list(reader.fieldnames or []), required)
+        try:
+            for record in reader:
+                where = f"{path}:{reader.line_num}"
+                if any("\udc80" <= c <= "\udcff" for name in required for c in record[name] or ""):
+                    yield Record(where, {"id": record.get("id")}, error="not UTF-8; save the file as UTF-8")
+                else:
+                    record.pop(None, None)  # cells beyond the header's
+                    yield Record(where, record)
+        except csv.Error as error:
+            raise BadInputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
+
+
+def _parquet(path: Path, required: Sequence[str], columns: Sequence[str] | None) -> Iterator[Record]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise BadInputError(f"{path.name}: not a Parquet file: {error}") from None
+    with file:
+        names = file.schema_arrow.names
+        _check_columns(path, names, required)
+        wanted = None if columns is None else [name for name in columns if name in names]
+        row = 0
+        for batch in file.iter_batches(batch_size=1024, columns=wanted):
+            for fields in batch.to_pylist():
+                row += 1
+                yield Record(f"{path}: row {row}", fields)
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"not UTF-8 (byte 0x{error.object[error.start]:02x} at {error.start}); convert it, e.g. with iconv"

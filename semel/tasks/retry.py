@@ -1,0 +1,73 @@
+"""Run again what failed in a job that has ended: the failed texts, and the chunks that it never came to."""
+
+import json
+import time
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from semel.cache.keys import unpack_keys
+from semel.db import Database
+from semel.errors import ConflictError, NotFoundError
+from semel.tasks.jobs import NO_KEY
+from semel.tasks.schema import chunks, jobs
+from semel.values import JobStatus
+
+_ENDS = [status.value for status in JobStatus if status.ended]
+
+
+def retry(db: Database, job_id: str, *, window_s: float) -> int:
+    """Put an ended job back in progress. Returns how many texts will run again; for 0 nothing changed.
+
+    A text that has no key (empty, not Unicode) would fail again and keeps its error.
+
+    Args:
+        window_s: the job must be done this long from now.
+
+    Raises:
+        NotFoundError, ConflictError: the job has not ended, or its upload was never complete.
+    """
+    with db.write(reserve=True) as conn:
+        # The lock is taken by the update: of two retries at once, the second finds the job in progress.
+        again = {"status": JobStatus.IN_PROGRESS.value, "expires_at": time.time() + window_s, "error_json": None}
+        times = {f"{status.value}_at": None for status in JobStatus if status.ended}
+        held = jobs.c.id == job_id
+        row = conn.execute(select(jobs.c.status, jobs.c.in_progress_at).where(held)).first()
+        if row is None:
+            raise NotFoundError("job", job_id)
+        if row.in_progress_at is None:
+            raise ConflictError(f"the upload of job {job_id} was never complete; submit it again")
+        if row.status not in _ENDS:
+            raise ConflictError(f"job {job_id} is {row.status}; only one that has ended can be retried")
+        failed, reopened = _reopen_failed(conn, job_id)
+        unrun = conn.execute(
+            update(chunks)
+            .where(chunks.c.job_id == job_id, chunks.c.state == "cancelled")
+            .values(state="pending", attempts=0)
+            .returning(chunks.c.texts)
+        ).scalars()
+        due = failed + sum(unrun)
+        if not due:
+            return 0
+        changes = {"failed": jobs.c.failed - failed, "chunks_done": jobs.c.chunks_done - reopened}
+        cleared = times | {"cancelling_at": None, "finalizing_at": None}
+        conn.execute(update(jobs).where(held, jobs.c.status.in_(_ENDS)).values({**again, **cleared, **changes}))
+    return due
+
+
+def _reopen_failed(conn: Connection, job_id: str) -> tuple[int, int]:
+    """Make the chunks with failed texts pending again; how many texts, and how many chunks."""
+    failed = reopened = 0
+    has_errors = (chunks.c.job_id == job_id) & (chunks.c.state == "done") & (chunks.c.errors_json != "{}")
+    columns = (chunks.c.position, chunks.c.packed_keys, chunks.c.errors_json)
+    for row in conn.execute(select(*columns).where(has_errors)).all():
+        errors: dict[str, Any] = json.loads(row.errors_json)
+        keys = unpack_keys(row.packed_keys)
+        stay = {i: error for i, error in errors.items() if keys[int(i)] == NO_KEY}
+        if len(stay) == len(errors):
+            continue
+        here = (chunks.c.job_id == job_id) & (chunks.c.position == row.position)
+        conn.execute(update(chunks).where(here).values(state="pending", attempts=0, errors_json=json.dumps(stay)))
+        failed += len(errors) - len(stay)
+        reopened += 1
+    return failed, reopened

@@ -1,0 +1,220 @@
+"""What a job can be made of, what its rows bring along, and running again what failed."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from semel.client import RemoteJob
+from tests.support.processes import Processes, wait_until
+
+ROWS = [
+    {"id": "a", "text": "first, with a comma", "page": "3"},
+    {"id": "b", "text": 'second\nwith "lines"', "page": "4"},
+    {"id": "a", "text": "first, with a comma", "page": "3"},
+]
+
+
+def as_csv(rows: list[dict[str, Any]]) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def as_parquet(rows: list[dict[str, Any]]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+def as_ndjson(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+BODIES = {
+    "application/json": json.dumps({"input": ROWS}).encode(),
+    "application/x-ndjson": as_ndjson(ROWS),
+    "text/csv": as_csv(ROWS),
+    "application/vnd.apache.parquet": as_parquet(ROWS),
+}
+
+
+def post(semel: Processes, content: bytes, kind: str, **params: str) -> httpx.Response:
+    return httpx.post(f"{semel.url}/v1/jobs", content=content, headers={"content-type": kind}, params=params)
+
+
+def done(semel: Processes, answer: httpx.Response) -> RemoteJob:
+    assert answer.status_code == 202, answer.text
+    return semel.client.wait(answer.json()["id"])
+
+
+def results(semel: Processes, job_id: str) -> list[dict[str, Any]]:
+    with semel.client.results_stream(job_id, fmt="ndjson") as parts:
+        return [json.loads(line) for line in b"".join(parts).splitlines()]
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_every_body_gives_the_same_job(semel: Processes, kind: str) -> None:
+    job = done(semel, post(semel, BODIES[kind], f"{kind}; charset=utf-8", model="fake"))
+    rows = results(semel, job.id)
+    assert [row["id"] for row in rows] == ["a", "b", "a"]
+    assert [row["metadata"] for row in rows] == [{"page": "3"}, {"page": "4"}, {"page": "3"}]
+    vectors = semel.client.embed([row["text"] for row in ROWS], model="fake")
+    np.testing.assert_array_equal(np.array([row["embedding"] for row in rows], np.float32), vectors)
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".jsonl", "x-ndjson"), (".csv", "csv"), (".parquet", "parquet")])
+def test_a_form_with_a_file(semel: Processes, suffix: str, kind: str) -> None:
+    content = next(body for name, body in BODIES.items() if name.endswith(kind))
+    answer = httpx.post(
+        f"{semel.url}/v1/jobs",
+        files={"file": (f"rows{suffix}", content)},
+        data={"model": "fake", "metadata": '{"from": "a form"}', "text_field": "text"},
+    )
+    job = done(semel, answer)
+    assert (job.model, job.metadata) == ("fake", {"from": "a form"})
+    assert [row["id"] for row in results(semel, job.id)] == ["a", "b", "a"]
+
+
+def test_another_field_may_be_the_text(semel: Processes) -> None:
+    job = done(semel, post(semel, as_csv([{"body": "a body", "text": "not this"}]), "text/csv", text_field="body"))
+    (row,) = results(semel, job.id)
+    assert row["metadata"] == {"text": "not this"}
+    np.testing.assert_array_equal(
+        np.array(row["embedding"], np.float32), semel.client.embed(["a body"], model="fake")[0]
+    )
+
+
+@pytest.mark.parametrize("fmt", ["arrow", "parquet"])
+def test_ids_and_metadata_are_in_the_table_formats(semel: Processes, fmt: str, tmp_path: Path) -> None:
+    job = done(semel, post(semel, as_ndjson([*ROWS, {"id": 7, "text": "x"}, {"text": ""}]), "application/x-ndjson"))
+    with semel.client.results_stream(job.id, fmt=fmt, offset=1) as parts:
+        content = pa.BufferReader(b"".join(parts))
+    table = pa.ipc.open_stream(content).read_all() if fmt == "arrow" else pq.read_table(content)
+    assert table["index"].to_pylist() == [1, 2, 3, 4]
+    assert table["id"].to_pylist() == ["b", "a", "7", None]
+    assert table["metadata"].to_pylist() == ['{"page":"4"}', '{"page":"3"}', "{}", None]
+    assert table["error"].to_pylist()[:3] == [None] * 3
+
+
+def test_a_bad_row_of_a_table_fails_alone(semel: Processes) -> None:
+    rows = as_csv([{"id": "1", "text": "good"}, {"id": "2", "text": "x"}]).replace(b"2,x", b"2,\xff\xfe")
+    job = done(semel, post(semel, rows, "text/csv"))
+    good, bad = results(semel, job.id)
+    assert (good["outcome"], bad["outcome"], bad["id"]) == ("computed", "failed", "2") or good["outcome"] == "hit"
+    assert "row 2: not UTF-8" in bad["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        (b"a,b\n1,2\n", "text/csv", "no column 'text' (columns: a, b)"),
+        (b"not parquet", "application/x-parquet", "not a Parquet file"),
+        (b"<x/>", "application/xml", "a job is sent as application/json"),
+        (b'{"input": [{"id": 1}]}', "application/json", 'input[0] has no string in "text"'),
+        (b'{"text": 5}', "application/x-ndjson", 'line 1 has no string in "text"'),
+        (b"--x--", "multipart/form-data; boundary=x", "the form has no file"),
+        (b"text\n", "text/csv", "the list of texts is empty"),
+    ],
+)
+def test_a_body_that_cannot_be_read_says_why(semel: Processes, content: bytes, kind: str, message: str) -> None:
+    answer = post(semel, content, kind)
+    assert answer.status_code == 400
+    told = answer.json()["error"]["message"]
+    assert message in told
+    assert "part-" not in told, "no path of the server"
+
+
+def test_a_job_of_pairs_gives_scores_and_scores_no_pair_twice(semel: Processes) -> None:
+    pairs = [{"query": "red fox", "document": text} for text in ("a red fox", "a dog", "a fox here", "a red fox")]
+    job = done(semel, post(semel, as_ndjson(pairs), "application/x-ndjson", model="reranker"))
+    assert [row["score"] for row in results(semel, job.id)] == [1.0, 0.0, 0.5, 1.0]
+    journal = semel.folder / "scored"
+    before = journal.read_text()
+    again = done(semel, post(semel, as_ndjson(pairs), "application/x-ndjson", model="reranker"))
+    direct = semel.client.rerank("red fox", [pair["document"] for pair in pairs], model="reranker")
+    assert again.counts.hit == 4
+    assert [(r.index, r.score) for r in direct] == [(0, 1.0), (3, 1.0), (2, 0.5), (1, 0.0)]
+    assert journal.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("model", "row", "message"),
+    [
+        ("reranker", {"text": "a text"}, 'no string in \\"query\\"; each must be {\\"query\\"'),
+        ("fake", {"query": "a", "document": "b"}, 'no string in \\"text\\"'),
+    ],
+)
+def test_pairs_and_texts_do_not_mix(semel: Processes, model: str, row: dict[str, str], message: str) -> None:
+    answer = post(semel, as_ndjson([row]), "application/x-ndjson", model=model)
+    assert answer.status_code == 400
+    assert message in answer.text
+
+
+def test_a_cross_encoder_makes_no_vectors(semel: Processes) -> None:
+    answer = httpx.post(f"{semel.url}/v1/embeddings", json={"model": "reranker", "input": "x"})
+    assert (answer.status_code, "is a cross-encoder" in answer.text) == (400, True)
+
+
+# Retry
+
+
+def test_retry_runs_only_what_failed(semel: Processes) -> None:
+    texts = ["will be fine", "", "retry poison", "will be fine", "also poison here"]
+    job = done(semel, post(semel, json.dumps({"input": texts}).encode(), "application/json"))
+    assert (job.counts.failed, job.counts.done) == (3, 5)
+    before = semel.client.job(job.id).counts
+    answer = httpx.post(f"{semel.url}/v1/jobs/{job.id}/retry")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "in_progress"
+    assert answer.json()["completed_at"] is None
+    assert answer.json()["counts"]["failed"] == 1, "the empty text stays failed"
+    again = semel.client.wait(job.id)
+    assert again.counts == before, "the same texts fail again, and nothing is counted twice"
+    assert [row["outcome"] for row in results(semel, job.id)][1::3] == ["failed", "failed"]
+
+
+def test_what_failed_for_a_passing_reason_is_computed_on_retry(semel: Processes) -> None:
+    config = semel.folder / "semel.toml"
+    original = config.read_text()
+    job = done(semel, post(semel, json.dumps({"input": ["kept", "one poison", "kept"]}).encode(), "application/json"))
+    assert job.counts.failed == 1
+    try:
+        config.write_text(original.replace("fail_on=poison", "fail_on=nothing"))
+        semel.stop("worker")
+        semel.start_worker()
+        semel.wait_ready()
+        assert semel.client.retry(job.id).status.value == "in_progress"
+        again = semel.client.wait(job.id)
+        assert (again.counts.failed, again.counts.done) == (0, 3)
+        assert again.counts.tokens == 1 + 2 + 1
+        vectors = semel.client.results(job.id)
+        np.testing.assert_array_equal(vectors, semel.client.embed(["kept", "one poison", "kept"], model="fake"))
+    finally:
+        config.write_text(original)
+        semel.stop("worker")
+        semel.start_worker()
+        semel.wait_ready()
+
+
+def test_a_cancelled_job_goes_on_after_a_retry(tmp_path: Path) -> None:
+    from tests.support.processes import processes
+
+    with processes(tmp_path, model="text_ms=2") as slow:
+        job = slow.client.submit([f"text {i}" for i in range(4096)], model="fake")
+        assert httpx.post(f"{slow.url}/v1/jobs/{job.id}/retry").status_code == 409
+        slow.client.cancel(job.id)
+        wait_until(lambda: slow.client.job(job.id).status.ended)
+        slow.client.retry(job.id)
+        assert slow.client.wait(job.id).counts.done == 4096
+        assert slow.client.results(job.id).shape == (4096, 16)
+        assert httpx.post(f"{slow.url}/v1/jobs/nope/retry").status_code == 404
