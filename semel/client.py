@@ -217,6 +217,30 @@ class Client:
             )
         return _job(_checked(response))
 
+    def put_vectors(
+        self, rows: Iterable[tuple[str, Sequence[float]]], *, model: str, prompt_name: str = ""
+    ) -> tuple[int, int]:
+        """Give the cache vectors that this very model made elsewhere, streamed; some are computed again and compared.
+
+        Args:
+            rows: texts with their vectors.
+
+        Returns: how many were stored, and how many the cache had already.
+
+        Raises:
+            BadInputError: a vector is not one of this model; says which. Those before it may have been stored.
+        """
+        lines = ({"text": text, "embedding": np.asarray(vector, np.float32).tolist()} for text, vector in rows)
+        with self._translated():
+            response = self._http.put(
+                "/v1/cache/vectors",
+                params={"model": model, "prompt_name": prompt_name},
+                content=_lines(lines, _ignore),
+                headers={"content-type": "application/x-ndjson"},
+            )
+        answer = _checked(response)
+        return answer["stored"], answer["present"]
+
     def job(self, job_id: str) -> RemoteJob:
         """Raises NotFoundError."""
         return _job(self._json("GET", f"/v1/jobs/{job_id}"))

@@ -94,6 +94,11 @@ class Settings(BaseSettings):
     job_retention_s: float = 30 * 86400.0
     """A job that ended is deleted after this; until then `prune` keeps its vectors."""
 
+    webhook_secret: SecretStr = SecretStr("")
+    """Signs webhooks: `whsec_` and 24 to 64 bytes in base64, as Standard Webhooks has it. Without it there are none."""
+    webhook_allow_private: bool = False
+    """Let webhooks go to addresses that only this network can reach."""
+
     task_events: bool = False
     """Celery's task events, for Flower. Off: they cost one request two milliseconds."""
 

@@ -12,8 +12,9 @@ from semel.api.access import load_keys
 from semel.api.batch.runner import BatchRunner
 from semel.api.problems import add_problem_handlers
 from semel.api.request_id import RequestId
-from semel.api.routes import batches, cohere, embeddings, files, health, jobs, models, rerank, tei
+from semel.api.routes import batches, cache, cohere, embeddings, files, health, jobs, models, rerank, tei
 from semel.api.services import build_services
+from semel.api.webhooks import WebhookSender
 from semel.settings import Settings
 
 _THREADS = 200
@@ -29,7 +30,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.services = build_services(settings)
         app.state.batch_runner = BatchRunner(app.state.services)
         app.state.batch_runner.start()
+        webhooks = WebhookSender(app.state.services)
+        webhooks.start()
         yield
+        webhooks.stop()
         app.state.batch_runner.stop()
         app.state.services.close()
 
@@ -40,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.api_keys = load_keys(settings)
-    for module in (embeddings, files, batches, jobs, models, rerank, cohere, tei, health):
+    for module in (embeddings, files, batches, jobs, cache, models, rerank, cohere, tei, health):
         app.include_router(module.router)
     add_problem_handlers(app)
     app.add_middleware(RequestId)

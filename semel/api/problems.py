@@ -61,7 +61,7 @@ def _tei(status: int, message: str, code: str, _param: str | None) -> tuple[int,
 
 _DIALECTS: dict[str, Callable[[int, str, str, str | None], tuple[int, Any]]] = {
     **dict.fromkeys(("/v1/rerank", "/v2/rerank", "/v2/embed"), _cohere),
-    **dict.fromkeys(("/embed", "/rerank", "/similarity", "/info", "/health"), _tei),
+    **dict.fromkeys(("/", "/embed", "/rerank", "/similarity", "/tokenize", "/info", "/health"), _tei),
 }
 
 

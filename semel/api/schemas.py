@@ -78,6 +78,9 @@ class JobRequest(BaseModel):
     device: str = "auto"
     prompt_name: str = ""
     truncate: bool = True
+    webhook_url: str | None = Field(
+        default=None, description="Gets a signed POST when the job has ended (Standard Webhooks)."
+    )
     text_field: str = Field(default="text", description="Which field of a row is the text.")
     metadata: dict[str, str] = Field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from semel.cache.catalog import Catalog
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import UnavailableError
+from semel.importing import Importer
 from semel.pipeline import Pipeline
 from semel.rerank import Reranker
 from semel.settings import Settings
@@ -23,6 +24,7 @@ from semel.tasks.idempotency import IdempotencyKeys
 from semel.tasks.jobs import JobStore
 from semel.tasks.requests import QueueSender, Router
 from semel.tasks.roster import Roster, connect_redis, unreachable
+from semel.tasks.webhooks import WebhookStore
 from semel.values import Lane
 
 
@@ -39,14 +41,17 @@ class Services:
     idempotency: IdempotencyKeys
     files: FileStore
     batches: BatchStore
+    webhooks: WebhookStore
     catalog: Catalog
     roster: Roster
     router: Router
     dispatcher: Dispatcher
     backlog: Backlog
     doorbell: Doorbell
+    sender: QueueSender
     pipeline: Pipeline
     reranker: Reranker
+    importer: Importer
 
     def ping_redis(self) -> None:
         """Raises UnavailableError."""
@@ -110,12 +115,15 @@ def build_services(settings: Settings) -> Services:
         idempotency=IdempotencyKeys(db),
         files=FileStore(db, settings.home / "files", retention_s=settings.file_retention_s),
         batches=BatchStore(db),
+        webhooks=WebhookStore(db),
         catalog=catalog,
         roster=roster,
         router=router,
         dispatcher=dispatcher,
         backlog=backlog,
         doorbell=doorbell,
+        sender=sender,
         pipeline=pipeline,
         reranker=Reranker(pipeline, catalog),
+        importer=Importer(store, pipeline, lambda space, texts: sender.read(space, texts, reading="count")),
     )

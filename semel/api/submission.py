@@ -19,7 +19,8 @@ from starlette.requests import ClientDisconnect
 from semel.api.ingest import Ingest
 from semel.api.schemas import JobRequest
 from semel.api.services import Services
-from semel.api.uploads import bounded, read_form, spool
+from semel.api.uploads import bounded, named, read_form, spool
+from semel.api.webhooks import check_webhook
 from semel.errors import BadInputError, BodyTooLargeError, ConflictError, SemelError
 from semel.inputs import read_records
 from semel.values import Extra, ItemError, Job, Lane
@@ -174,9 +175,14 @@ def create(services: Services, wanted: JobRequest) -> Job:
     space = services.catalog.space(name, wanted.prompt_name)
     route = services.router.route(name, wanted=wanted.device)
     services.backlog.check(Lane.BULK, route.device)
-    return services.jobs.create(
+    if wanted.webhook_url is not None:
+        check_webhook(services.settings, wanted.webhook_url)
+    job = services.jobs.create(
         space, lane=Lane.BULK, device=route.device, why=route.why, truncate=wanted.truncate, metadata=wanted.metadata
     )
+    if wanted.webhook_url is not None:
+        services.webhooks.add(job.id, wanted.webhook_url)
+    return job
 
 
 def submit(services: Services, wanted: JobRequest) -> Job:
@@ -194,7 +200,7 @@ def submit(services: Services, wanted: JobRequest) -> Job:
 
 def submit_file(services: Services, path: Path, wanted: JobRequest) -> Job:
     """A job of the rows of a file; a row that cannot be read keeps its place and carries its error."""
-    with _feeding(services, wanted) as ingest, _named("the file", path):
+    with _feeding(services, wanted) as ingest, named("the file", path):
         limit = services.settings.max_text_bytes
         for number, record in enumerate(read_records(path, ingest.fields, max_text_bytes=limit), start=1):
             bad = next((n for n in ingest.fields if not isinstance(record.fields.get(n), str)), None)
@@ -204,15 +210,6 @@ def submit_file(services: Services, path: Path, wanted: JobRequest) -> Job:
             else:
                 ingest.add_row(record.fields, f"row {number}")
         return ingest.finish()
-
-
-@contextmanager
-def _named(name: str, path: Path) -> Iterator[None]:
-    """Errors inside speak of `name`, not of the server's temporary file."""
-    try:
-        yield
-    except BadInputError as error:
-        raise BadInputError(str(error).replace(str(path), name).replace(path.name, name)) from None
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Bodies that go to disk while they arrive: forms with a file, and tables."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from fastapi import Request
@@ -56,3 +58,12 @@ async def spool(body: AsyncIterable[bytes], target: BinaryIO) -> None:
             buffer.clear()
     await run_in_threadpool(target.write, bytes(buffer))
     await run_in_threadpool(target.flush)
+
+
+@contextmanager
+def named(name: str, path: Path) -> Iterator[None]:
+    """Errors inside speak of `name`, not of the server's temporary file."""
+    try:
+        yield
+    except BadInputError as error:
+        raise BadInputError(str(error).replace(str(path), name).replace(path.name, name)) from None

@@ -24,6 +24,22 @@ class Tokens:
     segments: Sequence[int] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """One token of a text, for those who want to see what the model reads.
+
+    Attributes:
+        text: the piece of the text, or the name of a special token.
+        start, stop: characters of the text; None for a special token.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """What is loaded where, and why so.
@@ -47,9 +63,9 @@ class ModelInfo:
 class Backend(ABC):
     """One model on one device.
 
-    `tokenize` may be called from many threads at once. Everything else is called from one thread, the engine's:
-    frameworks keep per-thread state (flush-denormal, OpenMP pools, CUDA streams). The five abstract methods are
-    what a framework must bring; the others are built on them.
+    `tokenize` and `spell` may be called from many threads at once. Everything else is called from one thread, the
+    engine's: frameworks keep per-thread state (flush-denormal, OpenMP pools, CUDA streams). The six abstract methods
+    are what a framework must bring; the others are built on them.
     """
 
     @abstractmethod
@@ -59,6 +75,14 @@ class Backend(ABC):
     @abstractmethod
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         """Token ids of `prompt + text`, one a text, in order. A cross-encoder takes pairs."""
+
+    @abstractmethod
+    def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
+        """The tokens of a text, not cut to the model's limit.
+
+        Args:
+            special: with the special tokens that the model adds.
+        """
 
     @abstractmethod
     def forward(self, batch: Sequence[Tokens]) -> Vectors:

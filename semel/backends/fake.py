@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from semel.backends.base import Backend, ModelInfo, Tokens
+from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.errors import BadInputError, DeviceMemoryError
 from semel.values import Input, Kind, Pair, Vectors
 
@@ -74,6 +74,13 @@ class FakeBackend(Backend):
             segments = [0] * len(asked) + [1] * (len(ids) - len(asked))
             tokens.append(Tokens(ids, truncated=len(words) > len(ids), segments=segments))
         return tokens
+
+    def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
+        spelled, start = [Spelled(0, "[CLS]", special=True, start=None, stop=None)] if special else [], 0
+        for word in text.split(" "):
+            spelled.append(Spelled(self._id(word), word, special=False, start=start, stop=start + len(word)))
+            start += len(word) + 1
+        return spelled
 
     def samples(self) -> Sequence[Input]:
         texts = super().samples()

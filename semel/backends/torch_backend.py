@@ -7,11 +7,12 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semel.backends.base import Backend, ModelInfo, Tokens
+from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.errors import DeviceMemoryError, ModelLoadError
 from semel.values import Input, Precision, Vectors
 
@@ -180,6 +181,25 @@ class TorchBackend(Backend):
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         encodings = self._tokenizer.encode_batch_fast([prompt + str(text) for text in texts])
         return [Tokens(e.ids, truncated=bool(e.overflowing)) for e in encodings]
+
+    def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
+        encoding = self._whole_tokenizer.encode(text, add_special_tokens=special)
+        tokens = []
+        for ident, token, mask, (start, stop) in zip(
+            encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True
+        ):
+            if mask:
+                tokens.append(Spelled(ident, token, special=True, start=None, stop=None))
+            else:
+                tokens.append(Spelled(ident, text[start:stop], special=False, start=start, stop=stop))
+        return tokens
+
+    @cached_property
+    def _whole_tokenizer(self) -> Any:
+        """A copy that cuts nothing: cutting is a state of the tokenizer, and others are using it."""
+        tokenizer = type(self._tokenizer).from_str(self._tokenizer.to_str())
+        tokenizer.no_truncation()
+        return tokenizer
 
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
         torch = self._torch

@@ -74,6 +74,10 @@ class TorchReranker(TorchBackend):
                 tokens[i] = Tokens(tokens[i].ids, truncated=cut, segments=tokens[i].segments)
         return tokens
 
+    @property
+    def _tokenizer(self) -> Any:
+        return self._model.tokenizer.backend_tokenizer
+
     def _read(self, pairs: Sequence[Input], prompt: str, **options: Any) -> list[Tokens]:
         """The library's own reading, chat template and all; it keeps state in the tokenizer, so one at a time."""
         with self._reading:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from sqlalchemy import Connection, bindparam, delete, func, select, text
@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from semel.cache.codec import DTYPES, checksum, decode_into, encode, has_size
 from semel.cache.schema import producers, spaces, vectors
 from semel.db import Database
+from semel.errors import InvalidVectorError
 from semel.log import get_log
 from semel.values import Found, Producer, Space, Vectors, sound_rows
 
@@ -20,6 +21,11 @@ log = get_log("cache")
 
 _SLICE_KEYS = 512
 """Keys in one SELECT. 500 to 1000 was fastest on SQLite; the limit is 32,766 parameters."""
+
+ExportedRow: TypeAlias = tuple[bytes, int, bool, int, bytes]
+"""Key, tokens, truncated, checksum, encoded vector."""
+
+_SPACE_COLUMNS = ("fingerprint", "model", "prompt_name", "dim", "max_tokens", "precision", "spec_json")
 
 _VECTOR_COLUMNS = "key, tokens, truncated, crc, data"
 _LOOKUP_COLUMNS = "key, tokens, truncated"
@@ -168,12 +174,28 @@ class VectorStore:
             StorageFullError: no room; nothing of the call is stored.
         """
         blobs = encode(values, dim=space.dim, dtype=self._dtype if space.dim > 1 else "float32")
-        space_id, producer_id = self.space_id(space), self._producer_id(producer)
-        now = time.time()
         rows = [
-            (key, space_id, producer_id, now, int(count), bool(cut), checksum(key, blob), blob)
+            (key, int(count), bool(cut), checksum(key, blob), blob)
             for key, count, cut, blob in zip(keys, tokens, truncated, blobs, strict=True)
         ]
+        return self._insert(space, rows, producer)
+
+    def put_rows(self, space: Space, given: Sequence[ExportedRow], *, producer: Producer) -> int:
+        """Store rows that are encoded already, as `export` gives them, in one transaction. Returns how many were new.
+
+        Raises:
+            InvalidVectorError: a row is damaged; nothing of the call is stored.
+            StorageFullError: no room; nothing of the call is stored.
+        """
+        for key, _, _, crc, data in given:
+            if not _is_sound((key, None, None, crc, data), space.dim):
+                raise InvalidVectorError(f"the row with key {key.hex()} is damaged; it is not stored")
+        return self._insert(space, given, producer)
+
+    def _insert(self, space: Space, given: Sequence[ExportedRow], producer: Producer) -> int:
+        space_id, producer_id = self.space_id(space), self._producer_id(producer)
+        now = time.time()
+        rows = [(key, space_id, producer_id, now, *rest) for key, *rest in given]
         rows.sort()  # all writers lock rows in one order: no deadlock on PostgreSQL, better locality on SQLite
         mark = "%s" if self._db.dialect == "postgresql" else "?"
         statement = (
@@ -185,16 +207,7 @@ class VectorStore:
 
     def space_id(self, space: Space) -> int:
         """The row id of a space, registered when it is new."""
-        row = {
-            "fingerprint": space.fingerprint,
-            "model": space.model,
-            "prompt_name": space.prompt_name,
-            "dim": space.dim,
-            "max_tokens": space.max_tokens,
-            "precision": space.precision,
-            "spec_json": space.spec_json,
-            "created_at": time.time(),
-        }
+        row = {**{name: getattr(space, name) for name in _SPACE_COLUMNS}, "created_at": time.time()}
         return self._id_of(spaces, ("fingerprint",), row)
 
     def _producer_id(self, producer: Producer) -> int:
@@ -211,6 +224,29 @@ class VectorStore:
                 found: int = conn.execute(query).scalar_one()
             self._ids[identity] = found  # after the commit: a rolled-back id must not be remembered
         return self._ids[identity]
+
+    # Moving
+
+    def export(self, fingerprint: bytes) -> Iterator[list[ExportedRow]]:
+        """The rows of a space, a few at a time, by key."""
+        last = b""
+        columns = (vectors.c.key, vectors.c.tokens, vectors.c.truncated, vectors.c.crc, vectors.c.data)
+        of_space = vectors.c.space_id.in_(select(spaces.c.id).where(spaces.c.fingerprint == fingerprint))
+        while True:
+            query = select(*columns).where(of_space, vectors.c.key > last).order_by(vectors.c.key)
+            query = query.limit(_SLICE_KEYS * 4)
+            with self._db.read() as conn:
+                rows: list[ExportedRow] = [tuple(row) for row in conn.execute(query)]
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield rows
+
+    def space_of(self, fingerprint: bytes) -> Space | None:
+        """A space that has or had rows here."""
+        with self._db.read() as conn:
+            row = conn.execute(select(spaces).where(spaces.c.fingerprint == fingerprint)).first()
+        return None if row is None else Space(**{name: getattr(row, name) for name in _SPACE_COLUMNS})
 
     # Looking after
 

@@ -1,5 +1,6 @@
 """`semel cache …`: on the database of this machine's settings."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -104,6 +105,52 @@ def prune(
     typer.echo(f"{count:,} vectors {'would be deleted' if dry_run else 'deleted'}")
 
 
+@app.command("export")
+def export_vectors(
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A .parquet file.")],
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Which space ('semel cache stats'); a prefix will do. Default: the only one.")
+    ] = None,
+) -> None:
+    """Write the vectors of one space to a file, for 'semel cache import' elsewhere."""
+    from rich.progress import Progress
+
+    from semel.cache.transfer import export_space
+    from semel.errors import BadInputError
+
+    store, _ = _open()
+    space = store.space_of(_find_space(store, fingerprint or ""))
+    if space is None or output.suffix != ".parquet":
+        raise BadInputError(f"an export is a .parquet file, not {output.name!r}")
+    total, count = sum(s.entries for s in store.stats() if s.fingerprint == space.fingerprint.hex()), 0
+    with Progress(transient=True) as progress:
+        task = progress.add_task("exporting", total=total)
+        for count in export_space(store, space, output):
+            progress.update(task, completed=count)
+    typer.echo(f"{count:,} vectors of {space.model} written to {output}")
+
+
+@app.command("import")
+def import_vectors(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="An export, or .jsonl or .parquet with text and embedding.")
+    ],
+    model: options.Model = None,
+    prompt_name: options.Prompt = "",
+    device: options.Device = "auto",
+) -> None:
+    """Take vectors that were computed elsewhere with the same model: those texts become hits.
+
+    An export is checked by its fingerprint and checksums. Vectors with their texts are compared with some that the
+    model makes here, so the model must be on this machine.
+    """
+    from semel.cli.importing import import_file
+    from semel.settings import load_settings
+
+    stored, present = import_file(load_settings(device=device), source, model=model, prompt_name=prompt_name)
+    typer.echo(f"{stored:,} vectors stored, {present:,} were in the cache already")
+
+
 _BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "": 1}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -125,6 +172,7 @@ def _find_space(store: "VectorStore", prefix: str) -> bytes:
     found = [s.fingerprint for s in store.stats() if s.fingerprint.startswith(prefix.lower())]
     if len(found) != 1:
         raise BadInputError(
-            f"{len(found)} spaces have a fingerprint that begins with {prefix!r}; see 'semel cache stats'"
+            f"{len(found)} spaces have a fingerprint that begins with {prefix!r}; name one with --fingerprint, see "
+            "'semel cache stats'"
         )
     return bytes.fromhex(found[0])

@@ -13,26 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from semel.backends.engine import Engine
-from semel.cache.claims import LocalClaims
-from semel.cache.store import VectorStore
+from semel.cli.local import local
 from semel.cli.outputs import Block, open_output, read_record_batches
 from semel.cli.progress import progress_line
 from semel.client import Client, RemoteJob
-from semel.db import Database
 from semel.errors import BadInputError, NotFoundError, SemelError
 from semel.inputs import Item, read_items
-from semel.pipeline import LocalSender, Pipeline
+from semel.pipeline import Pipeline
 from semel.settings import Settings
-from semel.tasks.embed import Embedder
-from semel.tasks.loaded import LoadedModels
 from semel.values import Counts, JobStatus, Lane, Outcome, Space, Vectors
 
 _BLOCK_TEXTS = 1024
 _BLOCKS_UNDER_WAY = 6
 """Enough that texts of like length meet in a batch and the device never waits; memory holds these blocks."""
-
-_MMAP_BYTES = 4 << 30
 
 _LISTED = 20
 """Bad inputs shown one by one at the end."""
@@ -142,27 +135,10 @@ def _write(wanted: EmbedOptions, blocks: Iterator[_Done], *, dim: int, label: st
 
 def embed_local(settings: Settings, wanted: EmbedOptions) -> Summary:
     """Embed in this process, on the cache at SEMEL_DATABASE_URL."""
-    db = Database(settings.database, max_bytes=settings.database_max_bytes, mmap_bytes=_MMAP_BYTES)
-    db.upgrade()
-    store = VectorStore(db, dtype=settings.vector_dtype)
-    engine = Engine(max_batch_tokens=settings.max_batch_tokens)
-    try:
-        models = LoadedModels(settings, engine, device=wanted.device)
-        space = _space(models, wanted)
-        pipeline = Pipeline(store, LocalSender(models, Embedder(engine, store, LocalClaims())))
-        blocks = _local_blocks(pipeline, space, wanted, _items(settings, wanted))
+    with local(settings, device=wanted.device) as here:
+        space = here.space(wanted.model, wanted.prompt_name)
+        blocks = _local_blocks(here.pipeline, space, wanted, _items(settings, wanted))
         return _write(wanted, blocks, dim=space.dim, label=f"{wanted.model} here")
-    finally:
-        engine.close()
-        db.close()
-
-
-def _space(models: LoadedModels, wanted: EmbedOptions) -> Space:
-    spaces = models.spaces(wanted.model)
-    if wanted.prompt_name not in spaces:
-        names = ", ".join(name for name in spaces if name) or "none"
-        raise BadInputError(f"model {wanted.model!r} has no prompt {wanted.prompt_name!r} (prompts: {names})")
-    return spaces[wanted.prompt_name]
 
 
 def _local_blocks(pipeline: Pipeline, space: Space, wanted: EmbedOptions, items: Iterator[Item]) -> Iterator[_Done]:

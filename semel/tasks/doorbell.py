@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
+from typing import Any
 
 import redis
 
@@ -33,26 +34,29 @@ class Answer:
         computed, coalesced: positions in the request.
         errors: position → why.
         error: the whole request failed.
+        readings: how the model reads each text, when that was asked.
     """
 
     computed: list[int] = field(default_factory=list)
     coalesced: list[int] = field(default_factory=list)
     errors: dict[int, ItemError] = field(default_factory=dict)
     error: ItemError | None = None
+    readings: list[Any] = field(default_factory=list)
 
     def to_json(self) -> str:
         errors = {str(i): [e.code, e.message] for i, e in self.errors.items()}
         whole = [self.error.code, self.error.message] if self.error else None
-        return json.dumps([self.computed, self.coalesced, errors, whole])
+        return json.dumps([self.computed, self.coalesced, errors, whole, self.readings])
 
     @classmethod
     def from_json(cls, text: bytes | str) -> "Answer":
-        computed, coalesced, errors, whole = json.loads(text)
+        computed, coalesced, errors, whole, readings = json.loads(text)
         return cls(
             computed,
             coalesced,
             {int(i): ItemError(*pair) for i, pair in errors.items()},
             ItemError(*whole) if whole else None,
+            readings,
         )
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, and_, exists, false, func, or_, select, true,
 from semel.cache.keys import KEY_BYTES, unpack_keys
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError, TextTooLongError
-from semel.tasks.schema import chunks, jobs
+from semel.tasks.schema import chunks, jobs, webhooks
 from semel.values import Counts, Extra, Found, Input, ItemError, Job, JobStatus, Lane, Outcome, Space, as_input
 
 OUTCOME_CODES = {
@@ -420,6 +420,7 @@ class JobStore:
             gone = conn.execute(jobs.delete().where(jobs.c.id == job_id, jobs.c.status.in_(ended))).rowcount
             if gone:
                 conn.execute(chunks.delete().where(chunks.c.job_id == job_id))
+                conn.execute(webhooks.delete().where(webhooks.c.job_id == job_id))
         if not gone:
             raise ConflictError(f"job {job_id} is {self.get(job_id).status}; cancel it first")
 
@@ -496,6 +497,7 @@ class JobStore:
             ended = self._end(conn, late, JobStatus.EXPIRED)
             gone = [row.id for row in conn.execute(select(jobs.c.id).where(old))]
             conn.execute(chunks.delete().where(chunks.c.job_id.in_(gone)))
+            conn.execute(webhooks.delete().where(webhooks.c.job_id.in_(gone)))
             conn.execute(jobs.delete().where(jobs.c.id.in_(gone)))
         return Swept(expired, resent, ended, len(gone), cut)
 

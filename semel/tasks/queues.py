@@ -11,6 +11,9 @@ EMBED_CHUNK = "semel.embed_chunk"
 EMBED_TEXTS = "semel.embed_texts"
 """Arguments: one dict, see `semel.tasks.requests.Request`. For small requests, the texts travel along."""
 
+READ_TEXTS = "semel.read_texts"
+"""Arguments: one dict, see `semel.tasks.requests.Request`. Tells how a model reads them, and computes nothing."""
+
 
 def queue_name(lane: Lane, device: str) -> str:
     """`bulk.cpu`, `interactive.cuda`: workers of one kind share a queue, whatever their index."""

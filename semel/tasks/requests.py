@@ -5,7 +5,7 @@ Larger ones become a job in the interactive lane, so that Redis stays small.
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from semel.tasks.backlog import Backlog
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Answer, Doorbell
 from semel.tasks.jobs import JobStore, NewChunk
-from semel.tasks.queues import EMBED_TEXTS, device_kind, queue_name
+from semel.tasks.queues import EMBED_TEXTS, READ_TEXTS, device_kind, queue_name
 from semel.tasks.roster import Roster, unreachable
 from semel.values import Computed, Input, Lane, Outcome, Space, as_input, size_of
 
@@ -36,7 +36,12 @@ _LOOK_S = 1.0
 
 @dataclass(frozen=True)
 class Request:
-    """What travels to a worker: ~100 bytes and the texts or pairs."""
+    """What travels to a worker: ~100 bytes and the texts or pairs.
+
+    Attributes:
+        reading: for READ_TEXTS: `count` for [tokens, truncated] of each text, `spell` for its tokens one by one,
+            `bare` for the same without special tokens.
+    """
 
     id: str
     reply_to: str
@@ -44,6 +49,7 @@ class Request:
     prompt_name: str
     fingerprint: str
     texts: Sequence[Input]
+    reading: str = ""
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "Request":
@@ -152,24 +158,40 @@ class QueueSender:
             return self._by_message(space, missing, lane, route)
         return self._by_job(space, missing, lane, route)
 
-    def _by_message(self, space: Space, missing: Mapping[bytes, Input], lane: Lane, route: Route) -> Computed:
-        request = Request(
+    def read(self, space: Space, texts: Sequence[str], *, reading: str) -> list[Any]:
+        """How the model reads each text, see `Request.reading`; raises as `compute` does."""
+        route = self._router.route(space.model, must_live=True)
+        queue, readings = queue_name(Lane.INTERACTIVE, route.device), list[Any]()
+        for part in _in_parts(texts, self._inline_bytes):
+            readings += self._answer_to(READ_TEXTS, self._request(space, part, reading=reading), queue).readings
+        return readings
+
+    def _request(self, space: Space, texts: Sequence[Input], *, reading: str = "") -> Request:
+        return Request(
             id=uuid.uuid4().hex,
             reply_to=self._doorbell.name,
             model=space.model,
             prompt_name=space.prompt_name,
             fingerprint=space.fingerprint.hex(),
-            texts=list(missing.values()),
+            texts=texts,
+            reading=reading,
         )
+
+    def _answer_to(self, task: str, request: Request, queue: str) -> Answer:
         self._doorbell.expect(request.id)
         try:
-            answer = self._ask(request, queue_name(lane, route.device))
+            answer = self._ask(task, request, queue)
         except (redis.RedisError, OperationalError) as error:
             raise unreachable(error) from error
         finally:
             self._doorbell.forget(request.id)
         if answer.error is not None:
             raise revive(answer.error.code, answer.error.message)
+        return answer
+
+    def _by_message(self, space: Space, missing: Mapping[bytes, Input], lane: Lane, route: Route) -> Computed:
+        request = self._request(space, list(missing.values()))
+        answer = self._answer_to(EMBED_TEXTS, request, queue_name(lane, route.device))
         keys = list(missing)
         done = Computed()
         for positions, outcome in ((answer.computed, Outcome.COMPUTED), (answer.coalesced, Outcome.COALESCED)):
@@ -178,10 +200,10 @@ class QueueSender:
             done.fail(keys[i], item_error)
         return done
 
-    def _ask(self, request: Request, queue: str) -> Answer:
+    def _ask(self, task: str, request: Request, queue: str) -> Answer:
         deadline = time.monotonic() + self._timeout_s
         while time.monotonic() < deadline:
-            self._app.send_task(EMBED_TEXTS, args=[request.to_message()], queue=queue, ignore_result=True)
+            self._app.send_task(task, args=[request.to_message()], queue=queue, ignore_result=True)
             resend = min(deadline, time.monotonic() + _RESEND_S)
             while (left := resend - time.monotonic()) > 0:
                 answer = self._doorbell.wait(request.id, timeout_s=min(_LOOK_S, left))
@@ -217,3 +239,16 @@ class QueueSender:
             pause_s = min(pause_s * 1.3, 0.25)
         if job.error is not None:
             raise revive(job.error.code, job.error.message)
+
+
+def _in_parts(texts: Sequence[str], most: int) -> Iterator[list[str]]:
+    """Slices of at most so many characters, and of one text at the least."""
+    part, size = list[str](), 0
+    for text in texts:
+        if part and size + len(text) > most:
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    if part:
+        yield part

@@ -10,7 +10,7 @@ from semel.cache.keys import unpack_keys
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
 from semel.tasks.jobs import NO_KEY
-from semel.tasks.schema import chunks, jobs
+from semel.tasks.schema import chunks, jobs, webhooks
 from semel.values import JobStatus
 
 _ENDS = [status.value for status in JobStatus if status.ended]
@@ -51,6 +51,7 @@ def retry(db: Database, job_id: str, *, window_s: float) -> int:
             return 0
         changes = {"failed": jobs.c.failed - failed, "chunks_done": jobs.c.chunks_done - reopened}
         cleared = times | {"cancelling_at": None, "finalizing_at": None}
+        conn.execute(update(webhooks).where(webhooks.c.job_id == job_id).values(attempts=0, due_at=time.time()))
         conn.execute(update(jobs).where(held, jobs.c.status.in_(_ENDS)).values({**again, **cleared, **changes}))
     return due
 

@@ -72,6 +72,17 @@ idempotency_keys = Table(
     Column("created_at", Float, nullable=False),
 )
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("job_id", String(40), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Float),  # null: delivered, or given up
+    Column("last_error", Text),
+    Index("ix_webhooks_due", "due_at"),
+)
+
 files = Table(
     "files",
     metadata,

@@ -7,6 +7,8 @@ import threading
 import time
 import uuid
 import warnings
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import redis
@@ -26,14 +28,14 @@ from semel.tasks.app import make_app
 from semel.tasks.chunk import ChunkRunner
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Answer, ring
-from semel.tasks.embed import Embedder
+from semel.tasks.embed import Embedder, LoadedModel
 from semel.tasks.jobs import JobStore
 from semel.tasks.loaded import LoadedModels
 from semel.tasks.maintenance import Maintenance
-from semel.tasks.queues import EMBED_CHUNK, EMBED_TEXTS, device_kind
+from semel.tasks.queues import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS, device_kind
 from semel.tasks.requests import Request
 from semel.tasks.roster import Roster, WorkerCard, connect_redis, unreachable
-from semel.values import ItemError, Lane, Outcome
+from semel.values import ItemError, Lane, Outcome, Space
 
 log = get_log("worker")
 
@@ -168,8 +170,16 @@ class Worker:
 
     def embed_texts(self, request: Request) -> None:
         """The task for a small request."""
+        self._ring(request, self._answer)
+
+    def read_texts(self, request: Request) -> None:
+        """The task that tells how a model reads texts."""
+        self._ring(request, self._readings)
+
+    def _ring(self, request: Request, answer_to: Callable[[Request], Answer]) -> None:
+        """Answer a request, whatever happens."""
         try:
-            answer = self._answer(request)
+            answer = answer_to(request)
         except BackendError as error:
             answer = Answer(error=ItemError.of(error))
             self._stop_for(error)
@@ -183,13 +193,28 @@ class Worker:
         except redis.RedisError as error:
             log.warning("answer not delivered, its waiter asks again", request=request.id, reason=str(error))
 
-    def _answer(self, request: Request) -> Answer:
+    def _asked_for(self, request: Request) -> tuple[LoadedModel, Space]:
         model = self._models.get(request.model)
         space = model.spaces.get(request.prompt_name)
         if space is None or space.fingerprint.hex() != request.fingerprint:
             raise ModelLoadError(
                 f"the model {request.model!r} of this worker is not the one that was asked for; ask again"
             )
+        return model, space
+
+    def _readings(self, request: Request) -> Answer:
+        model, _ = self._asked_for(request)
+        texts = [str(text) for text in request.texts]
+        prompt = model.prompts[request.prompt_name]
+        if request.reading == "count":
+            tokens = model.backend.tokenize(texts, prompt=prompt)
+            return Answer(readings=[[len(read.ids), read.truncated] for read in tokens])
+        special = request.reading != "bare"
+        spelled = [model.backend.spell(prompt + text, special=special) for text in texts]
+        return Answer(readings=[[asdict(token) for token in tokens] for tokens in spelled])
+
+    def _answer(self, request: Request) -> Answer:
+        model, space = self._asked_for(request)
         keys = input_keys(space.fingerprint, request.texts)
         missing = dict(zip(keys, request.texts, strict=True))
         done = self._embedder.compute(model, request.prompt_name, missing, lane=Lane.INTERACTIVE)
@@ -218,6 +243,10 @@ def _register(app: Celery, worker: Worker) -> None:
     @app.task(name=EMBED_TEXTS)
     def embed_texts(message: dict[str, Any]) -> None:
         worker.embed_texts(Request.from_message(message))
+
+    @app.task(name=READ_TEXTS)
+    def read_texts(message: dict[str, Any]) -> None:
+        worker.read_texts(Request.from_message(message))
 
 
 def _keep_our_logging(**_: Any) -> None:

@@ -217,3 +217,45 @@ def test_every_answer_has_a_request_id(semel: Processes) -> None:
     assert (own.status_code, own.headers["x-request-id"]) == (404, "my-id.1")
     hostile = httpx.get(f"{semel.url}/health/live", headers={"x-request-id": "a b<script>"})
     assert hostile.headers["x-request-id"].startswith("req_")
+
+
+def test_tei_tokenizes(semel: Processes) -> None:
+    answer = httpx.post(f"{semel.url}/tokenize", json={"inputs": ["a cat sat", "dog"]})
+    assert answer.status_code == 200
+    first, second = answer.json()
+    assert [(token["text"], token["start"], token["stop"]) for token in first[1:]] == [
+        ("a", 0, 1),
+        ("cat", 2, 5),
+        ("sat", 6, 9),
+    ]
+    assert (first[0]["special"], first[0]["start"], len(second)) == (True, None, 2)
+    bare = httpx.post(f"{semel.url}/tokenize", json={"inputs": "dog", "add_special_tokens": False}).json()
+    assert [[token["text"] for token in tokens] for tokens in bare] == [["dog"]]
+    bad = httpx.post(f"{semel.url}/tokenize", json={"inputs": [""]})
+    assert (bad.status_code, bad.json()["error_type"]) == (422, "Validation")
+
+
+def test_tei_embeds_at_the_root(semel: Processes) -> None:
+    answer = httpx.post(semel.url, json={"inputs": "at the root"})
+    np.testing.assert_array_equal(
+        np.array(answer.json(), np.float32), semel.client.embed(["at the root"], model="fake")
+    )
+
+
+def test_a_cross_encoder_reranks_and_says_so(semel: Processes, cohere_client: cohere.ClientV2) -> None:
+    journal = semel.folder / "scored"
+    documents = ["the blue whale", "a small whale", "nothing of it"]
+    answer = cohere_client.rerank(model="reranker", query="the blue whale", documents=documents, top_n=2)
+    assert [r.index for r in answer.results] == [0, 1]
+    assert answer.results[0].relevance_score == 1.0
+    scored = journal.read_text()
+    again = httpx.post(
+        f"{semel.url}/v1/rerank", json={"model": "reranker", "query": "the blue whale", "documents": documents[::-1]}
+    )
+    assert again.json()["meta"]["kind"] == "cross-encoder"
+    assert again.headers["x-semel-cache"] == "hit=3; computed=0; coalesced=0"
+    assert journal.read_text() == scored, "no pair is scored twice"
+    refused = httpx.post(
+        f"{semel.url}/v1/rerank", json={"model": "reranker", "query": "q", "documents": ["fine", "poison"]}
+    )
+    assert (refused.status_code, "document 1 cannot be scored" in refused.json()["message"]) == (400, True)

@@ -72,7 +72,10 @@ def test_every_module_opens_with_what_it_is_for(module: Path) -> None:
     assert ast.get_docstring(ast.parse(module.read_text())) or not module.read_text().strip()
 
 
-_WITH_SQL = ("db.py", *(f"tasks/{name}.py" for name in ("batches", "files", "idempotency", "jobs", "retry", "schema")))
+_WITH_SQL = (
+    "db.py",
+    *(f"tasks/{name}.py" for name in ("batches", "files", "idempotency", "jobs", "retry", "schema", "webhooks")),
+)
 
 
 def test_sql_stands_in_the_cache_and_the_job_store_only() -> None:

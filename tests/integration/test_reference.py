@@ -142,3 +142,21 @@ def test_where_the_files_lie_does_not_matter(tiny_model: Path, tmp_path: Path) -
 def test_a_model_that_cannot_be_had_says_how_to_get_it(entry: dict[str, str], why: str) -> None:
     with pytest.raises(ModelLoadError, match=why):
         source(**entry).create_backend("cpu").load()
+
+
+def test_tokens_are_those_of_the_tokenizer() -> None:
+    from transformers import AutoTokenizer
+
+    model, text = source(), "naïve tokenization, unbelievably long: " + "word " * 600
+    backend = model.create_backend("cpu")
+    backend.load()
+    reference = AutoTokenizer.from_pretrained(model.path)
+    for special in (True, False):
+        spelled = backend.spell(text, special=special)
+        assert [token.id for token in spelled] == reference(
+            text, add_special_tokens=special, truncation=False
+        ).input_ids
+        assert [token.special for token in spelled[:1]] == [special]
+    assert [text[token.start : token.stop] for token in spelled] == [token.text for token in spelled]
+    assert backend.tokenize([text])[0].truncated, "the tokenizer that cuts was left alone"
+    backend.close()

@@ -17,7 +17,7 @@ from semel.values import Job, JobStatus
 
 router = APIRouter(tags=["Jobs"], dependencies=MAY_READ)
 
-_TEXT_OPTIONS = ("model", "device", "prompt_name", "text_field", "metadata")
+_TEXT_OPTIONS = ("model", "device", "prompt_name", "text_field", "metadata", "webhook_url")
 
 _BODY = {
     "requestBody": {
@@ -58,6 +58,7 @@ async def create_job(
     truncate: Annotated[bool, Query()] = True,  # noqa: FBT002  # a query parameter
     text_field: Annotated[str, Query(description="Which field of a row is the text.")] = "text",
     metadata: Annotated[str, Query(description="A JSON object of strings.")] = "{}",
+    webhook_url: Annotated[str | None, Query(description="Gets a signed POST when the job has ended.")] = None,
     idempotency_key: Annotated[
         str | None, Header(description="The same key and body gives the same job, for a day.")
     ] = None,
@@ -73,6 +74,7 @@ async def create_job(
         "prompt_name": prompt_name,
         "truncate": truncate,
         "text_field": text_field,
+        "webhook_url": webhook_url,
         "metadata": metadata_of(metadata),
     }
     query = JobRequest.model_validate({k: v for k, v in given.items() if k in request.query_params} | {"input": []})

@@ -1,4 +1,4 @@
-"""/embed, /rerank, /similarity, /info, /health: as Text Embeddings Inference has them, on the default model."""
+"""/embed, /rerank, /similarity, /tokenize, /info, /health: as Text Embeddings Inference has them."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -11,6 +11,7 @@ from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
+from semel.cache.keys import input_keys
 from semel.errors import BadInputError, InvalidTextError
 from semel.rerank import best_first
 from semel.values import cosines, unit_rows
@@ -55,6 +56,26 @@ class TeiRank(BaseModel):
     text: str | None = None
 
 
+class TeiTokenizeRequest(BaseModel):
+    """TEI's request for tokens."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["The cat sat on the mat."]}})
+
+    inputs: Any = Field(description="A text, or a list of texts.")
+    add_special_tokens: bool = True
+    prompt_name: str | None = None
+
+
+class TeiToken(BaseModel):
+    """`start` and `stop` are characters of the text with its prompt; a special token has none."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
 class TeiSentences(BaseModel):
     source_sentence: str
     sentences: list[str]
@@ -77,6 +98,7 @@ class TeiSimilarityRequest(BaseModel):
     parameters: TeiParameters = TeiParameters()
 
 
+@router.post("/", response_model=list[list[float]], dependencies=MAY_SUBMIT)
 @router.post("/embed", response_model=list[list[float]], dependencies=MAY_SUBMIT)
 def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
     """Vectors for a text or a list of texts, in order."""
@@ -125,6 +147,16 @@ def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: R
     response.headers.update(cache_headers(asked, found))
     similarities: list[float] = cosines(source[0], vectors).tolist()
     return similarities
+
+
+@router.post("/tokenize", dependencies=MAY_SUBMIT)
+def tokenize(request: TeiTokenizeRequest, services: ServicesDep) -> list[list[TeiToken]]:
+    """How the model reads each text, token by token."""
+    texts = texts_of(request.inputs, limit=services.settings.max_request_texts, name="inputs")
+    space = services.catalog.space(services.settings.default_model, request.prompt_name or "")
+    input_keys(space.fingerprint, texts)  # the same errors as for embeddings
+    reading = "spell" if request.add_special_tokens else "bare"
+    return [[TeiToken(**token) for token in tokens] for tokens in services.sender.read(space, texts, reading=reading)]
 
 
 @router.get("/info", dependencies=MAY_READ)

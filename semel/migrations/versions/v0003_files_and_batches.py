@@ -1,4 +1,4 @@
-"""Uploaded files, batches over them, and columns that a job carries beside its texts."""
+"""Uploaded files, batches over them, webhooks, and columns that a job carries beside its texts."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -52,4 +52,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_batches_status", "batches", ["status"])
     op.create_index("ix_batches_created", "batches", ["created_at", "id"])
+    op.create_table(
+        "webhooks",
+        sa.Column("job_id", sa.String(40), primary_key=True),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.Float()),
+        sa.Column("last_error", sa.Text()),
+    )
+    op.create_index("ix_webhooks_due", "webhooks", ["due_at"])
     op.add_column("chunks", sa.Column("extras", sa.LargeBinary()))

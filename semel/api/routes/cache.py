@@ -1,0 +1,64 @@
+"""PUT /v1/cache/vectors: a corpus that was embedded elsewhere becomes hits."""
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from semel.api.access import MAY_CHANGE
+from semel.api.deps import ServicesDep
+from semel.api.services import Services
+from semel.api.submission import NDJSON
+from semel.api.uploads import bounded, named, spool
+from semel.errors import BadInputError
+from semel.importing import Imported
+
+router = APIRouter(tags=["Cache"], dependencies=MAY_CHANGE)
+
+_SUFFIXES = {NDJSON: ".jsonl", "application/vnd.apache.parquet": ".parquet", "application/x-parquet": ".parquet"}
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            NDJSON: {"schema": {"type": "string"}, "example": '{"text": "one", "embedding": [0.6, 0.8]}\n'},
+            "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+class ImportedObject(BaseModel):
+    """How many vectors were stored, and for how many the cache had one already and kept it."""
+
+    stored: int
+    present: int
+
+
+@router.put("/v1/cache/vectors", response_model=ImportedObject, openapi_extra=_BODY)
+async def put_vectors(
+    request: Request,
+    services: ServicesDep,
+    model: str,
+    prompt_name: Annotated[str, Query(description="The prompt that the texts were embedded with.")] = "",
+) -> ImportedObject:
+    """Take vectors of this very model: rows with `text` and `embedding`, as NDJSON or Parquet.
+
+    Some of them are computed here and compared; vectors of another model, revision or prompt are refused.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _SUFFIXES:
+        raise BadInputError(f"vectors are sent as {', '.join(_SUFFIXES)}, not as {kind or 'nothing'}")
+    with services.files.writing(_SUFFIXES[kind]) as target:
+        await spool(bounded(request.stream(), services.settings.max_file_bytes), target)
+        done = await run_in_threadpool(_take, services, Path(target.name), model, prompt_name)
+    return ImportedObject(stored=done.stored, present=done.present)
+
+
+def _take(services: Services, path: Path, model: str, prompt_name: str) -> Imported:
+    space, limit = services.catalog.space(model, prompt_name), services.settings.max_text_bytes
+    with named("the file", path):
+        *_, done = [Imported(0, 0), *services.importer.take_file(space, path, max_text_bytes=limit)]
+    return done

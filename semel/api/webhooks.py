@@ -1,0 +1,161 @@
+"""Webhooks: a signed POST when a job has ended, as https://www.standardwebhooks.com specifies it.
+
+Addresses that are not public are refused, at the submission and again at each delivery, and the connection goes to
+the address that was checked: a name that points elsewhere by then cannot turn the server against its own network.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from semel.api.schemas import job_object
+from semel.api.services import Services
+from semel.errors import BadInputError, NotFoundError, SemelError
+from semel.log import get_log
+from semel.settings import Settings
+from semel.tasks.webhooks import Delivery
+
+log = get_log("webhooks")
+
+_LOOK_S = 0.5
+_TIMEOUT_S = 15.0
+_AT_ONCE = 4
+
+
+def check_webhook(settings: Settings, url: str) -> None:
+    """Raises BadInputError unless this server can sign webhooks and the URL is public."""
+    _secret(settings)
+    _public_address(settings, _parsed(url))
+
+
+def _secret(settings: Settings) -> bytes:
+    text = settings.webhook_secret.get_secret_value()
+    if not text:
+        raise BadInputError("this server sends no webhooks: its SEMEL_WEBHOOK_SECRET is not set")
+    try:
+        secret = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        secret = b""
+    if not 24 <= len(secret) <= 64:
+        raise BadInputError("SEMEL_WEBHOOK_SECRET of this server is not 'whsec_' and 24 to 64 bytes in base64")
+    return secret
+
+
+def _parsed(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise BadInputError(f"webhook_url is not a URL: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+        raise BadInputError("webhook_url must be http:// or https:// with a host, and without a password")
+    return parsed
+
+
+def _public_address(settings: Settings, url: httpx.URL) -> str:
+    """The address behind the host's name. Raises BadInputError when it has none, or a private one."""
+    port = url.port or (443 if url.scheme == "https" else 80)
+    try:
+        found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise BadInputError(f"webhook_url: the host {url.host!r} has no address: {error}") from None
+    addresses = [str(entry[4][0]) for entry in found]
+    for address in addresses:
+        if not (settings.webhook_allow_private or ipaddress.ip_address(address.partition("%")[0]).is_global):
+            raise BadInputError(
+                f"webhook_url: {url.host!r} is the private address {address}; "
+                "SEMEL_WEBHOOK_ALLOW_PRIVATE=true on the server allows it"
+            )
+    return addresses[0]
+
+
+def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
+    """The value of the header `webhook-signature`."""
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
+
+
+class WebhookSender:
+    """A thread that looks for what is due, and a few that deliver."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook")
+        self._http = httpx.Client(timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False)
+        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(timeout=5)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._http.close()
+
+    def _run(self) -> None:
+        failing = False
+        while not self._stopping.wait(_LOOK_S):
+            try:
+                due = self._services.webhooks.take_due(limit=_AT_ONCE)
+                list(self._pool.map(self._deliver, due))
+                failing = False
+            except SemelError as error:
+                if not failing:
+                    log.warning("webhooks wait", reason=str(error))
+                failing = True
+
+    def _deliver(self, delivery: Delivery) -> None:
+        """Raises SemelError when the database fails."""
+        store, bound = self._services.webhooks, log.bind(job=delivery.job_id)
+        try:
+            status = self._post(delivery)
+        except NotFoundError:  # the job was deleted meanwhile
+            return
+        except (httpx.HTTPError, BadInputError) as error:
+            delay_s = store.failed(delivery, f"{type(error).__name__}: {error}")
+            bound.warning("webhook failed", reason=str(error), again_in_s=delay_s)
+            return
+        if 200 <= status < 300:
+            store.delivered(delivery)
+            bound.info("webhook delivered")
+        else:
+            delay_s = store.failed(delivery, f"HTTP status {status}", for_good=status == 410)
+            bound.warning("webhook refused", status=status, again_in_s=delay_s)
+
+    def _post(self, delivery: Delivery) -> int:
+        job = self._services.jobs.get(delivery.job_id)
+        settings, url = self._services.settings, _parsed(delivery.url)
+        address = _public_address(settings, url)
+        data: dict[str, Any] = job_object(job).model_dump(mode="json")
+        ended_at = float(data[f"{job.status}_at"] or 0)
+        event = {
+            "type": f"job.{job.status}",
+            "timestamp": datetime.fromtimestamp(ended_at, UTC).isoformat(),
+            "data": data,
+        }
+        body = json.dumps(event).encode()
+        message_id, timestamp = f"msg_{job.id}_{int(ended_at)}", int(time.time())
+        headers = {
+            "host": url.netloc.decode(),
+            "content-type": "application/json",
+            "user-agent": "semel",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature(_secret(settings), message_id, timestamp, body),
+        }
+        sent = self._http.post(
+            url.copy_with(host=address), content=body, headers=headers, extensions={"sni_hostname": url.host}
+        )
+        return sent.status_code

@@ -1,0 +1,80 @@
+"""A vector space as a Parquet file, from one cache to another: keys, encoded vectors, and the space in the header."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from semel.cache.store import VectorStore
+from semel.errors import BadInputError, InvalidVectorError
+from semel.values import Producer, Space
+
+_HEADER = b"semel.space"
+
+_SCHEMA = pa.schema(
+    [
+        ("key", pa.binary(32)),
+        ("tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+        ("crc", pa.int64()),
+        ("data", pa.binary()),
+    ]
+)
+
+_SLICE = 2048
+
+
+def export_space(store: VectorStore, space: Space, path: Path) -> Iterator[int]:
+    """Write every vector of a space to `path`; yields how many so far. Nothing is left of an export that fails."""
+    header = json.dumps({**asdict(space), "fingerprint": space.fingerprint.hex()})
+    part, count = path.with_name(path.name + ".part"), 0
+    try:
+        with pq.ParquetWriter(part, _SCHEMA.with_metadata({_HEADER: header})) as writer:
+            for rows in store.export(space.fingerprint):
+                columns = [
+                    pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)
+                ]
+                writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+                count += len(rows)
+                yield count
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def exported_space(path: Path) -> Space | None:
+    """The space of a file that `export_space` wrote; None for any other Parquet file.
+
+    Raises:
+        BadInputError: no Parquet file.
+    """
+    try:
+        header = (pq.read_schema(path).metadata or {}).get(_HEADER)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInputError(f"{path}: not a Parquet file: {error}") from None
+    if header is None:
+        return None
+    fields = json.loads(header)
+    fields |= {"fingerprint": bytes.fromhex(fields["fingerprint"]), "matryoshka_dims": tuple(fields["matryoshka_dims"])}
+    return Space(**fields)
+
+
+def import_space(store: VectorStore, space: Space, path: Path) -> Iterator[tuple[int, int]]:
+    """Store the vectors of an exported file; yields (stored, read) so far. What the cache has stays as it is.
+
+    Raises:
+        BadInputError: a row is damaged; those before it are stored.
+    """
+    stored = read = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_SLICE):
+            rows = list(zip(*(batch.column(name).to_pylist() for name in _SCHEMA.names), strict=True))
+            try:
+                stored += store.put_rows(space, rows, producer=Producer("elsewhere", "import", "float32"))
+            except InvalidVectorError as error:
+                raise BadInputError(f"{path}: {error}; export it again") from None
+            read += len(rows)
+            yield stored, read

@@ -1,0 +1,50 @@
+"""A pipeline in this process, on the cache of this machine's settings."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from semel.backends.engine import Engine
+from semel.cache.claims import LocalClaims
+from semel.cache.store import VectorStore
+from semel.db import Database
+from semel.errors import BadInputError
+from semel.pipeline import LocalSender, Pipeline
+from semel.settings import Settings
+from semel.tasks.embed import Embedder
+from semel.tasks.loaded import LoadedModels
+from semel.values import Space
+
+_MMAP_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Local:
+    """Cache, models and pipeline of this process."""
+
+    store: VectorStore
+    models: LoadedModels
+    pipeline: Pipeline
+
+    def space(self, model: str, prompt_name: str) -> Space:
+        """Raises UnknownModelError, ModelLoadError, BadInputError for a prompt that the model lacks."""
+        spaces = self.models.spaces(model)
+        if prompt_name not in spaces:
+            names = ", ".join(name for name in spaces if name) or "none"
+            raise BadInputError(f"model {model!r} has no prompt {prompt_name!r} (prompts: {names})")
+        return spaces[prompt_name]
+
+
+@contextmanager
+def local(settings: Settings, *, device: str) -> Iterator[Local]:
+    """Open it; models are loaded when first needed."""
+    db = Database(settings.database, max_bytes=settings.database_max_bytes, mmap_bytes=_MMAP_BYTES)
+    db.upgrade()
+    store = VectorStore(db, dtype=settings.vector_dtype)
+    engine = Engine(max_batch_tokens=settings.max_batch_tokens)
+    try:
+        models = LoadedModels(settings, engine, device=device)
+        yield Local(store, models, Pipeline(store, LocalSender(models, Embedder(engine, store, LocalClaims()))))
+    finally:
+        engine.close()
+        db.close()
