@@ -14,7 +14,9 @@ class EmbeddingsRequest(BaseModel):
 
     input: Any = Field(description="A text, or a list of texts.")
     model: str = "minilm"
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = Field(
+        default="float", description="null is float: LiteLLM sends it."
+    )
     dimensions: int | None = Field(default=None, ge=1)
     user: str | None = None
     input_type: Literal["query", "document"] | None = Field(

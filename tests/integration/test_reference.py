@@ -60,7 +60,8 @@ def test_float32_is_the_reference_to_rounding() -> None:
 def tiny_model(tmp_path: Path) -> Path:
     """A random BERT with CLS pooling, a Dense layer, no normalising, prompts, and a limit of 32 tokens."""
     import torch
-    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules as models
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
