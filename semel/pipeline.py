@@ -3,6 +3,7 @@
 Who computes is injected: this process's engine (`LocalSender`) or the workers behind the queue (`QueueSender`).
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -54,11 +55,13 @@ class Pipeline:
         """
         keys = input_keys(space.fingerprint, texts)
         found = self._store.get_many(keys, dim=space.dim)
+        started, waited_s = time.perf_counter(), 0.0
         if found.all_present:
-            done = Computed()
+            done = Computed(inference_s=0.0)
         else:
             missing = {keys[i]: texts[i] for i in np.flatnonzero(~found.present).tolist()}
             done = self._sender.compute(space, missing, lane=lane)
+            waited_s = time.perf_counter() - started
             found = self._store.get_many(keys, dim=space.dim)
         outcomes, errors = _outcomes(keys, done)
         if not truncate:
@@ -67,7 +70,7 @@ class Pipeline:
             if i not in errors:  # stored, and gone again: never answer with a made-up row
                 raise SemelError(f"the vector of text {i} vanished from the cache while it was read; ask again")
         assert found.vectors is not None  # get_many brings vectors
-        return Embedded(found.vectors, outcomes, errors, found.tokens, found.truncated)
+        return Embedded(found.vectors, outcomes, errors, found.tokens, found.truncated, waited_s, done.inference_s)
 
 
 def _outcomes(keys: Sequence[bytes], done: Computed) -> tuple[list[Outcome], dict[int, ItemError]]:

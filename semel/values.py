@@ -226,12 +226,17 @@ class Found:
 
 @dataclass
 class Computed:
-    """What became of keys that were missing, filled in as the batches end."""
+    """What became of keys that were missing, filled in as the batches end.
+
+    Attributes:
+        inference_s: what the worker took for them, of the time that the caller waited; None when nobody measured it.
+    """
 
     outcomes: dict[bytes, Outcome] = field(default_factory=dict)
     errors: dict[bytes, ItemError] = field(default_factory=dict)
     tokens: dict[bytes, int] = field(default_factory=dict)
     truncated: dict[bytes, bool] = field(default_factory=dict)
+    inference_s: float | None = None
 
     def add(self, key: bytes, outcome: Outcome, *, tokens: int, truncated: bool) -> None:
         self.outcomes[key] = outcome
@@ -259,6 +264,8 @@ class Embedded:
         errors: index of a failed text → why.
         tokens: int32 (n,).
         truncated: bool (n,).
+        waited_s: for what was missing: the queue, the worker, and the way there and back.
+        inference_s: of these, what the worker took; None when nobody measured it.
     """
 
     vectors: Vectors
@@ -266,6 +273,8 @@ class Embedded:
     errors: dict[int, ItemError]
     tokens: npt.NDArray[np.int32]
     truncated: npt.NDArray[np.bool_]
+    waited_s: float = 0.0
+    inference_s: float | None = 0.0
 
     def count(self, outcome: Outcome) -> int:
         return sum(1 for o in self.outcomes if o is outcome)

@@ -58,7 +58,17 @@ def embed_all(
 
 
 def cache_headers(*answers: Embedded) -> dict[str, str]:
-    """`x-semel-cache: hit=…; computed=…; coalesced=…` and `x-semel-truncated`."""
+    """`x-semel-cache: hit=…; computed=…; coalesced=…`, `x-semel-truncated`, and milliseconds as TEI names them.
+
+    `x-inference-time` is what the worker took, `x-queue-time` what else was waited for it; without them a large
+    request ran as a job, whose chunks nobody timed.
+    """
     outcomes = (Outcome.HIT, Outcome.COMPUTED, Outcome.COALESCED)
     counts = "; ".join(f"{outcome.value}={sum(a.count(outcome) for a in answers)}" for outcome in outcomes)
-    return {"x-semel-cache": counts, "x-semel-truncated": str(sum(int(a.truncated.sum()) for a in answers))}
+    headers = {"x-semel-cache": counts, "x-semel-truncated": str(sum(int(a.truncated.sum()) for a in answers))}
+    timed = [answer.inference_s for answer in answers if answer.inference_s is not None]
+    if len(timed) == len(answers):
+        waited_s, inference_s = sum(answer.waited_s for answer in answers), sum(timed)
+        headers["x-inference-time"] = f"{inference_s * 1000:.1f}"
+        headers["x-queue-time"] = f"{max(0.0, waited_s - inference_s) * 1000:.1f}"
+    return headers

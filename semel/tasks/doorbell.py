@@ -34,6 +34,7 @@ class Answer:
         computed, coalesced: positions in the request.
         errors: position → why.
         error: the whole request failed.
+        seconds: what the worker took for it.
         readings: how the model reads each text, when that was asked.
     """
 
@@ -42,21 +43,23 @@ class Answer:
     errors: dict[int, ItemError] = field(default_factory=dict)
     error: ItemError | None = None
     readings: list[Any] = field(default_factory=list)
+    seconds: float = 0.0
 
     def to_json(self) -> str:
         errors = {str(i): [e.code, e.message] for i, e in self.errors.items()}
         whole = [self.error.code, self.error.message] if self.error else None
-        return json.dumps([self.computed, self.coalesced, errors, whole, self.readings])
+        return json.dumps([self.computed, self.coalesced, errors, whole, self.readings, self.seconds])
 
     @classmethod
     def from_json(cls, text: bytes | str) -> "Answer":
-        computed, coalesced, errors, whole, readings = json.loads(text)
+        computed, coalesced, errors, whole, readings, seconds = json.loads(text)
         return cls(
             computed,
             coalesced,
             {int(i): ItemError(*pair) for i, pair in errors.items()},
             ItemError(*whole) if whole else None,
             readings,
+            seconds,
         )
 
 

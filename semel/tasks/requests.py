@@ -193,7 +193,7 @@ class QueueSender:
         request = self._request(space, list(missing.values()))
         answer = self._answer_to(EMBED_TEXTS, request, queue_name(lane, route.device))
         keys = list(missing)
-        done = Computed()
+        done = Computed(inference_s=answer.seconds)
         for positions, outcome in ((answer.computed, Outcome.COMPUTED), (answer.coalesced, Outcome.COALESCED)):
             done.outcomes.update((keys[i], outcome) for i in positions)
         for i, item_error in answer.errors.items():

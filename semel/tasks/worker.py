@@ -217,7 +217,9 @@ class Worker:
         model, space = self._asked_for(request)
         keys = input_keys(space.fingerprint, request.texts)
         missing = dict(zip(keys, request.texts, strict=True))
+        started = time.perf_counter()
         done = self._embedder.compute(model, request.prompt_name, missing, lane=Lane.INTERACTIVE)
+        seconds = time.perf_counter() - started
         by_outcome: dict[Outcome, list[int]] = {outcome: [] for outcome in Outcome}
         for i, key in enumerate(keys):
             by_outcome[done.outcomes[key]].append(i)
@@ -225,6 +227,7 @@ class Worker:
             computed=by_outcome[Outcome.COMPUTED],
             coalesced=by_outcome[Outcome.COALESCED],
             errors={i: done.errors[keys[i]] for i in by_outcome[Outcome.FAILED]},
+            seconds=seconds,
         )
 
     def _stop_for(self, error: BackendError) -> None:

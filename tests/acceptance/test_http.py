@@ -40,6 +40,16 @@ def test_the_second_time_is_a_hit(semel: Processes) -> None:
     assert post(semel, "/v1/embeddings", **body).headers["x-semel-cache"] == "hit=2; computed=0; coalesced=0"
 
 
+def test_the_times_of_queue_and_inference_are_told(semel: Processes) -> None:
+    cold = post(semel, "/v1/embeddings", model="fake", input="how long did this take").headers
+    assert 0 < float(cold["x-inference-time"]) < 10_000
+    assert 0 < float(cold["x-queue-time"]) < 10_000
+    hot = post(semel, "/v1/embeddings", model="fake", input="how long did this take").headers
+    assert (hot["x-inference-time"], hot["x-queue-time"]) == ("0.0", "0.0")
+    large = [f"{i} " + "word " * 100 for i in range(300)]
+    assert "x-inference-time" not in post(semel, "/v1/embeddings", model="fake", input=large).headers
+
+
 def test_a_large_request_goes_through_the_database_and_comes_back_in_order(semel: Processes) -> None:
     texts = [f"{'large ' * 15}{i}" for i in range(1500)]
     vectors = semel.client.embed(texts, model="fake")
