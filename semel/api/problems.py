@@ -37,7 +37,7 @@ def problem(
     headers = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    status, body = _DIALECTS.get(path, _openai)(status, message, code, param)
+    status, body = _SHAPES[dialect_of(path)](status, message, code, param)
     return JSONResponse(body, status, headers=headers)
 
 
@@ -59,10 +59,21 @@ def _tei(status: int, message: str, code: str, _param: str | None) -> tuple[int,
     return status, {"error": message, "error_type": kinds.get(status, code)}
 
 
-_DIALECTS: dict[str, Callable[[int, str, str, str | None], tuple[int, Any]]] = {
-    **dict.fromkeys(("/v1/rerank", "/v2/rerank", "/v2/embed"), _cohere),
-    **dict.fromkeys(("/", "/embed", "/rerank", "/similarity", "/tokenize", "/info", "/health"), _tei),
+_DIALECTS: dict[str, str] = {
+    **dict.fromkeys(("/v1/rerank", "/v2/rerank", "/v2/embed"), "cohere"),
+    **dict.fromkeys(("/", "/embed", "/rerank", "/similarity", "/tokenize", "/info", "/health"), "tei"),
 }
+
+_SHAPES: dict[str, Callable[[int, str, str, str | None], tuple[int, Any]]] = {
+    "openai": _openai,
+    "cohere": _cohere,
+    "tei": _tei,
+}
+
+
+def dialect_of(path: str) -> str:
+    """`openai`, `cohere` or `tei`: whose errors a route speaks."""
+    return _DIALECTS.get(path, "openai")
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -75,7 +86,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 def problem_body(path: str, error: SemelError) -> tuple[int, Any]:
     """Status and body of an error, for an answer that goes into a file."""
-    return _DIALECTS.get(path, _openai)(error.status, str(error), error.code, _param(error))
+    return _SHAPES[dialect_of(path)](error.status, str(error), error.code, _param(error))
 
 
 def _param(error: SemelError) -> str | None:
