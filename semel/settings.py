@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = None
     """A file of hashed keys, made with `semel key`."""
     max_body_bytes: int = 64 << 20
-    """For JSON bodies, which are parsed whole. NDJSON is streamed and has no limit of its own."""
+    """For bodies that are parsed whole, on every route. NDJSON is streamed and has no limit of its own."""
     max_request_texts: int = 2048
     """Per /v1/embeddings call, as at OpenAI. Larger lists are jobs."""
     request_timeout_s: float = 120.0

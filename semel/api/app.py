@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from semel import __version__
 from semel.api.access import load_keys
 from semel.api.batch.runner import BatchRunner
+from semel.api.body_limit import BodyLimit
 from semel.api.openapi import document
 from semel.api.problems import add_problem_handlers
 from semel.api.request_id import RequestId
@@ -45,10 +46,12 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.api_keys = load_keys(settings)
+    app.state.max_body_bytes = settings.max_body_bytes
     for module in (embeddings, files, batches, jobs, cache, models, rerank, cohere, tei, health):
         app.include_router(module.router)
     add_problem_handlers(app)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
 
     @app.get("/", include_in_schema=False)

@@ -13,7 +13,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from semel.errors import BackendError, InvalidTextError, OverloadedError, SemelError, UnavailableError
+from semel.errors import (
+    BackendError,
+    BodyTooLargeError,
+    InvalidTextError,
+    OverloadedError,
+    SemelError,
+    UnavailableError,
+)
 from semel.log import get_log
 
 log = get_log("api")
@@ -84,6 +91,12 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unforeseen)
 
 
+def body_too_large(path: str, limit: int) -> JSONResponse:
+    """The answer to a body that is parsed whole and larger than `limit` bytes."""
+    told = f"the body is larger than {limit} bytes (SEMEL_MAX_BODY_BYTES); send a job as NDJSON, which is streamed"
+    return problem(path, BodyTooLargeError.status, told, code=BodyTooLargeError.code)
+
+
 def problem_body(path: str, error: SemelError) -> tuple[int, Any]:
     """Status and body of an error, for an answer that goes into a file."""
     return _SHAPES[dialect_of(path)](error.status, str(error), error.code, _param(error))
@@ -111,6 +124,8 @@ async def _validation_error(request: Request, error: Any) -> JSONResponse:
 
 async def _http_error(request: Request, error: Any) -> JSONResponse:
     path, unknown = request.url.path, error.status_code == 404
+    if error.status_code == BodyTooLargeError.status:
+        return body_too_large(path, request.app.state.max_body_bytes)
     message = f"there is no {path} here; see /docs" if unknown else str(error.detail)
     return problem(path, error.status_code, message, code="not_found" if unknown else "invalid_request")
 

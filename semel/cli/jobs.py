@@ -43,16 +43,16 @@ def submit(
     limit = load_settings().max_text_bytes
     skipped: list[str] = []
 
-    def texts() -> Iterator[str]:
+    def rows() -> Iterator[dict[str, str | int]]:
         for item in read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=limit):
             if item.text is None:
                 skipped.append(f"  {item.where}: {item.error}")
             else:
-                yield item.text
+                yield {"text": item.text} if item.id is None else {"text": item.text, "id": item.id}
 
     with _client(url) as client, progress_line("sending texts") as line:
         job = client.submit(
-            texts(),
+            rows(),
             model=model,
             device=device,
             prompt_name=prompt_name,
@@ -126,6 +126,13 @@ def cancel(job_id: JobId, url: options.Url = None) -> None:
     """Stop a job; what was computed stays in the cache."""
     with _client(url) as client:
         typer.echo(f"{job_id} is {client.cancel(job_id).status}")
+
+
+@app.command()
+def retry(job_id: JobId, url: options.Url = None) -> None:
+    """Run again what failed in a job that has ended."""
+    with _client(url) as client:
+        typer.echo(f"{job_id} is {client.retry(job_id).status}")
 
 
 @app.command()

@@ -1,0 +1,87 @@
+"""Bodies above their limit are refused with 413 on every route; what is streamed has its own limit or none."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.processes import Processes, processes
+
+LIMIT = 100_000
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    folder: Path = tmp_path_factory.mktemp("narrow")
+    limits = {"SEMEL_MAX_BODY_BYTES": str(LIMIT), "SEMEL_MAX_FILE_BYTES": str(2 * LIMIT), "SEMEL_MAX_BATCH_LINES": "3"}
+    with processes(folder, **limits) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message_at"),
+    [
+        ("/v1/embeddings", {"model": "fake", "input": ["x" * LIMIT]}, ("error", "message")),
+        ("/v1/jobs", {"model": "fake", "input": ["x" * LIMIT]}, ("error", "message")),
+        ("/v1/rerank", {"model": "fake", "query": "q", "documents": ["x" * LIMIT]}, ("message",)),
+        ("/v2/embed", {"model": "fake", "texts": ["x" * LIMIT], "input_type": "clustering"}, ("message",)),
+        ("/embed", {"inputs": "x" * LIMIT}, ("error",)),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_large_body_is_refused(
+    narrow: Processes, path: str, body: object, message_at: tuple[str, ...], chunked: bool
+) -> None:
+    content = json.dumps(body).encode()
+    parts = (content[at : at + 9000] for at in range(0, len(content), 9000))
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{narrow.url}{path}", content=parts if chunked else content, headers=headers)
+    assert answer.status_code == 413
+    told = answer.json()
+    for name in message_at:
+        told = told[name]
+    assert "SEMEL_MAX_BODY_BYTES" in told
+    assert "x-request-id" in answer.headers
+
+
+def test_ndjson_has_no_limit(narrow: Processes) -> None:
+    lines = "".join(json.dumps({"text": f"{i} " + "x" * 1000}) + "\n" for i in range(300)).encode()
+    headers = {"content-type": "application/x-ndjson"}
+    answer = httpx.post(f"{narrow.url}/v1/jobs", content=lines, headers=headers)
+    assert answer.status_code == 202
+    assert narrow.client.wait(answer.json()["id"]).counts.done == 300
+
+
+def test_files_and_tables_have_theirs(narrow: Processes) -> None:
+    for size, expected in ((2 * LIMIT - 1000, 200), (3 * LIMIT, 413)):
+        answer = httpx.post(f"{narrow.url}/v1/files", data={"purpose": "batch"}, files={"file": b"x" * size})
+        assert answer.status_code == expected, size
+    headers = {"content-type": "text/csv"}
+    answer = httpx.post(f"{narrow.url}/v1/jobs", content=b"text\n" + b"x\n" * LIMIT * 2, headers=headers)
+    assert answer.status_code == 413
+    assert "SEMEL_MAX_FILE_BYTES" in answer.text
+    assert [path.name for path in (narrow.folder / "home" / "files").iterdir() if path.name.startswith("part-")] == []
+
+
+def test_a_batch_has_its_limit_in_lines(narrow: Processes) -> None:
+    def batch(lines: int) -> dict[str, object]:
+        body = {"model": "fake", "input": "x"}
+        texts = [
+            json.dumps({"custom_id": str(i), "method": "POST", "url": "/v1/embeddings", "body": body})
+            for i in range(lines)
+        ]
+        file = httpx.post(
+            f"{narrow.url}/v1/files", data={"purpose": "batch"}, files={"file": "\n".join(texts).encode()}
+        ).json()["id"]
+        wanted = {"input_file_id": file, "endpoint": "/v1/embeddings"}
+        made = httpx.post(f"{narrow.url}/v1/batches", json=wanted).json()
+        while made["status"] not in ("completed", "failed"):
+            made = httpx.get(f"{narrow.url}/v1/batches/{made['id']}").json()
+        return made  # type: ignore[no-any-return]
+
+    assert batch(3)["status"] == "completed"
+    failed = batch(4)
+    assert failed["status"] == "failed"
+    assert failed["errors"]["data"][0]["code"] == "too_many_lines"  # type: ignore[index]
