@@ -16,7 +16,7 @@ from benchmarks.corpora import paragraphs, sentences
 from semel.backends.engine import Engine
 from semel.cache.claims import LocalClaims
 from semel.cache.store import VectorStore
-from semel.cli.embedding import _MMAP_BYTES, EmbedOptions, _items, _local_blocks, _space, _write
+from semel.cli.local import MMAP_BYTES, EmbedOptions, _items, _local_blocks, _space, _write
 from semel.db import Database
 from semel.pipeline import LocalSender, Pipeline
 from semel.settings import load_settings
@@ -48,7 +48,7 @@ class Semel:
             truncate=True,
         )
         started = time.perf_counter()
-        db = Database(f"sqlite:///{folder / 'semel.db'}", mmap_bytes=_MMAP_BYTES)
+        db = Database(f"sqlite:///{folder / 'semel.db'}", mmap_bytes=MMAP_BYTES)
         db.upgrade()
         store = VectorStore(db)
         space = _space(self.models, wanted)

@@ -15,9 +15,9 @@ from langchain_classic.embeddings import CacheBackedEmbeddings
 from langchain_classic.storage import LocalFileStore
 from langchain_core.embeddings import Embeddings
 
-from semel.cache.keys import text_keys
+from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
-from semel.cli.embedding import _MMAP_BYTES
+from semel.cli.local import MMAP_BYTES
 from semel.db import Database
 from semel.pipeline import Pipeline
 from semel.values import Computed, Producer, Space
@@ -50,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     texts = [f"text number {i}: what a sentence of a usual length looks like in a cache" for i in range(options.texts)]
     with tempfile.TemporaryDirectory() as folder:
-        db = Database(f"sqlite:///{folder}/semel.db", mmap_bytes=_MMAP_BYTES)  # as `semel embed` opens it
+        db = Database(f"sqlite:///{folder}/semel.db", mmap_bytes=MMAP_BYTES)  # as `semel embed` opens it
         db.upgrade()
         store, space = VectorStore(db), Space(b"f" * 32, "m", "", DIM, 256, "full", "{}")
         fill(store, space, texts)
@@ -82,7 +82,7 @@ def fill(store: VectorStore, space: Space, texts: list[str]) -> None:
         part = texts[at : at + 4096]
         vectors = random.standard_normal((len(part), DIM)).astype(np.float32)
         n = len(part)
-        keys = text_keys(space.fingerprint, part)
+        keys = input_keys(space.fingerprint, part)
         producer = Producer("cpu", "bench", "float32")
         store.put_many(space, keys, vectors, tokens=[12] * n, truncated=[False] * n, producer=producer)
 

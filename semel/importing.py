@@ -3,21 +3,21 @@
 A wrong hit is worse than a miss, so some texts of every part are computed here and compared.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 
 from semel.cache.codec import check_vectors
 from semel.cache.keys import input_key
-from semel.cache.store import VectorStore
+from semel.cache.store import IMPORTED, VectorStore
 from semel.errors import BadInputError, InvalidVectorError
 from semel.inputs import Record, read_records
 from semel.pipeline import Pipeline
-from semel.values import Producer, Space, Vectors, cosines
+from semel.values import Space, Vectors, cosines
 
 LEAST_COSINE = 0.999
 """Of an imported vector and the one computed here: the tolerance of one precision (docs/reference/precision.md)."""
@@ -30,10 +30,11 @@ _SLICE = 512
 _CHECKED = 3
 """Texts of each part that are computed here."""
 
-IMPORTED = Producer("elsewhere", "import", "float32")
 
-Read: TypeAlias = Callable[[Space, Sequence[str]], Sequence[tuple[int, bool]]]
-"""Texts of a space → the tokens of each, and whether the model cuts it."""
+class TokenCounter(Protocol):
+    """Tells the tokens of each text, and whether the model cuts it."""
+
+    def count_tokens(self, space: Space, texts: Sequence[str]) -> list[tuple[int, bool]]: ...
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ class Importer:
 
     Args:
         pipeline: computes the texts that are compared.
-        read: how the model reads texts of a space.
+        counter: asks the model of a space.
     """
 
-    def __init__(self, store: VectorStore, pipeline: Pipeline, read: Read) -> None:
+    def __init__(self, store: VectorStore, pipeline: Pipeline, counter: TokenCounter) -> None:
         self._store = store
         self._pipeline = pipeline
-        self._read = read
+        self._counter = counter
 
     def take_file(self, space: Space, path: Path, *, max_text_bytes: int) -> Iterator[Imported]:
         """Store the rows of a .jsonl or .parquet file with `text` and `embedding`; yields what became of them so far.
@@ -85,7 +86,7 @@ class Importer:
             InvalidTextError: a text that has no key.
             BadInputError: the vectors are not those of this model, or are no sound vectors.
         """
-        space.check_kind("embed")
+        space.check_input(texts[0])
         keys = [input_key(space.fingerprint, text, first + i) for i, text in enumerate(texts)]
         try:
             check_vectors(vectors, dim=space.dim)
@@ -93,13 +94,13 @@ class Importer:
             raise BadInputError(str(error)) from None
         unknown = np.flatnonzero(~self._store.lookup(keys).present).tolist()
         self._compare(space, texts, vectors, unknown, first)
-        readings = self._read(space, texts)
+        counted = self._counter.count_tokens(space, texts)
         stored = self._store.put_many(
             space,
             keys,
             vectors,
-            tokens=[tokens for tokens, _ in readings],
-            truncated=[cut for _, cut in readings],
+            tokens=[tokens for tokens, _ in counted],
+            truncated=[cut for _, cut in counted],
             producer=IMPORTED,
         )
         return Imported(stored, len(texts) - stored)

@@ -212,14 +212,20 @@ def _parquet(path: Path, required: Sequence[str], columns: Sequence[str] | None)
 
     try:
         file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise BadInputError(f"{path.name}: not a Parquet file: {error}") from None
     with file:
         names = file.schema_arrow.names
         _check_columns(path, names, required)
         wanted = None if columns is None else [name for name in columns if name in names]
-        row = 0
-        for batch in file.iter_batches(batch_size=1024, columns=wanted):
+        batches, row = file.iter_batches(batch_size=1024, columns=wanted), 0
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError) as error:
+                raise BadInputError(f"{path.name}: damaged after row {row}: {error}") from None
+            if batch is None:
+                return
             for fields in batch.to_pylist():
                 row += 1
                 yield Record(f"{path}: row {row}", fields)

@@ -6,16 +6,18 @@ embedding model can rerank too: the score is then the cosine between the two vec
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from semel.cache.catalog import Catalog
-from semel.cache.keys import input_key
+from semel.cache.keys import check_text
 from semel.errors import BadInputError, InvalidTextError, SemelError, is_fault_of_the_text, revive
 from semel.pipeline import Pipeline
-from semel.values import Embedded, ItemError, Pair, cosines
+from semel.values import Embedded, Input, ItemError, Pair, Space, Vectors, cosines
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 
@@ -53,39 +55,43 @@ class Reranker:
     def rank(self, model: str, query: str, documents: Sequence[str], *, truncate: bool = True) -> Ranked:
         """Score every document.
 
-        With an embedding model, the query gets the model's prompt for queries and the documents that for documents.
-
         Raises:
             UnknownModelError, and what `Pipeline.embed` raises.
             BadInputError: the query cannot be used.
             InvalidTextError: a document cannot be used; says which.
         """
         try:
-            input_key(b"", query)
+            check_text(query, 0)
         except InvalidTextError as invalid:
             raise BadInputError(f"the query {invalid.why}") from None
-        if self._catalog.space(model).kind == "cross-encoder":
-            return self._by_pairs(model, query, documents, truncate=truncate)
-        return self._by_vectors(model, query, documents, truncate=truncate)
+        for index, document in enumerate(documents):
+            check_text(document, index)
+        kind, inputs = self.inputs(model, query, documents)
+        parts: list[Embedded] = []
+        for space, group in groupby(inputs, key=itemgetter(0)):
+            part = self._pipeline.embed(space, [item for _, item in group], truncate=truncate)
+            for index, error in part.errors.items():
+                raise _failed(kind, index + sum(len(before.vectors) for before in parts), error)
+            parts.append(part)
+        return Ranked(kind, scores_of(kind, np.concatenate([part.vectors for part in parts])), tuple(parts))
 
-    def _by_pairs(self, model: str, query: str, documents: Sequence[str], *, truncate: bool) -> Ranked:
-        pairs = [Pair(query, document) for document in documents]
-        scored = self._pipeline.embed(self._catalog.space(model), pairs, truncate=truncate)
-        for index, error in scored.errors.items():
-            raise _failed(f"document {index}", error)
-        scores = scored.vectors[:, 0]
-        return Ranked("cross-encoder", scores, (scored,))
+    def inputs(self, model: str, query: str, documents: Sequence[str]) -> tuple[RerankKind, list[tuple[Space, Input]]]:
+        """What is to be computed for the scores, in order, each in its space; see `scores_of`.
 
-    def _by_vectors(self, model: str, query: str, documents: Sequence[str], *, truncate: bool) -> Ranked:
-        asked = self._pipeline.embed(self._catalog.space_for_input(model, "query"), [query], truncate=truncate)
-        for error in asked.errors.values():
-            raise _failed("the query", error)
-        document_space = self._catalog.space_for_input(model, "document")
-        found = self._pipeline.embed(document_space, documents, truncate=truncate)
-        for index, error in found.errors.items():
-            raise _failed(f"document {index}", error)
-        scores = cosines(asked.vectors[0], found.vectors)
-        return Ranked("embedding similarity", scores, (asked, found))
+        With an embedding model, the query gets the model's prompt for queries and the documents that for documents.
+
+        Raises UnknownModelError.
+        """
+        space = self._catalog.space(model)
+        if space.kind == "cross-encoder":
+            return "cross-encoder", [(space, Pair(query, document)) for document in documents]
+        of_query, of_documents = (self._catalog.space_for_input(model, kind) for kind in ("query", "document"))
+        return "embedding similarity", [(of_query, query), *((of_documents, document) for document in documents)]
+
+
+def scores_of(kind: RerankKind, vectors: Vectors) -> Scores:
+    """float32 (documents,), from the vectors of `Reranker.inputs`, float32 (inputs, dim)."""
+    return vectors[:, 0] if kind == "cross-encoder" else cosines(vectors[0], vectors[1:])
 
 
 def best_first(scores: Scores) -> list[int]:
@@ -94,6 +100,8 @@ def best_first(scores: Scores) -> list[int]:
     return order
 
 
-def _failed(what: str, error: ItemError) -> SemelError:
-    message = f"{what} cannot be scored: {error.message}"
+def _failed(kind: RerankKind, at: int, error: ItemError) -> SemelError:
+    """Of the input at this position."""
+    document = at if kind == "cross-encoder" else at - 1
+    message = f"{'the query' if document < 0 else f'document {document}'} cannot be scored: {error.message}"
     return BadInputError(message) if is_fault_of_the_text(error.code) else revive(error.code, message)

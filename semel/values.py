@@ -80,6 +80,10 @@ class JobStatus(StrEnum):
         return self in (self.COMPLETED, self.FAILED, self.EXPIRED, self.CANCELLED)
 
 
+ENDED = tuple(status for status in JobStatus if status.ended)
+OPEN = tuple(status for status in JobStatus if not status.ended)
+
+
 class Precision(StrEnum):
     """The class of arithmetic that made a vector; part of the fingerprint.
 
@@ -162,11 +166,11 @@ class Space:
         kind: Kind = json.loads(self.spec_json)["kind"]
         return kind
 
-    def check_kind(self, wanted: Kind) -> None:
-        """Raises BadInputError for a model of the other kind; says where to send what was sent."""
-        if self.kind == wanted:
+    def check_input(self, item: Input) -> None:
+        """Raises BadInputError for a text where pairs belong, or the reverse; says where to send what was sent."""
+        if isinstance(item, Pair) == (self.kind == "cross-encoder"):
             return
-        if wanted == "embed":
+        if self.kind == "cross-encoder":
             raise BadInputError(
                 f"model {self.model!r} is a cross-encoder: it scores documents for a query and makes no vectors; "
                 "send it to /v1/rerank, or as a job of pairs"
@@ -325,6 +329,11 @@ class Job:
     cancelled_at: float | None = None
     error: ItemError | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> bool:
+        """Whether a cross-encoder does it: its results are one number each."""
+        return self.dim == 1
 
 
 @dataclass(frozen=True)

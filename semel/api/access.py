@@ -135,4 +135,4 @@ def _needs(scope: Scope) -> Any:
 
 MAY_READ = [_needs(Scope.READ)]
 MAY_SUBMIT = [_needs(Scope.SUBMIT)]
-MAY_CHANGE = [_needs(Scope.ADMIN)]
+MAY_ADMINISTER = [_needs(Scope.ADMIN)]

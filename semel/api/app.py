@@ -30,13 +30,12 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         app.state.services = build_services(settings)
-        app.state.batch_runner = BatchRunner(app.state.services)
-        app.state.batch_runner.start()
-        webhooks = WebhookSender(app.state.services)
-        webhooks.start()
+        background = BatchRunner(app.state.services), WebhookSender(app.state.services)
+        for part in background:
+            part.start()
         yield
-        webhooks.stop()
-        app.state.batch_runner.stop()
+        for part in background:
+            part.stop()
         app.state.services.close()
 
     app = FastAPI(

@@ -1,10 +1,13 @@
 """What the dialects share: texts in, every vector or an error out, and the headers that tell what the cache did."""
 
+import base64
 from typing import Any
 
 import numpy as np
 
+from semel.api.schemas import EmbeddingsRequest
 from semel.api.services import Services
+from semel.cache.catalog import Catalog
 from semel.errors import BadInputError, InvalidTextError, is_fault_of_the_text, revive
 from semel.pipeline import cut_dimensions
 from semel.values import Embedded, Outcome, Space, Vectors
@@ -46,7 +49,7 @@ def embed_all(
         InvalidTextError: the first text that has no vector; the others are in the cache by then.
         BadInputError: a cross-encoder, or a size that this model cannot be cut to; nothing is computed.
     """
-    space.check_kind("embed")
+    space.check_input(texts[0])
     cut_dimensions(np.ones((1, space.dim), np.float32), dimensions, space)
     embedded = services.pipeline.embed(space, texts, truncate=truncate)
     if embedded.errors:
@@ -72,3 +75,26 @@ def cache_headers(*answers: Embedded) -> dict[str, str]:
         headers["x-inference-time"] = f"{inference_s * 1000:.1f}"
         headers["x-queue-time"] = f"{max(0.0, waited_s - inference_s) * 1000:.1f}"
     return headers
+
+
+def space_of(catalog: Catalog, request: EmbeddingsRequest) -> Space:
+    """The space that a request means. Raises UnknownModelError, BadInputError."""
+    if request.input_type and request.prompt_name:
+        raise BadInputError("input_type and prompt_name both name a prompt; send one of them")
+    if request.input_type:
+        return catalog.space_for_input(request.model, request.input_type)
+    return catalog.space(request.model, request.prompt_name)
+
+
+def embeddings_body(request: EmbeddingsRequest, vectors: Vectors, *, tokens: int) -> dict[str, Any]:
+    """OpenAI's answer, for `as_json`: pydantic would walk every number."""
+    if request.encoding_format == "base64":
+        encoded: list[Any] = [base64.b64encode(row.tobytes()).decode() for row in vectors.astype("<f4")]
+    else:
+        encoded = list(vectors)
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": i, "embedding": e} for i, e in enumerate(encoded)],
+        "model": request.model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }

@@ -12,7 +12,7 @@ from semel.api.services import Services
 from semel.cache.keys import input_key
 from semel.errors import BadInputError, InvalidTextError
 from semel.tasks.jobs import NO_KEY, NewChunk
-from semel.values import Extra, Input, ItemError, Job, Pair, size_of
+from semel.values import Extra, Input, ItemError, Job, Pair, Space, size_of
 
 _CHUNKS_A_WRITE = 8
 """Chunks in one transaction: few commits, and the write lock is held for some ten milliseconds."""
@@ -44,14 +44,17 @@ class Ingest:
     @cached_property
     def fields(self) -> tuple[str, ...]:
         """What a row must have."""
-        space = self._services.catalog.space(self.job.model, self.job.prompt_name)
-        return (self._text_field,) if space.kind == "embed" else Pair._fields
+        return (self._text_field,) if self._space.kind == "embed" else Pair._fields
+
+    @cached_property
+    def _space(self) -> Space:
+        return self._services.catalog.space(self.job.model, self.job.prompt_name)
 
     def feed_lines(self, data: bytes) -> None:
         """Take NDJSON bytes; a line may be cut anywhere.
 
         Raises:
-            BadInputError: a line that is not JSON, or has no string in `text`; names the line.
+            BadInputError: a line that is not JSON, or lacks the fields of a row; names the line.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > self._settings.max_text_bytes * 2:
@@ -92,7 +95,12 @@ class Ingest:
         self._append(NO_KEY, "", extra, 0)
 
     def add(self, item: Input, extra: Extra | None = None) -> None:
-        """Take one text or pair; one that cannot be embedded keeps its place and carries its error."""
+        """Take one text or pair; one that cannot be embedded keeps its place and carries its error.
+
+        Raises:
+            BadInputError: a text for a cross-encoder, or a pair for a model that makes vectors.
+        """
+        self._space.check_input(item)
         try:
             key = input_key(self.job.fingerprint, item, self._next_index)
             size = size_of(item)

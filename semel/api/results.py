@@ -99,7 +99,7 @@ def ndjson(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
             if i in part.errors:
                 item["error"] = {"code": part.errors[i].code, "message": part.errors[i].message}
             else:
-                made = {"score": part.vectors[i, 0]} if job.dim == 1 else {"embedding": part.vectors[i]}
+                made = {"score": part.vectors[i, 0]} if job.scores else {"embedding": part.vectors[i]}
                 item |= {"truncated": part.truncated[i], **made}
             lines.append(as_json(item))
         yield b"\n".join(lines) + b"\n"

@@ -125,5 +125,5 @@ def build_services(settings: Settings) -> Services:
         sender=sender,
         pipeline=pipeline,
         reranker=Reranker(pipeline, catalog),
-        importer=Importer(store, pipeline, lambda space, texts: sender.read(space, texts, reading="count")),
+        importer=Importer(store, pipeline, sender),
     )

@@ -30,7 +30,7 @@ async def read_form(request: Request, *, max_bytes: int, body: AsyncIterable[byt
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise BadInputError("a file is uploaded as multipart/form-data, with the fields file and purpose")
-    stream = bounded(request.stream() if body is None else body, max_bytes + _ENVELOPE_BYTES)
+    stream = bounded(request.stream() if body is None else body, max_bytes, slack=_ENVELOPE_BYTES)
     try:
         parser = MultiPartParser(request.headers, cast(Any, stream), max_files=1, max_fields=20)
         return await parser.parse()
@@ -38,12 +38,12 @@ async def read_form(request: Request, *, max_bytes: int, body: AsyncIterable[byt
         raise BadInputError(f"the body is not multipart/form-data: {error}") from None
 
 
-async def bounded(body: AsyncIterable[bytes], max_bytes: int) -> AsyncIterator[bytes]:
-    """The same bytes. Raises BodyTooLargeError when there are more."""
+async def bounded(body: AsyncIterable[bytes], max_bytes: int, *, slack: int = 0) -> AsyncIterator[bytes]:
+    """The same bytes. Raises BodyTooLargeError when there are more than `max_bytes` and what may stand around them."""
     read = 0
     async for part in body:
         read += len(part)
-        if read > max_bytes:
+        if read > max_bytes + slack:
             raise BodyTooLargeError(f"the file is larger than {max_bytes} bytes (SEMEL_MAX_FILE_BYTES); split it")
         yield part
 

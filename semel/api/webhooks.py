@@ -11,7 +11,6 @@ import hmac
 import ipaddress
 import json
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -19,9 +18,10 @@ from typing import Any
 
 import httpx
 
+from semel.api.background import Repeating
 from semel.api.schemas import job_object
 from semel.api.services import Services
-from semel.errors import BadInputError, NotFoundError, SemelError
+from semel.errors import BadInputError, NotFoundError
 from semel.log import get_log
 from semel.settings import Settings
 from semel.tasks.webhooks import Delivery
@@ -90,31 +90,21 @@ class WebhookSender:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook")
         self._http = httpx.Client(timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False)
-        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+        self._looking = Repeating("webhooks", self._once, every_s=_LOOK_S)
 
     def start(self) -> None:
-        self._thread.start()
+        self._looking.start()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(timeout=5)
+        self._looking.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._http.close()
 
-    def _run(self) -> None:
-        failing = False
-        while not self._stopping.wait(_LOOK_S):
-            try:
-                due = self._services.webhooks.take_due(limit=_AT_ONCE)
-                list(self._pool.map(self._deliver, due))
-                failing = False
-            except SemelError as error:
-                if not failing:
-                    log.warning("webhooks wait", reason=str(error))
-                failing = True
+    def _once(self) -> None:
+        due = self._services.webhooks.take_due(limit=_AT_ONCE)
+        list(self._pool.map(self._deliver, due))
 
     def _deliver(self, delivery: Delivery) -> None:
         """Raises SemelError when the database fails."""
@@ -123,7 +113,7 @@ class WebhookSender:
             status = self._post(delivery)
         except NotFoundError:  # the job was deleted meanwhile
             return
-        except (httpx.HTTPError, BadInputError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, BadInputError) as error:
             delay_s = store.failed(delivery, f"{type(error).__name__}: {error}")
             bound.warning("webhook failed", reason=str(error), again_in_s=delay_s)
             return

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
-from semel.errors import DeviceMemoryError, ModelLoadError
-from semel.values import Input, Precision, Vectors
+from semel.errors import BadInputError, DeviceMemoryError, ModelLoadError
+from semel.values import Input, Pair, Precision, Vectors
 
 if TYPE_CHECKING:
     from semel.backends.registry import ModelSource
@@ -179,7 +179,9 @@ class TorchBackend(Backend):
             )
 
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        encodings = self._tokenizer.encode_batch_fast([prompt + str(text) for text in texts])
+        if any(isinstance(text, Pair) for text in texts):
+            raise BadInputError(f"model {self._source.name!r} makes vectors of texts and scores no pairs")
+        encodings = self._tokenizer.encode_batch_fast([f"{prompt}{text}" for text in texts])
         return [Tokens(e.ids, truncated=bool(e.overflowing)) for e in encodings]
 
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:

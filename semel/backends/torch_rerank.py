@@ -42,6 +42,7 @@ class TorchReranker(TorchBackend):
                 f"model {self._source.name!r} sorts pairs into {model.num_labels} classes; a reranker gives one score"
             )
         self._check_weights(dtype)
+        self._tokenizer = model.tokenizer.backend_tokenizer
         self._max_tokens = model.max_seq_length = self._source.described.spec.max_tokens
         sample = model.preprocess(self.samples())
         self._beside = {name: value for name, value in sample.items() if not hasattr(value, "shape")}
@@ -73,10 +74,6 @@ class TorchReranker(TorchBackend):
                 cut = len(uncut.ids) > len(tokens[i].ids)
                 tokens[i] = Tokens(tokens[i].ids, truncated=cut, segments=tokens[i].segments)
         return tokens
-
-    @property
-    def _tokenizer(self) -> Any:
-        return self._model.tokenizer.backend_tokenizer
 
     def _read(self, pairs: Sequence[Input], prompt: str, **options: Any) -> list[Tokens]:
         """The library's own reading, chat template and all; it keeps state in the tokenizer, so one at a time."""

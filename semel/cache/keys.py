@@ -33,9 +33,9 @@ def input_key(fingerprint: bytes, item: Input, index: int = 0) -> bytes:
     """
     if isinstance(item, Pair):
         for side, text in zip(("a query that ", "a document that "), item, strict=True):
-            _check(text, index, f"has {side}")
+            check_text(text, index, f"has {side}")
         return pair_key(fingerprint, item.query, item.document)
-    _check(item, index)
+    check_text(item, index)
     return text_key(fingerprint, item)
 
 
@@ -55,7 +55,8 @@ def pair_key(fingerprint: bytes, query: str, document: str) -> bytes:
     return hashlib.sha256(fingerprint + len(head).to_bytes(8, "little") + head + document.encode()).digest()
 
 
-def _check(text: str, index: int, where: str = "") -> None:
+def check_text(text: str, index: int, where: str = "") -> None:
+    """Raises InvalidTextError unless a text can be a key: a string, not empty, without half a surrogate pair."""
     if not isinstance(text, str):
         raise InvalidTextError(index, f"{where}is {type(text).__name__}, not a string")
     if not text:

@@ -25,6 +25,9 @@ _SLICE_KEYS = 512
 ExportedRow: TypeAlias = tuple[bytes, int, bool, int, bytes]
 """Key, tokens, truncated, checksum, encoded vector."""
 
+IMPORTED = Producer("elsewhere", "import", "float32")
+"""What made a vector that was not computed here."""
+
 _SPACE_COLUMNS = ("fingerprint", "model", "prompt_name", "dim", "max_tokens", "precision", "spec_json")
 
 _VECTOR_COLUMNS = "key, tokens, truncated, crc, data"
@@ -187,9 +190,9 @@ class VectorStore:
             InvalidVectorError: a row is damaged; nothing of the call is stored.
             StorageFullError: no room; nothing of the call is stored.
         """
-        for key, _, _, crc, data in given:
-            if not _is_sound((key, None, None, crc, data), space.dim):
-                raise InvalidVectorError(f"the row with key {key.hex()} is damaged; it is not stored")
+        for row in given:
+            if not _is_sound(row, space.dim):
+                raise InvalidVectorError(f"the row with key {row[0].hex()} is damaged; it is not stored")
         return self._insert(space, given, producer)
 
     def _insert(self, space: Space, given: Sequence[ExportedRow], producer: Producer) -> int:
@@ -242,11 +245,11 @@ class VectorStore:
             last = rows[-1][0]
             yield rows
 
-    def space_of(self, fingerprint: bytes) -> Space | None:
-        """A space that has or had rows here."""
+    def space_of(self, fingerprint: bytes) -> Space:
+        """The space of one of `stats`."""
         with self._db.read() as conn:
-            row = conn.execute(select(spaces).where(spaces.c.fingerprint == fingerprint)).first()
-        return None if row is None else Space(**{name: getattr(row, name) for name in _SPACE_COLUMNS})
+            row = conn.execute(select(spaces).where(spaces.c.fingerprint == fingerprint)).one()
+        return Space(**{name: getattr(row, name) for name in _SPACE_COLUMNS})
 
     # Looking after
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from semel.cache.store import VectorStore
+from semel.cache.store import IMPORTED, VectorStore
 from semel.errors import BadInputError, InvalidVectorError
-from semel.values import Producer, Space
+from semel.values import Space
 
 _HEADER = b"semel.space"
 
@@ -29,7 +29,8 @@ _SLICE = 2048
 
 def export_space(store: VectorStore, space: Space, path: Path) -> Iterator[int]:
     """Write every vector of a space to `path`; yields how many so far. Nothing is left of an export that fails."""
-    header = json.dumps({**asdict(space), "fingerprint": space.fingerprint.hex()})
+    named = {name: value for name, value in asdict(space).items() if name != "matryoshka_dims"}
+    header = json.dumps({**named, "fingerprint": space.fingerprint.hex()})
     part, count = path.with_name(path.name + ".part"), 0
     try:
         with pq.ParquetWriter(part, _SCHEMA.with_metadata({_HEADER: header})) as writer:
@@ -53,13 +54,12 @@ def exported_space(path: Path) -> Space | None:
     """
     try:
         header = (pq.read_schema(path).metadata or {}).get(_HEADER)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise BadInputError(f"{path}: not a Parquet file: {error}") from None
     if header is None:
         return None
     fields = json.loads(header)
-    fields |= {"fingerprint": bytes.fromhex(fields["fingerprint"]), "matryoshka_dims": tuple(fields["matryoshka_dims"])}
-    return Space(**fields)
+    return Space(**{**fields, "fingerprint": bytes.fromhex(fields["fingerprint"])})
 
 
 def import_space(store: VectorStore, space: Space, path: Path) -> Iterator[tuple[int, int]]:
@@ -73,7 +73,7 @@ def import_space(store: VectorStore, space: Space, path: Path) -> Iterator[tuple
         for batch in file.iter_batches(batch_size=_SLICE):
             rows = list(zip(*(batch.column(name).to_pylist() for name in _SCHEMA.names), strict=True))
             try:
-                stored += store.put_rows(space, rows, producer=Producer("elsewhere", "import", "float32"))
+                stored += store.put_rows(space, rows, producer=IMPORTED)
             except InvalidVectorError as error:
                 raise BadInputError(f"{path}: {error}; export it again") from None
             read += len(rows)

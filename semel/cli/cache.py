@@ -118,10 +118,10 @@ def export_vectors(
     from semel.cache.transfer import export_space
     from semel.errors import BadInputError
 
+    if output.suffix != ".parquet":
+        raise BadInputError(f"an export is a .parquet file, not {output.name!r}")
     store, _ = _open()
     space = store.space_of(_find_space(store, fingerprint or ""))
-    if space is None or output.suffix != ".parquet":
-        raise BadInputError(f"an export is a .parquet file, not {output.name!r}")
     total, count = sum(s.entries for s in store.stats() if s.fingerprint == space.fingerprint.hex()), 0
     with Progress(transient=True) as progress:
         task = progress.add_task("exporting", total=total)

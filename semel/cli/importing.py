@@ -1,16 +1,14 @@
 """The work behind `semel cache import`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.progress import Progress
 
 from semel.cache.transfer import exported_space, import_space
-from semel.cli.local import Local, local
+from semel.cli.local import local
 from semel.errors import BadInputError
 from semel.importing import Importer
 from semel.settings import Settings
-from semel.values import Space
 
 
 def import_file(settings: Settings, source: Path, *, model: str | None, prompt_name: str) -> tuple[int, int]:
@@ -31,14 +29,8 @@ def import_file(settings: Settings, source: Path, *, model: str | None, prompt_n
                 progress.update(task, completed=read)
             return stored, read - stored
         space = here.space(model or settings.default_model, prompt_name)
-        importer = Importer(here.store, here.pipeline, lambda space, texts: _read(here, space, texts))
+        importer = Importer(here.store, here.pipeline, here)
         for done in importer.take_file(space, source, max_text_bytes=settings.max_text_bytes):
             stored, read = done.stored, done.stored + done.present
             progress.update(task, completed=read)
     return stored, read - stored
-
-
-def _read(here: Local, space: Space, texts: Sequence[str]) -> list[tuple[int, bool]]:
-    model = here.models.get(space.model)
-    tokens = model.backend.tokenize(texts, prompt=model.prompts[space.prompt_name])
-    return [(len(read.ids), read.truncated) for read in tokens]

@@ -1,6 +1,6 @@
 """A pipeline in this process, on the cache of this machine's settings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from semel.tasks.embed import Embedder
 from semel.tasks.loaded import LoadedModels
 from semel.values import Space
 
-_MMAP_BYTES = 4 << 30
+MMAP_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,17 @@ class Local:
             raise BadInputError(f"model {model!r} has no prompt {prompt_name!r} (prompts: {names})")
         return spaces[prompt_name]
 
+    def count_tokens(self, space: Space, texts: Sequence[str]) -> list[tuple[int, bool]]:
+        """The tokens of each text, and whether the model cuts it."""
+        model = self.models.get(space.model)
+        tokens = model.backend.tokenize(texts, prompt=model.prompts[space.prompt_name])
+        return [(len(read.ids), read.truncated) for read in tokens]
+
 
 @contextmanager
 def local(settings: Settings, *, device: str) -> Iterator[Local]:
     """Open it; models are loaded when first needed."""
-    db = Database(settings.database, max_bytes=settings.database_max_bytes, mmap_bytes=_MMAP_BYTES)
+    db = Database(settings.database, max_bytes=settings.database_max_bytes, mmap_bytes=MMAP_BYTES)
     db.upgrade()
     store = VectorStore(db, dtype=settings.vector_dtype)
     engine = Engine(max_batch_tokens=settings.max_batch_tokens)

@@ -18,11 +18,10 @@ from sqlalchemy import or_, select, tuple_, update
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
 from semel.tasks.schema import batches
-from semel.values import JobStatus
+from semel.values import OPEN, JobStatus
 
-LEASE_S = 15.0
+_LEASE_S = 15.0
 
-_OPEN = tuple(status for status in JobStatus if not status.ended)
 _CAN_STOP = (JobStatus.VALIDATING, JobStatus.IN_PROGRESS)
 """Not while the output is written: that takes seconds, and everything is done by then."""
 
@@ -131,12 +130,6 @@ class BatchStore:
         with self._db.read() as conn:
             return [_batch(row) for row in conn.execute(query)]
 
-    def reading(self, file_id: str) -> str | None:
-        """A batch that has not ended and still needs this file."""
-        query = select(batches.c.id).where(batches.c.input_file_id == file_id, batches.c.status.in_(_OPEN))
-        with self._db.read() as conn:
-            return conn.execute(query.limit(1)).scalar()
-
     # Working
 
     def lease(self, *, owner: str) -> list[Batch]:
@@ -144,20 +137,20 @@ class BatchStore:
         now = time.time()
         free = or_(batches.c.lease_owner == owner, batches.c.lease_until < now)
         with self._db.read() as conn:
-            if conn.execute(select(batches.c.id).where(batches.c.status.in_(_OPEN)).limit(1)).first() is None:
+            if conn.execute(select(batches.c.id).where(batches.c.status.in_(OPEN)).limit(1)).first() is None:
                 return []
         with self._db.write(reserve=True) as conn:
             rows = conn.execute(
                 update(batches)
-                .where(batches.c.status.in_(_OPEN), free)
-                .values(lease_owner=owner, lease_until=now + LEASE_S)
+                .where(batches.c.status.in_(OPEN), free)
+                .values(lease_owner=owner, lease_until=now + _LEASE_S)
                 .returning(batches)
             ).all()
         return sorted((_batch(row) for row in rows), key=lambda batch: batch.created_at)
 
     def renew(self, batch_id: str, *, owner: str) -> bool:
         """Extend the lease; False when it was lost, or the batch is gone."""
-        return self._change(batch_id, owner, lease_until=time.time() + LEASE_S)
+        return self._change(batch_id, owner, lease_until=time.time() + _LEASE_S)
 
     def give_back(self, *, owner: str) -> None:
         """Free every lease of this owner: it stops."""
@@ -167,7 +160,7 @@ class BatchStore:
     def fail(self, batch_id: str, errors: Sequence[LineError], *, owner: str) -> bool:
         """The input cannot be used, or the output cannot be written."""
         text = json.dumps([vars(error) for error in errors])
-        return self._move(batch_id, _OPEN, JobStatus.FAILED, owner, errors_json=text)
+        return self._move(batch_id, OPEN, JobStatus.FAILED, owner, errors_json=text)
 
     def start(self, batch_id: str, *, model: str, total: int, inputs: int, jobs: Sequence[str], owner: str) -> bool:
         """Every line is valid and in a job."""
@@ -190,9 +183,32 @@ class BatchStore:
         """The jobs have ended; the output is being written."""
         return self._move(batch_id, (JobStatus.IN_PROGRESS,), JobStatus.FINALIZING, owner)
 
-    def end(self, batch_id: str, status: JobStatus, *, owner: str, **results: Any) -> bool:
+    def end(
+        self,
+        batch_id: str,
+        status: JobStatus,
+        *,
+        owner: str,
+        completed: int = 0,
+        failed: int = 0,
+        input_tokens: int = 0,
+        cached_tokens: int = 0,
+        output_file_id: str | None = None,
+        error_file_id: str | None = None,
+    ) -> bool:
         """The last state, with the files and counts; False when the lease was lost."""
-        return self._move(batch_id, _OPEN, status, owner, **results)
+        return self._move(
+            batch_id,
+            OPEN,
+            status,
+            owner,
+            completed=completed,
+            failed=failed,
+            input_tokens=input_tokens,
+            cached_tokens=cached_tokens,
+            output_file_id=output_file_id,
+            error_file_id=error_file_id,
+        )
 
     def _move(self, batch_id: str, before: Sequence[JobStatus], status: JobStatus, owner: str, **values: Any) -> bool:
         states = [state.value for state in before]

@@ -14,7 +14,7 @@ from semel.errors import (
 )
 from semel.log import get_log
 from semel.tasks.embed import CancelledError, Embedder
-from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore, kept_of
+from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore
 from semel.tasks.loaded import LoadedModels
 from semel.values import Computed, ItemError, Outcome
 
@@ -109,8 +109,7 @@ class ChunkRunner:
 
     def _compute(self, work: ChunkWork) -> Computed:
         """Hits by one look-up; the texts are unpacked only when something is missing."""
-        kept = kept_of(work.before, work.keys)
-        keys = list(dict.fromkeys(key for i, key in enumerate(work.keys) if key != NO_KEY and i not in kept))
+        keys = list(dict.fromkeys(key for i, key in enumerate(work.keys) if key != NO_KEY and i not in work.kept))
         done = Computed()
         found = self._store.lookup(keys)
         for row in found.present.nonzero()[0].tolist():
@@ -150,9 +149,8 @@ class ChunkRunner:
         outcomes = []
         seen: set[bytes] = set()
         too_long = TextTooLongError()
-        kept = kept_of(work.before, work.keys)
         for i, key in enumerate(work.keys):
-            if i in kept:
+            if i in work.kept:
                 outcomes.append(work.before[i])
                 continue
             outcome = done.outcomes.get(key, Outcome.FAILED)
@@ -168,8 +166,8 @@ class ChunkRunner:
             work,
             outcomes,
             errors,
-            truncated=sum(done.truncated.get(key, False) for i, key in enumerate(work.keys) if i not in kept),
-            tokens=sum(done.tokens.get(key, 0) for i, key in enumerate(work.keys) if i not in kept),
+            truncated=sum(done.truncated.get(key, False) for i, key in enumerate(work.keys) if i not in work.kept),
+            tokens=sum(done.tokens.get(key, 0) for i, key in enumerate(work.keys) if i not in work.kept),
         )
         if not recorded:
             log.warning("lease lost, another worker has this chunk", job=work.job_id, chunk=work.position)

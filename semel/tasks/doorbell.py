@@ -22,7 +22,7 @@ _ANSWER = "semel:answer:"
 _BELL = "semel:bell:"
 ANSWER_TTL_S = 120
 
-ID_BYTES = 32
+_ID_BYTES = 32
 """A request id is `uuid4().hex`; it stands before the answer in the bell's message."""
 
 
@@ -118,7 +118,7 @@ class Doorbell:
     def _hear(self, message: dict[str, object] | None) -> None:
         if message is None or not isinstance(message["data"], bytes):
             return
-        request_id, answer = message["data"][:ID_BYTES].decode(), message["data"][ID_BYTES:]
+        request_id, answer = message["data"][:_ID_BYTES].decode(), message["data"][_ID_BYTES:]
         waiter = self._waiting.get(request_id)
         if waiter is not None:
             waiter.heard = answer

@@ -1,5 +1,6 @@
 """Uploaded and written files: a row in the database, the content in a folder beside it."""
 
+import errno
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from typing import Any, BinaryIO
 from sqlalchemy import delete, select, tuple_
 
 from semel.db import Database
-from semel.errors import NotFoundError, StorageFullError
-from semel.tasks.schema import files
+from semel.errors import ConflictError, NotFoundError, StorageFullError
+from semel.tasks.schema import batches, files
+from semel.values import OPEN
 
 _ORPHAN_S = 3600.0
 """Content without a row is what a crash left behind; a write takes less than this."""
@@ -60,6 +62,8 @@ class FileStore:
             with path.open("xb") as file:
                 yield file
         except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
             raise StorageFullError(str(self._folder)) from error
         finally:
             path.unlink(missing_ok=True)
@@ -113,22 +117,26 @@ class FileStore:
             return [StoredFile(**row._mapping) for row in conn.execute(query)]
 
     def delete(self, file_id: str) -> None:
-        """Raises NotFoundError."""
+        """Raises NotFoundError; ConflictError while a batch still reads it."""
         with self._db.write(reserve=True) as conn:
+            reader = conn.execute(select(batches.c.id).where(_read_by_open_batches(file_id)).limit(1)).scalar()
+            if reader is not None:
+                raise ConflictError(f"batch {reader} still reads file {file_id}; cancel it first")
             gone = conn.execute(delete(files).where(files.c.id == file_id).returning(files.c.id)).first()
         if gone is None:
             raise NotFoundError("file", file_id)
         self.path(file_id).unlink(missing_ok=True)
 
     def sweep(self) -> int:
-        """Delete what has expired, and content that has no row. Returns how many files expired."""
-        now = time.time()
+        """Delete what has expired, and content that has no row. Returns how many files went."""
+        now, gone = time.time(), 0
         with self._db.read() as conn:
             old = list(conn.execute(select(files.c.id).where(files.c.expires_at < now)).scalars())
         for file_id in old:
             try:
                 self.delete(file_id)
-            except NotFoundError:  # somebody else was quicker
+                gone += 1
+            except (NotFoundError, ConflictError):  # somebody else was quicker, or a batch still reads it
                 continue
         if self._folder.is_dir():
             with self._db.read() as conn:
@@ -136,4 +144,8 @@ class FileStore:
             for path in self._folder.iterdir():
                 if path.name not in known and path.stat().st_mtime < now - _ORPHAN_S:
                     path.unlink(missing_ok=True)
-        return len(old)
+        return gone
+
+
+def _read_by_open_batches(file_id: str) -> Any:
+    return (batches.c.input_file_id == file_id) & batches.c.status.in_(OPEN)

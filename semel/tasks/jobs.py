@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import zstandard
@@ -18,7 +19,7 @@ from semel.cache.keys import KEY_BYTES, unpack_keys
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError, TextTooLongError
 from semel.tasks.schema import chunks, jobs, webhooks
-from semel.values import Counts, Extra, Found, Input, ItemError, Job, JobStatus, Lane, Outcome, Space, as_input
+from semel.values import ENDED, Counts, Extra, Found, Input, ItemError, Job, JobStatus, Lane, Outcome, Space, as_input
 
 OUTCOME_CODES = {
     Outcome.HIT: ord("h"),
@@ -70,6 +71,11 @@ class ChunkWork:
     lane: Lane
     truncate: bool
     before: Sequence[Outcome] = ()
+
+    @cached_property
+    def kept(self) -> set[int]:
+        """Positions whose outcome of the earlier run stands."""
+        return kept_of(self.before, self.keys)
 
     def texts(self) -> list[Input]:
         """Unpacked only when some are missing in the cache."""
@@ -372,8 +378,7 @@ class JobStore:
             ours = _held_by(work)
             if not conn.execute(update(chunks).where(ours).values(_outcome_values(outcomes, errors))).rowcount:
                 return False
-            kept = kept_of(work.before, work.keys)
-            fresh = [outcome for i, outcome in enumerate(outcomes) if i not in kept]
+            fresh = [outcome for i, outcome in enumerate(outcomes) if i not in work.kept]
             _count(conn, work.job_id, fresh, truncated=truncated, tokens=tokens)
             self._end_if_done(conn, work.job_id)
         return True
@@ -415,9 +420,8 @@ class JobStore:
         Raises:
             NotFoundError, ConflictError: the job has not ended.
         """
-        ended = [status.value for status in JobStatus if status.ended]
         with self._db.write(reserve=True) as conn:
-            gone = conn.execute(jobs.delete().where(jobs.c.id == job_id, jobs.c.status.in_(ended))).rowcount
+            gone = conn.execute(jobs.delete().where(jobs.c.id == job_id, jobs.c.status.in_(ENDED))).rowcount
             if gone:
                 conn.execute(chunks.delete().where(chunks.c.job_id == job_id))
                 conn.execute(webhooks.delete().where(webhooks.c.job_id == job_id))
@@ -445,11 +449,10 @@ class JobStore:
             values["finalizing_at"] = now  # nothing is left to write: results are read from the cache
         if error is not None:
             values["error_json"] = json.dumps([error.code, error.message])
-        ended = [status.value for status in JobStatus if status.ended]
         ids = [
             row.id
             for row in conn.execute(
-                update(jobs).where(which, jobs.c.status.not_in(ended)).values(values).returning(jobs.c.id)
+                update(jobs).where(which, jobs.c.status.not_in(ENDED)).values(values).returning(jobs.c.id)
             )
         ]
         if ids and status is not JobStatus.COMPLETED:
@@ -471,7 +474,7 @@ class JobStore:
         lost = (chunks.c.state == "sent") & (chunks.c.sent_at < now - resend_after_s)
         late = (jobs.c.expires_at < now) & jobs.c.status.in_((*_ACTIVE, JobStatus.CANCELLING.value))
         silent = (jobs.c.status == JobStatus.VALIDATING.value) & (jobs.c.touched_at < now - UPLOAD_SILENCE_S)
-        old = (jobs.c.expires_at < now) & jobs.c.status.in_([s.value for s in JobStatus if s.ended])
+        old = (jobs.c.expires_at < now) & jobs.c.status.in_(ENDED)
         quiet = or_(
             false(), *((jobs.c.lane == lane.value) & (jobs.c.device == device) for lane, device in empty_queues)
         )

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import redis
 from celery import Celery
@@ -34,6 +34,9 @@ _RESEND_S = 10.0
 _LOOK_S = 1.0
 
 
+Reading: TypeAlias = Literal["count", "spell", "bare"]
+
+
 @dataclass(frozen=True)
 class Request:
     """What travels to a worker: ~100 bytes and the texts or pairs.
@@ -49,7 +52,7 @@ class Request:
     prompt_name: str
     fingerprint: str
     texts: Sequence[Input]
-    reading: str = ""
+    reading: Reading | None = None
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "Request":
@@ -158,15 +161,22 @@ class QueueSender:
             return self._by_message(space, missing, lane, route)
         return self._by_job(space, missing, lane, route)
 
-    def read(self, space: Space, texts: Sequence[str], *, reading: str) -> list[Any]:
-        """How the model reads each text, see `Request.reading`; raises as `compute` does."""
+    def count_tokens(self, space: Space, texts: Sequence[str]) -> list[tuple[int, bool]]:
+        """The tokens of each text, and whether the model cuts it; raises as `compute` does."""
+        return [(tokens, cut) for tokens, cut in self._read(space, texts, "count")]
+
+    def spell(self, space: Space, texts: Sequence[str], *, special: bool) -> list[list[dict[str, Any]]]:
+        """The tokens of each text one by one, as `semel.backends.base.Spelled`; raises as `compute` does."""
+        return self._read(space, texts, "spell" if special else "bare")
+
+    def _read(self, space: Space, texts: Sequence[str], reading: Reading) -> list[Any]:
         route = self._router.route(space.model, must_live=True)
         queue, readings = queue_name(Lane.INTERACTIVE, route.device), list[Any]()
         for part in _in_parts(texts, self._inline_bytes):
             readings += self._answer_to(READ_TEXTS, self._request(space, part, reading=reading), queue).readings
         return readings
 
-    def _request(self, space: Space, texts: Sequence[Input], *, reading: str = "") -> Request:
+    def _request(self, space: Space, texts: Sequence[Input], *, reading: Reading | None = None) -> Request:
         return Request(
             id=uuid.uuid4().hex,
             reply_to=self._doorbell.name,

@@ -11,13 +11,11 @@ from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
 from semel.tasks.jobs import NO_KEY
 from semel.tasks.schema import chunks, jobs, webhooks
-from semel.values import JobStatus
-
-_ENDS = [status.value for status in JobStatus if status.ended]
+from semel.values import ENDED, JobStatus
 
 
-def retry(db: Database, job_id: str, *, window_s: float) -> int:
-    """Put an ended job back in progress. Returns how many texts will run again; for 0 nothing changed.
+def retry(db: Database, job_id: str, *, window_s: float) -> None:
+    """Put an ended job back in progress; where nothing can run again, nothing changes.
 
     A text that has no key (empty, not Unicode) would fail again and keeps its error.
 
@@ -28,32 +26,38 @@ def retry(db: Database, job_id: str, *, window_s: float) -> int:
         NotFoundError, ConflictError: the job has not ended, or its upload was never complete.
     """
     with db.write(reserve=True) as conn:
-        # The lock is taken by the update: of two retries at once, the second finds the job in progress.
-        again = {"status": JobStatus.IN_PROGRESS.value, "expires_at": time.time() + window_s, "error_json": None}
-        times = {f"{status.value}_at": None for status in JobStatus if status.ended}
         held = jobs.c.id == job_id
-        row = conn.execute(select(jobs.c.status, jobs.c.in_progress_at).where(held)).first()
+        row = conn.execute(select(jobs.c.status, jobs.c.in_progress_at).where(held).with_for_update()).first()
         if row is None:
             raise NotFoundError("job", job_id)
+        if row.status not in ENDED:
+            raise ConflictError(f"job {job_id} is {row.status}; only one that has ended can be retried")
         if row.in_progress_at is None:
             raise ConflictError(f"the upload of job {job_id} was never complete; submit it again")
-        if row.status not in _ENDS:
-            raise ConflictError(f"job {job_id} is {row.status}; only one that has ended can be retried")
         failed, reopened = _reopen_failed(conn, job_id)
         unrun = conn.execute(
             update(chunks)
             .where(chunks.c.job_id == job_id, chunks.c.state == "cancelled")
             .values(state="pending", attempts=0)
-            .returning(chunks.c.texts)
-        ).scalars()
-        due = failed + sum(unrun)
-        if not due:
-            return 0
-        changes = {"failed": jobs.c.failed - failed, "chunks_done": jobs.c.chunks_done - reopened}
-        cleared = times | {"cancelling_at": None, "finalizing_at": None}
-        conn.execute(update(webhooks).where(webhooks.c.job_id == job_id).values(attempts=0, due_at=time.time()))
-        conn.execute(update(jobs).where(held, jobs.c.status.in_(_ENDS)).values({**again, **cleared, **changes}))
-    return due
+        ).rowcount
+        if not failed and not unrun:
+            return
+        now = time.time()
+        conn.execute(update(webhooks).where(webhooks.c.job_id == job_id).values(attempts=0, due_at=now))
+        conn.execute(
+            update(jobs)
+            .where(held)
+            .values(
+                {
+                    **dict.fromkeys([f"{status}_at" for status in (*ENDED, "cancelling", "finalizing")], None),
+                    "status": JobStatus.IN_PROGRESS.value,
+                    "expires_at": now + window_s,
+                    "error_json": None,
+                    "failed": jobs.c.failed - failed,
+                    "chunks_done": jobs.c.chunks_done - reopened,
+                }
+            )
+        )
 
 
 def _reopen_failed(conn: Connection, job_id: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from semel.db import Database
 from semel.tasks.schema import jobs, webhooks
-from semel.values import JobStatus
+from semel.values import ENDED
 
 DELAYS_S = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
 """Between the attempts, as Standard Webhooks recommends; after the last one it is given up."""
@@ -39,11 +39,10 @@ class WebhookStore:
     def take_due(self, *, limit: int) -> list[Delivery]:
         """Deliveries of jobs that have ended; nobody else gets them for a minute."""
         now = time.time()
-        ended = [status.value for status in JobStatus if status.ended]
         due = (
             select(webhooks.c.job_id)
             .join(jobs, jobs.c.id == webhooks.c.job_id)
-            .where(webhooks.c.due_at <= now, jobs.c.status.in_(ended))
+            .where(webhooks.c.due_at <= now, jobs.c.status.in_(ENDED))
             .limit(limit)
         )
         with self._db.read() as conn:

@@ -231,7 +231,7 @@ def test_what_is_no_batch_is_refused(client: openai.OpenAI) -> None:
 
     with pytest.raises(openai.BadRequestError, match="endpoint must be one of /v1/embeddings, /v1/rerank"):
         create(endpoint="/v1/chat/completions")
-    with pytest.raises(openai.BadRequestError, match="must be '24h'"):
+    with pytest.raises(openai.BadRequestError, match="completion_window: Input should be '24h'"):
         create(completion_window="1h")
     with pytest.raises(openai.NotFoundError, match="there is no file"):
         create(input_file_id="file-nope")
@@ -299,6 +299,16 @@ def test_cancel_keeps_what_is_done(slow: Processes) -> None:
         assert (done.request_counts.completed, done.request_counts.failed) == (len(output), len(errors))
         with pytest.raises(openai.ConflictError, match="cannot be cancelled any more"):
             client.batches.cancel(run(client, [line("a", input="known")]).id)
+
+
+def test_a_batch_may_be_cancelled_while_it_is_checked(slow: Processes) -> None:
+    with openai.OpenAI(base_url=f"{slow.url}/v1", api_key="any", max_retries=0) as client:
+        stored = upload(client, [*(line(f"id-{i}", input="x") for i in range(20_000)), "no JSON"])
+        batch = client.batches.create(input_file_id=stored, endpoint="/v1/embeddings", completion_window="24h")
+        client.batches.cancel(batch.id)
+        done = ended(client, batch.id)
+        assert (done.status, done.output_file_id, done.error_file_id) == ("cancelled", None, None)
+        client.files.delete(stored)
 
 
 def test_a_batch_survives_the_death_of_the_api(slow: Processes) -> None:

@@ -1,6 +1,7 @@
 """The shape of the code: layers, sizes, names, what an import costs."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,8 @@ def test_the_environment_is_read_in_the_settings_only() -> None:
     allowed = {"settings.py", "client.py", "cli/up.py", "cli/stack.py"}
     readers = {m.relative_to(PACKAGE).as_posix() for m in MODULES if "os.environ" in m.read_text()}
     assert readers <= allowed
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("bench_*.py")), ids=lambda path: path.stem)
+def test_benchmarks_import(path: Path) -> None:
+    importlib.import_module(f"benchmarks.{path.stem}")

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -31,10 +32,10 @@ def put(files: FileStore, content: bytes, **options: float) -> StoredFile:
         return files.add(file, purpose="batch", filename="f.jsonl", **options)
 
 
-def new(store: BatchStore) -> Batch:
+def new(store: BatchStore, file_id: str = "file-1") -> Batch:
     return store.create(
         endpoint="/v1/embeddings",
-        input_file_id="file-1",
+        input_file_id=file_id,
         completion_window="24h",
         window_s=60,
         metadata={"k": "v"},
@@ -74,6 +75,17 @@ def test_the_sweep_takes_what_expired_and_what_a_crash_left(files: FileStore, tm
     assert files.sweep() == 0
 
 
+def test_a_file_that_a_batch_reads_stays(files: FileStore, store: BatchStore) -> None:
+    read = put(files, b"a", expires_s=-1)
+    batch = new(store, read.id)
+    with pytest.raises(ConflictError, match=f"{batch.id} still reads"):
+        files.delete(read.id)
+    assert files.sweep() == 0
+    store.lease(owner="a")
+    store.fail(batch.id, [], owner="a")
+    assert files.sweep() == 1
+
+
 # Batches
 
 
@@ -94,19 +106,18 @@ def test_one_process_at_a_time_works_on_a_batch(db: Database, store: BatchStore)
 def test_the_states_of_a_batch(store: BatchStore) -> None:
     batch = new(store)
     store.lease(owner="a")
-    assert store.reading("file-1") == batch.id
     assert store.start(batch.id, model="m", total=2, inputs=3, jobs=["job_1"], owner="a")
     assert store.progress(batch.id, completed=1, failed=0, owner="a")
     assert store.finalize(batch.id, owner="a")
     with pytest.raises(ConflictError, match="finalizing"):
         store.cancel(batch.id)
-    results = {"completed": 1, "failed": 1, "input_tokens": 7, "cached_tokens": 3, "output_file_id": "file-2"}
+    results: dict[str, Any] = {"completed": 1, "failed": 1, "input_tokens": 7, "cached_tokens": 3}
+    results["output_file_id"] = "file-2"
     assert store.end(batch.id, JobStatus.COMPLETED, owner="a", **results)
     done = store.get(batch.id)
     assert {name: getattr(done, name) for name in results} == results
     assert (done.status, done.jobs, done.total, done.inputs) == (JobStatus.COMPLETED, ("job_1",), 2, 3)
     assert done.created_at <= (done.in_progress_at or 0) <= (done.finalizing_at or 0) <= (done.completed_at or 0)
-    assert store.reading("file-1") is None
     assert store.lease(owner="a") == []
     assert not store.end(batch.id, JobStatus.FAILED, owner="a"), "an end is the end"
 

@@ -9,15 +9,15 @@ import numpy as np
 import orjson
 from pydantic import ValidationError
 
-from semel.api.embedding import texts_of
-from semel.api.routes.embeddings import embeddings_body, space_of
-from semel.api.routes.rerank import RerankRequest, documents_of, rerank_body
+from semel.api.embedding import embeddings_body, space_of, texts_of
+from semel.api.reranking import RerankRequest, documents_of, rerank_body
 from semel.api.schemas import EmbeddingsRequest
 from semel.api.services import Services
 from semel.errors import BadInputError, TextTooLongError
 from semel.pipeline import cut_dimensions
+from semel.rerank import scores_of
 from semel.tasks.batches import LineError
-from semel.values import Input, ItemError, Outcome, Pair, Space, Vectors, cosines
+from semel.values import Input, ItemError, Outcome, Space, Vectors
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class LineRequest:
     answer: Callable[[Sequence[Row]], dict[str, Any]]
 
 
-class LineProblemError(Exception):
+class LineProblemError(BadInputError):
     """A line that makes the whole batch invalid."""
 
     def __init__(self, error: LineError) -> None:
         super().__init__(error.message)
-        self.error = error
+        self.line = error
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -112,8 +112,8 @@ def request_of(services: Services, endpoint: str, line: Line) -> LineRequest:
 def _embeddings(services: Services, body: dict[str, Any]) -> LineRequest:
     request = EmbeddingsRequest.model_validate(body)
     space = space_of(services.catalog, request)
-    space.check_kind("embed")
     texts = texts_of(request.input, limit=services.settings.max_request_texts)
+    space.check_input(texts[0])
     cut_dimensions(np.ones((1, space.dim), np.float32), request.dimensions, space)
 
     def answer(rows: Sequence[Row]) -> dict[str, Any]:
@@ -128,23 +128,12 @@ def _embeddings(services: Services, body: dict[str, Any]) -> LineRequest:
 def _rerank(services: Services, body: dict[str, Any]) -> LineRequest:
     request = RerankRequest.model_validate(body)
     documents = documents_of(request, limit=services.settings.max_request_texts)
-    space = services.catalog.space(request.model)
-    if space.kind == "cross-encoder":
-        inputs: list[tuple[Space, Input]] = [(space, Pair(request.query, document)) for document in documents]
-    else:
-        query_space = services.catalog.space_for_input(request.model, "query")
-        document_space = services.catalog.space_for_input(request.model, "document")
-        inputs = [(query_space, request.query), *((document_space, document) for document in documents)]
+    kind, inputs = services.reranker.inputs(request.model, request.query, documents)
 
     def answer(rows: Sequence[Row]) -> dict[str, Any]:
+        scores = scores_of(kind, np.stack([row.vector for row in rows]))
         tokens = sum(row.tokens for row in rows)
-        vectors = np.stack([row.vector for row in rows])
-        if space.kind == "cross-encoder":
-            made = rerank_body(request, documents, vectors[:, 0], kind="cross-encoder", tokens=tokens)
-        else:
-            scores = cosines(vectors[0], vectors[1:])
-            made = rerank_body(request, documents, scores, kind="embedding similarity", tokens=tokens)
-        return made.model_dump(exclude_none=True)
+        return rerank_body(request, documents, scores, kind=kind, tokens=tokens).model_dump(exclude_none=True)
 
     return LineRequest(inputs, answer)
 

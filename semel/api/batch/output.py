@@ -14,7 +14,7 @@ from semel.cache.keys import input_key
 from semel.errors import ConflictError, SemelError, is_fault_of_the_text, revive
 from semel.tasks.batches import Batch
 from semel.tasks.jobs import NO_KEY
-from semel.values import Input, ItemError, Job, Outcome
+from semel.values import Input, ItemError, Job, Outcome, Space
 
 Place = tuple[str, str]
 """Model and prompt name: the inputs of one place are one job, in the order of the lines."""
@@ -60,25 +60,31 @@ class OutputWriter:
         path = self._services.files.path(self._batch.input_file_id)
         for number, raw in raw_lines(path):
             line = read_line(number, raw, endpoint=self._batch.endpoint)
-            record = {"id": f"batch_req_{uuid.uuid4().hex}", "custom_id": line.custom_id}
-            try:
-                response = {"status_code": 200, "request_id": f"req_{uuid.uuid4().hex}", "body": self._answer(line)}
-                output.write(as_json({**record, "response": response, "error": None}) + b"\n")
-                self.written.completed += 1
-            except _NotDoneError:
+            status, body = self._outcome(line)
+            response, error = None, None
+            if status is None:
                 error = {"code": self._why_undone.code, "message": self._why_undone.message}
-                errors.write(as_json({**record, "response": None, "error": error}) + b"\n")
-                self.written.failed += 1
-                self.written.undone += 1
-            except ConflictError:
-                raise
-            except SemelError as failed:
-                status, body = problem_body(self._batch.endpoint, failed)
+            else:
                 response = {"status_code": status, "request_id": f"req_{uuid.uuid4().hex}", "body": body}
-                errors.write(as_json({**record, "response": response, "error": None}) + b"\n")
-                self.written.failed += 1
+            record = {"id": f"batch_req_{uuid.uuid4().hex}", "custom_id": line.custom_id}
+            target = output if status == 200 else errors
+            target.write(as_json({**record, "response": response, "error": error}) + b"\n")
+            self.written.completed += status == 200
+            self.written.failed += status != 200
+            self.written.undone += status is None
             after_line(number)
         return self.written
+
+    def _outcome(self, line: Line) -> tuple[int | None, Any]:
+        """Status and body of the answer to a line; no status when it was not done."""
+        try:
+            return 200, self._answer(line)
+        except _NotDoneError:
+            return None, None
+        except ConflictError:
+            raise
+        except SemelError as failed:
+            return problem_body(self._batch.endpoint, failed)
 
     def _answer(self, line: Line) -> dict[str, Any]:
         request = request_of(self._services, self._batch.endpoint, line)
@@ -107,8 +113,8 @@ class OutputWriter:
         return row
 
 
-def place_of(where: Any) -> Place:
-    """Of a space or a job."""
+def place_of(where: Space | Job) -> Place:
+    """Where the inputs of this space, or of this job, belong."""
     return where.model, where.prompt_name
 
 

@@ -3,11 +3,11 @@
 Each step can be done again from its start, so a batch whose process died goes on in another one.
 """
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
 
+from semel.api.background import Repeating
 from semel.api.batch.lines import LineProblemError, raw_lines, read_line, request_of
 from semel.api.batch.output import OutputWriter, Place, place_of
 from semel.api.ingest import Ingest
@@ -36,40 +36,20 @@ class _StoppedError(Exception):
 
 
 class BatchRunner:
-    """One thread for all batches of this process; `wake` when there is a new one."""
+    """One thread for all batches of this process."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._owner = uuid.uuid4().hex
-        self._stopping = threading.Event()
-        self._woken = threading.Event()
         self._swept = 0.0
-        self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
+        self._looking = Repeating("batches", self._once, every_s=_LOOK_S)
 
     def start(self) -> None:
-        self._thread.start()
-
-    def wake(self) -> None:
-        """There is a new batch."""
-        self._woken.set()
+        self._looking.start()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._woken.set()
-        self._thread.join(timeout=5)
-
-    def _run(self) -> None:
-        failing = False
-        while not self._stopping.is_set():
-            try:
-                self._once()
-                failing = False
-            except SemelError as error:
-                if not failing:
-                    log.warning("batches wait", reason=str(error))
-                failing = True
-            self._woken.wait(_LOOK_S)
-            self._woken.clear()
+        """Another process, or this one when it starts again, goes on with what is under way."""
+        self._looking.stop()
         try:
             self._services.batches.give_back(owner=self._owner)
         except SemelError as error:
@@ -97,6 +77,9 @@ class BatchRunner:
     def _advance(self, batch: Batch) -> None:
         if batch.status is JobStatus.VALIDATING:
             self._submit(batch)
+            return
+        if batch.in_progress_at is None:  # cancelled before its lines were in jobs: there is nothing to write
+            self._services.batches.end(batch.id, JobStatus.CANCELLED, owner=self._owner)
             return
         jobs = self._jobs(batch)
         late = time.time() > batch.expires_at
@@ -150,7 +133,6 @@ class BatchRunner:
         )
         if not started:  # cancelled meanwhile
             self._cancel({place_of(job): job for job in jobs})
-        self._woken.set()
 
     def _validate(self, batch: Batch) -> tuple[str, int, list[LineError]]:
         """The model, the number of lines, and what is wrong: nothing is computed before all lines are sound."""
@@ -165,7 +147,7 @@ class BatchRunner:
             try:
                 line = read_line(number, raw, endpoint=batch.endpoint)
             except LineProblemError as problem:
-                errors.append(problem.error)
+                errors.append(problem.line)
                 continue
             model = model or line.body["model"]
             errors += _against_others(line.custom_id, line.body["model"], number, seen=seen, model=model)
@@ -199,7 +181,7 @@ class BatchRunner:
         """Raises _StoppedError."""
         if number % _LINES_A_RENEWAL:
             return
-        if self._stopping.is_set() or not self._services.batches.renew(batch.id, owner=self._owner):
+        if self._looking.stopping or not self._services.batches.renew(batch.id, owner=self._owner):
             raise _StoppedError
 
     # From jobs to files
@@ -231,9 +213,17 @@ class BatchRunner:
                     made[f"{kind}_file_id"] = services.files.add(
                         file, purpose="batch_output", filename=name, expires_s=batch.output_expires_s
                     ).id
-        counts = {name: count for name, count in vars(written).items() if name != "undone"}
-        total = written.completed + written.failed
-        if not services.batches.end(batch.id, status, owner=self._owner, total=total, **counts, **made):
+        ended = services.batches.end(
+            batch.id,
+            status,
+            owner=self._owner,
+            completed=written.completed,
+            failed=written.failed,
+            input_tokens=written.input_tokens,
+            cached_tokens=written.cached_tokens,
+            **made,
+        )
+        if not ended:
             for file_id in made.values():  # another process has taken over, and writes its own
                 services.files.delete(file_id)
 

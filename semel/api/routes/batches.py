@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from semel.api.access import MAY_READ, MAY_SUBMIT
@@ -14,7 +14,7 @@ from semel.tasks.batches import Batch
 
 router = APIRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
 
-_HOURS = {"24h": 24}
+_WINDOW_S = 24 * 3600.0
 """OpenAI knows one window, and so its clients."""
 
 
@@ -29,7 +29,7 @@ class BatchRequest(BaseModel):
 
     input_file_id: str
     endpoint: str = Field(description="/v1/embeddings or /v1/rerank; the url of every line.")
-    completion_window: str = "24h"
+    completion_window: Literal["24h"] = "24h"
     metadata: dict[str, str] | None = None
     output_expires_after: dict[str, Any] | None = Field(
         default=None, description='{"anchor": "created_at", "seconds": 3600 to 2592000}, for output and error file.'
@@ -106,12 +106,10 @@ class BatchList(BaseModel):
 
 
 @router.post("/v1/batches", response_model=BatchObject, dependencies=MAY_SUBMIT)
-def create_batch(wanted: BatchRequest, request: Request, services: ServicesDep) -> BatchObject:
+def create_batch(wanted: BatchRequest, services: ServicesDep) -> BatchObject:
     """Run every request of an uploaded file. Its lines are checked first; look at `status` and `errors`."""
     if wanted.endpoint not in ENDPOINTS:
         raise BadInputError(f"endpoint must be one of {', '.join(ENDPOINTS)}, not {wanted.endpoint!r}")
-    if wanted.completion_window not in _HOURS:
-        raise BadInputError(f"completion_window must be '24h', not {wanted.completion_window!r}")
     _check_metadata(wanted.metadata or {})
     stored = services.files.get(wanted.input_file_id)
     if stored.purpose != "batch":
@@ -121,11 +119,10 @@ def create_batch(wanted: BatchRequest, request: Request, services: ServicesDep) 
         endpoint=wanted.endpoint,
         input_file_id=stored.id,
         completion_window=wanted.completion_window,
-        window_s=_HOURS[wanted.completion_window] * 3600,
+        window_s=_WINDOW_S,
         metadata=wanted.metadata or {},
         output_expires_s=None if expires is None else expires_after(expires.get("anchor"), expires.get("seconds")),
     )
-    request.app.state.batch_runner.wake()
     return batch_object(batch)
 
 
@@ -158,11 +155,9 @@ def get_batch(batch_id: str, services: ServicesDep) -> BatchObject:
 
 
 @router.post("/v1/batches/{batch_id}/cancel", response_model=BatchObject, dependencies=MAY_SUBMIT)
-def cancel_batch(batch_id: str, request: Request, services: ServicesDep) -> BatchObject:
+def cancel_batch(batch_id: str, services: ServicesDep) -> BatchObject:
     """Stop a batch. What is done by then goes into its output file, the rest into its error file."""
-    batch = services.batches.cancel(batch_id)
-    request.app.state.batch_runner.wake()
-    return batch_object(batch)
+    return batch_object(services.batches.cancel(batch_id))
 
 
 def batch_object(batch: Batch) -> BatchObject:

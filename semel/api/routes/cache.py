@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from semel.api.access import MAY_CHANGE
+from semel.api.access import MAY_ADMINISTER
 from semel.api.deps import ServicesDep
 from semel.api.services import Services
 from semel.api.submission import NDJSON
@@ -15,7 +15,7 @@ from semel.api.uploads import bounded, named, spool
 from semel.errors import BadInputError
 from semel.importing import Imported
 
-router = APIRouter(tags=["Cache"], dependencies=MAY_CHANGE)
+router = APIRouter(tags=["Cache"], dependencies=MAY_ADMINISTER)
 
 _SUFFIXES = {NDJSON: ".jsonl", "application/vnd.apache.parquet": ".parquet", "application/x-parquet": ".parquet"}
 

@@ -138,8 +138,6 @@ def get_file(file_id: str, services: ServicesDep) -> FileObject:
 @router.delete("/v1/files/{file_id}", response_model=FileDeleted, dependencies=MAY_SUBMIT)
 def delete_file(file_id: str, services: ServicesDep) -> FileDeleted:
     """Delete a file; refused while a batch still reads it."""
-    if batch_id := services.batches.reading(file_id):
-        raise ConflictError(f"batch {batch_id} still reads file {file_id}; cancel it first")
     services.files.delete(file_id)
     return FileDeleted(id=file_id)
 

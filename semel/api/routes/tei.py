@@ -11,7 +11,7 @@ from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
-from semel.cache.keys import input_keys
+from semel.cache.keys import check_text
 from semel.errors import BadInputError, InvalidTextError
 from semel.rerank import best_first
 from semel.values import cosines, unit_rows
@@ -154,9 +154,10 @@ def tokenize(request: TeiTokenizeRequest, services: ServicesDep) -> list[list[Te
     """How the model reads each text, token by token."""
     texts = texts_of(request.inputs, limit=services.settings.max_request_texts, name="inputs")
     space = services.catalog.space(services.settings.default_model, request.prompt_name or "")
-    input_keys(space.fingerprint, texts)  # the same errors as for embeddings
-    reading = "spell" if request.add_special_tokens else "bare"
-    return [[TeiToken(**token) for token in tokens] for tokens in services.sender.read(space, texts, reading=reading)]
+    for index, text in enumerate(texts):
+        check_text(text, index)
+    spelled = services.sender.spell(space, texts, special=request.add_special_tokens)
+    return [[TeiToken(**token) for token in tokens] for tokens in spelled]
 
 
 @router.get("/info", dependencies=MAY_READ)
