@@ -16,7 +16,8 @@ from benchmarks.corpora import paragraphs, sentences
 from semel.backends.engine import Engine
 from semel.cache.claims import LocalClaims
 from semel.cache.store import VectorStore
-from semel.cli.local import MMAP_BYTES, EmbedOptions, _items, _local_blocks, _space, _write
+from semel.cli.embedding import EmbedOptions, _items, _local_blocks, _write
+from semel.cli.local import MMAP_BYTES
 from semel.db import Database
 from semel.pipeline import LocalSender, Pipeline
 from semel.settings import load_settings
@@ -51,7 +52,7 @@ class Semel:
         db = Database(f"sqlite:///{folder / 'semel.db'}", mmap_bytes=MMAP_BYTES)
         db.upgrade()
         store = VectorStore(db)
-        space = _space(self.models, wanted)
+        space = self.models.spaces("minilm")[""]
         pipeline = Pipeline(store, LocalSender(self.models, Embedder(self.engine, store, LocalClaims())))
         blocks = _local_blocks(pipeline, space, wanted, _items(self.settings, wanted))
         _write(wanted, blocks, dim=space.dim, label="semel")

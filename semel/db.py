@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from semel.errors import BadInputError, SchemaError, StorageFullError, UnavailableError
@@ -142,6 +142,8 @@ class Database:
                 if self._ballast is not None:
                     self._ballast.unlink(missing_ok=True)
                 raise StorageFullError(str(self)) from error
+            if isinstance(error, DataError):  # PostgreSQL takes no NUL in a text
+                raise BadInputError(f"the database cannot hold a value that was given: {reason.strip()}") from error
             if isinstance(error, OperationalError):
                 raise UnavailableError(f"the database {self} failed: {reason.strip()}") from error
             raise

@@ -136,4 +136,7 @@ def _texts_and_vectors(records: Sequence[Record], *, dim: int, first: int) -> tu
             raise BadInputError(f"row {number}: embedding is not a list of {dim} numbers")
         texts.append(text)
         rows.append(row)
-    return texts, np.array(rows, np.float32)
+    try:
+        return texts, np.array(rows, np.float32)
+    except OverflowError:
+        raise BadInputError(f"rows {first + 1} to {first + len(rows)}: an embedding holds a number too large") from None

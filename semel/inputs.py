@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from semel.errors import BadInputError
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
+FILE_SUFFIXES = (*ROW_SUFFIXES, ".txt")
 TEXT_SUFFIXES = (".txt", ".md", ".rst")
 
 
@@ -126,7 +127,7 @@ def _file(path: Path, required: Sequence[str], columns: Sequence[str] | None, li
     elif suffix == ".txt":
         yield from _txt(path, required[0], limit)
     else:
-        known = ", ".join((*ROW_SUFFIXES, ".txt"))
+        known = ", ".join(FILE_SUFFIXES)
         raise BadInputError(f"{path}: semel reads {known} and folders, not {path.suffix or 'this kind'!r}")
 
 
@@ -178,7 +179,7 @@ def _jsonl(path: Path, name: str, limit: int) -> Iterator[Record]:
         except UnicodeDecodeError as error:
             yield Record(where, error=_not_utf8(error))
             continue
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield Record(where, error=f"not JSON: {error}")
             continue
         if isinstance(record, str):
@@ -193,8 +194,8 @@ def _csv(path: Path, required: Sequence[str], limit: int) -> Iterator[Record]:
     csv.field_size_limit(limit * 2)
     with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as stream:
         reader = csv.DictReader(stream)
-        _check_columns(path, list(reader.fieldnames or []), required)
         try:
+            _check_columns(path, list(reader.fieldnames or []), required)
             for record in reader:
                 where = f"{path}:{reader.line_num}"
                 if any("\udc80" <= c <= "\udcff" for name in required for c in record[name] or ""):
@@ -222,11 +223,12 @@ def _parquet(path: Path, required: Sequence[str], columns: Sequence[str] | None)
         while True:
             try:
                 batch = next(batches, None)
-            except (pa.ArrowException, OSError) as error:
-                raise BadInputError(f"{path.name}: damaged after row {row}: {error}") from None
+                rows = [] if batch is None else batch.to_pylist()
+            except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+                raise BadInputError(f"{path.name}: cannot be read after row {row}: {error}") from None
             if batch is None:
                 return
-            for fields in batch.to_pylist():
+            for fields in rows:
                 row += 1
                 yield Record(f"{path}: row {row}", fields)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from semel.cache.catalog import Catalog
 from semel.cache.keys import check_text
-from semel.errors import BadInputError, InvalidTextError, SemelError, is_fault_of_the_text, revive
+from semel.errors import BadInputError, InvalidTextError, SemelError, UnavailableError, is_fault_of_the_text, revive
 from semel.pipeline import Pipeline
 from semel.values import Embedded, Input, ItemError, Pair, Space, Vectors, cosines
 
@@ -80,12 +80,16 @@ class Reranker:
 
         With an embedding model, the query gets the model's prompt for queries and the documents that for documents.
 
-        Raises UnknownModelError.
+        Raises:
+            UnknownModelError.
+            UnavailableError: other weights take the model's name at this moment.
         """
         space = self._catalog.space(model)
         if space.kind == "cross-encoder":
             return "cross-encoder", [(space, Pair(query, document)) for document in documents]
         of_query, of_documents = (self._catalog.space_for_input(model, kind) for kind in ("query", "document"))
+        if of_query.weights != of_documents.weights:
+            raise UnavailableError(f"the weights of {model!r} are being exchanged; ask again in a second")
         return "embedding similarity", [(of_query, query), *((of_documents, document) for document in documents)]
 
 

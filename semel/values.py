@@ -166,6 +166,12 @@ class Space:
         kind: Kind = json.loads(self.spec_json)["kind"]
         return kind
 
+    @cached_property
+    def weights(self) -> str:
+        """The digest of its model's weights: spaces of one model with different prompts share it."""
+        weights: str = json.loads(self.spec_json)["weights"]
+        return weights
+
     def check_input(self, item: Input) -> None:
         """Raises BadInputError for a text where pairs belong, or the reverse; says where to send what was sent."""
         if isinstance(item, Pair) == (self.kind == "cross-encoder"):

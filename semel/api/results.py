@@ -142,7 +142,7 @@ def _batch(job: Job, part: Rows) -> pa.RecordBatch:
     return pa.record_batch(
         [
             pa.array(np.arange(part.first_index, part.first_index + n)),
-            pa.array([None if e is None or e.id is None else str(e.id) for e in part.extras], pa.string()),
+            pa.array([_id_text(e) for e in part.extras], pa.string()),
             pa.array([as_json(e.metadata) if e else None for e in part.extras], pa.string()),
             embedding,
             pa.array([o.value for o in part.outcomes]),
@@ -151,6 +151,11 @@ def _batch(job: Job, part: Rows) -> pa.RecordBatch:
         ],
         schema=_schema(job.dim),
     )
+
+
+def _id_text(extra: Extra | None) -> str | None:
+    """Half a surrogate pair, which Arrow cannot hold, becomes a question mark."""
+    return None if extra is None or extra.id is None else str(extra.id).encode("utf-8", "replace").decode()
 
 
 class _Pipe(io.RawIOBase):

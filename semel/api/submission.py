@@ -22,7 +22,7 @@ from semel.api.services import Services
 from semel.api.uploads import bounded, named, read_form, spool
 from semel.api.webhooks import check_webhook
 from semel.errors import BadInputError, BodyTooLargeError, ConflictError, SemelError
-from semel.inputs import read_records
+from semel.inputs import FILE_SUFFIXES, read_records
 from semel.values import Extra, ItemError, Job, Lane
 
 _FEED_BYTES = 256 << 10
@@ -126,7 +126,10 @@ async def _receive_form(services: Services, request: Request, body: AsyncIterabl
         if "metadata" in said:
             said["metadata"] = metadata_of(said["metadata"])
         wanted = _checked(lambda: JobRequest.model_validate({**query.model_dump(), **said, "input": []}))
-        with services.files.writing(Path(upload.filename or "").suffix.lower()) as target:
+        suffix = Path(upload.filename or "").suffix.lower()
+        if suffix not in FILE_SUFFIXES:
+            raise BadInputError(f"file: the name must end in {', '.join(FILE_SUFFIXES)}, which says what is in it")
+        with services.files.writing(suffix) as target:
             await run_in_threadpool(shutil.copyfileobj, upload.file, target, 1 << 20)
             await run_in_threadpool(target.flush)
             return await run_in_threadpool(submit_file, services, Path(target.name), wanted)
@@ -161,7 +164,7 @@ def metadata_of(text: str) -> dict[str, str]:
     """Raises BadInputError unless it is a JSON object of strings."""
     try:
         given = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
         raise BadInputError("metadata must be a JSON object whose values are strings")
@@ -225,6 +228,9 @@ def _feeding(services: Services, wanted: JobRequest) -> Iterator[Ingest]:
         raise
     except SemelError as error:
         services.jobs.fail(job.id, ItemError.of(error))
+        raise
+    except Exception as error:
+        services.jobs.fail(job.id, ItemError(SemelError.code, f"{type(error).__name__}: {error}"))
         raise
 
 

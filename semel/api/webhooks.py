@@ -4,6 +4,7 @@ Addresses that are not public are refused, at the submission and again at each d
 the address that was checked: a name that points elsewhere by then cannot turn the server against its own network.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -12,7 +13,7 @@ import ipaddress
 import json
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +31,11 @@ log = get_log("webhooks")
 
 _LOOK_S = 0.5
 _TIMEOUT_S = 15.0
+"""For all of a delivery, however slowly the receiver answers."""
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+_TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")
 _AT_ONCE = 4
 
 
@@ -69,14 +75,27 @@ def _public_address(settings: Settings, url: httpx.URL) -> str:
         found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise BadInputError(f"webhook_url: the host {url.host!r} has no address: {error}") from None
-    addresses = [str(entry[4][0]) for entry in found]
+    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
     for address in addresses:
-        if not (settings.webhook_allow_private or ipaddress.ip_address(address.partition("%")[0]).is_global):
+        if not (settings.webhook_allow_private or is_public(ipaddress.ip_address(address))):
             raise BadInputError(
                 f"webhook_url: {url.host!r} is the private address {address}; "
                 "SEMEL_WEBHOOK_ALLOW_PRIVATE=true on the server allows it"
             )
     return addresses[0]
+
+
+def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether an address is one of the internet's; of an IPv6 address that carries an IPv4 one, that counts."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64 or address in _COMPATIBLE:
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        carried = address.ipv4_mapped or address.sixtofour
+        if carried is not None:
+            return is_public(carried)
+        if address.is_site_local or address in _TRANSLATED:
+            return False
+    return address.is_global and not address.is_multicast
 
 
 def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
@@ -91,7 +110,7 @@ class WebhookSender:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook")
-        self._http = httpx.Client(timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False)
+        self._under_way: set[Future[None]] = set()
         self._looking = Repeating("webhooks", self._once, every_s=_LOOK_S)
 
     def start(self) -> None:
@@ -100,22 +119,31 @@ class WebhookSender:
     def stop(self) -> None:
         self._looking.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._http.close()
 
     def _once(self) -> None:
-        due = self._services.webhooks.take_due(limit=_AT_ONCE)
-        list(self._pool.map(self._deliver, due))
+        self._under_way = {future for future in self._under_way if not future.done()}
+        if free := _AT_ONCE - len(self._under_way):
+            due = self._services.webhooks.take_due(limit=free)
+            self._under_way |= {self._pool.submit(self._deliver, delivery) for delivery in due}
 
     def _deliver(self, delivery: Delivery) -> None:
-        """Raises SemelError when the database fails."""
+        """The pool's edge: what goes wrong here is in the log, and the delivery is due again in a minute."""
+        try:
+            self._attempt(delivery)
+        except Exception:
+            log.exception("webhook not settled", job=delivery.job_id)
+
+    def _attempt(self, delivery: Delivery) -> None:
         store, bound = self._services.webhooks, log.bind(job=delivery.job_id)
         try:
             status = self._post(delivery)
         except NotFoundError:  # the job was deleted meanwhile
             return
-        except (httpx.HTTPError, httpx.InvalidURL, BadInputError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, BadInputError) as error:
             delay_s = store.failed(delivery, f"{type(error).__name__}: {error}")
             bound.warning("webhook failed", reason=str(error), again_in_s=delay_s)
+            return
+        if status is None:
             return
         if 200 <= status < 300:
             store.delivered(delivery)
@@ -124,8 +152,11 @@ class WebhookSender:
             delay_s = store.failed(delivery, f"HTTP status {status}", for_good=status == 410)
             bound.warning("webhook refused", status=status, again_in_s=delay_s)
 
-    def _post(self, delivery: Delivery) -> int:
+    def _post(self, delivery: Delivery) -> int | None:
+        """The status of the answer, or None for a job that was started again meanwhile."""
         job = self._services.jobs.get(delivery.job_id)
+        if not job.status.ended:
+            return None
         settings, url = self._services.settings, _parsed(delivery.url)
         address = _public_address(settings, url)
         data: dict[str, Any] = job_object(job).model_dump(mode="json")
@@ -145,7 +176,14 @@ class WebhookSender:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": signature(_secret(settings), message_id, timestamp, body),
         }
-        sent = self._http.post(
-            url.copy_with(host=address), content=body, headers=headers, extensions={"sni_hostname": url.host}
-        )
-        return sent.status_code
+        return asyncio.run(_status_of(url.copy_with(host=address), body, headers, server=url.host))
+
+
+async def _status_of(url: httpx.URL, body: bytes, headers: dict[str, str], *, server: str) -> int:
+    """The status of the answer, whose body is not read; a connection of its own, as its certificate is `server`'s."""
+    async with (
+        asyncio.timeout(_TIMEOUT_S),
+        httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False) as http,
+        http.stream("POST", url, content=body, headers=headers, extensions={"sni_hostname": server}) as answer,
+    ):
+        return answer.status_code

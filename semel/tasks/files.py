@@ -4,7 +4,7 @@ import errno
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -142,8 +142,9 @@ class FileStore:
             with self._db.read() as conn:
                 known = set(conn.execute(select(files.c.id)).scalars())
             for path in self._folder.iterdir():
-                if path.name not in known and path.stat().st_mtime < now - _ORPHAN_S:
-                    path.unlink(missing_ok=True)
+                with suppress(OSError):  # it may be gone by now; what is no file is not ours
+                    if path.is_file() and path.name not in known and path.stat().st_mtime < now - _ORPHAN_S:
+                        path.unlink()
         return gone
 
 

@@ -7,7 +7,7 @@ holds a lease. Whatever dies, the row says what is left to do, and `sweep` start
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -75,7 +75,7 @@ class ChunkWork:
     @cached_property
     def kept(self) -> set[int]:
         """Positions whose outcome of the earlier run stands."""
-        return kept_of(self.before, self.keys)
+        return kept_of(self.before, self.errors)
 
     def texts(self) -> list[Input]:
         """Unpacked only when some are missing in the cache."""
@@ -505,7 +505,7 @@ class JobStore:
         return Swept(expired, resent, ended, len(gone), cut)
 
     def _free_stale(self, conn: Connection, stale: Any, max_attempts: int) -> int:
-        names = ("job_id", "position", "attempts", "packed_keys", "outcomes", "errors_json")
+        names = ("job_id", "position", "attempts", "texts", "outcomes", "errors_json")
         rows = conn.execute(select(*(chunks.c[name] for name in names)).where(stale)).all()
         for row in rows:
             # Only the row that was read: its worker may have finished, or another sweep may have freed it, since.
@@ -516,10 +516,10 @@ class JobStore:
                 self._end_if_done(conn, row.job_id)
                 continue
             error = ItemError("worker_lost", f"{row.attempts} workers died while they worked on this chunk")
-            before, keys = outcomes_of(row), unpack_keys(row.packed_keys)
-            kept = kept_of(before, keys)
-            outcomes = [before[i] if i in kept else Outcome.FAILED for i in range(len(keys))]
-            errors = _errors(row.errors_json) | {i: error for i in range(len(keys)) if i not in kept}
+            before, errors = outcomes_of(row), _errors(row.errors_json)
+            kept = kept_of(before, errors)
+            outcomes = [before[i] if i in kept else Outcome.FAILED for i in range(row.texts)]
+            errors |= {i: error for i in range(row.texts) if i not in kept}
             if not conn.execute(update(chunks).where(here).values(_outcome_values(outcomes, errors))).rowcount:
                 continue
             _count(conn, row.job_id, [o for i, o in enumerate(outcomes) if i not in kept], truncated=0, tokens=0)
@@ -542,9 +542,9 @@ def _chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
     }
 
 
-def kept_of(before: Sequence[Outcome], keys: Sequence[bytes]) -> set[int]:
-    """In a retry: positions whose outcome stands, since they did not fail, or would fail again for want of a key."""
-    return {i for i, outcome in enumerate(before) if outcome is not Outcome.FAILED or keys[i] == NO_KEY}
+def kept_of(before: Sequence[Outcome], errors: Mapping[int, ItemError]) -> set[int]:
+    """In a retry: positions whose outcome stands, since they did not fail, or would fail again and kept their error."""
+    return {i for i, outcome in enumerate(before) if outcome is not Outcome.FAILED or i in errors}
 
 
 def outcomes_of(row: Any) -> list[Outcome]:

@@ -2,22 +2,24 @@
 
 import json
 import time
-from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from semel.cache.keys import unpack_keys
 from semel.db import Database
-from semel.errors import ConflictError, NotFoundError
-from semel.tasks.jobs import NO_KEY
+from semel.errors import ConflictError, InvalidTextError, NotFoundError, TextTooLongError
 from semel.tasks.schema import chunks, jobs, webhooks
 from semel.values import ENDED, JobStatus
+
+_UNRUN = ("cancelled", "pending", "sent")
+"""Pending in a job that has ended: its worker died after that."""
+
+_PERMANENT = (InvalidTextError.code, TextTooLongError.code)
 
 
 def retry(db: Database, job_id: str, *, window_s: float) -> None:
     """Put an ended job back in progress; where nothing can run again, nothing changes.
 
-    A text that has no key (empty, not Unicode) would fail again and keeps its error.
+    A text that is empty, not Unicode or too long would fail again and keeps its error.
 
     Args:
         window_s: the job must be done this long from now.
@@ -37,7 +39,7 @@ def retry(db: Database, job_id: str, *, window_s: float) -> None:
         failed, reopened = _reopen_failed(conn, job_id)
         unrun = conn.execute(
             update(chunks)
-            .where(chunks.c.job_id == job_id, chunks.c.state == "cancelled")
+            .where(chunks.c.job_id == job_id, chunks.c.state.in_(_UNRUN))
             .values(state="pending", attempts=0)
         ).rowcount
         if not failed and not unrun:
@@ -64,11 +66,10 @@ def _reopen_failed(conn: Connection, job_id: str) -> tuple[int, int]:
     """Make the chunks with failed texts pending again; how many texts, and how many chunks."""
     failed = reopened = 0
     has_errors = (chunks.c.job_id == job_id) & (chunks.c.state == "done") & (chunks.c.errors_json != "{}")
-    columns = (chunks.c.position, chunks.c.packed_keys, chunks.c.errors_json)
+    columns = (chunks.c.position, chunks.c.errors_json)
     for row in conn.execute(select(*columns).where(has_errors)).all():
-        errors: dict[str, Any] = json.loads(row.errors_json)
-        keys = unpack_keys(row.packed_keys)
-        stay = {i: error for i, error in errors.items() if keys[int(i)] == NO_KEY}
+        errors: dict[str, list[str]] = json.loads(row.errors_json)
+        stay = {i: error for i, error in errors.items() if error[0] in _PERMANENT}
         if len(stay) == len(errors):
             continue
         here = (chunks.c.job_id == job_id) & (chunks.c.position == row.position)

@@ -18,11 +18,12 @@ _HELD_S = 60.0
 
 @dataclass(frozen=True)
 class Delivery:
-    """A webhook that is due."""
+    """A webhook that is due, held by whoever took it until `held_until`."""
 
     job_id: str
     url: str
     attempts: int
+    held_until: float
 
 
 class WebhookStore:
@@ -48,14 +49,15 @@ class WebhookStore:
         with self._db.read() as conn:
             if conn.execute(due.limit(1)).first() is None:
                 return []
+        until = now + _HELD_S
         with self._db.write(reserve=True) as conn:
             taken = conn.execute(
                 update(webhooks)
                 .where(webhooks.c.job_id.in_(due), webhooks.c.due_at <= now)
-                .values(due_at=now + _HELD_S)
+                .values(due_at=until)
                 .returning(webhooks.c.job_id, webhooks.c.url, webhooks.c.attempts)
             ).all()
-        return [Delivery(row.job_id, row.url, row.attempts) for row in taken]
+        return [Delivery(row.job_id, row.url, row.attempts, until) for row in taken]
 
     def delivered(self, delivery: Delivery) -> None:
         """It arrived."""
@@ -70,4 +72,6 @@ class WebhookStore:
     def _settle(self, delivery: Delivery, *, due_at: float | None, error: str | None) -> None:
         values = {"attempts": delivery.attempts + 1, "due_at": due_at, "last_error": error}
         with self._db.write(reserve=True) as conn:
-            conn.execute(update(webhooks).where(webhooks.c.job_id == delivery.job_id).values(values))
+            # A retry of the job has made it due again meanwhile: then this delivery settles nothing.
+            held = (webhooks.c.job_id == delivery.job_id) & (webhooks.c.due_at == delivery.held_until)
+            conn.execute(update(webhooks).where(held).values(values))

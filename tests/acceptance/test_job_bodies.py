@@ -106,6 +106,21 @@ def test_ids_and_metadata_are_in_the_table_formats(semel: Processes, fmt: str, t
     assert table["error"].to_pylist()[:3] == [None] * 3
 
 
+def test_half_a_surrogate_in_an_id_breaks_no_format(semel: Processes) -> None:
+    job = done(semel, post(semel, b'{"id": "\\ud800", "text": "x", "k": "\\ud800"}', "application/x-ndjson"))
+    with semel.client.results_stream(job.id, fmt="parquet") as parts:
+        table = pq.read_table(pa.BufferReader(b"".join(parts)))
+    assert table["id"].to_pylist() == ["?"]
+    assert results(semel, job.id)[0]["id"] == "\ud800"
+
+
+def test_a_form_says_by_its_file_name_what_is_in_it(semel: Processes) -> None:
+    for name in ("rows", "rows.xlsx", "rows." + "x" * 300):
+        answer = httpx.post(f"{semel.url}/v1/jobs", files={"file": (name, b"x")})
+        assert answer.status_code == 400, name
+        assert "the name must end in .jsonl" in answer.json()["error"]["message"]
+
+
 def test_a_bad_row_of_a_table_fails_alone(semel: Processes) -> None:
     rows = as_csv([{"id": "1", "text": "good"}, {"id": "2", "text": "x"}]).replace(b"2,x", b"2,\xff\xfe")
     job = done(semel, post(semel, rows, "text/csv"))
@@ -125,6 +140,8 @@ def test_a_bad_row_of_a_table_fails_alone(semel: Processes) -> None:
         (b'{"text": 5}', "application/x-ndjson", 'line 1 has no string in "text"'),
         (b"--x--", "multipart/form-data; boundary=x", "the form has no file"),
         (b"text\n", "text/csv", "the list of texts is empty"),
+        (b'{"text": ' + b"[" * 100_000, "application/x-ndjson", "line 1 is not JSON"),
+        (b'{"text":"a"},{"text":"b"}\n{"text":"c","x":1\n"y":2}\n', "application/x-ndjson", "line 1 is not JSON"),
     ],
 )
 def test_a_body_that_cannot_be_read_says_why(semel: Processes, content: bytes, kind: str, message: str) -> None:
@@ -171,7 +188,7 @@ def test_a_damaged_table_is_the_fault_of_the_table(semel: Processes) -> None:
     damaged = whole[:100] + bytes(400) + whole[500:]
     answer = post(semel, damaged, "application/vnd.apache.parquet")
     assert answer.status_code == 400, answer.text
-    assert "damaged" in answer.json()["error"]["message"]
+    assert "cannot be read after row 0" in answer.json()["error"]["message"]
 
 
 def test_a_cross_encoder_makes_no_vectors(semel: Processes) -> None:

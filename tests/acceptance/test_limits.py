@@ -66,8 +66,8 @@ def test_files_and_tables_have_theirs(narrow: Processes) -> None:
 
 
 def test_a_batch_has_its_limit_in_lines(narrow: Processes) -> None:
-    def batch(lines: int) -> dict[str, object]:
-        body = {"model": "fake", "input": "x"}
+    def batch(lines: int, text: str = "x") -> dict[str, object]:
+        body = {"model": "fake", "input": text}
         texts = [
             json.dumps({"custom_id": str(i), "method": "POST", "url": "/v1/embeddings", "body": body})
             for i in range(lines)
@@ -82,6 +82,8 @@ def test_a_batch_has_its_limit_in_lines(narrow: Processes) -> None:
         return made  # type: ignore[no-any-return]
 
     assert batch(3)["status"] == "completed"
+    long = batch(1, text="x" * LIMIT)
+    assert [(e["code"], e["line"]) for e in long["errors"]["data"]] == [("line_too_long", 1)]  # type: ignore[index]
     failed = batch(4)
     assert failed["status"] == "failed"
     assert failed["errors"]["data"][0]["code"] == "too_many_lines"  # type: ignore[index]

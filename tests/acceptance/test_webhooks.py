@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ class Receiver:
         self.got: list[tuple[dict[str, str], bytes]] = []
         self.statuses: list[int] = []
         self.location = ""
+        self.endless = False
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -31,10 +33,13 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 receiver.got.append(({k.lower(): v for k, v in self.headers.items()}, body))
                 self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
-                self.send_header("content-length", "0")
+                self.send_header("content-length", str(1 << 40) if receiver.endless else "0")
                 if receiver.location:
                     self.send_header("location", receiver.location)
                 self.end_headers()
+                with suppress(OSError):
+                    while receiver.endless:
+                        self.wfile.write(bytes(1 << 16))
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -92,6 +97,17 @@ def test_a_receiver_that_is_gone_is_left_alone(hooked: Processes, receiver: Rece
     wait_until(lambda: len(receiver.got) == 1)
     with pytest.raises(AssertionError):
         wait_until(lambda: len(receiver.got) > 1, timeout_s=7)
+
+
+def test_an_answer_without_end_holds_up_nobody(hooked: Processes, receiver: Receiver) -> None:
+    endless = Receiver()
+    endless.endless = True
+    submit(hooked, endless.url)
+    wait_until(lambda: len(endless.got) == 1)
+    submit(hooked, receiver.url)
+    wait_until(lambda: len(receiver.got) == 1, timeout_s=5)
+    endless.server.shutdown()
+    endless.server.server_close()
 
 
 def test_a_redirect_is_not_followed(hooked: Processes, receiver: Receiver) -> None:

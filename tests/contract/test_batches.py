@@ -68,8 +68,10 @@ def test_the_sweep_takes_what_expired_and_what_a_crash_left(files: FileStore, tm
     long_ago = time.time() - 7200
     os.utime(orphan, (long_ago, long_ago))
     os.utime(files.path(kept.id), (long_ago, long_ago))
+    (tmp_path / "files" / "lost+found").mkdir()
+    os.utime(tmp_path / "files" / "lost+found", (long_ago, long_ago))
     assert files.sweep() == 1
-    assert {path.name for path in (tmp_path / "files").iterdir()} == {kept.id, "part-fresh"}
+    assert {path.name for path in (tmp_path / "files").iterdir()} == {kept.id, "part-fresh", "lost+found"}
     with pytest.raises(NotFoundError):
         files.get(old.id)
     assert files.sweep() == 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,20 @@ class LineProblemError(BadInputError):
         self.line = error
 
 
-def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, bytes) of each line that is not empty; memory holds one."""
+def raw_lines(path: Path, *, max_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, bytes) of each line that is not empty; memory holds one.
+
+    Raises:
+        LineProblemError: a line of more than `max_bytes`.
+    """
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number in count(1):
+            line = file.readline(max_bytes + 1)
+            if not line:
+                return
+            if len(line) > max_bytes:
+                told = f"line {number}: longer than {max_bytes} bytes (SEMEL_MAX_BODY_BYTES)"
+                raise LineProblemError(LineError("line_too_long", told, line=number))
             if stripped := line.strip():
                 yield number, stripped
 

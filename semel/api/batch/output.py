@@ -11,7 +11,7 @@ from semel.api.problems import problem_body
 from semel.api.results import rows_of
 from semel.api.services import Services
 from semel.cache.keys import input_key
-from semel.errors import ConflictError, SemelError, is_fault_of_the_text, revive
+from semel.errors import BadInputError, ConflictError, is_fault_of_the_text, revive
 from semel.tasks.batches import Batch
 from semel.tasks.jobs import NO_KEY
 from semel.values import Input, ItemError, Job, Outcome, Space
@@ -31,10 +31,6 @@ class Written:
     cached_tokens: int = 0
 
 
-class _NotDoneError(Exception):
-    """An input of the line was not computed before the batch ended."""
-
-
 class OutputWriter:
     """Writes the two files.
 
@@ -51,14 +47,15 @@ class OutputWriter:
         self._rows = {place: rows_in_order(services, job) for place, job in jobs.items()}
         self.written = Written()
 
-    def write(self, output: BinaryIO, errors: BinaryIO, *, after_line: Callable[[int], None]) -> Written:
-        """Every line of the input goes into one of the two files; calls `after_line` with its number.
+    def write(self, output: BinaryIO, errors: BinaryIO, *, after_line: Callable[[], None]) -> Written:
+        """Every line of the input goes into one of the two files; calls `after_line` after each.
 
         Raises:
             ConflictError: the rows are not those of the lines any more.
+            UnavailableError: the database does not answer; write again later.
         """
         path = self._services.files.path(self._batch.input_file_id)
-        for number, raw in raw_lines(path):
+        for number, raw in raw_lines(path, max_bytes=self._services.settings.max_body_bytes):
             line = read_line(number, raw, endpoint=self._batch.endpoint)
             status, body = self._outcome(line)
             response, error = None, None
@@ -72,34 +69,33 @@ class OutputWriter:
             self.written.completed += status == 200
             self.written.failed += status != 200
             self.written.undone += status is None
-            after_line(number)
+            after_line()
         return self.written
 
     def _outcome(self, line: Line) -> tuple[int | None, Any]:
-        """Status and body of the answer to a line; no status when it was not done."""
-        try:
-            return 200, self._answer(line)
-        except _NotDoneError:
-            return None, None
-        except ConflictError:
-            raise
-        except SemelError as failed:
-            return problem_body(self._batch.endpoint, failed)
+        """Status and body of the answer to a line; no status when it was not done.
 
-    def _answer(self, line: Line) -> dict[str, Any]:
-        request = request_of(self._services, self._batch.endpoint, line)
-        rows = [self._row(place_of(space), item) for space, item in request.inputs]
-        found = [row for row in rows if row is not None]
-        if len(found) < len(request.inputs):
-            raise _NotDoneError
-        for index, row in enumerate(found):
+        An outage is not the line's fault: it is raised, and the whole output is written again when it is over.
+        """
+        endpoint = self._batch.endpoint
+        try:
+            request = request_of(self._services, endpoint, line)
+        except BadInputError as failed:
+            return problem_body(endpoint, failed)
+        rows = [row for space, item in request.inputs if (row := self._row(place_of(space), item)) is not None]
+        if len(rows) < len(request.inputs):
+            return None, None
+        for index, row in enumerate(rows):
             if row.error is not None:
-                message = f"input {index}: {row.error.message}"
-                raise revive("invalid_input" if is_fault_of_the_text(row.error.code) else row.error.code, message)
-        answer = request.answer(found)
-        self.written.input_tokens += sum(row.tokens for row in found)
-        self.written.cached_tokens += sum(row.tokens for row in found if row.outcome is Outcome.HIT)
-        return answer
+                code = BadInputError.code if is_fault_of_the_text(row.error.code) else row.error.code
+                return problem_body(endpoint, revive(code, f"input {index}: {row.error.message}"))
+        try:
+            body = request.answer(rows)
+        except BadInputError as failed:
+            return problem_body(endpoint, failed)
+        self.written.input_tokens += sum(row.tokens for row in rows)
+        self.written.cached_tokens += sum(row.tokens for row in rows if row.outcome is Outcome.HIT)
+        return 200, body
 
     def _row(self, place: Place, item: Input) -> Row | None:
         """The next row of a job, which must be that of this input: a shifted row would be a wrong vector."""

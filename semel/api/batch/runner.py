@@ -5,7 +5,7 @@ Each step can be done again from its start, so a batch whose process died goes o
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 
 from semel.api.background import Repeating
 from semel.api.batch.lines import LineProblemError, raw_lines, read_line, request_of
@@ -17,15 +17,18 @@ from semel.api.submission import create
 from semel.errors import BadInputError, ConflictError, NotFoundError, OverloadedError, SemelError, UnavailableError
 from semel.log import get_log
 from semel.tasks.batches import Batch, LineError
-from semel.values import ItemError, Job, JobStatus
+from semel.values import ItemError, Job, JobStatus, Lane
 
 log = get_log("batches")
 
 _LOOK_S = 0.25
 _SWEEP_S = 60.0
 
-_LINES_A_RENEWAL = 1000
-"""The lease is renewed, and a stop noticed, after so many lines."""
+_RENEWAL_S = 2.0
+"""The lease is renewed, and a stop noticed, this often."""
+
+_PAUSE_S = 5.0
+"""After an outage, or a refusal that names no time, a batch waits this long before it is tried again."""
 
 _LISTED = 100
 """Errors told for one batch."""
@@ -41,7 +44,8 @@ class BatchRunner:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._owner = uuid.uuid4().hex
-        self._swept = 0.0
+        self._swept = self._renewed = 0.0
+        self._paused: dict[str, float] = {}
         self._looking = Repeating("batches", self._once, every_s=_LOOK_S)
 
     def start(self) -> None:
@@ -60,12 +64,16 @@ class BatchRunner:
             self._swept = time.monotonic()
             self._services.files.sweep()
         for batch in self._services.batches.lease(owner=self._owner):
+            if time.monotonic() < self._paused.get(batch.id, 0.0):
+                continue
             try:
                 self._advance(batch)
             except _StoppedError:
                 continue
             except (OverloadedError, UnavailableError) as error:
-                log.debug("batch waits", batch=batch.id, reason=str(error))
+                pause_s = error.retry_after_s if isinstance(error, OverloadedError) else _PAUSE_S
+                self._paused[batch.id] = time.monotonic() + pause_s
+                log.info("batch waits", batch=batch.id, reason=str(error), seconds=round(pause_s))
             except SemelError as error:
                 log.error("batch failed", batch=batch.id, reason=str(error))
                 self._services.batches.fail(batch.id, [LineError(error.code, str(error))], owner=self._owner)
@@ -75,14 +83,17 @@ class BatchRunner:
                 self._services.batches.fail(batch.id, [told], owner=self._owner)
 
     def _advance(self, batch: Batch) -> None:
+        late = time.time() > batch.expires_at
         if batch.status is JobStatus.VALIDATING:
-            self._submit(batch)
+            if late:
+                self._services.batches.end(batch.id, JobStatus.EXPIRED, owner=self._owner)
+            else:
+                self._submit(batch)
             return
         if batch.in_progress_at is None:  # cancelled before its lines were in jobs: there is nothing to write
             self._services.batches.end(batch.id, JobStatus.CANCELLED, owner=self._owner)
             return
         jobs = self._jobs(batch)
-        late = time.time() > batch.expires_at
         if batch.status is JobStatus.CANCELLING or late:
             self._cancel(jobs)
             jobs = self._jobs(batch)
@@ -111,20 +122,25 @@ class BatchRunner:
     # From lines to jobs
 
     def _submit(self, batch: Batch) -> None:
-        model, total, errors = self._validate(batch)
+        try:
+            model, total, errors = self._validate(batch)
+        except LineProblemError as problem:  # a line too long to read on behind it
+            model, total, errors = "", 0, [problem.line]
         if errors:
             self._services.batches.fail(batch.id, errors, owner=self._owner)
             return
+        self._services.backlog.check(Lane.BULK, self._services.router.route(model).device)
         ingests: dict[Place, Ingest] = {}
         try:
-            for number, raw in raw_lines(self._services.files.path(batch.input_file_id)):
+            for number, raw in self._lines(batch):
                 self._feed(batch, number, raw, ingests)
-                self._keep(batch, number)
+                self._keep(batch)
             jobs = [ingest.finish() for ingest in ingests.values()]
-        except BaseException as error:
+        except BaseException as error:  # it begins again from the start, or fails: these jobs are nobody's
             reason = ItemError("batch_stopped", f"batch {batch.id} was stopped while it was submitted: {error}")
             for ingest in ingests.values():
                 self._services.jobs.fail(ingest.job.id, reason)
+                self._services.jobs.delete(ingest.job.id)
             raise
         inputs = sum(job.total for job in jobs)
         ids = [job.id for job in jobs]
@@ -134,13 +150,17 @@ class BatchRunner:
         if not started:  # cancelled meanwhile
             self._cancel({place_of(job): job for job in jobs})
 
+    def _lines(self, batch: Batch) -> Iterator[tuple[int, bytes]]:
+        path = self._services.files.path(batch.input_file_id)
+        return raw_lines(path, max_bytes=self._services.settings.max_body_bytes)
+
     def _validate(self, batch: Batch) -> tuple[str, int, list[LineError]]:
         """The model, the number of lines, and what is wrong: nothing is computed before all lines are sound."""
         errors: list[LineError] = []
         seen: set[str] = set()
         model, total, limit = "", 0, self._services.settings.max_batch_lines
-        for number, raw in raw_lines(self._services.files.path(batch.input_file_id)):
-            self._keep(batch, number)
+        for number, raw in self._lines(batch):
+            self._keep(batch)
             total += 1
             if total > limit:
                 return model, total, [LineError("too_many_lines", f"a batch has at most {limit} lines")]
@@ -171,16 +191,19 @@ class BatchRunner:
             return
         for space, item in request.inputs:
             place = place_of(space)
+            if any(ingest.space.weights != space.weights for ingest in ingests.values()):
+                raise UnavailableError(f"the weights of {space.model!r} changed while the batch was submitted")
             if place not in ingests:
                 told = {"origin": "batch", "batch": batch.id}
                 wanted = JobRequest(input=[], model=space.model, prompt_name=space.prompt_name, metadata=told)
                 ingests[place] = Ingest(self._services, create(self._services, wanted))
             ingests[place].add(item)
 
-    def _keep(self, batch: Batch, number: int) -> None:
-        """Raises _StoppedError."""
-        if number % _LINES_A_RENEWAL:
+    def _keep(self, batch: Batch) -> None:
+        """Called after each line; renews the lease every few seconds. Raises _StoppedError."""
+        if time.monotonic() - self._renewed < _RENEWAL_S:
             return
+        self._renewed = time.monotonic()
         if self._looking.stopping or not self._services.batches.renew(batch.id, owner=self._owner):
             raise _StoppedError
 
@@ -201,7 +224,7 @@ class BatchRunner:
             return  # cancelled meanwhile
         writer = OutputWriter(services, batch, jobs, why_undone=_why_undone(jobs, late=late, cancelled=cancelled))
         with services.files.writing() as output, services.files.writing() as errors:
-            written = writer.write(output, errors, after_line=self._after_line(batch))
+            written = writer.write(output, errors, after_line=lambda: self._keep(batch))
             if cancelled:
                 status = JobStatus.CANCELLED
             else:
@@ -226,9 +249,6 @@ class BatchRunner:
         if not ended:
             for file_id in made.values():  # another process has taken over, and writes its own
                 services.files.delete(file_id)
-
-    def _after_line(self, batch: Batch) -> Callable[[int], None]:
-        return lambda number: self._keep(batch, number)
 
 
 def _against_others(custom_id: str, own: str, number: int, *, seen: set[str], model: str) -> list[LineError]:

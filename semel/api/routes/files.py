@@ -103,7 +103,7 @@ def expires_after(anchor: Any, seconds: Any) -> float | None:
         raise BadInputError(f"expires_after[anchor] must be 'created_at', not {anchor!r}")
     try:
         wanted = int(seconds)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         wanted = 0
     if not _MIN_EXPIRES_S <= wanted <= _MAX_EXPIRES_S:
         raise BadInputError(f"expires_after[seconds] must be {_MIN_EXPIRES_S} to {_MAX_EXPIRES_S}, not {seconds!r}")

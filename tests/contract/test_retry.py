@@ -1,0 +1,116 @@
+"""What a retry promises, on SQLite and on PostgreSQL."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from semel.cache.keys import input_keys
+from semel.cache.store import VectorStore
+from semel.db import Database
+from semel.errors import ConflictError, NotFoundError, TextTooLongError
+from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore, NewChunk
+from semel.tasks.retry import retry
+from semel.values import ItemError, Job, JobStatus, Lane, Outcome
+from tests.support.values import space
+
+SPACE = space()
+GOOD, BAD = Outcome.COMPUTED, Outcome.FAILED
+PASSING = ItemError("backend_error", "the device failed")
+
+
+@pytest.fixture
+def jobs(db: Database) -> JobStore:
+    return JobStore(db, window_s=60, retention_s=60)
+
+
+def made(jobs: JobStore, store: VectorStore, *, chunks: int = 1) -> Job:
+    """A sealed job whose chunks hold a good text, one that fails, and one without a key."""
+    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=False)
+    new = []
+    for i in range(chunks):
+        keys = [*input_keys(SPACE.fingerprint, [f"good {i}", f"bad {i}"]), NO_KEY]
+        new.append(NewChunk(3 * i, keys, [f"good {i}", f"bad {i}", ""], {2: ItemError("invalid_text", "is empty")}))
+    jobs.add_chunks(job, new, lookup=store.lookup_on)
+    return jobs.seal(job.id)
+
+
+def leased(jobs: JobStore, job: Job, position: int) -> ChunkWork:
+    work = jobs.lease(job.id, position, owner="w", ttl_s=60)
+    assert work is not None
+    return work
+
+
+def finish(jobs: JobStore, work: ChunkWork, second: Outcome, error: ItemError = PASSING) -> None:
+    errors = work.errors if second is GOOD else {**work.errors, 1: error}
+    assert jobs.finish(work, [GOOD, second, BAD], errors, truncated=0, tokens=3)
+
+
+def test_only_what_failed_for_a_passing_reason_is_due(jobs: JobStore, store: VectorStore, db: Database) -> None:
+    job = made(jobs, store)
+    finish(jobs, leased(jobs, job, 0), BAD)
+    assert jobs.get(job.id).status is JobStatus.COMPLETED
+    retry(db, job.id, window_s=60)
+    again = jobs.get(job.id)
+    assert (again.status, again.counts.failed, again.counts.done, again.chunks_done) == (JobStatus.IN_PROGRESS, 1, 2, 0)
+    assert again.completed_at is None
+    work = leased(jobs, job, 0)
+    assert work.kept == {0, 2}
+    finish(jobs, work, GOOD)
+    done = jobs.get(job.id)
+    assert (done.status, done.counts.computed, done.counts.failed) == (JobStatus.COMPLETED, 2, 1)
+
+
+def test_what_would_fail_again_is_left_alone(jobs: JobStore, store: VectorStore, db: Database) -> None:
+    job = made(jobs, store)
+    finish(jobs, leased(jobs, job, 0), BAD, ItemError.of(TextTooLongError()))
+    before = jobs.get(job.id)
+    retry(db, job.id, window_s=60)
+    assert jobs.get(job.id) == before
+
+
+def test_retries_at_once_open_each_chunk_once(jobs: JobStore, store: VectorStore, db: Database) -> None:
+    job = made(jobs, store, chunks=40)
+    for position in range(40):
+        finish(jobs, leased(jobs, job, position), BAD)
+
+    def one(_: int) -> bool:
+        try:
+            retry(db, job.id, window_s=60)
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(one, range(4))) == 1
+    for position in range(40):
+        finish(jobs, leased(jobs, job, position), GOOD)
+    done = jobs.get(job.id)
+    assert (done.status, done.counts.computed, done.counts.failed, done.chunks_done) == (
+        JobStatus.COMPLETED,
+        80,
+        40,
+        40,
+    )
+
+
+def test_chunks_of_a_dead_worker_are_due_too(jobs: JobStore, store: VectorStore, db: Database) -> None:
+    job = made(jobs, store)
+    assert jobs.lease(job.id, 0, owner="dead", ttl_s=-1) is not None
+    jobs.fail(job.id, ItemError("storage_full", "no room"))
+    jobs.sweep(empty_queues=[], resend_after_s=5, max_attempts=5)
+    retry(db, job.id, window_s=60)
+    assert jobs.get(job.id).status is JobStatus.IN_PROGRESS
+    finish(jobs, leased(jobs, job, 0), GOOD)
+    assert jobs.get(job.id).status is JobStatus.COMPLETED
+
+
+def test_what_cannot_be_retried_says_why(jobs: JobStore, store: VectorStore, db: Database) -> None:
+    with pytest.raises(NotFoundError):
+        retry(db, "job_nope", window_s=60)
+    job = made(jobs, store)
+    with pytest.raises(ConflictError, match="is in_progress"):
+        retry(db, job.id, window_s=60)
+    upload = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    jobs.fail(upload.id, ItemError("upload_cut_off", "cut off"))
+    with pytest.raises(ConflictError, match="never complete"):
+        retry(db, upload.id, window_s=60)
