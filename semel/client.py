@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -65,6 +66,21 @@ class RemoteJob:
     metadata: dict[str, str]
     created_at: float
     completed_at: float | None
+
+
+@dataclass(frozen=True)
+class RemoteBatch:
+    """A batch as the server tells it; `completed` and `failed` count its lines."""
+
+    id: str
+    status: JobStatus
+    input_file_id: str
+    output_file_id: str | None
+    error_file_id: str | None
+    total: int
+    completed: int
+    failed: int
+    errors: list[str]
 
 
 @dataclass(frozen=True)
@@ -334,6 +350,56 @@ class Client:
             _check(r)
             yield r.iter_bytes()
 
+    def upload(self, path: Path) -> str:
+        """Upload a file of batch requests, streamed; returns its id. Raises BadInputError."""
+        with self._translated(), path.open("rb") as file:
+            data = {"purpose": "batch"}
+            return str(_checked(self._http.post("/v1/files", data=data, files={"file": (path.name, file)}))["id"])
+
+    def submit_batch(
+        self, file_id: str, *, endpoint: str = "/v1/embeddings", metadata: dict[str, str] | None = None
+    ) -> RemoteBatch:
+        """Run every request of an uploaded file. Raises BadInputError, NotFoundError."""
+        wanted = {"input_file_id": file_id, "endpoint": endpoint, "metadata": metadata}
+        return _batch(self._json("POST", "/v1/batches", json=wanted))
+
+    def batch(self, batch_id: str) -> RemoteBatch:
+        """Raises NotFoundError."""
+        return _batch(self._json("GET", f"/v1/batches/{batch_id}"))
+
+    def cancel_batch(self, batch_id: str) -> RemoteBatch:
+        """Stop it; what is done goes into its output file. Raises NotFoundError, ConflictError when it has ended."""
+        return _batch(self._json("POST", f"/v1/batches/{batch_id}/cancel"))
+
+    def wait_batch(self, batch_id: str, *, timeout_s: float | None = None) -> RemoteBatch:
+        """Poll until the batch ends, whatever way; look at `status`. Raises TimedOutError."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not (batch := self.batch(batch_id)).status.ended:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimedOutError(f"batch {batch_id} is still {batch.status} after {timeout_s:g} s; it goes on")
+            time.sleep(0.25)
+        return batch
+
+    def download(self, file_id: str, path: Path) -> None:
+        """Write the content of a file, streamed; a file that is there is replaced when all has arrived."""
+        part = path.with_name(path.name + ".part")
+        try:
+            with self._translated(), self._http.stream("GET", f"/v1/files/{file_id}/content") as response:
+                if response.is_error:
+                    response.read()
+                _check(response)
+                with part.open("wb") as file:
+                    for block in response.iter_bytes(1 << 20):
+                        file.write(block)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def delete_file(self, file_id: str) -> None:
+        """Raises NotFoundError, ConflictError while a batch still reads it."""
+        with self._translated():
+            _check(self._http.delete(f"/v1/files/{file_id}"))
+
     def embed_corpus(
         self,
         texts: Iterable[str],
@@ -432,6 +498,19 @@ def _lines(texts: Iterable[str | Mapping[str, Any]], on_sent: Callable[[int], No
             on_sent(sent)
     yield b"".join(buffer)
     on_sent(sent)
+
+
+def _batch(data: dict[str, Any]) -> RemoteBatch:
+    counts, errors = data["request_counts"], (data["errors"] or {"data": []})["data"]
+    same = {name: data[name] for name in ("id", "input_file_id", "output_file_id", "error_file_id")}
+    return RemoteBatch(
+        **same,
+        status=JobStatus(data["status"]),
+        total=counts["total"],
+        completed=counts["completed"],
+        failed=counts["failed"],
+        errors=[error["message"] for error in errors],
+    )
 
 
 def _checked(response: httpx.Response) -> Any:

@@ -61,13 +61,13 @@ def embed_all(
 
 
 def cache_headers(*answers: Embedded) -> dict[str, str]:
-    """`x-semel-cache: hit=…; computed=…; coalesced=…`, `x-semel-truncated`, and milliseconds as TEI names them.
+    """`x-semel-cache: hits=…; computed=…; coalesced=…`, `x-semel-truncated`, and milliseconds as TEI names them.
 
     `x-inference-time` is what the worker took, `x-queue-time` what else was waited for it; without them a large
     request ran as a job, whose chunks nobody timed.
     """
-    outcomes = (Outcome.HIT, Outcome.COMPUTED, Outcome.COALESCED)
-    counts = "; ".join(f"{outcome.value}={sum(a.count(outcome) for a in answers)}" for outcome in outcomes)
+    named = {"hits": Outcome.HIT, "computed": Outcome.COMPUTED, "coalesced": Outcome.COALESCED}
+    counts = "; ".join(f"{name}={sum(a.count(outcome) for a in answers)}" for name, outcome in named.items())
     headers = {"x-semel-cache": counts, "x-semel-truncated": str(sum(int(a.truncated.sum()) for a in answers))}
     timed = [answer.inference_s for answer in answers if answer.inference_s is not None]
     if len(timed) == len(answers):

@@ -38,7 +38,13 @@ class Dispatcher:
         """
         for place in self._jobs.take_for_dispatch(lane=lane, device=device, window=self._window(device)):
             try:
-                self._app.send_task(EMBED_CHUNK, args=list(place), queue=queue_name(lane, device), ignore_result=True)
+                self._app.send_task(
+                    EMBED_CHUNK,
+                    args=list(place),
+                    queue=queue_name(lane, device),
+                    ignore_result=True,
+                    argsrepr=f"(job {place[0]}, chunk {place[1]})",
+                )
             except OperationalError as error:
                 log.warning(
                     "message not sent, maintenance will repeat it", job=place[0], chunk=place[1], reason=str(error)

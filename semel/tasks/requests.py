@@ -213,7 +213,13 @@ class QueueSender:
     def _ask(self, task: str, request: Request, queue: str) -> Answer:
         deadline = time.monotonic() + self._timeout_s
         while time.monotonic() < deadline:
-            self._app.send_task(task, args=[request.to_message()], queue=queue, ignore_result=True)
+            self._app.send_task(
+                task,
+                args=[request.to_message()],
+                queue=queue,
+                ignore_result=True,
+                argsrepr=f"(request {request.id}, {len(request.texts)} texts)",  # what Flower shows: never the texts
+            )
             resend = min(deadline, time.monotonic() + _RESEND_S)
             while (left := resend - time.monotonic()) > 0:
                 answer = self._doorbell.wait(request.id, timeout_s=min(_LOOK_S, left))

@@ -14,6 +14,7 @@ import openai
 import pytest
 from openai.types import Batch
 
+from semel.errors import ConflictError, NotFoundError
 from tests.support.processes import Processes, processes, wait_until
 
 
@@ -341,3 +342,23 @@ def test_a_batch_that_is_late_expires_with_what_is_done(slow: Processes) -> None
         assert len(output) >= 1024
         assert len(output) + len(errors) == 8192
         assert {record["error"]["code"] for record in errors.values()} == {"batch_expired"}
+
+
+def test_the_client_runs_a_batch(semel: Processes, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n".join(json.dumps(line(f"id-{i}", input=f"by the client {i}")) for i in range(5)))
+    file_id = semel.client.upload(source)
+    done = semel.client.wait_batch(semel.client.submit_batch(file_id, metadata={"a": "b"}).id, timeout_s=60)
+    assert (done.status.value, done.total, done.completed, done.failed) == ("completed", 5, 5, 0)
+    semel.client.download(done.output_file_id or "", target)
+    assert [json.loads(text)["custom_id"] for text in target.read_text().splitlines()] == [f"id-{i}" for i in range(5)]
+    semel.client.delete_file(file_id)
+    with pytest.raises(NotFoundError):
+        semel.client.download(file_id, tmp_path / "gone")
+    assert not list(tmp_path.glob("gone*"))
+    source.write_text("no JSON")
+    failed = semel.client.wait_batch(semel.client.submit_batch(semel.client.upload(source)).id)
+    assert failed.status.value == "failed"
+    assert "line 1: is not JSON" in failed.errors[0]
+    with pytest.raises(ConflictError):
+        semel.client.cancel_batch(failed.id)

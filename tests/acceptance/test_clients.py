@@ -133,8 +133,8 @@ def test_rerank_takes_the_documents_from_the_cache(semel: Processes) -> None:
     body = {"model": "prompted", "query": "a new query", "documents": documents}
     first = httpx.post(f"{semel.url}/v2/rerank", json=body)
     again = httpx.post(f"{semel.url}/v2/rerank", json=body)
-    assert first.headers["x-semel-cache"] == "hit=0; computed=4; coalesced=0", "a prompt has its own entries"
-    assert again.headers["x-semel-cache"] == "hit=4; computed=0; coalesced=0"
+    assert first.headers["x-semel-cache"] == "hits=0; computed=4; coalesced=0", "a prompt has its own entries"
+    assert again.headers["x-semel-cache"] == "hits=4; computed=0; coalesced=0"
     assert first.json()["results"] == again.json()["results"]
 
 
@@ -253,7 +253,7 @@ def test_a_cross_encoder_reranks_and_says_so(semel: Processes, cohere_client: co
         f"{semel.url}/v1/rerank", json={"model": "reranker", "query": "the blue whale", "documents": documents[::-1]}
     )
     assert again.json()["meta"]["kind"] == "cross-encoder"
-    assert again.headers["x-semel-cache"] == "hit=3; computed=0; coalesced=0"
+    assert again.headers["x-semel-cache"] == "hits=3; computed=0; coalesced=0"
     assert journal.read_text() == scored, "no pair is scored twice"
     refused = httpx.post(
         f"{semel.url}/v1/rerank", json={"model": "reranker", "query": "q", "documents": ["fine", "poison"]}

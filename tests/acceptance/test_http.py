@@ -36,8 +36,8 @@ def test_base64_is_the_same_vector(semel: Processes) -> None:
 
 def test_the_second_time_is_a_hit(semel: Processes) -> None:
     body = {"model": "fake", "input": ["asked twice", "asked twice"]}
-    assert post(semel, "/v1/embeddings", **body).headers["x-semel-cache"] == "hit=0; computed=1; coalesced=1"
-    assert post(semel, "/v1/embeddings", **body).headers["x-semel-cache"] == "hit=2; computed=0; coalesced=0"
+    assert post(semel, "/v1/embeddings", **body).headers["x-semel-cache"] == "hits=0; computed=1; coalesced=1"
+    assert post(semel, "/v1/embeddings", **body).headers["x-semel-cache"] == "hits=2; computed=0; coalesced=0"
 
 
 def test_the_times_of_queue_and_inference_are_told(semel: Processes) -> None:

@@ -34,7 +34,7 @@ def test_imported_vectors_are_hits(semel: Processes, elsewhere: Vectors) -> None
     stored, present = semel.client.put_vectors(rows, model="fake")
     assert stored + present == 700
     assert 0 < present <= 6, "those that were compared are in the cache by then"
-    assert headers(semel, TEXTS[333]).startswith("hit=1")
+    assert headers(semel, TEXTS[333]).startswith("hits=1")
     np.testing.assert_array_equal(semel.client.embed(TEXTS[:700], model="fake"), elsewhere[:700])
     answer = httpx.post(f"{semel.url}/v1/embeddings", json={"model": "fake", "input": TEXTS[333]})
     assert answer.json()["usage"]["prompt_tokens"] == 3, "counted by the model's own tokenizer"
@@ -52,7 +52,7 @@ def test_parquet_is_taken_too(semel: Processes, elsewhere: Vectors) -> None:
     )
     assert answer.status_code == 200
     assert sum(answer.json().values()) == 500
-    assert headers(semel, TEXTS[-300]).startswith("hit=1")
+    assert headers(semel, TEXTS[-300]).startswith("hits=1")
 
 
 @pytest.mark.parametrize("change", ["swapped", "scaled", "prompt"])
@@ -65,7 +65,7 @@ def test_vectors_of_something_else_are_refused(semel: Processes, change: str) ->
         vectors = vectors * 1.1
     with pytest.raises(BadInputError, match="is not the one that 'fake' makes here"):
         semel.client.put_vectors([(f"other {t}", v) for t, v in zip(texts, vectors, strict=True)], model="fake")
-    assert headers(semel, f"other {texts[5]}").startswith("hit=0")
+    assert headers(semel, f"other {texts[5]}").startswith("hits=0")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_space_moves_from_one_cache_to_another(tmp_path: Path) -> None:
         (other / "space.parquet").write_bytes((tmp_path / "space.parquet").read_bytes())
         assert "50 vectors stored, 0 were" in two.semel("cache", "import", "space.parquet").stdout
         assert "0 vectors stored, 50 were" in two.semel("cache", "import", "space.parquet").stdout
-        assert headers(two, TEXTS[7]).startswith("hit=1")
+        assert headers(two, TEXTS[7]).startswith("hits=1")
         np.testing.assert_array_equal(two.client.embed(TEXTS[:50], model="fake"), vectors)
         rows = [{"text": f"row {i}", "embedding": v} for i, v in enumerate(vectors.tolist())]
         (other / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))

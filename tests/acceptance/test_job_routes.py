@@ -84,7 +84,7 @@ def test_a_job_that_ended_can_be_deleted(semel: Processes) -> None:
     with pytest.raises(NotFoundError):
         semel.client.delete(job.id)
     answer = httpx.post(f"{semel.url}/v1/embeddings", json={"model": "fake", "input": "deleted later"})
-    assert answer.headers["x-semel-cache"].startswith("hit=1"), "its vectors stay"
+    assert answer.headers["x-semel-cache"].startswith("hits=1"), "its vectors stay"
 
 
 def test_events_tell_the_progress_and_end(semel: Processes) -> None:
