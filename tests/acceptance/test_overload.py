@@ -1,6 +1,10 @@
 """A server that has more work than it is allowed to keep waiting."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
 
 import httpx
 import openai
@@ -45,3 +49,32 @@ def test_hits_and_the_other_lane_go_on(busy: Processes) -> None:
     with openai.OpenAI(base_url=f"{busy.url}/v1", api_key="any", max_retries=0) as client:
         for text in ("known before", "a new one, asked for by somebody who waits"):
             assert len(client.embeddings.create(model="fake", input=text).data[0].embedding) == 16
+
+
+def test_openai_comes_back_when_it_is_told_to(tmp_path: Path) -> None:
+    """A large request holds the interactive lane for some seconds; a second one is refused, waits, and is served."""
+    seen: list[tuple[float, int, str]] = []
+
+    def note(answer: httpx.Response) -> None:
+        seen.append((time.monotonic(), answer.status_code, answer.headers.get("retry-after", "")))
+
+    bounds = {"SEMEL_MAX_INTERACTIVE_QUEUE_S": "2", "SEMEL_MAX_BATCH_TOKENS": "64"}
+    with processes(tmp_path, model="text_ms=20", **bounds) as running, ThreadPoolExecutor(1) as pool:
+        running.client.embed(["gives the worker a rate"], model="fake")
+        wait_until(lambda: httpx.get(f"{running.url}/health/backends").json()[0]["texts_per_s"] > 0)
+        large = [f"{i} " + "x" * 300 for i in range(400)]
+        body = {"model": "fake", "input": large}
+        first = pool.submit(httpx.post, f"{running.url}/v1/embeddings", json=body, timeout=60)
+        time.sleep(1.5)  # the estimate of what waits is a second old at the most
+        with (
+            httpx.Client(event_hooks={"response": [note]}, timeout=60) as http,
+            openai.OpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=5, http_client=http) as client,
+        ):
+            answer = client.embeddings.create(model="fake", input="who comes second")
+        assert len(answer.data[0].embedding) == 16
+        assert first.result().status_code == 200
+    assert seen[0][1] == 429
+    assert seen[-1][1] == 200
+    for (refused_at, status, retry_after), (asked_at, _, _) in pairwise(seen):
+        assert status == 429
+        assert asked_at - refused_at >= int(retry_after) - 0.1, "it waited as long as it was told"
