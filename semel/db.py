@@ -93,6 +93,8 @@ class Database:
 
     def _begin_sqlite(self, conn: Connection) -> None:
         options = conn.get_execution_options()
+        if options.get("semel_single"):
+            return
         if not options.get("semel_write"):
             conn.exec_driver_sql("BEGIN")
             return
@@ -105,13 +107,17 @@ class Database:
         conn.exec_driver_sql("BEGIN IMMEDIATE")
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, *, single: bool = False) -> Iterator[Connection]:
         """A consistent snapshot.
+
+        Args:
+            single: for one statement, which is a snapshot by itself: SQLite is spared a BEGIN.
 
         Raises:
             UnavailableError: the database does not answer.
         """
-        with self._translated(), self._engine.connect() as conn:
+        options = {"semel_single": True} if single else {}
+        with self._translated(), self._engine.connect().execution_options(**options) as conn:
             yield conn
 
     @contextmanager

@@ -114,7 +114,8 @@ class VectorStore:
         truncated = np.zeros(n, np.bool_)
         values = None if dim is None else np.full((n, dim), np.nan, np.float32)
         damaged: list[Any] = []
-        with self._db.read() if on is None else nullcontext(on) as conn:
+        single = len(first_row) <= _SLICE_KEYS
+        with self._db.read(single=single) if on is None else nullcontext(on) as conn:
             for part in _slices(list(first_row)):
                 rows = self._fetch(conn, columns, part)
                 if values is not None:
