@@ -51,8 +51,11 @@ class Pipeline:
 
         Raises:
             InvalidTextError: a text that has no key; nothing is computed.
+            BadInputError: a text for a cross-encoder, or a pair for another model.
             UnavailableError, BackendError, StorageFullError: from whoever computes.
         """
+        for item in texts:
+            space.check_input(item)
         keys = input_keys(space.fingerprint, texts)
         found = self._store.get_many(keys, dim=space.dim)
         started, waited_s = time.perf_counter(), 0.0

@@ -49,7 +49,6 @@ def embed_all(
         InvalidTextError: the first text that has no vector; the others are in the cache by then.
         BadInputError: a cross-encoder, or a size that this model cannot be cut to; nothing is computed.
     """
-    space.check_input(texts[0])
     cut_dimensions(np.ones((1, space.dim), np.float32), dimensions, space)
     embedded = services.pipeline.embed(space, texts, truncate=truncate)
     if embedded.errors:

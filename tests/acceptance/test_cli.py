@@ -126,6 +126,7 @@ def test_skipped_and_failed_inputs_keep_their_places(semel: Processes, tmp_path:
             ["--model", "nope"],
             "no model named 'nope' (known: fake, minilm, prompted, reranker)",
         ),
+        ("in.txt", "a\n", ["--model", "reranker"], "'reranker' is a cross-encoder"),
         ("in.txt", "a\n", ["--model", "minilm", "--device", "tpu"], "device 'tpu' cannot be used"),
         ("in.txt", "a\n", ["--prompt-name", "query"], "has no prompt 'query'"),
         ("in.txt", "a poison\n", [], "in.txt:1 has no vector"),
