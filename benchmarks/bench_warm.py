@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         db = Database(f"sqlite:///{folder}/semel.db", mmap_bytes=MMAP_BYTES)  # as `semel embed` opens it
         db.upgrade()
-        store, space = VectorStore(db), Space(b"f" * 32, "m", "", DIM, 256, "full", "{}")
+        store, space = VectorStore(db), Space(b"f" * 32, "m", "", DIM, 256, "full", '{"kind": "embed"}')
         fill(store, space, texts)
         few = texts[: options.texts // 10]
         peer = CacheBackedEmbeddings.from_bytes_store(
