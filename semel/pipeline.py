@@ -99,18 +99,22 @@ def _refuse_truncated(truncated: Sequence[bool], outcomes: list[Outcome], errors
             errors[i] = ItemError.of(error)
 
 
-def cut_dimensions(vectors: Vectors, dimensions: int | None, space: Space) -> Vectors:
-    """Matryoshka: the first `dimensions` numbers, scaled to length 1 again; float32 (n, dimensions).
-
-    Raises:
-        BadInputError: the model was not trained to be cut to this size.
-    """
-    if dimensions is None or dimensions == space.dim:
-        return vectors
-    if dimensions not in space.matryoshka_dims:
+def check_dimensions(dimensions: int | None, space: Space) -> None:
+    """Raises BadInputError when the model was not trained to be cut to this size."""
+    if dimensions not in (None, space.dim, *space.matryoshka_dims):
         sizes = ", ".join(str(d) for d in sorted({*space.matryoshka_dims, space.dim}))
         raise BadInputError(
             f"model {space.model!r} cannot be cut to {dimensions} dimensions (it offers {sizes}); "
             "if it was trained for it, list the size in its matryoshka_dims in semel.toml"
         )
+
+
+def cut_dimensions(vectors: Vectors, dimensions: int | None, space: Space) -> Vectors:
+    """Matryoshka: the first `dimensions` numbers, scaled to length 1 again; float32 (n, dimensions).
+
+    Raises BadInputError as `check_dimensions`.
+    """
+    check_dimensions(dimensions, space)
+    if dimensions is None or dimensions == space.dim:
+        return vectors
     return unit_rows(vectors[:, :dimensions])

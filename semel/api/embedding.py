@@ -3,13 +3,11 @@
 import base64
 from typing import Any
 
-import numpy as np
-
 from semel.api.schemas import EmbeddingsRequest
 from semel.api.services import Services
 from semel.cache.catalog import Catalog
 from semel.errors import BadInputError, InvalidTextError, is_fault_of_the_text, revive
-from semel.pipeline import cut_dimensions
+from semel.pipeline import check_dimensions, cut_dimensions
 from semel.values import Embedded, Outcome, Space, Vectors
 
 
@@ -49,7 +47,7 @@ def embed_all(
         InvalidTextError: the first text that has no vector; the others are in the cache by then.
         BadInputError: a cross-encoder, or a size that this model cannot be cut to; nothing is computed.
     """
-    cut_dimensions(np.ones((1, space.dim), np.float32), dimensions, space)
+    check_dimensions(dimensions, space)
     embedded = services.pipeline.embed(space, texts, truncate=truncate)
     if embedded.errors:
         index, error = next(iter(embedded.errors.items()))

@@ -57,6 +57,8 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
 
 def document(app: FastAPI) -> dict[str, Any]:
     """The document of every route with every status that it may answer."""
+    if app.openapi_schema is not None:  # FastAPI keeps what it made, with what was added here
+        return app.openapi_schema
     made = FastAPI.openapi(app)
     schemas = made["components"]["schemas"]
     schemas.pop("HTTPValidationError", None)  # FastAPI's own shape, which no answer here has

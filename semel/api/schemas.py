@@ -2,8 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from semel.errors import BadInputError
 from semel.values import Counts, ItemError, Job
 
 
@@ -139,6 +140,13 @@ class Readiness(BaseModel):
 
     ready: bool
     parts: dict[str, str]
+
+
+def as_bad_input(error: ValidationError) -> BadInputError:
+    """What pydantic found first, as one sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the body"
+    return BadInputError(f"{where}: {first['msg']}")
 
 
 def counts_object(counts: Counts, total: int) -> CountsObject:

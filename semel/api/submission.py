@@ -13,13 +13,12 @@ from typing import Any
 from fastapi import Request
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
 from semel.api.ingest import Ingest
-from semel.api.schemas import JobRequest
+from semel.api.schemas import JobRequest, as_bad_input
 from semel.api.services import Services
-from semel.api.uploads import bounded, named, read_form, spool
+from semel.api.uploads import NDJSON, PARQUET, content_type, file_of, named, read_form, received
 from semel.api.webhooks import check_webhook
 from semel.errors import BadInputError, BodyTooLargeError, ConflictError, SemelError
 from semel.inputs import FILE_SUFFIXES, read_records
@@ -31,13 +30,7 @@ _FEED_BYTES = 256 << 10
 _TOUCH_S = 10.0
 """A slow upload says this often that it lives; one that is silent for two minutes is given up."""
 
-NDJSON = "application/x-ndjson"
-
-TABLES = {
-    "text/csv": ".csv",
-    "application/vnd.apache.parquet": ".parquet",
-    "application/x-parquet": ".parquet",
-}
+TABLES = {"text/csv": ".csv", **PARQUET}
 """Content types of tables, which are read when they are complete, and the suffix of such files."""
 
 
@@ -96,11 +89,12 @@ async def receive_job(services: Services, request: Request, body: AsyncIterable[
     Raises:
         BadInputError, BodyTooLargeError, and what `create` raises.
     """
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    kind = content_type(request, "application/json")
     if kind == NDJSON:
         return await stream(body, services, query)
     if kind in TABLES:
-        return await _receive_table(services, body, TABLES[kind], query)
+        async with received(services.files, body, TABLES[kind], max_bytes=services.settings.max_file_bytes) as path:
+            return await run_in_threadpool(submit_file, services, path, query)
     if kind == "multipart/form-data":
         return await _receive_form(services, request, body, query)
     if kind != "application/json":
@@ -109,19 +103,10 @@ async def receive_job(services: Services, request: Request, body: AsyncIterable[
     return await run_in_threadpool(submit, services, await _read_json(body, services, query))
 
 
-async def _receive_table(services: Services, body: AsyncIterable[bytes], suffix: str, query: JobRequest) -> Job:
-    limit = services.settings.max_file_bytes
-    with services.files.writing(suffix) as target:
-        await spool(bounded(body, limit), target)
-        return await run_in_threadpool(submit_file, services, Path(target.name), query)
-
-
 async def _receive_form(services: Services, request: Request, body: AsyncIterable[bytes], query: JobRequest) -> Job:
     form = await read_form(request, max_bytes=services.settings.max_file_bytes, body=body)
     try:
-        upload = form.get("file")
-        if not isinstance(upload, UploadFile):
-            raise BadInputError("file: the form has no file of that name")
+        upload = file_of(form)
         said: dict[str, Any] = {k: v for k, v in form.items() if k in JobRequest.model_fields and isinstance(v, str)}
         if "metadata" in said:
             said["metadata"] = metadata_of(said["metadata"])
@@ -155,9 +140,7 @@ def _checked(validate: Callable[[], JobRequest]) -> JobRequest:
     try:
         return validate()
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise BadInputError(f"{where}: {first['msg']}") from None
+        raise as_bad_input(error) from None
 
 
 def metadata_of(text: str) -> dict[str, str]:

@@ -1,21 +1,32 @@
 """Bodies that go to disk while they arrive: forms with a file, and tables."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from semel.errors import BadInputError, BodyTooLargeError
+from semel.tasks.files import FileStore
 
 _ENVELOPE_BYTES = 64 << 10
 """What a form may have beside the file."""
 
 _WRITE_BYTES = 1 << 20
+
+NDJSON = "application/x-ndjson"
+
+PARQUET = {"application/vnd.apache.parquet": ".parquet", "application/x-parquet": ".parquet"}
+"""Content types of Parquet, and the suffix of such files."""
+
+
+def content_type(request: Request, default: str = "") -> str:
+    """Without its parameters, in lower case."""
+    return request.headers.get("content-type", default).partition(";")[0].strip().lower()
 
 
 async def read_form(request: Request, *, max_bytes: int, body: AsyncIterable[bytes] | None = None) -> FormData:
@@ -38,6 +49,22 @@ async def read_form(request: Request, *, max_bytes: int, body: AsyncIterable[byt
         raise BadInputError(f"the body is not multipart/form-data: {error}") from None
 
 
+def file_of(form: FormData) -> UploadFile:
+    """The form's field `file`. Raises BadInputError when there is none."""
+    upload = form.get("file")
+    if not isinstance(upload, UploadFile):
+        raise BadInputError("file: the form has no file of that name")
+    return upload
+
+
+@asynccontextmanager
+async def received(files: FileStore, body: AsyncIterable[bytes], suffix: str, *, max_bytes: int) -> AsyncIterator[Path]:
+    """A body as a temporary file with that suffix. Raises BodyTooLargeError, StorageFullError."""
+    with files.writing(suffix) as target:
+        await _spool(bounded(body, max_bytes), target)
+        yield Path(target.name)
+
+
 async def bounded(body: AsyncIterable[bytes], max_bytes: int, *, slack: int = 0) -> AsyncIterator[bytes]:
     """The same bytes. Raises BodyTooLargeError when there are more than `max_bytes` and what may stand around them."""
     read = 0
@@ -48,7 +75,7 @@ async def bounded(body: AsyncIterable[bytes], max_bytes: int, *, slack: int = 0)
         yield part
 
 
-async def spool(body: AsyncIterable[bytes], target: BinaryIO) -> None:
+async def _spool(body: AsyncIterable[bytes], target: BinaryIO) -> None:
     """Write a body to a file, a megabyte at a time, without holding up the event loop."""
     buffer = bytearray()
     async for part in body:

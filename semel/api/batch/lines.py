@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from semel.api.embedding import embeddings_body, space_of, texts_of
 from semel.api.reranking import RerankRequest, documents_of, rerank_body
-from semel.api.schemas import EmbeddingsRequest
+from semel.api.schemas import EmbeddingsRequest, as_bad_input
 from semel.api.services import Services
 from semel.errors import BadInputError, TextTooLongError
-from semel.pipeline import cut_dimensions
+from semel.pipeline import check_dimensions, cut_dimensions
 from semel.rerank import scores_of
 from semel.tasks.batches import LineError
 from semel.values import Input, ItemError, Outcome, Space, Vectors
@@ -25,7 +25,6 @@ from semel.values import Input, ItemError, Outcome, Space, Vectors
 class Line:
     """One request of the file, with a sound envelope."""
 
-    number: int
     custom_id: str
     body: dict[str, Any]
 
@@ -104,7 +103,7 @@ def read_line(number: int, raw: bytes, *, endpoint: str) -> Line:
         raise wrong("invalid_request", "body must be an object", "body")
     if not isinstance(body.get("model"), str):
         raise wrong("invalid_request", "body.model must name a model", "body.model")
-    return Line(number, custom_id, body)
+    return Line(custom_id, body)
 
 
 def request_of(services: Services, endpoint: str, line: Line) -> LineRequest:
@@ -116,8 +115,7 @@ def request_of(services: Services, endpoint: str, line: Line) -> LineRequest:
     try:
         return ENDPOINTS[endpoint](services, line.body)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BadInputError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+        raise as_bad_input(error) from None
 
 
 def _embeddings(services: Services, body: dict[str, Any]) -> LineRequest:
@@ -125,7 +123,7 @@ def _embeddings(services: Services, body: dict[str, Any]) -> LineRequest:
     space = space_of(services.catalog, request)
     texts = texts_of(request.input, limit=services.settings.max_request_texts)
     space.check_input(texts[0])
-    cut_dimensions(np.ones((1, space.dim), np.float32), request.dimensions, space)
+    check_dimensions(request.dimensions, space)
 
     def answer(rows: Sequence[Row]) -> dict[str, Any]:
         if not request.truncate and any(row.truncated for row in rows):

@@ -10,14 +10,13 @@ from pydantic import BaseModel
 from semel.api.access import MAY_ADMINISTER
 from semel.api.deps import ServicesDep
 from semel.api.services import Services
-from semel.api.submission import NDJSON
-from semel.api.uploads import bounded, named, spool
+from semel.api.uploads import NDJSON, PARQUET, content_type, named, received
 from semel.errors import BadInputError
 from semel.importing import Imported
 
 router = APIRouter(tags=["Cache"], dependencies=MAY_ADMINISTER)
 
-_SUFFIXES = {NDJSON: ".jsonl", "application/vnd.apache.parquet": ".parquet", "application/x-parquet": ".parquet"}
+_SUFFIXES = {NDJSON: ".jsonl", **PARQUET}
 
 _BODY = {
     "requestBody": {
@@ -48,12 +47,12 @@ async def put_vectors(
 
     Some of them are computed here and compared; vectors of another model, revision or prompt are refused.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = content_type(request)
     if kind not in _SUFFIXES:
         raise BadInputError(f"vectors are sent as {', '.join(_SUFFIXES)}, not as {kind or 'nothing'}")
-    with services.files.writing(_SUFFIXES[kind]) as target:
-        await spool(bounded(request.stream(), services.settings.max_file_bytes), target)
-        done = await run_in_threadpool(_take, services, Path(target.name), model, prompt_name)
+    limit = services.settings.max_file_bytes
+    async with received(services.files, request.stream(), _SUFFIXES[kind], max_bytes=limit) as path:
+        done = await run_in_threadpool(_take, services, path, model, prompt_name)
     return ImportedObject(stored=done.stored, present=done.present)
 
 

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData
 
 from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.deps import ServicesDep
 from semel.api.services import Services
-from semel.api.uploads import read_form
+from semel.api.uploads import file_of, read_form
 from semel.errors import BadInputError, ConflictError
 from semel.tasks.files import StoredFile
 
@@ -83,9 +83,7 @@ async def upload_file(request: Request, services: ServicesDep) -> FileObject:
 
 
 def _keep(services: Services, form: FormData) -> FileObject:
-    upload, purpose = form.get("file"), form.get("purpose")
-    if not isinstance(upload, UploadFile):
-        raise BadInputError("file: the form has no file of that name")
+    upload, purpose = file_of(form), form.get("purpose")
     if purpose != "batch":
         raise BadInputError(f"purpose must be 'batch', which is all that semel does with files, not {purpose!r}")
     expires_s = expires_after(form.get("expires_after[anchor]"), form.get("expires_after[seconds]"))

@@ -11,7 +11,8 @@ from semel.api.deps import ServicesDep
 from semel.api.events import job_events
 from semel.api.results import FORMATS, check_ready, read_rows
 from semel.api.schemas import JobList, JobObject, JobRequest, job_object
-from semel.api.submission import NDJSON, TABLES, HashedBody, metadata_of, once, receive_job
+from semel.api.submission import TABLES, HashedBody, metadata_of, once, receive_job
+from semel.api.uploads import NDJSON
 from semel.tasks.retry import retry
 from semel.values import Job, JobStatus
 
