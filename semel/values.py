@@ -1,8 +1,8 @@
 """The values that every layer shares: frozen, plain, no behaviour beyond their own arithmetic."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -107,6 +107,9 @@ class ModelEntry:
         prompts: prompt name → text put before each input; added to those that the model brings.
         precision: `full` lets the device choose its dtype; `float32` forces it.
         normalize: scale vectors to length 1; None does what the model's own definition says.
+        pooling: how tokens become one vector, when the model's files do not say it, or say it wrongly.
+        source_mlx, source_cuda, source_mps, source_vulkan, source_cpu: another source on that device. It is served as
+            `NAME@DEVICE`, because other weights are another vector space; see `for_device`.
         matryoshka_dims: sizes that this model was trained to be cut to.
         trust_remote_code: run Python code that the model's author shipped. Off unless you trust them.
     """
@@ -120,6 +123,22 @@ class ModelEntry:
     normalize: bool | None = None
     matryoshka_dims: tuple[int, ...] = ()
     trust_remote_code: bool = False
+    pooling: str | None = None
+    source_mlx: str | None = None
+    source_cuda: str | None = None
+    source_mps: str | None = None
+    source_vulkan: str | None = None
+    source_cpu: str | None = None
+
+
+def for_device(entries: Mapping[str, ModelEntry], device: str) -> dict[str, ModelEntry]:
+    """The entries as workers of a device (or device kind) serve them: `source_mlx` becomes a model `NAME@mlx`."""
+    kind = device.partition(":")[0]
+    served = {}
+    for name, entry in entries.items():
+        own = getattr(entry, f"source_{kind}", None)
+        served[f"{name}@{kind}" if own else name] = replace(entry, source=own) if own else entry
+    return served
 
 
 @dataclass(frozen=True)

@@ -75,3 +75,12 @@ class LengthSorted:
         grows = self._by_length[end - 2].length < longest
         enough = grows and 2 * self._by_length[end - 2].length * (end - start - 1) >= max_tokens
         return near and not enough and longest * (end - start) <= max_tokens
+
+
+def bucket(size: int) -> int:
+    """`size` rounded up to one of eight steps an octave, at most an eighth more.
+
+    Frameworks that compile, or keep memory, for each tensor shape then meet few of them (pytorch #132596).
+    """
+    step = 1 << max(0, size.bit_length() - 4)
+    return -(-size // step) * step

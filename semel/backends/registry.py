@@ -27,9 +27,6 @@ _RERANK_TOKENIZER = (*_TOKENIZER, "*.jinja")
 
 _WITH_HEAD = ("ForSequenceClassification", "ForCausalLM")
 
-_MEAN_POOLING = [["Pooling", {"pooling_mode": "mean"}]]
-"""What sentence-transformers puts behind a plain transformer."""
-
 _BESIDE = ("sentence_bert_config.json", "adapter_config.json")
 """Read by the libraries beside config.json: lower-casing, which output is taken, adapters."""
 
@@ -118,16 +115,47 @@ class ModelSource:
             ) from error
 
     @cached_property
+    def base(self) -> Path:
+        """The folder of the transformer itself. Raises ModelLoadError as `path`."""
+        return _base(self.path)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The transformer's config.json. Raises ModelLoadError when there is none."""
+        config: dict[str, Any] | None = _json(self.base / "config.json")
+        if config is None:
+            raise ModelLoadError(f"model {self.name!r}: {self.base} has no config.json, so it is no model folder")
+        return config
+
+    @cached_property
+    def modules(self) -> list[list[Any]]:
+        """What follows the transformer: [kind, configuration, folder] each.
+
+        Raises:
+            ModelLoadError: a language model whose files do not say how its tokens become one vector.
+        """
+        modules = _modules(self.path)
+        chosen = self.entry.pooling
+        if chosen:
+            rest = [module for module in modules or [] if module[0] != "Pooling"]
+            return [["Pooling", {"pooling_mode": chosen}, ""], *rest]
+        if modules is None and self.entry.kind == "cross-encoder":
+            return []
+        if modules is None and str((self.config.get("architectures") or [""])[0]).endswith("ForCausalLM"):
+            raise ModelLoadError(
+                f"model {self.name!r} is a language model, and its files do not say how its tokens become one vector: "
+                'add pooling = "lasttoken" (Qwen3-Embedding and most others) or "mean" to its entry in semel.toml'
+            )
+        return [["Pooling", {"pooling_mode": "mean"}, ""]] if modules is None else modules
+
+    @cached_property
     def described(self) -> Described:
         """Read once from the files. Raises ModelLoadError when they are no sentence-embedding model."""
         if self.entry.source.startswith("fake:"):
             return self._describe_fake()
-        root = self.path
+        root, base, config = self.path, self.base, self.config
         reranks = self.entry.kind == "cross-encoder"
-        base, modules = _modules(root, default=[] if reranks else _MEAN_POOLING)
-        config = _json(base / "config.json")
-        if config is None:
-            raise ModelLoadError(f"model {self.name!r}: {base} has no config.json, so it is no model folder")
+        modules = [[kind, settings] for kind, settings, _ in self.modules]
         if reranks:
             self._check_head(config)
         weights = _weights(root)
@@ -147,7 +175,7 @@ class ModelSource:
             prompt=prompts[""],
             max_tokens=self.entry.max_tokens or _max_tokens(base, config),
             truncate_side="right",
-            precision=self.entry.precision,
+            precision=_stored_precision(config) or self.entry.precision,
         )
         return Described(spec, prompts, 1 if reranks else _dim(modules, config))
 
@@ -194,13 +222,17 @@ class ModelSource:
         if self.entry.source.startswith("fake:"):
             options = FakeOptions.parse(self.entry.source)
             return FakeBackend(self.name, options, device=device, kind=self.entry.kind)
-        if self.entry.kind == "cross-encoder":
-            from semel.backends.torch_rerank import TorchReranker
+        reranks = self.entry.kind == "cross-encoder"
+        if device == "mlx":
+            from semel.backends.mlx_backend import MlxBackend  # imports no mlx before load
+            from semel.backends.mlx_rerank import MlxReranker
 
-            return TorchReranker(self, device=device, threads=threads)
+            return MlxReranker(self) if reranks else MlxBackend(self)
         from semel.backends.torch_backend import TorchBackend  # imports no torch before load
+        from semel.backends.torch_rerank import TorchReranker
 
-        return TorchBackend(self, device=device, threads=threads)
+        kind = TorchReranker if reranks else TorchBackend
+        return kind(self, device=device, threads=threads)
 
 
 def find_model(name: str, entries: dict[str, ModelEntry], *, models_dir: Path | None, digests: Digests) -> ModelSource:
@@ -261,15 +293,30 @@ def _weights(root: Path) -> list[Path]:
     return [file for file in files if file.suffix == ".safetensors" or file.parent not in safe]
 
 
-def _modules(root: Path, *, default: list[Any]) -> tuple[Path, list[Any]]:
-    """The transformer's folder, and what follows it as [kind, configuration] pairs."""
+def _listed(root: Path) -> list[dict[str, Any]] | None:
     listed = _json(root / "modules.json")
+    return None if listed is None else sorted(listed, key=lambda module: int(module["idx"]))
+
+
+def _base(root: Path) -> Path:
+    listed = _listed(root)
+    return root / listed[0]["path"] if listed else root
+
+
+def _modules(root: Path) -> list[list[Any]] | None:
+    """What follows the transformer: [kind, configuration, folder] each; None for a plain transformer."""
+    listed = _listed(root)
     if listed is None:
-        return root, default
-    first, *chain = sorted(listed, key=lambda m: m["idx"])
-    return root / first["path"], [
-        [m["type"].rsplit(".", 1)[-1], _json(root / m["path"] / "config.json") or {}] for m in chain
+        return None
+    return [
+        [m["type"].rsplit(".", 1)[-1], _json(root / m["path"] / "config.json") or {}, m["path"]] for m in listed[1:]
     ]
+
+
+def _stored_precision(config: dict[str, Any]) -> Precision | None:
+    """Of weights that are stored quantised, as MLX does it."""
+    bits = (config.get("quantization") or {}).get("bits")
+    return {4: Precision.INT4, 8: Precision.INT8}.get(bits)
 
 
 def _max_tokens(root: Path, config: dict[str, Any]) -> int:

@@ -7,14 +7,14 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
-from semel.errors import BadInputError, DeviceMemoryError, ModelLoadError
-from semel.values import Input, Pair, Precision, Vectors
+from semel.backends.tokenizing import TextTokenizer, padded
+from semel.errors import DeviceMemoryError, ModelLoadError
+from semel.values import Input, Precision, Vectors
 
 if TYPE_CHECKING:
     from semel.backends.registry import ModelSource
@@ -81,7 +81,7 @@ class TorchBackend(Backend):
         model = self._open(SentenceTransformer, dtype)
         self._transformer, *after = list(model.children())
         # The entry decides whether to normalise, and its decision is in the fingerprint; see `forward`.
-        self._after = [module for module in after if type(module).__name__ != "Normalize"]
+        self._after = [self._chosen(module) for module in after if type(module).__name__ != "Normalize"]
         for module in self._after:
             module.float()  # pooling and projection in float32: bfloat16 sums over tokens lose digits
         if any(getattr(module, "include_prompt", True) is False for module in self._after):
@@ -90,10 +90,16 @@ class TorchBackend(Backend):
                 "which semel does not do yet"
             )
         self._model = model.eval()
-        self._prepare_tokenizer(described.spec.max_tokens)
+        self._tokenizer = TextTokenizer(self._source.name, self._model.tokenizer, max_tokens=described.spec.max_tokens)
         self._check_dim(described.dim)
         if self._kind == "cpu" and dtype is self._torch.bfloat16:
             self._why += f"; {self._rebuild()}"
+
+    def _chosen(self, module: Any) -> Any:
+        """The entry's pooling in the place of the files'."""
+        if type(module).__name__ != "Pooling" or not self._source.entry.pooling:
+            return module
+        return type(module)(module.embedding_dimension, pooling_mode=self._source.entry.pooling)
 
     def _open(self, kind: Any, dtype: Any) -> Any:
         """A model of sentence-transformers, from the files. Raises ModelLoadError."""
@@ -158,19 +164,6 @@ class TorchBackend(Backend):
             return torch.bfloat16, f"bfloat16: a matrix product takes 1/{ratio:.1f} of float32's time here"
         return torch.float32, f"float32: bfloat16 would run at {ratio:.1f} times its speed here"
 
-    def _prepare_tokenizer(self, max_tokens: int) -> None:
-        tokenizer = self._model.tokenizer
-        fast = getattr(tokenizer, "backend_tokenizer", None)
-        if fast is None:
-            raise ModelLoadError(
-                f"model {self._source.name!r} has only a slow Python tokenizer; save it with "
-                "AutoTokenizer.from_pretrained(…).save_pretrained(…), which adds a tokenizer.json"
-            )
-        fast.no_padding()
-        fast.enable_truncation(max_tokens)
-        self._tokenizer = fast
-        self._pad_id = tokenizer.pad_token_id or 0
-
     def _check_dim(self, expected: int) -> None:
         actual = self.embed_texts(["dimension"]).shape[1]
         if actual != expected:
@@ -179,29 +172,10 @@ class TorchBackend(Backend):
             )
 
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        if any(isinstance(text, Pair) for text in texts):
-            raise BadInputError(f"model {self._source.name!r} makes vectors of texts and scores no pairs")
-        encodings = self._tokenizer.encode_batch_fast([f"{prompt}{text}" for text in texts])
-        return [Tokens(e.ids, truncated=bool(e.overflowing)) for e in encodings]
+        return self._tokenizer.tokenize(texts, prompt=prompt)
 
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
-        encoding = self._whole_tokenizer.encode(text, add_special_tokens=special)
-        tokens = []
-        for ident, token, mask, (start, stop) in zip(
-            encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True
-        ):
-            if mask:
-                tokens.append(Spelled(ident, token, special=True, start=None, stop=None))
-            else:
-                tokens.append(Spelled(ident, text[start:stop], special=False, start=start, stop=stop))
-        return tokens
-
-    @cached_property
-    def _whole_tokenizer(self) -> Any:
-        """A copy that cuts nothing: cutting is a state of the tokenizer, and others are using it."""
-        tokenizer = type(self._tokenizer).from_str(self._tokenizer.to_str())
-        tokenizer.no_truncation()
-        return tokenizer
+        return self._tokenizer.spell(text, special=special)
 
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
         torch = self._torch
@@ -252,12 +226,7 @@ class TorchBackend(Backend):
 
     def _pad(self, batch: Sequence[Tokens]) -> tuple[Any, Any]:
         """int64 (n, longest) ids and mask, padded on the right."""
-        longest = max(len(t.ids) for t in batch)
-        ids = np.full((len(batch), longest), self._pad_id, np.int64)
-        mask = np.zeros((len(batch), longest), np.int64)
-        for row, tokens in enumerate(batch):
-            ids[row, : len(tokens.ids)] = tokens.ids
-            mask[row, : len(tokens.ids)] = 1
+        ids, mask = padded(batch, pad_id=self._tokenizer.pad_id)
         device = self._torch.device(self._device)
         return self._torch.from_numpy(ids).to(device), self._torch.from_numpy(mask).to(device)
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semel.backends.base import Tokens
+from semel.backends.tokenizing import TextTokenizer
 from semel.backends.torch_backend import TorchBackend
 from semel.errors import BadInputError, ModelLoadError
 from semel.values import Input, Pair
@@ -42,8 +43,8 @@ class TorchReranker(TorchBackend):
                 f"model {self._source.name!r} sorts pairs into {model.num_labels} classes; a reranker gives one score"
             )
         self._check_weights(dtype)
-        self._tokenizer = model.tokenizer.backend_tokenizer
         self._max_tokens = model.max_seq_length = self._source.described.spec.max_tokens
+        self._tokenizer = TextTokenizer(self._source.name, model.tokenizer, max_tokens=self._max_tokens)
         sample = model.preprocess(self.samples())
         self._beside = {name: value for name, value in sample.items() if not hasattr(value, "shape")}
 

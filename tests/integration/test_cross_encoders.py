@@ -9,58 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    BertModel,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import BertConfig, BertForSequenceClassification, BertModel, Qwen3Config, Qwen3ForCausalLM
 
-from semel.backends.digests import Digests
 from semel.backends.engine import Engine
-from semel.backends.registry import ModelSource, find_model
 from semel.errors import BadInputError, ModelLoadError
-from semel.values import ModelEntry, Pair
-
-SENTENCES = "the cat sat on mat what is a pet stone dog yes no"
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *SENTENCES.split()]
-SIZES: dict[str, Any] = {
-    "vocab_size": len(WORDS),
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "initializer_range": 0.4,  # so that scores differ
-}
-CHAT = (
-    "{% for m in messages %}{% if m['role'] == 'query' %}what {{ m['content'] }} "
-    "{% elif m['role'] == 'document' %}the {{ m['content'] }} {% else %}on {{ m['content'] }} {% endif %}{% endfor %}is"
-)
-PAIRS = [
-    Pair("what is a pet", "the cat"),
-    Pair("what is a pet", "a stone on the mat"),
-    Pair("the dog", "the cat sat on the mat the cat sat on the mat"),
-    Pair("dog", "dog"),
-    Pair("what", " ".join(["cat stone"] * 40)),
-]
-
-
-def tokenizer(folder: Path, **options: Any) -> None:
-    fast = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    if "chat_template" not in options:
-        fast.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "sep_token": "[SEP]", "cls_token": "[CLS]"}
-    inputs = ["input_ids", "attention_mask"] + ([] if "chat_template" in options else ["token_type_ids"])
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=fast, **names, model_max_length=32, model_input_names=inputs, **options
-    )
-    made.save_pretrained(folder)
+from tests.support.tiny_models import CHAT, PAIRS, SIZES, reranker, tokenizer
 
 
 @pytest.fixture
@@ -78,11 +31,6 @@ def qwen(tmp_path: Path) -> Path:
     config = Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=8, tie_word_embeddings=True)
     Qwen3ForCausalLM(config).save_pretrained(tmp_path)
     return tmp_path
-
-
-def reranker(folder: Path, **entry: Any) -> ModelSource:
-    made = ModelEntry(str(folder), kind="cross-encoder", **entry)
-    return find_model("m", {"m": made}, models_dir=None, digests=Digests(None))
 
 
 @pytest.mark.parametrize("kind", ["bert", "qwen"])

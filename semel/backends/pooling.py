@@ -1,0 +1,144 @@
+"""From hidden states to a vector without torch: pooling and projection as sentence-transformers' modules define them.
+
+For backends whose framework runs the transformer alone. The formulas are those of `sentence_transformers` 6.2
+(`modules/pooling.py`, `modules/dense.py`); tests compare each with it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semel.errors import ModelLoadError
+from semel.values import Vectors, unit_rows
+
+_ACTIVATIONS: dict[str, Callable[[Vectors], Vectors]] = {
+    "Identity": lambda values: values,
+    "Tanh": np.tanh,
+    "ReLU": lambda values: np.maximum(values, 0),
+}
+
+_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+
+_OLD_NAMES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""Keys of a configuration written before sentence-transformers 5.5, in the order of their blocks."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear layer and what follows it: weight float32 (out, in), bias float32 (out,) or None."""
+
+    weight: Vectors
+    bias: npt.NDArray[np.float32] | None
+    activation: str
+
+    def __call__(self, vectors: Vectors) -> Vectors:
+        values: Vectors = vectors @ self.weight.T
+        if self.bias is not None:
+            values = values + self.bias
+        return _ACTIVATIONS[self.activation](values)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What makes one vector of a text's hidden states.
+
+    Attributes:
+        modes: pooling modes; several are put side by side.
+        layers: projections after the pooling, in order.
+        normalize: scale to length 1 at the end.
+    """
+
+    modes: Sequence[str]
+    layers: Sequence[Dense] = field(default_factory=list)
+    normalize: bool = False
+
+    def __call__(self, hidden: npt.NDArray[np.float32], lengths: Sequence[int]) -> Vectors:
+        """float32 (texts, dim) from hidden states (texts, longest, width) padded on the right.
+
+        Args:
+            lengths: true tokens of each text, at least 1.
+        """
+        counts = np.asarray(lengths, np.int64)
+        vectors = np.concatenate([_pool(mode, hidden, counts) for mode in self.modes], axis=1)
+        for layer in self.layers:
+            vectors = layer(vectors)
+        return unit_rows(vectors) if self.normalize else np.ascontiguousarray(vectors, np.float32)
+
+
+def _pool(mode: str, hidden: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]) -> Vectors:
+    rows, longest, _ = hidden.shape
+    if mode == "cls":
+        return hidden[:, 0]
+    if mode == "lasttoken":
+        return hidden[np.arange(rows), counts - 1]
+    there = np.arange(longest) < counts[:, None]
+    if mode == "max":
+        return np.where(there[:, :, None], hidden, -np.inf).max(axis=1)
+    weights = there * np.arange(1, longest + 1) if mode == "weightedmean" else there
+    weights = weights.astype(np.float32)
+    total: Vectors = np.einsum("rl,rlw->rw", weights, hidden)
+    over = weights.sum(axis=1, keepdims=True)
+    return total / (np.sqrt(over) if mode == "mean_sqrt_len_tokens" else over)
+
+
+def read_head(model: str, root: Path, modules: Sequence[Sequence[Any]], *, normalize: bool) -> Head:
+    """The head that a model's files describe.
+
+    Args:
+        model: its name, for messages.
+        modules: what follows the transformer: [kind, configuration, folder] each.
+        normalize: what the entry and the files decided.
+
+    Raises:
+        ModelLoadError: a module that is not among Pooling, Dense and Normalize, or a setting that is not known.
+    """
+    modes: list[str] = []
+    layers = []
+    for kind, settings, folder in modules:
+        if kind == "Pooling" and not modes:
+            modes = pooling_modes(settings)
+        elif kind == "Dense" and modes:
+            layers.append(_read_dense(model, root / folder, settings))
+        elif kind not in ("Normalize", "Dropout"):
+            raise ModelLoadError(
+                f"model {model!r} has a module {kind} behind its transformer, which only the torch backend runs: "
+                "give it a worker with --device cpu or cuda"
+            )
+    if not modes or any(mode not in _MODES for mode in modes):
+        raise ModelLoadError(f"model {model!r}: pooling {modes or 'is not given'}; known are {', '.join(_MODES)}")
+    return Head(modes, layers, normalize)
+
+
+def pooling_modes(settings: dict[str, Any]) -> list[str]:
+    """The modes that a Pooling configuration switches on, in the order of their blocks."""
+    modes = settings.get("pooling_mode")
+    if modes:
+        return [modes] if isinstance(modes, str) else list(modes)
+    return [name for key, name in _OLD_NAMES.items() if settings.get(key)]
+
+
+def _read_dense(model: str, folder: Path, settings: dict[str, Any]) -> Dense:
+    from safetensors.numpy import load_file
+
+    activation = str(settings.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
+    if activation not in _ACTIVATIONS:
+        raise ModelLoadError(
+            f"model {model!r} has a Dense layer with {activation}, which only the torch backend runs "
+            f"(others: {', '.join(_ACTIVATIONS)}); give it a worker with --device cpu or cuda"
+        )
+    file = folder / "model.safetensors"
+    if not file.exists():
+        raise ModelLoadError(f"model {model!r}: {folder} has no model.safetensors, which every backend but torch needs")
+    weights = {name.rsplit(".", 1)[-1]: values.astype(np.float32) for name, values in load_file(file).items()}
+    return Dense(weights["weight"], weights.get("bias"), activation)

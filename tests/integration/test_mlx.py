@@ -1,0 +1,232 @@
+"""The MLX backend is the reference library, to rounding: on mlx[cpu], with real classes and random weights."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    CamembertConfig,
+    CamembertModel,
+    Gemma2Config,
+    Gemma2Model,
+    Gemma3TextConfig,
+    Gemma3TextModel,
+    LlamaConfig,
+    LlamaModel,
+    MistralConfig,
+    MistralModel,
+    Qwen2Config,
+    Qwen2Model,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
+    RobertaConfig,
+    RobertaModel,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaModel,
+)
+
+from semel.backends.registry import ModelSource
+from semel.errors import ModelLoadError
+from semel.settings import BUILT_IN_MODELS
+from semel.values import Vectors
+from tests.support.tiny_models import CHAT, PAIRS, SIZES, WORDS, reranker, source, tokenizer
+
+TEXTS = ["the cat sat on the mat", "a dog", "stone", " ".join(["what is a pet"] * 40), "the cat sat on the mat"]
+"""The fourth is cut at the limit of 32 tokens."""
+
+SMALL = {**SIZES, "hidden_size": 48}  # √48 is no bfloat16 number
+CAUSAL = {**SMALL, "num_key_value_heads": 2, "head_dim": 16}
+WINDOWED = {**CAUSAL, "sliding_window": 8, "query_pre_attn_scalar": 16}
+
+ENCODERS = {
+    "bert": (BertModel, BertConfig(**SMALL)),
+    "roberta": (RobertaModel, RobertaConfig(**SMALL)),
+    "xlm-roberta": (XLMRobertaModel, XLMRobertaConfig(**SMALL)),
+    "camembert": (CamembertModel, CamembertConfig(**SMALL)),
+}
+DECODERS = {
+    "qwen3": (Qwen3Model, Qwen3Config(**CAUSAL)),
+    "qwen2": (Qwen2Model, Qwen2Config(**{**SMALL, "num_key_value_heads": 2})),
+    "llama": (LlamaModel, LlamaConfig(**{**SMALL, "num_key_value_heads": 2})),
+    "mistral": (MistralModel, MistralConfig(**{**SMALL, "num_key_value_heads": 2, "sliding_window": None})),
+    "gemma2": (Gemma2Model, Gemma2Config(**{**WINDOWED, "sliding_window": 64})),
+    "gemma3": (Gemma3TextModel, Gemma3TextConfig(**{**WINDOWED, "num_hidden_layers": 6})),
+    "embeddinggemma": (
+        Gemma3TextModel,
+        Gemma3TextConfig(**{**WINDOWED, "num_hidden_layers": 6}, use_bidirectional_attention=True),
+    ),
+}
+
+
+def save(folder: Path, kind: type, config: Any) -> None:
+    torch.manual_seed(0)
+    tokenizer(folder)
+    kind(config).save_pretrained(folder)
+
+
+def on_mlx(model: ModelSource) -> Vectors:
+    backend = model.create_backend("mlx")
+    backend.load()
+    vectors = backend.embed_texts(TEXTS)
+    backend.close()
+    return vectors
+
+
+def cosine(one: Vectors, other: Vectors) -> float:
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+def test_minilm_is_that_of_torch() -> None:
+    model = source(BUILT_IN_MODELS["minilm"].source)
+    texts = ["one", "a somewhat longer text about cats", "naïve 漢字 🙂", "one two three " * 30]
+    backend = model.create_backend("mlx")
+    backend.load()
+    np.testing.assert_allclose(
+        backend.embed_texts(texts), SentenceTransformer(str(model.path), device="cpu").encode(texts), atol=1e-4
+    )
+    cat, feline, market = backend.embed_texts(
+        ["The cat sat on the mat", "A feline rested on the rug", "The stock market crashed today"]
+    )
+    assert cosine(cat, feline) > cosine(cat, market) + 0.2
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_encoders_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
+    save(tmp_path, *ENCODERS[kind])
+    expected = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS)
+    assert np.ptp(expected, axis=0).max() > 0.05, "vectors that are all alike would prove nothing"
+    np.testing.assert_allclose(on_mlx(source(tmp_path)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["lasttoken", "mean"])
+@pytest.mark.parametrize("kind", DECODERS)
+def test_decoders_are_those_of_transformers(kind: str, pooling: str, tmp_path: Path) -> None:
+    save(tmp_path, *DECODERS[kind])
+    model = source(tmp_path, pooling=pooling)
+    reference = SentenceTransformer(str(tmp_path), device="cpu")
+    reference[1].pooling_mode = pooling
+    expected = reference.encode(TEXTS)
+    assert np.ptp(expected, axis=0).max() > 0.05
+    np.testing.assert_allclose(on_mlx(model), expected, atol=1e-4, rtol=1e-4)
+
+
+def quantised(folder: Path, *, bits: int) -> dict[str, np.ndarray]:
+    """Quantise a saved Qwen3 as mlx-lm's convert does; returns the weights that it stands for."""
+    import mlx.core as mx
+    from mlx import nn
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import load_model, quantize_model, save
+
+    model, config = load_model(folder)
+    model, config = quantize_model(model, config, group_size=32, bits=bits)
+    plain = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
+            weight = mx.dequantize(module.weight, module.scales, module.biases, group_size=32, bits=bits)
+            plain[f"{name}.weight"] = np.array(weight.astype(mx.float32))
+    assert plain, "nothing was quantised"
+    save(folder / "quantised", folder, model, _Copied(folder), config)
+    assert any(name.endswith("scales") for name, _ in tree_flatten(model.parameters()))
+    return plain
+
+
+class _Copied:
+    """Stands for the tokenizer in mlx-lm's save."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def save_pretrained(self, to: str | Path) -> None:
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(self._folder / name, Path(to) / name)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantised_weights_are_what_their_scales_and_biases_say(bits: int, tmp_path: Path) -> None:
+    sizes = {**CAUSAL, "hidden_size": 64}
+    save(tmp_path, Qwen3ForCausalLM, Qwen3Config(**sizes, tie_word_embeddings=True))
+    full = on_mlx(source(tmp_path, pooling="lasttoken"))
+    plain = quantised(tmp_path, bits=bits)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights |= {name: torch.from_numpy(values) for name, values in plain.items()}
+    dequantised = tmp_path / "dequantised"
+    shutil.copytree(tmp_path, dequantised, ignore=shutil.ignore_patterns("quantised", "dequantised"))
+    save_file(weights, dequantised / "model.safetensors", {"format": "pt"})
+    model = AutoModel.from_pretrained(dequantised).eval()
+    reference = SentenceTransformer(str(dequantised), device="cpu")
+    reference[0].auto_model = model
+    reference[1].pooling_mode = "lasttoken"
+    expected = reference.encode(TEXTS)
+    quantised_model = source(tmp_path / "quantised", pooling="lasttoken")
+    got = on_mlx(quantised_model)
+    np.testing.assert_allclose(got, expected, atol=1e-2)
+    assert quantised_model.described.spec.precision == f"int{bits}"
+    if bits == 4:
+        assert np.abs(got - full).max() > 0.05, "the quantised model is another space"
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "qwen3"])
+def test_rerankers_score_as_the_library_does(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer(tmp_path, **({"chat_template": CHAT} if kind == "qwen3" else {}))
+    if kind == "qwen3":
+        config = Qwen3Config(**{**SIZES, "num_key_value_heads": 2, "head_dim": 8}, tie_word_embeddings=True)
+        Qwen3ForCausalLM(config).save_pretrained(tmp_path)
+    elif kind == "bert":
+        BertForSequenceClassification(BertConfig(**SIZES, num_labels=1)).save_pretrained(tmp_path)
+    else:
+        made = XLMRobertaForSequenceClassification(XLMRobertaConfig(**SIZES, num_labels=1, type_vocab_size=2))
+        made.save_pretrained(tmp_path)
+    library = CrossEncoder(str(tmp_path), device="cpu", max_length=32)
+    expected = library.predict([tuple(pair) for pair in PAIRS])
+    assert np.ptp(expected) > 0.05
+    backend = reranker(tmp_path).create_backend("mlx")
+    backend.load()
+    tokens = backend.tokenize(PAIRS)
+    np.testing.assert_allclose(backend.forward(tokens)[:, 0], expected, atol=1e-3)
+    assert [read.truncated for read in tokens] == [False, False, False, False, True]
+    with pytest.raises(Exception, match="pairs of query and document"):
+        backend.tokenize(["a text"])
+
+
+def test_weights_that_are_missing_are_refused_and_never_made_up(tmp_path: Path) -> None:
+    for name in ("bert", "qwen3"):
+        folder = tmp_path / name
+        folder.mkdir()
+        save(folder, *{**ENCODERS, **DECODERS}[name])
+        weights = load_file(folder / "model.safetensors")
+        lost = next(key for key in weights if "layer" in key and key.endswith("weight"))
+        save_file({k: v for k, v in weights.items() if k != lost}, folder / "model.safetensors", {"format": "pt"})
+        with pytest.raises(ModelLoadError, match=r"(?s)m.*Missing"):
+            source(folder, pooling="mean").create_backend("mlx").load()
+
+
+def test_a_language_model_that_does_not_say_how_it_pools_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, Qwen3ForCausalLM, Qwen3Config(**CAUSAL))
+    with pytest.raises(ModelLoadError, match=r'pooling = "lasttoken"'):
+        _ = source(tmp_path).described
+
+
+def test_an_architecture_that_it_does_not_run_names_the_backend_that_does(tmp_path: Path) -> None:
+    save(tmp_path, *ENCODERS["bert"])
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "mpnet"}))
+    with pytest.raises(ModelLoadError, match=r"is a mpnet, which the MLX backend does not run .* --device cpu"):
+        source(tmp_path).create_backend("mlx").load()
+
+
+def test_words_are_in_the_vocabulary() -> None:
+    """A text of unknown words only would make every comparison above easy."""
+    assert set(" ".join(TEXTS).split()) <= set(WORDS)
