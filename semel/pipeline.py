@@ -31,7 +31,8 @@ class LocalSender:
         self._embedder = embedder
 
     def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane) -> Computed:
-        return self._embedder.compute(self._models.get(space.model), space.prompt_name, missing, lane=lane)
+        with self._models.using(space.model) as model:
+            return self._embedder.compute(model, space.prompt_name, missing, lane=lane)
 
 
 class Pipeline:

@@ -71,6 +71,15 @@ class Settings(BaseSettings):
     max_batch_tokens: int | None = Field(default=None, ge=16)
     """Padded tokens in one device batch; None takes the device's own default."""
     max_text_bytes: int = 8 << 20
+    max_model_bytes: int | None = Field(default=None, ge=1)
+    """Weights that one worker keeps in memory, as files on disk: a model above it is refused before it is loaded, and
+    the one that was idle for longest makes room for the next. None: every model that was asked for stays."""
+    use_case: Literal["auto", "low_latency", "high_throughput", "memory_efficient", "cross_platform"] = "auto"
+    """What `auto` prefers among devices; `semel devices --measure` overrides it by figures."""
+    software_devices: bool = False
+    """Use what imitates a GPU on the CPU (MLX without Metal, Vulkan on lavapipe): slow, and good for tests."""
+    hung_after_s: float = Field(default=60.0, gt=0)
+    """A worker whose device has one batch in hand for this long, and for 20 times the usual, ends itself."""
 
     # Cache
     vector_dtype: Literal["float32", "float16"] = "float32"
@@ -126,6 +135,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The SQLAlchemy URL, with the default filled in."""
         return self.database_url or f"sqlite:///{self.home / 'semel.db'}"
+
+    @cached_property
+    def measurements(self) -> Path:
+        """Where `semel devices --measure` keeps its figures."""
+        return self.home / "devices.json"
 
     @cached_property
     def all_models(self) -> dict[str, ModelEntry]:

@@ -26,6 +26,9 @@ class Pair(NamedTuple):
 Input: TypeAlias = str | Pair
 """What a model reads: a text for an embedding model, a pair for a cross-encoder. In JSON a pair is a list of two."""
 
+IfNoWorker: TypeAlias = Literal["wait", "fail"]
+"""What a job does while no live worker serves its vector space."""
+
 Kind: TypeAlias = Literal["embed", "cross-encoder"]
 """What a model makes: a vector of each text, or a score of each pair, kept as a vector of one number."""
 
@@ -130,10 +133,20 @@ class ModelEntry:
     source_vulkan: str | None = None
     source_cpu: str | None = None
 
+    @property
+    def has_own_sources(self) -> bool:
+        """Whether some device has another source."""
+        return any((self.source_mlx, self.source_cuda, self.source_mps, self.source_vulkan, self.source_cpu))
+
+
+def device_kind(device: str) -> str:
+    """`cuda` for `cuda:1`."""
+    return device.partition(":")[0]
+
 
 def for_device(entries: Mapping[str, ModelEntry], device: str) -> dict[str, ModelEntry]:
     """The entries as workers of a device (or device kind) serve them: `source_mlx` becomes a model `NAME@mlx`."""
-    kind = device.partition(":")[0]
+    kind = device_kind(device)
     served = {}
     for name, entry in entries.items():
         own = getattr(entry, f"source_{kind}", None)
@@ -363,11 +376,30 @@ class Job:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """A device that this machine has or lacks, with the reason."""
+    """A device that this machine has or lacks, with the reason.
+
+    Attributes:
+        software: it imitates a GPU on the CPU.
+    """
 
     name: str
     usable: bool
     why: str
+    software: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a device did on this machine (`semel devices --measure`).
+
+    Attributes:
+        texts_per_s: of a batch of sentences.
+        latency_ms: median for one sentence.
+    """
+
+    model: str
+    texts_per_s: float
+    latency_ms: float
 
 
 def sound_rows(vectors: Vectors) -> npt.NDArray[np.bool_]:

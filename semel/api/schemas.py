@@ -1,11 +1,11 @@
 """What goes in and out over HTTP."""
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from semel.errors import BadInputError
-from semel.values import Counts, ItemError, Job
+from semel.values import Counts, IfNoWorker, ItemError, Job
 
 
 class EmbeddingsRequest(BaseModel):
@@ -81,6 +81,11 @@ class JobRequest(BaseModel):
     device: str = "auto"
     prompt_name: str = ""
     truncate: bool = True
+    if_no_worker: IfNoWorker = Field(
+        default="wait",
+        description="When every worker of its vector space is gone for good: wait for one, or fail. Work never moves "
+        "to another space.",
+    )
     webhook_url: str | None = Field(
         default=None, description="Gets a signed POST when the job has ended (Standard Webhooks)."
     )
@@ -165,3 +170,57 @@ def job_object(job: Job) -> JobObject:
     return JobObject(
         **same, dimensions=job.dim, counts=counts_object(job.counts, job.total), error=error_object(job.error)
     )
+
+
+WorkerStatus: TypeAlias = Literal["healthy", "standby", "loading", "failed"]
+"""healthy: a model is in memory. standby: ready, and loads one when the first work comes. failed: see `why`."""
+
+
+class Latency(BaseModel):
+    """Milliseconds of a message, from the queue to its end; null before the first."""
+
+    avg: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class PoolWorker(BaseModel):
+    """One process with one device."""
+
+    id: str
+    device: str
+    host: str
+    pid: int
+    status: WorkerStatus
+    why: str = Field(description="Of device and dtype; of a failed one, what is wrong.")
+    dtype: str
+    models: list[str]
+    loaded: list[str] = Field(description="Models in memory.")
+    started_at: float
+    load_time_s: float
+    memory_usage_bytes: int
+    memory_halvings: int = Field(description="How often memory ran out and batches became smaller.")
+    total_requests: int
+    texts_per_s: float
+
+
+class Pool(BaseModel):
+    """The workers of one kind of device. Percentiles are of the last 128 messages of each."""
+
+    device: str
+    status: WorkerStatus = Field(description="Of the best of its workers.")
+    why: str
+    models: list[str]
+    load_time_s: float
+    memory_usage_bytes: int
+    last_request: float | None = Field(description="Unix seconds.")
+    total_requests: int
+    texts_per_s: float
+    latency_ms: Latency
+    queue_time_ms: float | None
+    batch_efficiency: float | None = Field(description="Tokens read over tokens computed, padding included.")
+    error_rate: float | None = Field(description="Of the texts that reached this pool.")
+    cache_hit_rate: float | None = Field(description="Of the texts that reached this pool, as parts of jobs.")
+    gpu_utilization: float | None = Field(description="0 to 1, where the driver tells.")
+    workers: list[PoolWorker]

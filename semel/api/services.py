@@ -88,7 +88,7 @@ def build_services(settings: Settings) -> Services:
     store = VectorStore(db, dtype=settings.vector_dtype)
     jobs = JobStore(db, window_s=settings.job_window_s, retention_s=settings.job_retention_s)
     catalog, roster, doorbell = Catalog(db), Roster(client), Doorbell(client)
-    router = Router(roster, catalog)
+    router = Router(roster, catalog, use_case=settings.use_case)
     dispatcher = Dispatcher(jobs, celery, roster)
     max_s = {Lane.BULK: settings.max_bulk_queue_s, Lane.INTERACTIVE: settings.max_interactive_queue_s}
     backlog = Backlog(jobs, roster, client, max_s=max_s)

@@ -158,13 +158,19 @@ def create(services: Services, wanted: JobRequest) -> Job:
     """A job without texts. Raises UnavailableError, OverloadedError, UnknownModelError, UnknownDeviceError."""
     services.ping_redis()  # refuse now, with the reason, rather than accept what cannot start
     name = wanted.model or services.settings.default_model
-    space = services.catalog.space(name, wanted.prompt_name)
-    route = services.router.route(name, wanted=wanted.device)
+    space = services.catalog.space(name, wanted.prompt_name, device=wanted.device)
+    route = services.router.route(space, wanted=wanted.device)
     services.backlog.check(Lane.BULK, route.device)
     if wanted.webhook_url is not None:
         check_webhook(services.settings, wanted.webhook_url)
     job = services.jobs.create(
-        space, lane=Lane.BULK, device=route.device, why=route.why, truncate=wanted.truncate, metadata=wanted.metadata
+        space,
+        lane=Lane.BULK,
+        device=route.device,
+        why=route.why,
+        truncate=wanted.truncate,
+        if_no_worker=wanted.if_no_worker,
+        metadata=wanted.metadata,
     )
     if wanted.webhook_url is not None:
         services.webhooks.add(job.id, wanted.webhook_url)

@@ -1,5 +1,6 @@
 """What every backend offers, and the values that pass between it and the engine."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ import numpy.typing as npt
 
 from semel.errors import BackendError
 from semel.values import Input, Vectors, cosines, sound_rows
+
+_WARM_UP_S = 2.0
+"""A worker that starts two seconds later for each model is started often enough to be a nuisance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class ModelInfo:
         dtype: of the arithmetic; the vectors that come out are float32 always.
         why: the reason for device dtype and thread count.
         max_batch_tokens: padded tokens in one batch that suit this device.
+        weight_bytes: of memory that the weights take; 0 when nobody knows.
     """
 
     name: str
@@ -58,6 +63,7 @@ class ModelInfo:
     dim: int
     max_tokens: int
     max_batch_tokens: int
+    weight_bytes: int = 0
 
 
 class Backend(ABC):
@@ -105,9 +111,19 @@ class Backend(ABC):
         """Two inputs that every model of this kind can read."""
         return ["warm up", "a second, somewhat longer text: is this device still computing?"]
 
-    def warm_up(self) -> None:
-        """Run once, so that the first request does not pay for lazy initialisation."""
-        self.embed_texts(self.samples())
+    def warm_up(self) -> str:
+        """Run a batch of full size, so that no request pays for lazy initialisation; says what was done.
+
+        Left out where such a batch takes long, as with models of long context: it would cost more than it gives.
+        """
+        info, tokens = self.get_model_info(), self.tokenize(self.samples())
+        started = time.perf_counter()
+        self.forward(tokens)
+        each_s = (time.perf_counter() - started) / (len(tokens) * max(len(read.ids) for read in tokens))
+        if each_s * info.max_batch_tokens > _WARM_UP_S:
+            return f"no warm-up: a full batch would take about {each_s * info.max_batch_tokens:.0f} s"
+        self.forward([tokens[0]] * max(1, info.max_batch_tokens // len(tokens[0].ids)))
+        return "warmed up with a full batch"
 
     def health_check(self) -> None:
         """Raises BackendError unless a known input still gives a sound vector."""

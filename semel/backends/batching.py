@@ -1,11 +1,11 @@
 """Which waiting texts go into the next batch: near in length, within a token budget, everyone in turn."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from semel.backends.base import Tokens
+from semel.backends.base import Backend, Tokens
 
 
 @dataclass(eq=False, slots=True)
@@ -49,8 +49,12 @@ class LengthSorted:
         self._by_length.extend(items)
         self._by_length.sort(key=_place)  # two sorted runs: timsort merges them in linear time
 
-    def pop_batch(self, max_tokens: int) -> list[Item]:
-        """The next batch, padded size `max_tokens` at the most (but one text at the least)."""
+    def pop_batch(self, max_tokens: Callable[[int], int]) -> list[Item]:
+        """The next batch.
+
+        Args:
+            max_tokens: the longest text of a batch → its padded size at the most (but one text at the least).
+        """
         start = bisect_left(self._by_length, self._swept_to, key=_place)
         if start == len(self._by_length):
             start = 0
@@ -67,14 +71,49 @@ class LengthSorted:
         items, self._by_length = self._by_length, []
         return items
 
-    def _fits(self, start: int, end: int, max_tokens: int) -> bool:
+    def _fits(self, start: int, end: int, max_tokens_of: Callable[[int], int]) -> bool:
         shortest, longest = self._by_length[start].length, self._by_length[end - 1].length
+        max_tokens = max_tokens_of(longest)
         # A quarter of padding at the worst; below 16 tokens a batch is cheap whatever it holds.
         near = longest - shortest <= max(16, longest // 4)
         # Half full and the next text is longer: stop here, a batch of one length needs neither padding nor a mask.
         grows = self._by_length[end - 2].length < longest
         enough = grows and 2 * self._by_length[end - 2].length * (end - start - 1) >= max_tokens
         return near and not enough and longest * (end - start) <= max_tokens
+
+
+class Budgets:
+    """Padded tokens that a batch may have: what suits the backend, less where memory ran out.
+
+    Memory goes with the square of the length, so what was learned at one length says little about another: it is
+    kept for each octave of lengths, and holds for the longer ones.
+
+    Args:
+        max_batch_tokens: for every backend; None takes each one's own.
+    """
+
+    def __init__(self, max_batch_tokens: int | None) -> None:
+        self._given = max_batch_tokens
+        self._whole: dict[Backend, int] = {}
+        self._learned: dict[tuple[Backend, int], int] = {}
+
+    def add(self, backend: Backend) -> None:
+        self._whole[backend] = self._given or backend.get_model_info().max_batch_tokens
+
+    def of(self, backend: Backend, longest: int) -> int:
+        """For a batch whose longest text has this many tokens."""
+        learned = (
+            budget
+            for (known, octave), budget in self._learned.items()
+            if known is backend and octave <= longest.bit_length()
+        )
+        return min(self._whole[backend], *learned, 1 << 62)
+
+    def halve(self, backend: Backend, longest: int, *, padded: int) -> int:
+        """After a batch of `padded` tokens was too large; returns what is left."""
+        budget = max(16, min(self.of(backend, longest), padded) // 2)
+        self._learned[backend, longest.bit_length()] = budget
+        return budget
 
 
 def bucket(size: int) -> int:

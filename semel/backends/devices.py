@@ -1,59 +1,135 @@
-"""Which devices this machine has or lacks, and why."""
+"""Which devices this machine has or lacks, and why. What is fit for work is found out by `semel.backends.verify`."""
 
 import importlib.util
 import os
-from collections.abc import Sequence
+import platform
+import sys
+from collections.abc import Callable
 
-from semel.errors import UnknownDeviceError
-from semel.values import DeviceInfo
+from semel.log import get_log
+from semel.values import DeviceInfo, device_kind
 
-PREFERENCE = ("mlx", "cuda", "vulkan", "mps", "cpu")
-"""What `auto` takes, the first that is there. Devices without a backend in this version never are."""
+log = get_log("devices")
 
+KINDS = ("mlx", "cuda", "vulkan", "mps", "cpu")
+"""Every kind of device that semel knows, in the order in which `auto` prefers them."""
 
-def find_devices() -> list[DeviceInfo]:
-    """Every kind of device, usable or not, in order of preference. Imports torch where it is installed."""
-    if not importlib.util.find_spec("torch") or not importlib.util.find_spec("sentence_transformers"):
-        why = "torch is not installed: pip install 'semel[cpu]'"
-        return [DeviceInfo(name, usable=False, why=why) for name in ("cuda:0", "mps", "cpu")]
-    import torch
-
-    found: list[DeviceInfo] = []
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            found.append(DeviceInfo(f"cuda:{index}", usable=True, why=torch.cuda.get_device_name(index)))
-    elif torch.version.cuda is None:
-        found.append(
-            DeviceInfo("cuda:0", usable=False, why="this torch is built without CUDA: pip install 'semel[cuda]'")
-        )
-    else:
-        found.append(DeviceInfo("cuda:0", usable=False, why="torch finds no NVIDIA GPU or no driver for it"))
-    if torch.backends.mps.is_available():
-        found.append(DeviceInfo("mps", usable=True, why="Apple GPU"))
-    else:
-        found.append(DeviceInfo("mps", usable=False, why="needs a Mac with Apple silicon"))
-    found.append(DeviceInfo("cpu", usable=True, why=f"{os.cpu_count()} cores"))
-    return found
+_GIB = 1 << 30
 
 
-def choose_device(wanted: str, devices: Sequence[DeviceInfo]) -> tuple[str, str]:
-    """The device to use, and why.
+def find_devices(*, software: bool = False, kind: str | None = None) -> list[DeviceInfo]:
+    """Every kind of device, usable or not, in order of preference. Imports the frameworks that are installed.
 
     Args:
-        wanted: a name (`cpu`, `cuda:1`), a kind (`cuda`) or `auto`.
-
-    Raises:
-        UnknownDeviceError: not here; says what is.
+        software: count what only imitates a GPU on the CPU (SEMEL_SOFTWARE_DEVICES): slow, and good for tests.
+        kind: look for this kind alone.
     """
-    usable = [d for d in devices if d.usable]
-    if wanted == "auto":
-        ranked = sorted(usable, key=lambda d: PREFERENCE.index(d.name.partition(":")[0]))
-        if not ranked:
-            raise UnknownDeviceError("no device is usable here: " + "; ".join(f"{d.name}: {d.why}" for d in devices))
-        return ranked[0].name, f"first of {', '.join(PREFERENCE)} that is here ({ranked[0].why})"
-    for device in usable:
-        if wanted in (device.name, device.name.partition(":")[0]):
-            return device.name, "asked for"
-    lacking = next((d.why for d in devices if d.name.startswith(wanted)), "semel knows no such device")
-    names = ", ".join(d.name for d in usable) or "none"
-    raise UnknownDeviceError(f"device {wanted!r} cannot be used: {lacking} (usable here: {names})")
+    probes: dict[str, Callable[[], list[DeviceInfo]]] = {
+        "mlx": lambda: [_mlx(software=software)],
+        "cuda": _cuda,
+        "vulkan": lambda: _vulkan(software=software),
+        "mps": lambda: [_mps()],
+        "cpu": lambda: [_cpu()],
+    }
+    return [device for name in KINDS if kind in (None, name) for device in probes[name]()]
+
+
+def pin(device: str) -> None:
+    """Let this process see one GPU alone. Call it before any framework is imported; it then is that GPU's `cuda:0`.
+
+    A CUDA_VISIBLE_DEVICES that is set already is what `cuda:1` counts in.
+    """
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not index:
+        return
+    visible = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
+    if visible and int(index) < len(visible):
+        index = visible[int(index)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = index
+
+
+def torch_name(device: str) -> str:
+    """What torch calls a device after `pin`: the only GPU that it sees is its first."""
+    return "cuda:0" if device_kind(device) == "cuda" else device
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _lacks(device: str, why: str) -> DeviceInfo:
+    return DeviceInfo(device, usable=False, why=why)
+
+
+def _installed(*modules: str) -> bool:
+    return all(importlib.util.find_spec(module) for module in modules)
+
+
+def _mlx(*, software: bool) -> DeviceInfo:
+    if not _installed("mlx", "mlx_lm"):
+        return _lacks("mlx", "not installed: pip install 'semel[mlx]' (a Mac with Apple silicon)")
+    try:
+        import mlx.core as mx
+    except ImportError as error:  # the library is there, the part for this platform is not
+        return _lacks("mlx", f"installed, but does not load ({error}): pip install 'semel[mlx]'")
+    if mx.metal.is_available():
+        about = mx.device_info()
+        memory = int(about.get("max_recommended_working_set_size", 0))
+        return DeviceInfo("mlx", usable=True, why=f"{about.get('device_name', 'Apple GPU')}, {_gib(memory)}")
+    name = "on the CPU, no Metal here: slower than torch"
+    if not software:
+        return _lacks("mlx", f"{name} (SEMEL_SOFTWARE_DEVICES=true allows it, for tests)")
+    return DeviceInfo("mlx", usable=True, why=name, software=True)
+
+
+def _cuda() -> list[DeviceInfo]:
+    if not _installed("torch", "sentence_transformers"):
+        return [_lacks("cuda:0", "torch is not installed: pip install 'semel[cuda]'")]
+    import torch
+
+    if torch.cuda.is_available():
+        found = []
+        for index in range(torch.cuda.device_count()):
+            about = torch.cuda.get_device_properties(index)
+            found.append(DeviceInfo(f"cuda:{index}", usable=True, why=f"{about.name}, {_gib(about.total_memory)}"))
+        return found
+    if torch.version.cuda is None:
+        return [_lacks("cuda:0", "this torch is built without CUDA: pip install 'semel[cuda]'")]
+    try:
+        torch.cuda.init()
+        why = "torch finds no NVIDIA GPU"
+    except (RuntimeError, AssertionError) as error:  # the driver is missing or too old; torch knows which
+        why = str(error).partition("\n")[0]
+    return [_lacks("cuda:0", why)]
+
+
+def _mps() -> DeviceInfo:
+    if not _installed("torch", "sentence_transformers"):
+        return _lacks("mps", "torch is not installed: pip install 'semel[cpu]'")
+    import torch
+
+    if not torch.backends.mps.is_available():
+        return _lacks("mps", "needs a Mac with Apple silicon and macOS 13 or newer")
+    free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return DeviceInfo("mps", usable=True, why=f"Apple GPU, {_gib(free)} free")
+
+
+def _vulkan(*, software: bool) -> list[DeviceInfo]:
+    if sys.platform == "darwin":
+        return [_lacks("vulkan:0", "macOS has no Vulkan: use mlx (pip install 'semel[mlx]') or mps")]
+    if not _installed("onnxruntime", "onnxruntime_ep_webgpu"):
+        return [_lacks("vulkan:0", "not installed: pip install 'semel[vulkan]'")]
+    from semel.backends.vulkan_session import find_adapters
+
+    return find_adapters(software=software)
+
+
+def _cpu() -> DeviceInfo:
+    if not _installed("torch", "sentence_transformers"):
+        return _lacks("cpu", "torch is not installed: pip install 'semel[cpu]'")
+    return DeviceInfo("cpu", usable=True, why=f"{platform.machine()}, {usable_cores()} cores")
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.0f} GB"

@@ -3,13 +3,14 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from semel.backends.base import Backend
-from semel.backends.batching import Item, LengthSorted
+from semel.backends.batching import Budgets, Item, LengthSorted
 from semel.errors import BackendError, DeviceMemoryError, SemelError
 from semel.log import get_log
 from semel.values import Input, ItemError, Lane, Vectors, sound_rows
@@ -87,10 +88,11 @@ class Engine:
     """
 
     def __init__(self, *, max_batch_tokens: int | None = None) -> None:
-        self._max_batch_tokens = max_batch_tokens
-        self._budgets: dict[Backend, int] = {}
+        self._budgets = Budgets(max_batch_tokens)
         self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
-        self._calls: queue.SimpleQueue[tuple[Backend, threading.Event, list[Exception]]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Callable[[], None], threading.Event, list[Exception]]]
+        self._calls = queue.SimpleQueue()
+        self._batch_started: float | None = None
         self._changed = threading.Condition()
         self._stopping = False
         self._failure: BackendError | None = None
@@ -99,17 +101,48 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
 
-    def load(self, backend: Backend) -> None:
-        """Load and warm up on the device thread; returns when done. Raises what `Backend.load` raises."""
+    def load(self, backend: Backend) -> str:
+        """Load, check and warm up on the device thread; says of the warm-up what was done.
+
+        Raises:
+            ModelLoadError: as `Backend.load`.
+            BackendError: the device computes nonsense.
+        """
+        said = list[str]()
+        self._call(lambda: said.append(self._load(backend)))
+        return said[0]
+
+    def unload(self, backend: Backend) -> None:
+        """Give its memory back, between two batches. Nothing of it may wait."""
+        self._call(backend.close)
+        with self._changed:
+            self._waiting = {key: room for key, room in self._waiting.items() if key[1] is not backend}
+
+    def _call(self, what: Callable[[], None]) -> None:
+        """Run on the device thread, and wait for it."""
         done, errors = threading.Event(), list[Exception]()
         with self._changed:
             if self._failure is not None:
                 raise self._failure
-            self._calls.put((backend, done, errors))
+            self._calls.put((what, done, errors))
             self._changed.notify()
         done.wait()
         if errors:
             raise errors[0]
+
+    def hangs(self, *, after_s: float, factor: float) -> float | None:
+        """Seconds of the batch that the device has in hand, when it takes far too long; else None.
+
+        Args:
+            after_s: never before this.
+            factor: times the usual time of a batch.
+        """
+        started, stats = self._batch_started, self.stats
+        if started is None:
+            return None
+        usual_s = stats.busy_s / stats.batches if stats.batches else 0.0
+        in_hand_s = time.perf_counter() - started
+        return in_hand_s if in_hand_s > max(after_s, factor * usual_s) else None
 
     def submit(
         self, backend: Backend, texts: Sequence[Input], *, prompt: str = "", lane: Lane = Lane.BULK
@@ -154,18 +187,22 @@ class Engine:
                 self._give_up(BackendError("the engine was stopped"))
                 return
             if work is None:
-                self._load(*self._calls.get())
+                self._answer(*self._calls.get())
             elif work[1] and not self._run_batch_or_stop(*work):
                 return
 
-    def _load(self, backend: Backend, done: threading.Event, errors: list[Exception]) -> None:
+    def _answer(self, what: Callable[[], None], done: threading.Event, errors: list[Exception]) -> None:
         try:
-            backend.load()
-            backend.warm_up()
-            self._budgets[backend] = self._max_batch_tokens or backend.get_model_info().max_batch_tokens
+            what()
         except Exception as error:  # carried to the thread that asked
             errors.append(error)
         done.set()
+
+    def _load(self, backend: Backend) -> str:
+        backend.load()
+        backend.health_check()
+        self._budgets.add(backend)
+        return backend.warm_up()
 
     def _next_batch(self) -> tuple[Backend, list[Item]]:
         rooms = {key: room for key, room in self._waiting.items() if len(room)}
@@ -176,7 +213,7 @@ class Engine:
         self._interactive_run = self._interactive_run + 1 if lane is Lane.INTERACTIVE else 0
         key = next(key for key in rooms if key[0] is lane)
         self._waiting[key] = self._waiting.pop(key)  # to the end: models of a lane take turns
-        batch = rooms[key].pop_batch(self._budgets[key[1]])
+        batch = rooms[key].pop_batch(partial(self._budgets.of, key[1]))
         return key[1], [item for item in batch if not item.owner.cancelled]
 
     def _run_batch_or_stop(self, backend: Backend, items: list[Item]) -> bool:
@@ -195,8 +232,9 @@ class Engine:
 
     def _run_batch(self, backend: Backend, items: list[Item]) -> None:
         """Compute and deliver. Raises BackendError when the device is lost."""
-        started = time.perf_counter()
+        started = self._batch_started = time.perf_counter()
         results = self._compute(backend, items)
+        self._batch_started = None
         self._count(items, time.perf_counter() - started)
         if all(isinstance(result, ItemError) for result in results):
             backend.health_check()  # one bad text, or a dead device? Only a known text can tell
@@ -230,10 +268,10 @@ class Engine:
         return results
 
     def _halve_budget(self, backend: Backend, items: list[Item]) -> None:
-        padded = max(item.length for item in items) * len(items)
-        self._budgets[backend] = max(16, min(self._budgets[backend], padded) // 2)
+        longest = max(item.length for item in items)
+        left = self._budgets.halve(backend, longest, padded=longest * len(items))
         self.stats = replace(self.stats, memory_halvings=self.stats.memory_halvings + 1)
-        log.warning("out of memory, smaller batches from now on", max_batch_tokens=self._budgets[backend])
+        log.warning("out of memory, smaller batches of such texts from now on", tokens=longest, max_batch_tokens=left)
 
     def _count(self, items: list[Item], seconds: float) -> None:
         lengths = [item.length for item in items]

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
-from semel.errors import BadInputError, DeviceMemoryError
+from semel.errors import BackendError, BadInputError, DeviceMemoryError
 from semel.values import Input, Kind, Pair, Vectors
 
 
@@ -28,6 +28,8 @@ class FakeOptions:
         nan_on: a text with this word gives NaN.
         memory_tokens: a batch above this many padded tokens is out of memory.
         dead_after: the device fails for good after this many batches.
+        hang_on: a batch with this word never ends.
+        unfit: the device fails its self-test, for this reason.
         journal: a file that gets a line for each text that reaches the device.
     """
 
@@ -39,6 +41,9 @@ class FakeOptions:
     nan_on: str = ""
     memory_tokens: int = 0
     dead_after: int = 0
+    hang_on: str = ""
+    unfit: str = ""
+    weight_bytes: int = 0
     journal: str = ""
 
     @classmethod
@@ -62,7 +67,8 @@ class FakeBackend(Backend):
         self._words: dict[int, str] = {}
 
     def load(self) -> None:
-        pass
+        if self._options.unfit:
+            raise BackendError(f"the device failed its self-test: {self._options.unfit}")
 
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         tokens = []
@@ -86,9 +92,12 @@ class FakeBackend(Backend):
         texts = super().samples()
         return texts if self._kind == "embed" else [Pair(text, text) for text in texts if isinstance(text, str)]
 
+    def warm_up(self) -> str:
+        return "a fake model has nothing to warm up"
+
     def _id(self, word: str) -> int:
         ident = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=7).digest())
-        if word in (self._options.fail_on, self._options.nan_on):
+        if word in (self._options.fail_on, self._options.nan_on, self._options.hang_on):
             self._words[ident] = word
         return ident
 
@@ -102,6 +111,8 @@ class FakeBackend(Backend):
         words = [{self._words.get(i, "") for i in t.ids} for t in batch]
         if o.fail_on and any(o.fail_on in w for w in words):
             raise ValueError(f"the fake model fails on {o.fail_on!r}")
+        if o.hang_on and any(o.hang_on in w for w in words):
+            time.sleep(3600)
         if o.journal:
             with Path(o.journal).open("a") as journal:
                 journal.writelines(f"{tokens.ids}\n" for tokens in batch)
@@ -128,6 +139,7 @@ class FakeBackend(Backend):
             dim=self._options.dim if self._kind == "embed" else 1,
             max_tokens=self._options.max_tokens,
             max_batch_tokens=4096,
+            weight_bytes=self._options.weight_bytes,
         )
 
     def close(self) -> None:

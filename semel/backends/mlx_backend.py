@@ -80,6 +80,8 @@ class MlxBackend(Backend):
 
     def _cast(self, module: Any, *, half: Any) -> None:
         """Choose the dtype; quantised weights stay as they are, their scales follow."""
+        from mlx.utils import tree_flatten
+
         mx = self._mx
         wants_full = self._source.entry.precision == Precision.FLOAT32
         if wants_full or not mx.metal.is_available():
@@ -89,6 +91,7 @@ class MlxBackend(Backend):
             dtype, why = half, "a Metal GPU is fast in it"
         module.set_dtype(dtype)
         mx.eval(module.parameters())
+        self._weight_bytes = sum(values.nbytes for _, values in tree_flatten(module.parameters()))
         self._dtype = str(dtype).removeprefix("mlx.core.")
         bits = (self._source.config.get("quantization") or {}).get("bits")
         stored = f"{bits}-bit weights; " if bits else ""
@@ -122,8 +125,7 @@ class MlxBackend(Backend):
         return self._mx.array(ids), self._mx.array(mask)
 
     def get_model_info(self) -> ModelInfo:
-        import mlx.core as mx
-
+        mx = self._mx
         described = self._source.described
         return ModelInfo(
             name=self._source.name,
@@ -134,10 +136,8 @@ class MlxBackend(Backend):
             dim=described.dim,
             max_tokens=described.spec.max_tokens,
             max_batch_tokens=_MAX_BATCH_TOKENS["gpu" if mx.metal.is_available() else "cpu"],
+            weight_bytes=self._weight_bytes,
         )
-
-    def memory_bytes(self) -> int:
-        return int(self._mx.get_active_memory())
 
     def close(self) -> None:
         self._model = self._head = None

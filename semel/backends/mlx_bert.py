@@ -88,7 +88,7 @@ class Layer(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         width, inner = config["hidden_size"], config["intermediate_size"]
-        self.attention = {"self": SelfAttention(config), "output": AddAndNorm(config, width)}
+        self.attention: dict[str, Any] = {"self": SelfAttention(config), "output": AddAndNorm(config, width)}
         self.intermediate = {"dense": nn.Linear(width, inner)}
         self.output = AddAndNorm(config, inner)
         self._activation = _ACTIVATIONS[config.get("hidden_act", "gelu")]
@@ -155,7 +155,8 @@ def load(name: str, folder: Path, config: dict[str, Any], *, with_head: bool = F
     model = Classifier(config) if with_head else Encoder(config)
     weights: dict[str, mx.array] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        weights |= _renamed(mx.load(str(file)), with_head=with_head)
+        stored: Any = mx.load(str(file))  # a dict, for safetensors
+        weights |= _renamed(stored, with_head=with_head)
     try:
         model.load_weights(list(weights.items()), strict=True)
     except ValueError as error:

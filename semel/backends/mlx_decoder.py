@@ -90,7 +90,7 @@ def _classes(config: dict[str, Any], *, with_head: bool) -> tuple[type[nn.Module
     """mlx-lm's model class, taking checkpoints of the bare transformer and leaving out a head that is not needed."""
     arch = importlib.import_module(f"mlx_lm.models.{_SAME_LAYERS.get(config['model_type'], config['model_type'])}")
 
-    class Trimmed(arch.Model):  # type: ignore[misc, name-defined]
+    class Trimmed(arch.Model):  # type: ignore[name-defined]
         def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
             named = {
                 key if key.startswith(("model.", "lm_head.")) else f"model.{key}": values

@@ -11,9 +11,8 @@ import numpy as np
 from semel.backends import chat
 from semel.backends.base import Tokens
 from semel.backends.mlx_backend import MlxBackend
-from semel.backends.scoring import activation_of
+from semel.backends.scoring import activation_of, check_one_score
 from semel.backends.tokenizing import TextTokenizer, load_tokenizer, padded_segments
-from semel.errors import ModelLoadError
 from semel.values import Input, Pair, Vectors
 
 if TYPE_CHECKING:
@@ -37,11 +36,8 @@ class MlxReranker(MlxBackend):
         if self._is_causal:
             self._chat = chat.PairTemplate(source.name, loaded, max_tokens=max_tokens)
             self._yes, self._no = chat.answers(source, loaded)
-        elif len(source.config.get("id2label", {0: ""})) != 1:
-            raise ModelLoadError(
-                f"model {source.name!r} sorts pairs into {len(source.config['id2label'])} classes; "
-                "a reranker gives one score"
-            )
+        else:
+            check_one_score(source)
 
     @property
     def _is_causal(self) -> bool:

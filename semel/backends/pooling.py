@@ -84,12 +84,14 @@ def _pool(mode: str, hidden: npt.NDArray[np.float32], counts: npt.NDArray[np.int
         return hidden[np.arange(rows), counts - 1]
     there = np.arange(longest) < counts[:, None]
     if mode == "max":
-        return np.where(there[:, :, None], hidden, -np.inf).max(axis=1)
+        highest: Vectors = np.where(there[:, :, None], hidden, -np.inf).max(axis=1)
+        return highest
     weights = there * np.arange(1, longest + 1) if mode == "weightedmean" else there
     weights = weights.astype(np.float32)
     total: Vectors = np.einsum("rl,rlw->rw", weights, hidden)
     over = weights.sum(axis=1, keepdims=True)
-    return total / (np.sqrt(over) if mode == "mean_sqrt_len_tokens" else over)
+    pooled: Vectors = total / (np.sqrt(over) if mode == "mean_sqrt_len_tokens" else over)
+    return pooled
 
 
 def read_head(model: str, root: Path, modules: Sequence[Sequence[Any]], *, normalize: bool) -> Head:

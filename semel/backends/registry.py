@@ -149,6 +149,13 @@ class ModelSource:
         return [["Pooling", {"pooling_mode": "mean"}, ""]] if modules is None else modules
 
     @cached_property
+    def weight_bytes(self) -> int:
+        """Size of the weight files. Raises ModelLoadError as `path`."""
+        if self.entry.source.startswith("fake:"):
+            return FakeOptions.parse(self.entry.source).weight_bytes
+        return sum(file.stat().st_size for file in _weights(self.path))
+
+    @cached_property
     def described(self) -> Described:
         """Read once from the files. Raises ModelLoadError when they are no sentence-embedding model."""
         if self.entry.source.startswith("fake:"):
@@ -217,8 +224,13 @@ class ModelSource:
             return self.entry.normalize
         return any(kind.endswith("Normalize") for kind, _ in modules)
 
-    def create_backend(self, device: str, *, threads: int | None = None) -> Backend:
-        """The backend that runs this model on `device`; not loaded yet."""
+    def create_backend(self, device: str, *, threads: int | None = None, converted: Path | None = None) -> Backend:
+        """The backend that runs this model on `device`; not loaded yet.
+
+        Args:
+            threads: CPU threads for one batch; None takes all cores.
+            converted: folder for what is made of the weights once; None takes one in the user's cache.
+        """
         if self.entry.source.startswith("fake:"):
             options = FakeOptions.parse(self.entry.source)
             return FakeBackend(self.name, options, device=device, kind=self.entry.kind)
@@ -228,11 +240,17 @@ class ModelSource:
             from semel.backends.mlx_rerank import MlxReranker
 
             return MlxReranker(self) if reranks else MlxBackend(self)
+        if device.startswith("vulkan"):
+            from semel.backends.vulkan_backend import VulkanBackend, VulkanReranker  # no onnxruntime before load
+
+            graphs = converted or Path("~/.cache/semel").expanduser()
+            kind = VulkanReranker if reranks else VulkanBackend
+            return kind(self, device=device, converted=graphs)
         from semel.backends.torch_backend import TorchBackend  # imports no torch before load
         from semel.backends.torch_rerank import TorchReranker
 
-        kind = TorchReranker if reranks else TorchBackend
-        return kind(self, device=device, threads=threads)
+        torch_kind = TorchReranker if reranks else TorchBackend
+        return torch_kind(self, device=device, threads=threads)
 
 
 def find_model(name: str, entries: dict[str, ModelEntry], *, models_dir: Path | None, digests: Digests) -> ModelSource:
@@ -240,15 +258,6 @@ def find_model(name: str, entries: dict[str, ModelEntry], *, models_dir: Path | 
     if name not in entries:
         raise UnknownModelError(name, list(entries))
     return ModelSource(name, entries[name], models_dir=models_dir, digests=digests)
-
-
-def check_precision(source: ModelSource) -> None:
-    """Raises ModelLoadError for a precision that no backend here computes in."""
-    if source.entry.precision in (Precision.INT8, Precision.INT4):
-        raise ModelLoadError(
-            f"model {source.name!r}: precision {source.entry.precision} needs a quantising backend, "
-            "and this version has none; use full or float32"
-        )
 
 
 def _wheel_folder(name: str, package: str) -> Path:
@@ -316,7 +325,7 @@ def _modules(root: Path) -> list[list[Any]] | None:
 def _stored_precision(config: dict[str, Any]) -> Precision | None:
     """Of weights that are stored quantised, as MLX does it."""
     bits = (config.get("quantization") or {}).get("bits")
-    return {4: Precision.INT4, 8: Precision.INT8}.get(bits)
+    return {4: Precision.INT4, 8: Precision.INT8}.get(bits or 0)
 
 
 def _max_tokens(root: Path, config: dict[str, Any]) -> int:

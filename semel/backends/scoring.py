@@ -26,6 +26,13 @@ def activation_of(source: "ModelSource") -> Callable[[Vectors], Vectors]:
     )
 
 
+def check_one_score(source: "ModelSource") -> None:
+    """Raises ModelLoadError for a classifier of several classes."""
+    classes = len(source.config.get("id2label", {0: ""}))
+    if classes != 1:
+        raise ModelLoadError(f"model {source.name!r} sorts pairs into {classes} classes; a reranker gives one score")
+
+
 def _sigmoid(logits: Vectors) -> Vectors:
     scores: Vectors = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
     return scores

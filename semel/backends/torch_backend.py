@@ -3,7 +3,6 @@
 What differs between the devices stands in `_DEVICES` and `_choose_dtype`.
 """
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
+from semel.backends.devices import usable_cores
 from semel.backends.tokenizing import TextTokenizer, padded
 from semel.errors import DeviceMemoryError, ModelLoadError
 from semel.values import Input, Precision, Vectors
@@ -61,9 +61,6 @@ class TorchBackend(Backend):
         self._packed: PackedEncoder | None = None
 
     def load(self) -> None:
-        from semel.backends.registry import check_precision
-
-        check_precision(self._source)
         self._torch = _import_torch()
         from transformers.utils import logging as transformers_logging
 
@@ -79,6 +76,11 @@ class TorchBackend(Backend):
 
         described = self._source.described
         model = self._open(SentenceTransformer, dtype)
+        precision = self._source.entry.precision
+        if precision in (Precision.INT8, Precision.INT4):
+            from semel.backends.quantise import quantise
+
+            self._why += f"; {quantise(self._source.name, model[0], precision, self._device)}"
         self._transformer, *after = list(model.children())
         # The entry decides whether to normalise, and its decision is in the fingerprint; see `forward`.
         self._after = [self._chosen(module) for module in after if type(module).__name__ != "Normalize"]
@@ -90,9 +92,10 @@ class TorchBackend(Backend):
                 "which semel does not do yet"
             )
         self._model = model.eval()
+        self._weight_bytes = weight_bytes(model)
         self._tokenizer = TextTokenizer(self._source.name, self._model.tokenizer, max_tokens=described.spec.max_tokens)
         self._check_dim(described.dim)
-        if self._kind == "cpu" and dtype is self._torch.bfloat16:
+        if self._kind == "cpu" and precision is Precision.FULL and dtype is self._torch.bfloat16:
             self._why += f"; {self._rebuild()}"
 
     def _chosen(self, module: Any) -> Any:
@@ -104,9 +107,10 @@ class TorchBackend(Backend):
     def _open(self, kind: Any, dtype: Any) -> Any:
         """A model of sentence-transformers, from the files. Raises ModelLoadError."""
         try:
+            quantised = self._source.entry.precision in (Precision.INT8, Precision.INT4)
             return kind(
                 str(self._source.path),
-                device=self._device,
+                device="cpu" if quantised else self._device,  # a GPU need not hold the full weights
                 trust_remote_code=self._source.entry.trust_remote_code,
                 local_files_only=True,
                 model_kwargs={"dtype": dtype},
@@ -141,8 +145,7 @@ class TorchBackend(Backend):
             return ""
         from semel.backends.torch_cpu import keep_memory
 
-        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        threads = self._threads = self._threads or len(cores)
+        threads = self._threads = self._threads or usable_cores()
         self._torch.set_num_threads(threads)
         # Numbers near zero take the slow path of the FPU, 10 to 100 times slower.
         self._torch.set_flush_denormal(True)
@@ -153,6 +156,8 @@ class TorchBackend(Backend):
         torch = self._torch
         if self._source.entry.precision == Precision.FLOAT32:
             return torch.float32, "float32: the model's entry asks for it"
+        if self._source.entry.precision == Precision.INT8:
+            return torch.float16, "float16: bitsandbytes takes its int8 weights from it"
         if self._kind == "cuda":
             if torch.cuda.is_bf16_supported(including_emulation=False):
                 return torch.bfloat16, "bfloat16: this GPU computes in it"
@@ -241,11 +246,17 @@ class TorchBackend(Backend):
             dim=described.dim,
             max_tokens=described.spec.max_tokens,
             max_batch_tokens=_DEVICES[self._kind].max_batch_tokens,
+            weight_bytes=self._weight_bytes,
         )
 
     def close(self) -> None:
         self._model = self._transformer = self._packed = None
         self._after = []
+
+
+def weight_bytes(model: Any) -> int:
+    """Of memory, for a torch module's parameters."""
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters())
 
 
 def _import_torch() -> Any:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from semel.backends.base import Tokens
 from semel.backends.tokenizing import TextTokenizer
-from semel.backends.torch_backend import TorchBackend
+from semel.backends.torch_backend import TorchBackend, weight_bytes
 from semel.errors import BadInputError, ModelLoadError
-from semel.values import Input, Pair
+from semel.values import Input, Pair, Precision
 
 if TYPE_CHECKING:
     from semel.backends.registry import ModelSource
@@ -37,11 +37,17 @@ class TorchReranker(TorchBackend):
     def _build(self, dtype: Any) -> None:
         from sentence_transformers import CrossEncoder
 
+        if self._source.entry.precision in (Precision.INT8, Precision.INT4):
+            raise ModelLoadError(
+                f"model {self._source.name!r}: a cross-encoder is not quantised here, its scores would lose "
+                "their order; leave out precision"
+            )
         model = self._model = self._open(CrossEncoder, dtype).eval()
         if model.num_labels != 1:
             raise ModelLoadError(
                 f"model {self._source.name!r} sorts pairs into {model.num_labels} classes; a reranker gives one score"
             )
+        self._weight_bytes = weight_bytes(model)
         self._check_weights(dtype)
         self._max_tokens = model.max_seq_length = self._source.described.spec.max_tokens
         self._tokenizer = TextTokenizer(self._source.name, model.tokenizer, max_tokens=self._max_tokens)

@@ -13,7 +13,7 @@ from sqlalchemy import delete, select, update
 from semel.cache.schema import models
 from semel.db import Database
 from semel.errors import BadInputError, FingerprintError, UnknownModelError
-from semel.values import Space
+from semel.values import Space, device_kind
 
 LIVE_S = 20.0
 """A publication that was not repeated for this long is dead, and other weights may take the name."""
@@ -67,9 +67,9 @@ class Catalog:
             for space in spaces:
                 conn.execute(update(models).where(models.c.fingerprint == space.fingerprint).values(seen_at=seen_at))
 
-    def space(self, model: str, prompt_name: str = "") -> Space:
-        """Raises UnknownModelError when no worker ever served it."""
-        return self.find(model, prompt_name)[0]
+    def space(self, model: str, prompt_name: str = "", *, device: str = "auto") -> Space:
+        """The space of a model; see `find`. Raises UnknownModelError when no worker ever served it."""
+        return self.find(model, prompt_name, device=device)[0]
 
     def space_for_input(self, model: str, input_type: InputType | None) -> Space:
         """The space of the prompt that this model has for such texts, else the one without a prompt.
@@ -81,12 +81,20 @@ class Catalog:
         rows = self._rows(model, "")
         return self.space(model, next((name for name in names if (model, name) in rows), ""))
 
-    def find(self, model: str, prompt_name: str = "") -> tuple[Space, str]:
-        """The space, and the device that served it last. Raises UnknownModelError."""
+    def find(self, model: str, prompt_name: str = "", *, device: str = "auto") -> tuple[Space, str]:
+        """The space, and the device that served it last.
+
+        A model with a source of its own for a device is `NAME@DEVICE` there, another space. It is taken when that
+        device is asked for, or when no worker ever served NAME itself.
+
+        Raises UnknownModelError.
+        """
         _check_name(model)
         _check_name(prompt_name)
         rows = self._rows(model, prompt_name)
-        row = rows.get((model, prompt_name))
+        own = sorted(name for name, prompt in rows if prompt == prompt_name and name.startswith(f"{model}@"))
+        names = [name for name in own if name == f"{model}@{device_kind(device)}"] + [model] + own
+        row = next((rows[name, prompt_name] for name in names if (name, prompt_name) in rows), None)
         if row is None:
             prompts = [prompt for name, prompt in rows if name == model and prompt]
             if (model, "") in rows or prompts:

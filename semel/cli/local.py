@@ -36,8 +36,8 @@ class Local:
 
     def count_tokens(self, space: Space, texts: Sequence[str]) -> list[tuple[int, bool]]:
         """The tokens of each text, and whether the model cuts it."""
-        model = self.models.get(space.model)
-        tokens = model.backend.tokenize(texts, prompt=model.prompts[space.prompt_name])
+        with self.models.using(space.model) as model:
+            tokens = model.backend.tokenize(texts, prompt=model.prompts[space.prompt_name])
         return [(len(read.ids), read.truncated) for read in tokens]
 
 

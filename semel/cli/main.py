@@ -19,9 +19,9 @@ def _add(module: str, name: str) -> None:
     app.command(name)(getattr(command, name))
 
 
-for _name in ("demo", "up", "serve", "worker", "embed", "rerank", "devices", "models", "key"):
+for _name in ("demo", "up", "serve", "worker", "embed", "rerank", "devices", "key"):
     _add(_name, _name)
-for _name in ("jobs", "cache"):
+for _name in ("jobs", "cache", "models"):
     app.add_typer(importlib.import_module(f"semel.cli.{_name}").app, name=_name)
 
 

@@ -6,7 +6,7 @@ import typer
 
 Url = Annotated[str | None, typer.Option("--url", help="A semel server (default: SEMEL_URL, else that of 'semel up').")]
 Model = Annotated[str | None, typer.Option("--model", help="A model of semel.toml; default minilm.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps, mlx, vulkan.")]
 Prompt = Annotated[str, typer.Option("--prompt-name", help="Which of the model's prompts goes before each text.")]
 TextField = Annotated[str, typer.Option("--text-field", help="Field or column that holds the text.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on past inputs that cannot be read, and list them.")]

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from semel.backends.devices import usable_cores
 from semel.client import Client
 from semel.errors import SemelError, UnavailableError
 
@@ -26,6 +27,9 @@ _STEADY_S = 60.0
 """A part that ran this long before it died is restarted at once."""
 
 _START_S = 120.0
+
+_WATCH_S = 0.3
+"""How often the parts are looked at."""
 
 _GRACE_S = 15.0
 """A worker may finish the chunks in hand: seconds. Then it is killed, and its leases run out."""
@@ -172,6 +176,32 @@ def redis_part(port: int, folder: Path) -> Part:
 def semel_part(name: str, *arguments: str, environment: dict[str, str]) -> Part:
     """A semel command as a part."""
     return Part(name, [sys.executable, "-m", "semel", *arguments], environment)
+
+
+def worker_parts(devices: Sequence[str], *, environment: dict[str, str]) -> list[Part]:
+    """A worker for each device. Those that compute on the CPU share its cores."""
+    sharing = [device for device in devices if device.partition(":")[0] not in ("cuda", "mps")]
+    threads = max(1, usable_cores() // max(1, len(sharing)))
+    parts: list[Part] = []
+    for device in devices:
+        beside = [] if devices.count(device) == 1 else [f" {devices[: len(parts)].count(device) + 1}"]
+        cores = {"SEMEL_CPU_THREADS": str(threads)} if len(sharing) > 1 and device in sharing else {}
+        name = f"worker {device}{''.join(beside)}"
+        parts.append(semel_part(name, "worker", "--device", device, environment={**cores, **environment}))
+    return parts
+
+
+@contextmanager
+def until_stopped(stack: Stack) -> Iterator[Callable[[], bool]]:
+    """Yields a question: was Ctrl-C pressed, or SIGTERM sent? It waits a moment. The parts are ended at the end."""
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    try:
+        yield lambda: asked.wait(_WATCH_S)
+        stack.say("semel", "stopping")
+    finally:
+        stack.stop()
 
 
 def check_port(port: int, *, what: str, option: str) -> None:

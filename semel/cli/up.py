@@ -14,9 +14,7 @@ def up(
     With SEMEL_REDIS_URL set, that Redis is used and none is started.
     """
     import os
-    import signal
     import sys
-    import time
 
     from semel.cli import stack as parts
     from semel.client import Client
@@ -33,29 +31,16 @@ def up(
         raise UnavailableError("no device is usable here; 'semel devices' says why")
     environment = {"SEMEL_REDIS_URL": settings.redis_url, "SEMEL_PORT": str(settings.port)}
     stack = parts.Stack(sys.stderr)
-    stopping = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
     url = f"http://{settings.host}:{settings.port}"
     announced = False
-    try:
+    with parts.until_stopped(stack) as stopping, Client(url, timeout_s=2) as client:
         if not given:
             stack.start(parts.redis_part(redis_port, settings.home))
         stack.start(parts.semel_part("api", "serve", environment=environment))
-        for device in devices:
-            stack.start(parts.semel_part(f"worker {device}", "worker", "--device", device, environment=environment))
-        with Client(url, timeout_s=2) as client:
-            while not stopping:
-                stack.watch()
-                if not announced and parts.is_ready(client):
-                    announced = True
-                    stack.say("semel", f"ready: {url}  (docs: {url}/docs, database: {settings.database})")
-                time.sleep(0.3)
-        stack.say("semel", "stopping")
-    finally:
-        stack.stop()
+        for part in parts.worker_parts(devices, environment=environment):
+            stack.start(part)
+        while not stopping():
+            stack.watch()
+            if not announced and parts.is_ready(client):
+                announced = True
+                stack.say("semel", f"ready: {url}  (docs: {url}/docs, database: {settings.database})")

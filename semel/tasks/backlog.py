@@ -11,9 +11,9 @@ import redis
 
 from semel.errors import OverloadedError
 from semel.tasks.jobs import JobStore
-from semel.tasks.queues import device_kind, queue_name
+from semel.tasks.queues import queue_name
 from semel.tasks.roster import Roster, unreachable
-from semel.values import Lane
+from semel.values import Lane, device_kind
 
 _KEPT_S = 1.0
 """The estimate is this old at the most: one question to the database a second, however many requests come."""

@@ -16,6 +16,7 @@ from semel.log import get_log
 from semel.tasks.embed import CancelledError, Embedder
 from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore
 from semel.tasks.loaded import LoadedModels
+from semel.tasks.meter import Meter
 from semel.values import Computed, ItemError, Outcome
 
 log = get_log("chunk")
@@ -31,6 +32,7 @@ class ChunkRunner:
         owner: this worker's id, on its leases.
         lease_s: how long a lease lasts; the worker renews them.
         max_attempts: how often a chunk may fail as a whole before its texts fail.
+        refuse: told the model, its fingerprint and why it cannot be loaded; whether another pool has its jobs now.
     """
 
     def __init__(
@@ -39,15 +41,19 @@ class ChunkRunner:
         store: VectorStore,
         embedder: Embedder,
         models: LoadedModels,
+        meter: Meter,
         *,
         owner: str,
         lease_s: float,
         max_attempts: int,
+        refuse: Callable[[str, bytes, str], bool],
     ) -> None:
         self._jobs = jobs
         self._store = store
         self._embedder = embedder
         self._models = models
+        self._meter = meter
+        self._refuse = refuse
         self._owner = owner
         self._lease_s = lease_s
         self._max_attempts = max_attempts
@@ -75,11 +81,19 @@ class ChunkRunner:
     def _do(self, work: ChunkWork) -> None:
         job_id, position = work.job_id, work.position
         bound = log.bind(job=job_id, chunk=position)
-        started = time.perf_counter()
+        started_at = time.time()
         try:
             done = self._compute(work)
             self._record(work, done)
-            bound.debug("chunk done", texts=len(work.keys), seconds=round(time.perf_counter() - started, 3))
+            outcomes = list(done.outcomes.values())
+            self._meter.record(
+                sent_at=work.sent_at,
+                started_at=started_at,
+                texts=len(outcomes),
+                hits=outcomes.count(Outcome.HIT),
+                failed=outcomes.count(Outcome.FAILED),
+            )
+            bound.debug("chunk done", texts=len(work.keys), seconds=round(time.time() - started_at, 3))
         except CancelledError:
             self._jobs.give_back(work)
             bound.info("chunk stopped, its job was cancelled")
@@ -89,7 +103,10 @@ class ChunkRunner:
             bound.error("job failed", reason=str(error))
         except (ModelLoadError, UnknownModelError) as error:
             bound.error("model not usable on this worker", reason=str(error))
-            self._give_up_or_back(work, ItemError.of(error))
+            if self._refuse(work.model, work.fingerprint, str(error)):
+                self._jobs.give_back(work)
+            else:
+                self._give_up_or_back(work, ItemError.of(error))
         except BackendError as error:
             # It may be this chunk that kills the device: it must not do so for ever.
             self._give_up_or_back(work, ItemError.of(error))
@@ -117,18 +134,18 @@ class ChunkRunner:
             done.add(keys[row], Outcome.HIT, tokens=tokens, truncated=truncated)
         if found.all_present:
             return done
-        model = self._models.get(work.model)
-        space = model.spaces.get(work.prompt_name)
-        if space is None or space.fingerprint != work.fingerprint:
-            raise FingerprintError(
-                f"the model {work.model!r} changed on this worker since the job was submitted; submit it again"
-            )
         texts = work.texts()
         wanted = set(keys) - done.outcomes.keys()
         missing = {key: texts[i] for i, key in enumerate(work.keys) if key in wanted}
-        fresh = self._embedder.compute(
-            model, work.prompt_name, missing, lane=work.lane, still_wanted=self._still_wanted(work.job_id)
-        )
+        with self._models.using(work.model) as model:
+            space = model.spaces.get(work.prompt_name)
+            if space is None or space.fingerprint != work.fingerprint:
+                raise FingerprintError(
+                    f"the model {work.model!r} changed on this worker since the job was submitted; submit it again"
+                )
+            fresh = self._embedder.compute(
+                model, work.prompt_name, missing, lane=work.lane, still_wanted=self._still_wanted(work.job_id)
+            )
         done.merge(fresh)
         return done
 

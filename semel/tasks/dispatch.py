@@ -10,9 +10,9 @@ from kombu.exceptions import OperationalError
 from semel.errors import UnavailableError
 from semel.log import get_log
 from semel.tasks.jobs import JobStore
-from semel.tasks.queues import EMBED_CHUNK, device_kind, queue_name
+from semel.tasks.queues import EMBED_CHUNK, queue_name
 from semel.tasks.roster import Roster
-from semel.values import Lane
+from semel.values import Lane, device_kind
 
 log = get_log("dispatch")
 

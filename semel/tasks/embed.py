@@ -30,6 +30,7 @@ class LoadedModel:
     producer: Producer
     prompts: Mapping[str, str]
     spaces: Mapping[str, Space]
+    load_s: float
 
 
 class Embedder:

@@ -19,7 +19,21 @@ from semel.cache.keys import KEY_BYTES, unpack_keys
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError, TextTooLongError
 from semel.tasks.schema import chunks, jobs, webhooks
-from semel.values import ENDED, Counts, Extra, Found, Input, ItemError, Job, JobStatus, Lane, Outcome, Space, as_input
+from semel.values import (
+    ENDED,
+    Counts,
+    Extra,
+    Found,
+    IfNoWorker,
+    Input,
+    ItemError,
+    Job,
+    JobStatus,
+    Lane,
+    Outcome,
+    Space,
+    as_input,
+)
 
 OUTCOME_CODES = {
     Outcome.HIT: ord("h"),
@@ -54,6 +68,7 @@ class ChunkWork:
     """A chunk in the hands of the worker that leased it.
 
     Attributes:
+        sent_at: when its message was sent, Unix seconds.
         before: outcomes of an earlier run; only what failed then is run again. Empty for a first run.
     """
 
@@ -70,6 +85,7 @@ class ChunkWork:
     fingerprint: bytes
     lane: Lane
     truncate: bool
+    sent_at: float | None = None
     before: Sequence[Outcome] = ()
 
     @cached_property
@@ -131,7 +147,15 @@ class JobStore:
     # Submitting
 
     def create(
-        self, space: Space, *, lane: Lane, device: str, why: str, truncate: bool, metadata: dict[str, str] | None = None
+        self,
+        space: Space,
+        *,
+        lane: Lane,
+        device: str,
+        why: str,
+        truncate: bool,
+        if_no_worker: IfNoWorker = "wait",
+        metadata: dict[str, str] | None = None,
     ) -> Job:
         """A job without texts, in state `validating`."""
         now = time.time()
@@ -146,6 +170,7 @@ class JobStore:
             "device": device,
             "why": why,
             "truncate": truncate,
+            "if_no_worker": if_no_worker,
             "touched_at": now,
             "created_at": now,
             "expires_at": now + self._window_s,
@@ -353,6 +378,7 @@ class JobStore:
             fingerprint=job.fingerprint,
             lane=Lane(job.lane),
             truncate=job.truncate,
+            sent_at=row.sent_at,
             before=outcomes_of(row),
         )
 

@@ -15,10 +15,11 @@ from semel.cache.claims import Claims
 from semel.errors import SemelError
 from semel.log import get_log
 from semel.tasks.dispatch import Dispatcher
+from semel.tasks.failover import Failover
 from semel.tasks.jobs import JobStore, Swept
-from semel.tasks.queues import device_kind, queue_name
+from semel.tasks.queues import queue_name
 from semel.tasks.roster import BEAT_S, Roster, WorkerCard
-from semel.values import Lane, Space
+from semel.values import Lane, Space, device_kind
 
 log = get_log("maintenance")
 
@@ -34,6 +35,7 @@ class Maintenance:
     Args:
         card: says who this worker is, anew for each beat.
         in_hand: the chunks whose leases are to be renewed.
+        watch_device: ends this process when the device hangs.
         spaces: what this worker serves.
     """
 
@@ -45,9 +47,11 @@ class Maintenance:
         roster: Roster,
         catalog: Catalog,
         claims: Claims,
+        failover: Failover,
         *,
         card: Callable[[], WorkerCard],
         in_hand: Callable[[], list[tuple[str, int]]],
+        watch_device: Callable[[], None],
         spaces: list[Space],
         lease_s: float,
         max_attempts: int,
@@ -64,6 +68,8 @@ class Maintenance:
         self._lease_s = lease_s
         self._max_attempts = max_attempts
         self._touched = 0.0
+        self._failover = failover
+        self._watch_device = watch_device
         self._failing: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
@@ -77,7 +83,16 @@ class Maintenance:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            for duty in (self._renew_leases, self._beat, self._claims.renew, self._touch, self._sweep, self._top_up):
+            for duty in (
+                self._watch_device,
+                self._renew_leases,
+                self._beat,
+                self._claims.renew,
+                self._touch,
+                self._sweep,
+                self._fail_over,
+                self._top_up,
+            ):
                 self._attempt(duty)
             self._stopping.wait(BEAT_S)
 
@@ -112,6 +127,9 @@ class Maintenance:
         swept = self._jobs.sweep(empty_queues=empty, resend_after_s=RESEND_AFTER_S, max_attempts=self._max_attempts)
         if swept != Swept():
             log.warning("swept", **{k: v for k, v in vars(swept).items() if v})
+
+    def _fail_over(self) -> None:
+        self._failover.run()
 
     def _top_up(self) -> None:
         for lane in Lane:

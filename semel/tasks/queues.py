@@ -17,9 +17,4 @@ READ_TEXTS = "semel.read_texts"
 
 def queue_name(lane: Lane, device: str) -> str:
     """`bulk.cpu`, `interactive.cuda`: workers of one kind share a queue, whatever their index."""
-    return f"{lane.value}.{device_kind(device)}"
-
-
-def device_kind(device: str) -> str:
-    """`cuda` for `cuda:1`."""
-    return device.partition(":")[0]
+    return f"{lane.value}.{device.partition(':')[0]}"

@@ -13,7 +13,8 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from semel.backends.devices import PREFERENCE
+from semel.backends.devices import KINDS
+from semel.backends.select import UseCase, best_of
 from semel.cache.catalog import Catalog
 from semel.cache.store import VectorStore
 from semel.errors import TimedOutError, UnavailableError, UnknownDeviceError, revive
@@ -22,9 +23,9 @@ from semel.tasks.backlog import Backlog
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Answer, Doorbell
 from semel.tasks.jobs import JobStore, NewChunk
-from semel.tasks.queues import EMBED_TEXTS, READ_TEXTS, device_kind, queue_name
+from semel.tasks.queues import EMBED_TEXTS, READ_TEXTS, queue_name
 from semel.tasks.roster import Roster, unreachable
-from semel.values import Computed, Input, Lane, Outcome, Space, as_input, size_of
+from semel.values import Computed, Input, Lane, Outcome, Space, as_input, device_kind, size_of
 
 log = get_log("requests")
 
@@ -42,6 +43,7 @@ class Request:
     """What travels to a worker: ~100 bytes and the texts or pairs.
 
     Attributes:
+        sent_at: Unix seconds.
         reading: for READ_TEXTS: `count` for [tokens, truncated] of each text, `spell` for its tokens one by one,
             `bare` for the same without special tokens.
     """
@@ -52,6 +54,7 @@ class Request:
     prompt_name: str
     fingerprint: str
     texts: Sequence[Input]
+    sent_at: float
     reading: Reading | None = None
 
     @classmethod
@@ -71,14 +74,19 @@ class Route:
 
 
 class Router:
-    """Picks the device pool for a model."""
+    """Picks the device pool for a vector space.
 
-    def __init__(self, roster: Roster, catalog: Catalog) -> None:
+    Args:
+        use_case: in which order pools are preferred, unless they were measured.
+    """
+
+    def __init__(self, roster: Roster, catalog: Catalog, *, use_case: UseCase = "auto") -> None:
         self._roster = roster
         self._catalog = catalog
+        self._use_case = use_case
 
-    def route(self, model: str, *, wanted: str = "auto", must_live: bool = False) -> Route:
-        """The pool for this model.
+    def route(self, space: Space, *, wanted: str = "auto", must_live: bool = False) -> Route:
+        """The pool for this space: one that serves the very same fingerprint.
 
         Args:
             wanted: a device kind, or `auto` for the best that is alive.
@@ -88,29 +96,26 @@ class Router:
             UnavailableError: no live worker, and `must_live`; or Redis does not answer.
             UnknownModelError: no worker ever served this model.
         """
-        live = [w for w in self._roster.live_lately() if model in w.models]
-        kinds = sorted({device_kind(w.device) for w in live}, key=_rank)
-        wanted = device_kind(wanted)
-        if wanted not in ("auto", *PREFERENCE):
-            raise UnknownDeviceError(f"semel knows no device {wanted!r} (known: auto, {', '.join(PREFERENCE)})")
+        wanted, model = device_kind(wanted), space.model
+        if wanted not in ("auto", *KINDS):
+            raise UnknownDeviceError(f"semel knows no device {wanted!r} (known: auto, {', '.join(KINDS)})")
+        live = [w for w in self._roster.live_lately() if w.serves(space.fingerprint)]
         if wanted != "auto":
-            kinds = [kind for kind in kinds if kind == wanted]
-        if kinds:
-            count = sum(device_kind(w.device) == kinds[0] for w in live)
-            reason = "asked for" if wanted != "auto" else "the fastest kind that is alive"
-            return Route(kinds[0], f"{kinds[0]}: {reason}, {count} live worker(s) with {model}")
-        last_device = self._catalog.find(model)[1]
-        device = device_kind(last_device) if wanted == "auto" else wanted
+            live = [w for w in live if device_kind(w.device) == wanted]
+        if live:
+            measured = {device_kind(w.device): w.measured for w in live if w.measured}
+            kinds = {device_kind(w.device) for w in live}
+            kind, why = best_of(kinds, use_case=self._use_case, measured=measured)
+            count = sum(device_kind(w.device) == kind for w in live)
+            reason = "asked for" if wanted != "auto" else why
+            return Route(kind, f"{kind}: {reason}, {count} live worker(s) with {model}")
+        device = device_kind(self._catalog.find(model)[1]) if wanted == "auto" else wanted
         if must_live:
             raise UnavailableError(
                 f"no live worker serves {model!r}{'' if wanted == 'auto' else f' on {wanted}'}; "
                 f"start one: semel worker --device {device}"
             )
         return Route(device, f"{device}: no worker with {model} is alive now, it waits for one")
-
-
-def _rank(kind: str) -> int:
-    return PREFERENCE.index(kind)
 
 
 class QueueSender:
@@ -155,10 +160,10 @@ class QueueSender:
             TimedOutError: not done in time; what is done is cached.
             BackendError: the device failed.
         """
-        route = self._router.route(space.model, must_live=True)
+        route = self._router.route(space, must_live=True)
         self._backlog.check(lane, route.device)
         if sum(size_of(item) for item in missing.values()) <= self._inline_bytes:
-            return self._by_message(space, missing, lane, route)
+            return self._by_message(space, missing, lane)
         return self._by_job(space, missing, lane, route)
 
     def count_tokens(self, space: Space, texts: Sequence[str]) -> list[tuple[int, bool]]:
@@ -170,10 +175,10 @@ class QueueSender:
         return self._read(space, texts, "spell" if special else "bare")
 
     def _read(self, space: Space, texts: Sequence[str], reading: Reading) -> list[Any]:
-        route = self._router.route(space.model, must_live=True)
-        queue, readings = queue_name(Lane.INTERACTIVE, route.device), list[Any]()
+        readings = list[Any]()
         for part in _in_parts(texts, self._inline_bytes):
-            readings += self._answer_to(READ_TEXTS, self._request(space, part, reading=reading), queue).readings
+            request = self._request(space, part, reading=reading)
+            readings += self._answer_to(READ_TEXTS, request, space, Lane.INTERACTIVE).readings
         return readings
 
     def _request(self, space: Space, texts: Sequence[Input], *, reading: Reading | None = None) -> Request:
@@ -185,12 +190,13 @@ class QueueSender:
             fingerprint=space.fingerprint.hex(),
             texts=texts,
             reading=reading,
+            sent_at=time.time(),
         )
 
-    def _answer_to(self, task: str, request: Request, queue: str) -> Answer:
+    def _answer_to(self, task: str, request: Request, space: Space, lane: Lane) -> Answer:
         self._doorbell.expect(request.id)
         try:
-            answer = self._ask(task, request, queue)
+            answer = self._ask(task, request, space, lane)
         except (redis.RedisError, OperationalError) as error:
             raise unreachable(error) from error
         finally:
@@ -199,9 +205,8 @@ class QueueSender:
             raise revive(answer.error.code, answer.error.message)
         return answer
 
-    def _by_message(self, space: Space, missing: Mapping[bytes, Input], lane: Lane, route: Route) -> Computed:
-        request = self._request(space, list(missing.values()))
-        answer = self._answer_to(EMBED_TEXTS, request, queue_name(lane, route.device))
+    def _by_message(self, space: Space, missing: Mapping[bytes, Input], lane: Lane) -> Computed:
+        answer = self._answer_to(EMBED_TEXTS, self._request(space, list(missing.values())), space, lane)
         keys = list(missing)
         done = Computed(inference_s=answer.seconds)
         for positions, outcome in ((answer.computed, Outcome.COMPUTED), (answer.coalesced, Outcome.COALESCED)):
@@ -210,13 +215,14 @@ class QueueSender:
             done.fail(keys[i], item_error)
         return done
 
-    def _ask(self, task: str, request: Request, queue: str) -> Answer:
+    def _ask(self, task: str, request: Request, space: Space, lane: Lane) -> Answer:
         deadline = time.monotonic() + self._timeout_s
         while time.monotonic() < deadline:
+            route = self._router.route(space, must_live=True)  # each time: the pool may be gone since
             self._app.send_task(
                 task,
                 args=[request.to_message()],
-                queue=queue,
+                queue=queue_name(lane, route.device),
                 ignore_result=True,
                 argsrepr=f"(request {request.id}, {len(request.texts)} texts)",  # what Flower shows: never the texts
             )

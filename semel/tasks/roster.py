@@ -8,10 +8,15 @@ from dataclasses import asdict, dataclass, field
 import redis
 
 from semel.errors import UnavailableError
+from semel.tasks.meter import Work
+from semel.values import Measured
 
 BEAT_S = 2.0
 LIVE_S = 8.0
 """A worker that missed three beats is gone."""
+
+_FAILED = "semel:failed-workers"
+_FAILED_S = 3600
 
 _MEMBERS = "semel:workers"
 _WORKER = "semel:worker:"
@@ -22,9 +27,17 @@ class WorkerCard:
     """What a worker says of itself.
 
     Attributes:
-        state: `loading` until the default model is in memory, then `ready`. Work may be sent before; it waits.
-        models: model names that it serves.
+        state: `loading` until the default model is in memory, then `ready`; work may be sent before, and waits.
+            `failed` when it ended because its device is not fit.
+        why: of device and dtype; of a failed one, what is wrong with it.
+        models: names that it serves.
+        spaces: fingerprints that it serves, in hex.
+        loaded: names in memory.
+        load_s: what loading them took.
+        memory_bytes: of the device, or of the process where both share it.
+        gpu_utilization: 0 to 1, where the driver tells.
         texts_per_s: measured over its life, while the device was busy.
+        measured: what `semel devices --measure` found for this device, if it was run.
     """
 
     id: str
@@ -36,7 +49,28 @@ class WorkerCard:
     dtype: str = ""
     why: str = ""
     models: list[str] = field(default_factory=list)
+    spaces: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    load_s: float = 0.0
+    memory_bytes: int = 0
+    gpu_utilization: float | None = None
     texts_per_s: float = 0.0
+    memory_halvings: int = 0
+    measured: Measured | None = None
+    work: Work = field(default_factory=Work)
+
+    def serves(self, fingerprint: bytes) -> bool:
+        """Whether it makes vectors of this space."""
+        return fingerprint.hex() in self.spaces
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> "WorkerCard":
+        values = json.loads(text)
+        measured = values["measured"]
+        return cls(**{**values, "work": Work(**values["work"]), "measured": Measured(**measured) if measured else None})
 
 
 class Roster:
@@ -49,9 +83,30 @@ class Roster:
     def beat(self, card: WorkerCard) -> None:
         """Announce a worker for the next `LIVE_S` seconds. Raises redis.RedisError."""
         with self._client.pipeline(transaction=False) as pipe:
-            pipe.set(_WORKER + card.id, json.dumps(asdict(card)), px=int(LIVE_S * 1000))
+            pipe.set(_WORKER + card.id, card.to_json(), px=int(LIVE_S * 1000))
             pipe.sadd(_MEMBERS, card.id)
             pipe.execute()
+
+    def report_failed(self, card: WorkerCard) -> None:
+        """Leave word of a worker that ends because its device is not fit. Raises redis.RedisError."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.hset(_FAILED, f"{card.device}@{card.host}", card.to_json())
+            pipe.expire(_FAILED, _FAILED_S)
+            pipe.delete(_WORKER + card.id)
+            pipe.srem(_MEMBERS, card.id)
+            pipe.execute()
+
+    def forget_failed(self, card: WorkerCard) -> None:
+        """Its device works again. Raises redis.RedisError."""
+        self._client.hdel(_FAILED, f"{card.device}@{card.host}")
+
+    def failed(self) -> list[WorkerCard]:
+        """Devices that were found unfit within the last hour. Raises UnavailableError."""
+        try:
+            raw = self._client.hvals(_FAILED)
+        except redis.RedisError as error:
+            raise unreachable(error) from error
+        return [WorkerCard.from_json(value) for value in raw]
 
     def leave(self, worker_id: str) -> None:
         """Take a worker off the list. Raises redis.RedisError."""
@@ -68,7 +123,7 @@ class Roster:
                 self._client.srem(_MEMBERS, *gone)
         except redis.RedisError as error:
             raise unreachable(error) from error
-        return [WorkerCard(**json.loads(value)) for value in raw if value is not None]
+        return [WorkerCard.from_json(value) for value in raw if value is not None]
 
     def live_lately(self) -> Sequence[WorkerCard]:
         """As `live`, at most one second old: for every request."""

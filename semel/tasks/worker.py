@@ -1,5 +1,6 @@
 """A worker: one process, one device, consuming that device's queues with Celery's threads pool."""
 
+import faulthandler
 import os
 import signal
 import socket
@@ -7,8 +8,9 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import Any
 
 import redis
@@ -16,12 +18,15 @@ from celery import Celery
 from celery.signals import setup_logging
 
 from semel.backends.engine import Engine
+from semel.backends.select import Measurements
+from semel.backends.usage import usage_of
+from semel.backends.verify import verify
 from semel.cache.catalog import Catalog
 from semel.cache.claims import RedisClaims
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.errors import BackendError, ModelLoadError, SemelError
+from semel.errors import BackendError, ModelLoadError, SemelError, UnavailableError
 from semel.log import get_log
 from semel.settings import Settings
 from semel.tasks.app import make_app
@@ -29,15 +34,23 @@ from semel.tasks.chunk import ChunkRunner
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Answer, ring
 from semel.tasks.embed import Embedder, LoadedModel
+from semel.tasks.failover import Failover
 from semel.tasks.jobs import JobStore
 from semel.tasks.loaded import LoadedModels
 from semel.tasks.maintenance import Maintenance
-from semel.tasks.queues import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS, device_kind
+from semel.tasks.meter import Meter
+from semel.tasks.queues import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS
 from semel.tasks.requests import Request
 from semel.tasks.roster import Roster, WorkerCard, connect_redis, unreachable
-from semel.values import ItemError, Lane, Outcome, Space
+from semel.values import ItemError, Lane, Outcome, Space, device_kind
 
 log = get_log("worker")
+
+_HUNG_FACTOR = 20.0
+"""A batch that takes this many times the usual is not slow, it is stuck."""
+
+_HUNG_EXIT = 70
+"""EX_SOFTWARE of sysexits.h."""
 
 
 class Worker:
@@ -69,34 +82,47 @@ class Worker:
         self._catalog = Catalog(self._db)
         self._roster = Roster(self._redis)
         self._claims = RedisClaims(self._redis, ttl_s=settings.claim_ttl_s)
+        self._meter = Meter()
+        self._measured = Measurements(settings.measurements).read().get(device)
         self._engine = Engine(max_batch_tokens=settings.max_batch_tokens)
         self._models = LoadedModels(settings, self._engine, device=device)
         self._embedder = Embedder(self._engine, self._store, self._claims)
         self._app = make_app(settings.redis_url, device=device, events=settings.task_events)
         self._dispatcher = Dispatcher(self._jobs, self._app, self._roster)
+        self._failover = Failover(self._db, self._jobs, self._roster, use_case=settings.use_case)
         self._runner = ChunkRunner(
             self._jobs,
             self._store,
             self._embedder,
             self._models,
+            self._meter,
             owner=self._id,
             lease_s=settings.lease_s,
             max_attempts=settings.max_attempts,
+            refuse=self._refuse,
         )
 
     def run(self) -> None:
-        """Publish, load, work until SIGTERM or SIGINT.
+        """Verify the device, publish, load, work until SIGTERM or SIGINT.
 
         Raises:
             ModelLoadError: none of the configured models can be served here.
             FingerprintError: a live worker serves other weights under the same name.
-            BackendError: the device was lost; a supervisor should start this process again.
+            BackendError: the device is not fit, or was lost; a supervisor should start this process again.
         """
-        served = self._models.available(self._settings.all_models)
-        if not served:
+        try:
+            if not self._models.all_fake:
+                verify(self._device)
+            self._serve()
+        except BackendError as error:
+            self._report_failed(error)
+            raise
+
+    def _serve(self) -> None:
+        self._served = self._models.available(self._models.entries)
+        if not self._served:
             raise ModelLoadError("no configured model can be served here; see the reasons above, or 'semel models'")
-        self._served = list(served)
-        spaces = [space for by_prompt in served.values() for space in by_prompt.values()]
+        spaces = [space for by_prompt in self._served.values() for space in by_prompt.values()]
         self._catalog.publish(spaces, device=self._device)
         maintenance = Maintenance(
             self._redis,
@@ -105,18 +131,22 @@ class Worker:
             self._roster,
             self._catalog,
             self._claims,
+            self._failover,
             card=self._card,
             in_hand=self._runner.in_hand,
+            watch_device=self._watch_device,
             spaces=spaces,
             lease_s=self._settings.lease_s,
             max_attempts=self._settings.max_attempts,
         )
         maintenance.start()
         try:
-            if self._settings.preload and self._settings.default_model in served:
-                self._models.get(self._settings.default_model)
+            default = self._models.full_name(self._settings.default_model)
+            if self._settings.preload and default in self._served:
+                self._models.get(default)
             self._state = "ready"
-            log.info("worker ready", id=self._id, models=", ".join(served))
+            self._forget_failed()
+            log.info("worker ready", id=self._id, models=", ".join(self._served))
             self._consume()
         finally:
             maintenance.stop()
@@ -126,9 +156,43 @@ class Worker:
         if self._device_lost is not None:
             raise self._device_lost
 
+    def _refuse(self, name: str, fingerprint: bytes, why: str) -> bool:
+        """A model cannot be loaded here: stop offering it; whether its jobs went to another pool."""
+        self._served.pop(name, None)
+        try:
+            self._roster.beat(self._card())
+            return self._failover.leave(device_kind(self._device), fingerprint, why=why)
+        except (redis.RedisError, UnavailableError) as error:
+            log.warning("failover not possible now", reason=str(error))
+            return False
+
+    def _watch_device(self) -> None:
+        """End this process when the device hangs: nothing in it can be trusted, or even stopped, any more."""
+        in_hand_s = self._engine.hangs(after_s=self._settings.hung_after_s, factor=_HUNG_FACTOR)
+        if in_hand_s is None:
+            return
+        error = BackendError(f"{self._device} hangs: a batch has not ended for {in_hand_s:.0f} s")
+        log.error("the device hangs, this worker ends; its threads follow", reason=str(error))
+        faulthandler.dump_traceback(all_threads=True)
+        self._report_failed(error)
+        os._exit(_HUNG_EXIT)
+
+    def _report_failed(self, error: BackendError) -> None:
+        try:
+            self._roster.report_failed(replace(self._card(), state="failed", why=str(error)))
+        except redis.RedisError as lost:
+            log.warning("failure not reported", reason=str(lost))
+
+    def _forget_failed(self) -> None:
+        try:
+            self._roster.forget_failed(self._card())
+        except redis.RedisError as error:
+            log.warning("an earlier failure stays reported", reason=str(error))
+
     def _card(self) -> WorkerCard:
         stats = self._engine.stats
         loaded = self._models.loaded()
+        usage = usage_of(self._device)
         return WorkerCard(
             id=self._id,
             device=self._device,
@@ -138,8 +202,16 @@ class Worker:
             state=self._state,
             dtype=loaded[0].producer.dtype if loaded else "",
             why=loaded[0].backend.get_model_info().why if loaded else "",
-            models=self._served,
+            models=list(self._served),
+            spaces=[s.fingerprint.hex() for by_prompt in self._served.values() for s in by_prompt.values()],
+            loaded=[next(iter(model.spaces.values())).model for model in loaded],
+            load_s=round(sum(model.load_s for model in loaded), 2),
+            memory_bytes=usage.memory_bytes,
+            gpu_utilization=usage.gpu_utilization,
             texts_per_s=round(stats.texts / stats.busy_s, 1) if stats.busy_s else 0.0,
+            memory_halvings=stats.memory_halvings,
+            measured=self._measured,
+            work=self._meter.work(tokens=stats.tokens, padded_tokens=stats.padded_tokens),
         )
 
     def _sign_off(self) -> None:
@@ -193,36 +265,42 @@ class Worker:
         except redis.RedisError as error:
             log.warning("answer not delivered, its waiter asks again", request=request.id, reason=str(error))
 
-    def _asked_for(self, request: Request) -> tuple[LoadedModel, Space]:
-        model = self._models.get(request.model)
+    @contextmanager
+    def _asked_for(self, request: Request) -> Iterator[tuple[LoadedModel, Space]]:
+        with self._models.using(request.model) as model:
+            yield model, self._space_of(request, model)
+
+    def _space_of(self, request: Request, model: LoadedModel) -> Space:
         space = model.spaces.get(request.prompt_name)
         if space is None or space.fingerprint.hex() != request.fingerprint:
             raise ModelLoadError(
                 f"the model {request.model!r} of this worker is not the one that was asked for; ask again"
             )
-        return model, space
+        return space
 
     def _readings(self, request: Request) -> Answer:
-        model, _ = self._asked_for(request)
-        texts = [str(text) for text in request.texts]
-        prompt = model.prompts[request.prompt_name]
-        if request.reading == "count":
-            tokens = model.backend.tokenize(texts, prompt=prompt)
-            return Answer(readings=[[len(read.ids), read.truncated] for read in tokens])
-        special = request.reading != "bare"
-        spelled = [model.backend.spell(prompt + text, special=special) for text in texts]
-        return Answer(readings=[[asdict(token) for token in tokens] for tokens in spelled])
+        with self._asked_for(request) as (model, _):
+            texts = [str(text) for text in request.texts]
+            prompt = model.prompts[request.prompt_name]
+            if request.reading == "count":
+                tokens = model.backend.tokenize(texts, prompt=prompt)
+                return Answer(readings=[[len(read.ids), read.truncated] for read in tokens])
+            special = request.reading != "bare"
+            spelled = [model.backend.spell(prompt + text, special=special) for text in texts]
+            return Answer(readings=[[asdict(token) for token in tokens] for tokens in spelled])
 
     def _answer(self, request: Request) -> Answer:
-        model, space = self._asked_for(request)
-        keys = input_keys(space.fingerprint, request.texts)
-        missing = dict(zip(keys, request.texts, strict=True))
-        started = time.perf_counter()
-        done = self._embedder.compute(model, request.prompt_name, missing, lane=Lane.INTERACTIVE)
+        started_at, started = time.time(), time.perf_counter()
+        with self._asked_for(request) as (model, space):
+            keys = input_keys(space.fingerprint, request.texts)
+            missing = dict(zip(keys, request.texts, strict=True))
+            done = self._embedder.compute(model, request.prompt_name, missing, lane=Lane.INTERACTIVE)
         seconds = time.perf_counter() - started
         by_outcome: dict[Outcome, list[int]] = {outcome: [] for outcome in Outcome}
         for i, key in enumerate(keys):
             by_outcome[done.outcomes[key]].append(i)
+        failed = len(by_outcome[Outcome.FAILED])
+        self._meter.record(sent_at=request.sent_at, started_at=started_at, texts=len(keys), hits=0, failed=failed)
         return Answer(
             computed=by_outcome[Outcome.COMPUTED],
             coalesced=by_outcome[Outcome.COALESCED],

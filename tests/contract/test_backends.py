@@ -79,7 +79,7 @@ def test_documents_are_ranked_by_cosine(backend: Backend) -> None:
 
 
 def test_a_healthy_backend_says_so(backend: Backend) -> None:
-    backend.warm_up()
+    assert backend.warm_up()
     backend.health_check()
 
 

@@ -21,7 +21,7 @@ def test_every_text_comes_out_once_within_the_budget(given_lengths: list[int], b
     room.add(items(given_lengths))
     out: list[Item] = []
     while len(room):
-        batch = room.pop_batch(budget)
+        batch = room.pop_batch(lambda _: budget)
         assert len(batch) == 1 or max(lengths(batch)) * len(batch) <= budget
         out += batch
     assert sorted(item.index for item in out) == list(range(len(given_lengths)))
@@ -30,24 +30,24 @@ def test_every_text_comes_out_once_within_the_budget(given_lengths: list[int], b
 def test_texts_of_like_length_share_a_batch() -> None:
     room = LengthSorted()
     room.add(items([10, 200, 11, 190, 12]))
-    assert lengths(room.pop_batch(1000)) == [10, 11, 12]
-    assert lengths(room.pop_batch(1000)) == [190, 200]
+    assert lengths(room.pop_batch(lambda _: 1000)) == [10, 11, 12]
+    assert lengths(room.pop_batch(lambda _: 1000)) == [190, 200]
 
 
 def test_what_arrives_behind_the_sweep_waits_for_the_next_one() -> None:
     room = LengthSorted()
     room.add(items([10, 100, 200]))
-    assert lengths(room.pop_batch(100)) == [10]
+    assert lengths(room.pop_batch(lambda _: 100)) == [10]
     room.add(items([10, 10, 10]))
-    assert lengths(room.pop_batch(100)) == [100]
-    assert lengths(room.pop_batch(200)) == [200]
-    assert lengths(room.pop_batch(100)) == [10, 10, 10]
+    assert lengths(room.pop_batch(lambda _: 100)) == [100]
+    assert lengths(room.pop_batch(lambda _: 200)) == [200]
+    assert lengths(room.pop_batch(lambda _: 100)) == [10, 10, 10]
 
 
 def test_a_text_above_the_budget_goes_alone() -> None:
     room = LengthSorted()
     room.add(items([500, 500]))
-    assert lengths(room.pop_batch(100)) == [500]
+    assert lengths(room.pop_batch(lambda _: 100)) == [500]
 
 
 def test_draining_empties_the_room() -> None:

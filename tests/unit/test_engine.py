@@ -103,7 +103,7 @@ class PaddingMakesNaN(FakeBackend):
 def test_a_row_that_padding_made_nan_is_computed_alone(engine: Engine) -> None:
     backend = PaddingMakesNaN("fake", FakeOptions(), device="cpu")
     engine.load(FakeBackend("healthy", FakeOptions(), device="cpu"))
-    engine._budgets[backend] = 4096
+    engine._budgets.add(backend)
     out, errors = collect(engine.submit(backend, ["one", "one two", "one two three"]), 3)
     assert not errors
     assert np.isfinite(out).all()

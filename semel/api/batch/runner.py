@@ -129,7 +129,7 @@ class BatchRunner:
         if errors:
             self._services.batches.fail(batch.id, errors, owner=self._owner)
             return
-        self._services.backlog.check(Lane.BULK, self._services.router.route(model).device)
+        self._services.backlog.check(Lane.BULK, self._services.router.route(self._services.catalog.space(model)).device)
         ingests: dict[Place, Ingest] = {}
         try:
             for number, raw in self._lines(batch):

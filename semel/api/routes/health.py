@@ -1,14 +1,12 @@
 """/health: is this process alive, can it do its work, who does the work."""
 
-from typing import Any
-
 from fastapi import APIRouter, Response
 
 from semel.api.access import MAY_READ
 from semel.api.deps import ServicesDep
-from semel.api.schemas import Readiness
+from semel.api.pools import pools
+from semel.api.schemas import Pool, Readiness
 from semel.errors import SemelError
-from semel.values import as_plain
 
 router = APIRouter(tags=["Health"])
 
@@ -35,6 +33,6 @@ def ready(services: ServicesDep, response: Response) -> Readiness:
 
 
 @router.get("/health/backends", dependencies=MAY_READ)
-def backends(services: ServicesDep) -> list[dict[str, Any]]:
-    """The live workers, each with its device, models and measured rate."""
-    return [as_plain(card) for card in services.roster.live()]
+def backends(services: ServicesDep) -> list[Pool]:
+    """The device pools: status, load, latency and workers of each; devices that were found unfit among them."""
+    return pools(services.roster.live(), services.roster.failed())

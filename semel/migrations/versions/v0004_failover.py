@@ -1,0 +1,12 @@
+"""What a job does when no worker serves its vector space."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("jobs") as jobs:
+        jobs.add_column(sa.Column("if_no_worker", sa.String(10), nullable=False, server_default="wait"))
