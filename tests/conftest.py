@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import redis
 
+from semel.backends.devices import find_devices
 from semel.cache.store import VectorStore
 from semel.cli.stack import find_redis_server, free_port
 from semel.db import Database
@@ -99,6 +100,14 @@ def redis_client(redis_port: int) -> Iterator["redis.Redis"]:
     client.flushall()
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def vulkan() -> None:
+    """A Vulkan device, real or lavapipe; `make test` brings the latter (scripts/with-lavapipe)."""
+    (device, *_) = find_devices(software=True, kind="vulkan")
+    if not device.usable:
+        _missing(f"no Vulkan here: {device.why}; 'make test' fetches a software driver where it can")
 
 
 @pytest.fixture(autouse=True)

@@ -45,7 +45,7 @@ _FAR = -3.0e38
 """Added to the score of what must not be looked at; float32 ends at 3.4e38."""
 
 _CHECK_LENGTHS = (96, 70, 5)
-"""Tokens of the texts that a session is checked with: more than 64, and padding."""
+"""Tokens of the texts that a session is checked with: more than 64, and padding; less if the model reads less."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _export(source: "ModelSource", place: Path) -> None:
     segments = bool(reranks and getattr(model.config, "type_vocab_size", 1) > 1)
     table = model.get_input_embeddings().weight.detach().numpy()
     graph = _graph(model, segments=segments)
-    ids, mask = _check_texts(len(table))
+    ids, mask = _check_texts(len(table), most=source.described.spec.max_tokens)
     with torch.inference_mode():
         given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         answer = model(**given)
@@ -142,13 +142,13 @@ def _keep(place: Path, *, graph: bytes, words: Any, check: dict[str, Any], about
         part.replace(place / name)
 
 
-def _check_texts(vocabulary: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _check_texts(vocabulary: int, *, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Ids and mask of texts that nobody wrote, padded on the right with the id 1, as RoBERTa wants it."""
-    longest = max(_CHECK_LENGTHS)
-    ids = np.ones((len(_CHECK_LENGTHS), longest), np.int64)
+    lengths = [min(length, most) for length in _CHECK_LENGTHS]
+    ids = np.ones((len(lengths), max(lengths)), np.int64)
     mask = np.zeros_like(ids)
     random = np.random.default_rng(0)
-    for row, length in enumerate(_CHECK_LENGTHS):
+    for row, length in enumerate(lengths):
         ids[row, :length] = random.integers(min(5, vocabulary - 1), vocabulary, length)
         mask[row, :length] = 1
     return ids, mask

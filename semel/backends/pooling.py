@@ -109,6 +109,8 @@ def read_head(model: str, root: Path, modules: Sequence[Sequence[Any]], *, norma
     layers = []
     for kind, settings, folder in modules:
         if kind == "Pooling" and not modes:
+            if settings.get("include_prompt") is False:
+                raise ModelLoadError(prompt_left_out(model))
             modes = pooling_modes(settings)
         elif kind == "Dense" and modes:
             layers.append(_read_dense(model, root / folder, settings))
@@ -120,6 +122,13 @@ def read_head(model: str, root: Path, modules: Sequence[Sequence[Any]], *, norma
     if not modes or any(mode not in _MODES for mode in modes):
         raise ModelLoadError(f"model {model!r}: pooling {modes or 'is not given'}; known are {', '.join(_MODES)}")
     return Head(modes, layers, normalize)
+
+
+def prompt_left_out(model: str) -> str:
+    """Why a model that pools without its prompt is refused, by every backend."""
+    return (
+        f"model {model!r} leaves its prompt out of the pooling (include_prompt is false), which semel does not do yet"
+    )
 
 
 def pooling_modes(settings: dict[str, Any]) -> list[str]:

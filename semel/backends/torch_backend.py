@@ -12,6 +12,7 @@ import numpy as np
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.backends.devices import usable_cores
+from semel.backends.pooling import prompt_left_out
 from semel.backends.tokenizing import TextTokenizer, padded
 from semel.errors import DeviceMemoryError, ModelLoadError
 from semel.values import Input, Precision, Vectors
@@ -87,15 +88,12 @@ class TorchBackend(Backend):
         for module in self._after:
             module.float()  # pooling and projection in float32: bfloat16 sums over tokens lose digits
         if any(getattr(module, "include_prompt", True) is False for module in self._after):
-            raise ModelLoadError(
-                f"model {self._source.name!r} leaves its prompt out of the pooling (include_prompt is false), "
-                "which semel does not do yet"
-            )
+            raise ModelLoadError(prompt_left_out(self._source.name))
         self._model = model.eval()
         self._weight_bytes = weight_bytes(model)
         self._tokenizer = TextTokenizer(self._source.name, self._model.tokenizer, max_tokens=described.spec.max_tokens)
         self._check_dim(described.dim)
-        if self._kind == "cpu" and precision is Precision.FULL and dtype is self._torch.bfloat16:
+        if self._kind == "cpu" and precision == Precision.FULL and dtype is self._torch.bfloat16:
             self._why += f"; {self._rebuild()}"
 
     def _chosen(self, module: Any) -> Any:
@@ -156,8 +154,6 @@ class TorchBackend(Backend):
         torch = self._torch
         if self._source.entry.precision == Precision.FLOAT32:
             return torch.float32, "float32: the model's entry asks for it"
-        if self._source.entry.precision == Precision.INT8:
-            return torch.float16, "float16: bitsandbytes takes its int8 weights from it"
         if self._kind == "cuda":
             if torch.cuda.is_bf16_supported(including_emulation=False):
                 return torch.bfloat16, "bfloat16: this GPU computes in it"
@@ -255,8 +251,8 @@ class TorchBackend(Backend):
 
 
 def weight_bytes(model: Any) -> int:
-    """Of memory, for a torch module's parameters."""
-    return sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    """Of memory, for a torch module."""
+    return sum(each.numel() * each.element_size() for each in (*model.parameters(), *model.buffers()))
 
 
 def _import_torch() -> Any:

@@ -15,9 +15,9 @@ app = typer.Typer(help="The configured models: where they are, how to get them, 
 
 
 @app.callback(invoke_without_command=True)
-def _default(context: typer.Context) -> None:
+def _default(context: typer.Context, as_json: options.AsJson = False) -> None:
     if context.invoked_subcommand is None:
-        list_models(as_json=False)
+        list_models(as_json=as_json)
 
 
 @app.command("list")

@@ -1,6 +1,7 @@
 """What every backend promises. Another backend joins by one more parameter."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from semel.backends.base import Backend
 from semel.backends.digests import Digests
 from semel.backends.registry import find_model
 from semel.settings import BUILT_IN_MODELS
-from semel.values import ModelEntry
+from semel.values import ModelEntry, Precision
+from tests.support.tiny_models import small_bert
 
 TEXTS = ["one", "a somewhat longer text about cats", "", "ﬁ ünïcode 漢字 🙂", "one", "word " * 2000]
 
@@ -17,11 +19,26 @@ DRIFT = 0.999
 """Cosine between a text alone and the same text in a batch, at the least."""
 
 
-@pytest.fixture(scope="module", params=["fake", "torch"])
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    entries = {"fake": ModelEntry("fake:?dim=16"), "torch": BUILT_IN_MODELS["minilm"]}
-    source = find_model(request.param, entries, models_dir=None, digests=Digests(None))
-    backend = source.create_backend("cpu")
+BACKENDS = {
+    "fake": ("cpu", ModelEntry("fake:?dim=16")),
+    "torch": ("cpu", BUILT_IN_MODELS["minilm"]),
+    "torch-int8": ("cpu", replace(BUILT_IN_MODELS["minilm"], precision=Precision.INT8)),
+    "torch-int4": ("cpu", replace(BUILT_IN_MODELS["minilm"], precision=Precision.INT4)),
+    "mlx": ("mlx", None),
+    "vulkan": ("vulkan:0", None),
+}
+"""Device and entry; None for a small random model, where the device is imitated on the CPU and slow."""
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    device, entry = BACKENDS[request.param]
+    if device.startswith("vulkan"):
+        request.getfixturevalue("vulkan")
+    if entry is None:
+        entry = ModelEntry(str(small_bert(tmp_path_factory.mktemp("small"))))
+    source = find_model("m", {"m": entry}, models_dir=None, digests=Digests(None))
+    backend = source.create_backend(device, converted=tmp_path_factory.mktemp("converted"))
     backend.load()
     yield backend
     backend.close()

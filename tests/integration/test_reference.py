@@ -137,7 +137,6 @@ def test_where_the_files_lie_does_not_matter(tiny_model: Path, tmp_path: Path) -
     [
         ({"path": "/nowhere/at/all"}, "there is no folder"),
         ({"path": "python:no_such_wheel"}, "pip install no-such-wheel"),
-        ({"precision": "int4"}, "quantising backend"),
     ],
 )
 def test_a_model_that_cannot_be_had_says_how_to_get_it(entry: dict[str, str], why: str) -> None:

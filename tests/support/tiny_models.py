@@ -1,13 +1,16 @@
 """Tiny models with random weights, of the real classes, and the reference library's answers for them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from semel.backends.digests import Digests
 from semel.backends.registry import ModelSource, find_model
+from semel.settings import BUILT_IN_MODELS
 from semel.values import ModelEntry, Pair
 
 SENTENCES = "the cat sat on mat what is a pet stone dog yes no"
@@ -35,7 +38,7 @@ PAIRS = [
 ]
 
 
-def tokenizer(folder: Path, **options: Any) -> None:
+def tokenizer(folder: Path, *, max_tokens: int = 32, **options: Any) -> None:
     fast = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     fast.pre_tokenizer = pre_tokenizers.Whitespace()
     if "chat_template" not in options:
@@ -43,9 +46,27 @@ def tokenizer(folder: Path, **options: Any) -> None:
     names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "sep_token": "[SEP]", "cls_token": "[CLS]"}
     inputs = ["input_ids", "attention_mask"] + ([] if "chat_template" in options else ["token_type_ids"])
     made = PreTrainedTokenizerFast(
-        tokenizer_object=fast, **names, model_max_length=32, model_input_names=inputs, **options
+        tokenizer_object=fast, **names, model_max_length=max_tokens, model_input_names=inputs, **options
     )
     made.save_pretrained(folder)
+
+
+def small_bert(folder: Path) -> Path:
+    """A random BERT of 32 numbers that reads any text, with MiniLM's tokenizer and at most 64 tokens."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=30522,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.4,
+    )
+    BertModel(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copy(source(BUILT_IN_MODELS["minilm"].source).path / name, folder / name)
+    return folder
 
 
 def source(folder: Path | str, **entry: Any) -> ModelSource:

@@ -1,0 +1,46 @@
+"""int8 and int4 weights on torch: near to the full ones, the same each time, whatever stands beside a text."""
+
+import numpy as np
+import pytest
+
+from semel.backends.base import Backend
+from semel.cli.docstrings import standard_library_docstrings
+from semel.errors import ModelLoadError
+from semel.settings import BUILT_IN_MODELS
+from tests.support.tiny_models import reranker, source
+
+TEXTS = [text[:400] for text in sorted({d.text for d in standard_library_docstrings()})[::150]]
+
+LOWEST = {"int8": 0.99, "int4": 0.90}
+"""Cosine with float32, mean over real sentences; a small model loses the most. docs/reference/precision.md has more."""
+
+
+def loaded(precision: str) -> Backend:
+    backend = source(BUILT_IN_MODELS["minilm"].source, precision=precision).create_backend("cpu")
+    backend.load()
+    return backend
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_quantised_weights_stay_near_the_full_ones(precision: str) -> None:
+    full, small = loaded("float32"), loaded(precision)
+    one, other = full.embed_texts(TEXTS), small.embed_texts(TEXTS)
+    cosines = (one * other).sum(axis=1)
+    assert cosines.mean() > LOWEST[precision]
+    assert cosines.min() < 0.99999, "nothing was quantised"
+    assert f"{precision} weights in 3" in small.get_model_info().why  # 36 layers, and the pooler where it is kept
+    again = loaded(precision)
+    np.testing.assert_array_equal(again.embed_texts(TEXTS), other)
+    alone = np.vstack([small.embed_texts([text]) for text in TEXTS])
+    assert (alone * other).sum(axis=1).min() > 0.999
+    assert small.get_model_info().weight_bytes < 0.75 * full.get_model_info().weight_bytes
+
+
+def test_precisions_are_spaces_of_their_own() -> None:
+    specs = {p: source(BUILT_IN_MODELS["minilm"].source, precision=p).described.spec for p in ("full", "int8", "int4")}
+    assert len({spec.canonical_json() for spec in specs.values()}) == 3
+
+
+def test_what_cannot_be_quantised_says_so() -> None:
+    with pytest.raises(ModelLoadError, match="cross-encoder is not quantised"):
+        reranker(source(BUILT_IN_MODELS["minilm"].source).path, precision="int8").create_backend("cpu")._build(None)  # type: ignore[attr-defined]

@@ -1,0 +1,64 @@
+"""Pooling and projection without torch are those of sentence-transformers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling
+
+from semel.backends.pooling import pooling_modes, read_head
+from semel.errors import ModelLoadError
+
+MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+HIDDEN = np.random.default_rng(0).standard_normal((3, 7, 8)).astype(np.float32)
+LENGTHS = [7, 4, 1]
+MASK = torch.tensor([[1] * length + [0] * (7 - length) for length in LENGTHS])
+
+
+def reference(*modules: torch.nn.Module) -> np.ndarray:
+    features = {"token_embeddings": torch.from_numpy(HIDDEN.copy()), "attention_mask": MASK}
+    with torch.no_grad():
+        for module in modules:
+            features = module(features)
+    return features["sentence_embedding"].numpy()
+
+
+@pytest.mark.parametrize("modes", [*([mode] for mode in MODES), ["mean", "cls"]], ids=str)
+def test_each_mode_is_the_libraries(modes: list[str], tmp_path: Path) -> None:
+    head = read_head("m", tmp_path, [["Pooling", {"pooling_mode": modes}, ""]], normalize=False)
+    np.testing.assert_allclose(head(HIDDEN, LENGTHS), reference(Pooling(8, pooling_mode=tuple(modes))), atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", [torch.nn.Tanh(), torch.nn.Identity(), torch.nn.ReLU()], ids=str)
+def test_a_projection_is_the_libraries(activation: torch.nn.Module, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    dense = Dense(8, 5, activation_function=activation)
+    (tmp_path / "2_Dense").mkdir()
+    dense.save(str(tmp_path / "2_Dense"))
+    settings = json.loads((tmp_path / "2_Dense" / "config.json").read_text())
+    modules = [["Pooling", {"pooling_mode": "mean"}, ""], ["Dense", settings, "2_Dense"], ["Normalize", {}, ""]]
+    head = read_head("m", tmp_path, modules, normalize=False)
+    np.testing.assert_allclose(head(HIDDEN, LENGTHS), reference(Pooling(8), dense), atol=1e-6)
+    scaled = read_head("m", tmp_path, modules, normalize=True)(HIDDEN, LENGTHS)
+    np.testing.assert_allclose(np.linalg.norm(scaled, axis=1), 1, atol=1e-6)
+
+
+def test_the_old_way_of_writing_modes_is_read() -> None:
+    assert pooling_modes({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}) == ["mean"]
+    assert pooling_modes({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}) == ["cls", "mean"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "why"),
+    [
+        ([["Pooling", {"pooling_mode": "mean"}, ""], ["LSTM", {}, ""]], "module LSTM .* only the torch backend"),
+        ([["Pooling", {"pooling_mode": "median"}, ""]], "median.*known are cls, max"),
+        ([], "pooling is not given"),
+        ([["Pooling", {"pooling_mode": "mean", "include_prompt": False}, ""]], "include_prompt"),
+    ],
+)
+def test_what_it_does_not_know_is_refused(modules: list[list[object]], why: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=why):
+        read_head("m", tmp_path, modules, normalize=False)

@@ -1,0 +1,124 @@
+"""Which device is chosen, and the reason that it comes with."""
+
+from pathlib import Path
+
+import pytest
+
+from semel.backends.devices import KINDS, find_devices, pin
+from semel.backends.select import ORDERS, Measurements, UseCase, best_of, choose_device
+from semel.errors import UnknownDeviceError
+from semel.values import DeviceInfo, Measured, ModelEntry, for_device
+
+
+def device(name: str, *, usable: bool = True, software: bool = False) -> DeviceInfo:
+    return DeviceInfo(name, usable=usable, why=f"why {name}", software=software)
+
+
+ALL = [device(name) for name in ("cpu", "mps", "vulkan:0", "cuda:0", "cuda:1", "mlx")]
+
+
+@pytest.mark.parametrize(
+    ("use_case", "first"),
+    [
+        ("auto", "mlx"),
+        ("low_latency", "mlx"),
+        ("high_throughput", "cuda:0"),
+        ("memory_efficient", "mlx"),
+        ("cross_platform", "vulkan:0"),
+    ],
+)
+def test_a_use_case_has_its_order(use_case: UseCase, first: str) -> None:
+    chosen, why = choose_device("auto", ALL, use_case=use_case)
+    assert chosen == first
+    assert f"why {first}" in why
+    assert all(kind in why for kind in KINDS)
+
+
+def test_every_order_names_every_kind() -> None:
+    assert all(sorted(order) == sorted(KINDS) for order in ORDERS.values())
+
+
+def test_without_the_first_comes_the_next() -> None:
+    left = [device("mlx", usable=False), device("cuda:0", usable=False), *ALL[:3]]
+    assert choose_device("auto", left)[0] == "vulkan:0"
+
+
+def test_measurements_decide_when_all_have_some() -> None:
+    here = [device("mps"), device("cpu")]
+    figures = {"mps": Measured("m", 900, 1.0), "cpu": Measured("m", 1200, 3.0)}
+    assert choose_device("auto", here, measured=figures) == (
+        "cpu",
+        "the fastest measured here: mps 900 texts/s, cpu 1,200 texts/s (why cpu)",
+    )
+    assert choose_device("auto", here, measured=figures, use_case="low_latency")[0] == "mps"
+    assert choose_device("auto", here, measured={"cpu": figures["cpu"]})[0] == "mps"  # one of two says nothing
+
+
+def test_what_imitates_a_gpu_is_never_chosen_by_itself() -> None:
+    here = [device("mlx", software=True), device("vulkan:0", software=True), device("cpu")]
+    assert choose_device("auto", here)[0] == "cpu"
+    assert choose_device("vulkan", here) == ("vulkan:0", "asked for")
+    assert choose_device("auto", here[:2])[0] == "mlx"
+
+
+@pytest.mark.parametrize(("wanted", "named"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
+def test_a_name_or_a_kind_is_taken_as_asked(wanted: str, named: str) -> None:
+    assert choose_device(wanted, ALL) == (named, "asked for")
+
+
+def test_a_device_that_is_not_there_says_why_and_what_is() -> None:
+    with pytest.raises(UnknownDeviceError, match=r"'mlx' cannot be used: why mlx \(usable here: cpu\)"):
+        choose_device("mlx", [device("mlx", usable=False), device("cpu")])
+    with pytest.raises(UnknownDeviceError, match="knows no such device"):
+        choose_device("abacus", ALL)
+    with pytest.raises(UnknownDeviceError, match="no device is usable here: cpu: why cpu"):
+        choose_device("auto", [device("cpu", usable=False)])
+
+
+def test_pools_are_ranked_as_devices_are() -> None:
+    assert best_of({"cpu", "vulkan"}, use_case="auto", measured={})[0] == "vulkan"
+    assert best_of({"cpu"}, use_case="high_throughput", measured={})[0] == "cpu"
+
+
+def test_measurements_are_kept(tmp_path: Path) -> None:
+    file = Measurements(tmp_path / "deep" / "devices.json")
+    assert file.read() == {}
+    file.write({"cpu": Measured("minilm", 1.5, 2.5)})
+    assert file.read() == {"cpu": Measured("minilm", 1.5, 2.5)}
+    (tmp_path / "deep" / "devices.json").write_text('{"cpu": {"speed": 3}}')
+    assert file.read() == {}
+
+
+@pytest.mark.parametrize(
+    ("device_name", "before", "after"),
+    [
+        ("cuda:1", None, "1"),
+        ("cuda:1", "4,7", "7"),
+        ("cuda", None, None),
+        ("cpu", "4,7", "4,7"),
+        ("vulkan:1", None, None),
+    ],
+)
+def test_a_worker_sees_its_own_gpu_alone(
+    device_name: str, before: str | None, after: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    pin(device_name)
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == after
+
+
+def test_every_kind_is_found_or_lacking_with_a_reason() -> None:
+    found = find_devices()
+    assert [d.name.partition(":")[0] for d in found] == list(KINDS)
+    assert all(d.why for d in found)
+    assert [d.name for d in find_devices(kind="cpu")] == ["cpu"]
+
+
+def test_a_source_of_its_own_makes_another_model() -> None:
+    entries = {"a": ModelEntry("x", source_mlx="y"), "b": ModelEntry("z")}
+    assert for_device(entries, "mlx") == {"a@mlx": ModelEntry("y", source_mlx="y"), "b": ModelEntry("z")}
+    assert for_device(entries, "cuda:1") == entries
