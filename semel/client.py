@@ -31,7 +31,7 @@ from semel.errors import (
     UnavailableError,
     remade,
 )
-from semel.values import Counts, ItemError, JobStatus, Vectors
+from semel.values import Counts, IfNoWorker, ItemError, JobStatus, Vectors
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 
@@ -202,6 +202,7 @@ class Client:
         device: str = "auto",
         prompt_name: str = "",
         truncate: bool = True,
+        if_no_worker: IfNoWorker = "wait",
         metadata: dict[str, str] | None = None,
         idempotency_key: str | None = None,
         on_sent: Callable[[int], None] = _ignore,
@@ -211,6 +212,7 @@ class Client:
         Args:
             texts: texts, or rows: `{"text": …}`, for a cross-encoder `{"query": …, "document": …}`. The `id` and every
                 other field of a row come back with its result.
+            if_no_worker: when every worker of the job's vector space is gone: `wait` for one, or `fail`.
             idempotency_key: sent again with the same texts within a day, it gives the same job.
             on_sent: called now and then with the number of texts sent so far.
         """
@@ -218,6 +220,7 @@ class Client:
             "device": device,
             "prompt_name": prompt_name,
             "truncate": truncate,
+            "if_no_worker": if_no_worker,
             "metadata": json.dumps(metadata or {}),
             **({"model": model} if model else {}),
         }

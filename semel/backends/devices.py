@@ -34,6 +34,13 @@ def find_devices(*, software: bool = False, kind: str | None = None) -> list[Dev
     return [device for name in KINDS if kind in (None, name) for device in probes[name]()]
 
 
+def imitates_gpu(device: str) -> bool:
+    """Whether this device is software on the CPU: taken by `auto` only where there is nothing else."""
+    return any(
+        found.software for found in find_devices(software=True, kind=device_kind(device)) if found.name == device
+    )
+
+
 def pin(device: str) -> None:
     """Let this process see one GPU alone. Call it before any framework is imported; it then is that GPU's `cuda:0`.
 

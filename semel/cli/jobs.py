@@ -32,6 +32,9 @@ def submit(
     prompt_name: options.Prompt = "",
     skip_bad: options.SkipBad = False,
     no_truncate: options.NoTruncate = False,
+    fail_if_no_worker: Annotated[
+        bool, typer.Option("--fail-if-no-worker", help="Fail instead of waiting when its workers are gone for good.")
+    ] = False,
     url: options.Url = None,
 ) -> None:
     """Send the texts of a file or folder as a job, and print its id."""
@@ -57,6 +60,7 @@ def submit(
             device=device,
             prompt_name=prompt_name,
             truncate=not no_truncate,
+            if_no_worker="fail" if fail_if_no_worker else "wait",
             on_sent=lambda count: line.show(Counts(computed=count), total=None),
         )
     if skipped:

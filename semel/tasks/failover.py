@@ -116,8 +116,9 @@ def _of_queue(device: str, fingerprint: bytes) -> ColumnElement[bool]:
 
 
 def _others(device: str, fingerprint: bytes, live: Sequence[WorkerCard]) -> list[str]:
-    serving = {device_kind(card.device) for card in live if card.serves(fingerprint)}
-    return sorted(serving - {device})
+    serving = [card for card in live if card.serves(fingerprint) and device_kind(card.device) != device]
+    real = [card for card in serving if not card.software] or serving
+    return sorted({device_kind(card.device) for card in real})
 
 
 def _same(name: str, base: str) -> bool:

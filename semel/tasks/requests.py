@@ -103,6 +103,7 @@ class Router:
         if wanted != "auto":
             live = [w for w in live if device_kind(w.device) == wanted]
         if live:
+            live = [w for w in live if not w.software] or live
             measured = {device_kind(w.device): w.measured for w in live if w.measured}
             kinds = {device_kind(w.device) for w in live}
             kind, why = best_of(kinds, use_case=self._use_case, measured=measured)

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import redis
 
 from semel.cli.stack import find_redis_server, free_port
@@ -31,11 +33,13 @@ kind = "cross-encoder"
 class Processes:
     """Parts by name, with their logs in `folder`."""
 
-    def __init__(self, folder: Path, *, model: str = "", settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, model: str = "", toml: str = FAKE_TOML, settings: dict[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.port, self.redis_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        (folder / "semel.toml").write_text(FAKE_TOML.format(options=model))
+        (folder / "semel.toml").write_text(toml.format(options=model))
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("SEMEL_")},
             "SEMEL_HOME": str(folder / "home"),
@@ -59,14 +63,22 @@ class Processes:
         self._start("api", [sys.executable, "-m", "semel", "serve"])
         wait_until(lambda: "database" in self._parts())
 
-    def start_worker(self, name: str = "worker") -> None:
-        self._start(name, [sys.executable, "-m", "semel", "worker", "--device", "cpu"])
+    def start_worker(self, name: str = "worker", *, device: str = "cpu") -> None:
+        self._start(name, [sys.executable, "-m", "semel", "worker", "--device", device])
 
     def start_all(self) -> None:
         self.start_redis()
         self.start_api()
         self.start_worker()
         self.wait_ready()
+
+    def pools(self) -> dict[str, dict[str, Any]]:
+        """What /health/backends says, by device."""
+        return {pool["device"]: pool for pool in httpx.get(f"{self.url}/health/backends").json()}
+
+    def wait_for_pool(self, device: str, status: str = "healthy") -> dict[str, Any]:
+        wait_until(lambda: self.pools().get(device, {}).get("status") == status, timeout_s=120, told=self.logs)
+        return self.pools()[device]
 
     def wait_ready(self) -> None:
         wait_until(lambda: set(self._parts().values()) == {"ok"}, timeout_s=90, told=self.logs)
@@ -131,9 +143,9 @@ def _answers(client: "redis.Redis") -> bool:
 
 
 @contextmanager
-def processes(folder: Path, *, model: str = "", **settings: str) -> Iterator[Processes]:
-    """All parts on a fake model; none is left at the end."""
-    made = Processes(folder, model=model, settings=settings)
+def processes(folder: Path, *, model: str = "", toml: str = FAKE_TOML, **settings: str) -> Iterator[Processes]:
+    """All parts on a fake model, or on those of another configuration; none is left at the end."""
+    made = Processes(folder, model=model, toml=toml, settings=settings)
     try:
         made.start_all()
         yield made

@@ -1,16 +1,18 @@
 """The engine: rows to their owners, bad texts alone, memory halved, lanes in turn."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 
-from semel.backends.base import Tokens
+from semel.backends.base import Backend, Tokens
 from semel.backends.engine import Engine, Submission
 from semel.backends.fake import FakeBackend, FakeOptions
 from semel.errors import BackendError
 from semel.values import ItemError, Lane, Vectors
+from tests.support.processes import wait_until
 
 
 @pytest.fixture
@@ -179,3 +181,70 @@ def test_a_cancelled_submission_is_dropped(engine: Engine) -> None:
     engine.submit(backend, [f"{'w ' * 100}{i}" for i in range(2000)]).cancel()
     collect(engine.submit(backend, ["next"]), 1)
     assert engine.stats.texts < 500
+
+
+def test_a_budget_is_halved_for_texts_of_that_length_and_longer(engine: Engine) -> None:
+    backend = fake(engine)
+    budgets = engine._budgets
+    whole = budgets.of(backend, 20)
+    assert budgets.halve(backend, 100, padded=1000) == 500
+    assert (budgets.of(backend, 20), budgets.of(backend, 63)) == (whole, whole)
+    assert (budgets.of(backend, 64), budgets.of(backend, 100), budgets.of(backend, 2000)) == (500, 500, 500)
+    assert budgets.halve(backend, 100, padded=500) == 250
+    assert budgets.of(backend, 100) == 250
+    assert budgets.halve(backend, 2000, padded=2000) == 125  # what was learned of shorter ones holds, too
+
+
+def test_a_batch_that_never_ends_is_seen(engine: Engine) -> None:
+    backend = fake(engine, text_ms=300)
+    assert engine.hangs(after_s=0.0, factor=1.0) is None
+    submission = engine.submit(backend, ["slow"])
+    wait_until(lambda: engine.hangs(after_s=0.1, factor=2.0) is not None)
+    assert engine.hangs(after_s=5.0, factor=0.0) is None  # not yet
+    collect(submission, 1)
+    assert engine.hangs(after_s=0.0, factor=1.0) is None
+    submission = engine.submit(backend, ["slow again"])
+    wait_until(lambda: engine._batch_started is not None)
+    assert engine.hangs(after_s=0.0, factor=20.0) is None  # usual for this device
+    collect(submission, 1)
+
+
+def test_a_device_that_computes_nonsense_is_not_loaded(engine: Engine) -> None:
+    with pytest.raises(BackendError, match="failed its health check"):
+        fake(engine, nan_on="up")  # a word of the sample
+    with pytest.raises(BackendError, match="self-test: wrong"):
+        fake(engine, unfit="wrong")
+    fake(engine)
+
+
+def test_a_model_can_be_unloaded_between_batches(engine: Engine) -> None:
+    closed = threading.Event()
+    backend = fake(engine)
+    backend.close = closed.set  # type: ignore[method-assign]
+    collect(engine.submit(backend, ["one"]), 1)
+    engine.unload(backend)
+    assert closed.is_set()
+
+
+class Timed(FakeBackend):
+    """Takes so long for each padded token."""
+
+    each_s = 0.0
+    largest = 0
+
+    def forward(self, batch: Sequence[Tokens]) -> Vectors:
+        self.largest = max(self.largest, len(batch))
+        time.sleep(self.each_s * len(batch) * max(len(t.ids) for t in batch))
+        return super().forward(batch)
+
+    def warm_up(self) -> str:
+        return Backend.warm_up(self)
+
+
+def test_a_warm_up_runs_a_full_batch_or_says_why_not() -> None:
+    quick, slow = (Timed("fake", FakeOptions(), device="cpu") for _ in range(2))
+    slow.each_s = 0.002
+    assert quick.warm_up() == "warmed up with a full batch"
+    assert quick.largest > 1000
+    assert slow.warm_up().startswith("no warm-up: a full batch would take about ")
+    assert slow.largest == 2

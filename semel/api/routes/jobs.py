@@ -14,11 +14,11 @@ from semel.api.schemas import JobList, JobObject, JobRequest, job_object
 from semel.api.submission import TABLES, HashedBody, metadata_of, once, receive_job
 from semel.api.uploads import NDJSON
 from semel.tasks.retry import retry
-from semel.values import Job, JobStatus
+from semel.values import IfNoWorker, Job, JobStatus
 
 router = APIRouter(tags=["Jobs"], dependencies=MAY_READ)
 
-_TEXT_OPTIONS = ("model", "device", "prompt_name", "text_field", "metadata", "webhook_url")
+_TEXT_OPTIONS = ("model", "device", "prompt_name", "text_field", "metadata", "webhook_url", "if_no_worker")
 
 _BODY = {
     "requestBody": {
@@ -57,6 +57,9 @@ async def create_job(
     device: str = "auto",
     prompt_name: str = "",
     truncate: Annotated[bool, Query()] = True,  # noqa: FBT002  # a query parameter
+    if_no_worker: Annotated[
+        IfNoWorker, Query(description="When every worker of its vector space is gone for good.")
+    ] = "wait",
     text_field: Annotated[str, Query(description="Which field of a row is the text.")] = "text",
     metadata: Annotated[str, Query(description="A JSON object of strings.")] = "{}",
     webhook_url: Annotated[str | None, Query(description="Gets a signed POST when the job has ended.")] = None,
@@ -74,6 +77,7 @@ async def create_job(
         "device": device,
         "prompt_name": prompt_name,
         "truncate": truncate,
+        "if_no_worker": if_no_worker,
         "text_field": text_field,
         "webhook_url": webhook_url,
         "metadata": metadata_of(metadata),

@@ -1,0 +1,152 @@
+"""What failover promises, on SQLite and on PostgreSQL, with a real Redis."""
+
+import pytest
+import redis
+
+from semel.cache.keys import input_keys
+from semel.cache.store import VectorStore
+from semel.db import Database
+from semel.tasks import failover as failover_module
+from semel.tasks.failover import Failover
+from semel.tasks.jobs import JobStore, NewChunk
+from semel.tasks.roster import Roster, WorkerCard
+from semel.values import IfNoWorker, Job, JobStatus, Lane
+from tests.support.values import space
+
+SPACE, OTHER = space(), space(weights="w2")
+
+
+@pytest.fixture
+def jobs(db: Database) -> JobStore:
+    return JobStore(db, window_s=60, retention_s=60)
+
+
+@pytest.fixture
+def roster(redis_client: "redis.Redis") -> Roster:
+    return Roster(redis_client)
+
+
+@pytest.fixture
+def failover(db: Database, jobs: JobStore, roster: Roster, monkeypatch: pytest.MonkeyPatch) -> Failover:
+    monkeypatch.setattr(failover_module, "GRACE_S", 0.0)
+    return Failover(db, jobs, roster, use_case="auto")
+
+
+def worker(roster: Roster, device: str, *spaces: bytes, model: str = "m") -> WorkerCard:
+    card = WorkerCard(
+        id=f"{device}@host", device=device, host="host", pid=1, started_at=0.0, models=[model],
+        spaces=[fingerprint.hex() for fingerprint in spaces],
+    )  # fmt: skip
+    roster.beat(card)
+    return card
+
+
+def submit(jobs: JobStore, store: VectorStore, *, if_no_worker: IfNoWorker = "wait", chunks: int = 3) -> Job:
+    job = jobs.create(SPACE, lane=Lane.BULK, device="mlx", why="asked for", truncate=True, if_no_worker=if_no_worker)
+    texts = [f"text {i}" for i in range(chunks)]
+    new = [NewChunk(i, input_keys(SPACE.fingerprint, [text]), [text]) for i, text in enumerate(texts)]
+    jobs.add_chunks(job, new, lookup=store.lookup_on)
+    return jobs.seal(job.id)
+
+
+def test_work_of_a_lost_pool_goes_to_one_with_the_same_space(
+    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+) -> None:
+    job = submit(jobs, store)
+    assert len(jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=2)) == 2  # sent, and lost with the pool
+    worker(roster, "vulkan:0", OTHER.fingerprint)
+    worker(roster, "cpu", SPACE.fingerprint)
+    failover.run()
+    moved = jobs.get(job.id)
+    assert moved.device == "cpu"
+    assert "no live worker on mlx any more; cpu serves the same vector space" in moved.why
+    assert len(jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=8)) == 3
+    assert jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=8) == []
+
+
+def test_a_pool_that_lives_keeps_its_work(
+    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+) -> None:
+    job = submit(jobs, store)
+    worker(roster, "mlx", SPACE.fingerprint)
+    worker(roster, "cpu", SPACE.fingerprint)
+    failover.run()
+    assert jobs.get(job.id) == job
+
+
+def test_of_several_pools_the_preferred_one_takes_over(
+    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+) -> None:
+    job = submit(jobs, store)
+    for device in ("cpu", "vulkan:0", "mps"):
+        worker(roster, device, SPACE.fingerprint)
+    failover.run()
+    assert jobs.get(job.id).device == "vulkan"
+
+
+def test_another_space_is_never_taken_and_the_job_says_so_and_waits(
+    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+) -> None:
+    job = submit(jobs, store)
+    worker(roster, "cpu", OTHER.fingerprint, model="m@cpu")
+    failover.run()
+    failover.run()
+    waiting = jobs.get(job.id)
+    assert (waiting.status, waiting.device) == (JobStatus.IN_PROGRESS, "mlx")
+    assert waiting.why == (
+        "mlx: no live worker serves this vector space of m; cpu serves m@cpu, which is another space "
+        "and is not mixed with it: it waits for one"
+    )
+    worker(roster, "cpu", SPACE.fingerprint)
+    failover.run()
+    assert jobs.get(job.id).device == "cpu"
+
+
+def test_a_job_that_is_not_to_wait_fails_with_the_reason(
+    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+) -> None:
+    job, patient = submit(jobs, store, if_no_worker="fail"), submit(jobs, store)
+    worker(roster, "cpu", OTHER.fingerprint, model="m@cpu")
+    failover.run()
+    failed = jobs.get(job.id)
+    assert failed.status is JobStatus.FAILED
+    assert failed.error is not None
+    assert failed.error.code == "service_unavailable"
+    assert "cpu serves m@cpu, which is another space" in failed.error.message
+    assert jobs.get(patient.id).status is JobStatus.IN_PROGRESS
+
+
+def test_a_pool_is_gone_only_after_a_while(
+    db: Database, jobs: JobStore, store: VectorStore, roster: Roster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(jobs, store)
+    worker(roster, "cpu", SPACE.fingerprint)
+    now = [1000.0]
+    monkeypatch.setattr(failover_module.time, "monotonic", lambda: now[0])
+    patient = Failover(db, jobs, roster, use_case="auto")
+    patient.run()
+    now[0] += failover_module.GRACE_S / 2
+    patient.run()
+    assert jobs.get(job.id).device == "mlx"  # Redis may just have been emptied
+    worker(roster, "mlx", SPACE.fingerprint)
+    patient.run()
+    roster.leave("mlx@host")
+    now[0] += failover_module.GRACE_S / 2
+    patient.run()
+    assert jobs.get(job.id).device == "mlx"  # it was there meanwhile: the clock starts anew
+    now[0] += failover_module.GRACE_S
+    patient.run()
+    assert jobs.get(job.id).device == "cpu"
+
+
+def test_a_pool_that_cannot_load_the_model_hands_its_jobs_over_at_once(
+    db: Database, jobs: JobStore, store: VectorStore, roster: Roster
+) -> None:
+    job = submit(jobs, store)
+    failover = Failover(db, jobs, roster, use_case="auto")
+    worker(roster, "mlx", SPACE.fingerprint)
+    assert not failover.leave("mlx", SPACE.fingerprint, why="it does not fit")
+    worker(roster, "cpu", SPACE.fingerprint)
+    assert failover.leave("mlx", SPACE.fingerprint, why="it does not fit")
+    assert jobs.get(job.id).device == "cpu"
+    assert "mlx cannot serve it: it does not fit; cpu serves the same vector space" in jobs.get(job.id).why
