@@ -32,7 +32,7 @@ up: setup ## run Redis, the API and the workers in the foreground
 	@$(BIN)/semel up
 
 test: setup ## run every test
-	@$(BIN)/pytest
+	@scripts/with-lavapipe $(VENV)/lavapipe $(BIN)/pytest
 
 check: setup ## types, style, layers
 	@$(BIN)/ruff check .

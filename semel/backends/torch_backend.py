@@ -1,6 +1,6 @@
 """torch on cpu, cuda and mps: sentence-transformers loads and defines the model, semel batches around it.
 
-What differs between the devices stands in `_DEVICES` and `_choose_dtype`.
+What differs between the devices stands in `_DEVICES`, `_prepare_thread` and `_choose_dtype`.
 """
 
 import time
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
+from semel.backends.batching import bucket
 from semel.backends.devices import usable_cores
 from semel.backends.pooling import prompt_left_out
 from semel.backends.tokenizing import TextTokenizer, padded
@@ -31,17 +32,29 @@ sentence, measured), and it leaves the other cores to the server."""
 
 @dataclass(frozen=True)
 class _DeviceTraits:
-    """Padded tokens in a batch that suit a kind of device.
+    """What differs between the kinds of device, beside their dtype.
 
-    CPU: 1,024 to 2,048 keep the outputs of a layer in the caches (8,192 costs a fifth of the speed, measured). CUDA
-    and MPS: enough to
-    fill the chip with MiniLM-sized models; an out-of-memory error halves it.
+    Attributes:
+        max_batch_tokens: padded tokens in a batch. CPU: 1,024 to 2,048 keep the outputs of a layer in the caches (8,192
+            costs a fifth of the speed, measured). CUDA and MPS: enough to fill the chip with MiniLM-sized models; an
+            out-of-memory error halves it.
+        bucketed: batches come in few shapes, since memory grows with each new one (pytorch #132596).
+        pinned: copies to the device start from page-locked memory and nobody waits for them.
     """
 
     max_batch_tokens: int
+    bucketed: bool = False
+    pinned: bool = False
 
 
-_DEVICES = {"cpu": _DeviceTraits(1536), "cuda": _DeviceTraits(65536), "mps": _DeviceTraits(8192)}
+_DEVICES = {
+    "cpu": _DeviceTraits(1536),
+    "cuda": _DeviceTraits(65536, pinned=True),
+    "mps": _DeviceTraits(8192, bucketed=True),
+}
+
+_MPS_SHARE = 0.7
+"""Of the memory that macOS recommends: above it MPS gives back what it keeps of shapes that it met."""
 
 
 class TorchBackend(Backend):
@@ -58,6 +71,7 @@ class TorchBackend(Backend):
         self._device = device
         self._threads = threads
         self._kind = device.partition(":")[0]
+        self._traits = _DEVICES[self._kind]
         self._model: Any = None
         self._packed: PackedEncoder | None = None
 
@@ -139,6 +153,11 @@ class TorchBackend(Backend):
 
     def _prepare_thread(self) -> str:
         """Per-thread state of the CPU kernels: this runs on the device thread."""
+        if self._kind == "cuda":
+            # TF32 keeps three digits: enough beside bfloat16, and not what an entry that asks for float32 means.
+            exact = self._source.entry.precision == Precision.FLOAT32
+            self._torch.set_float32_matmul_precision("highest" if exact else "high")
+            return f"TF32 {'off' if exact else 'on'}"
         if self._kind != "cpu":
             return ""
         from semel.backends.torch_cpu import keep_memory
@@ -202,7 +221,15 @@ class TorchBackend(Backend):
 
     def _pooled(self, batch: Sequence[Tokens]) -> Any:
         ids, mask = self._pad(batch)
-        return self._pool(self._transformer({"input_ids": ids, "attention_mask": mask}))
+        pooled = self._pool(self._transformer({"input_ids": ids, "attention_mask": mask}))
+        if self._kind == "mps":
+            self._recycle()
+        return pooled[: len(batch)]
+
+    def _recycle(self) -> None:
+        mps = self._torch.mps
+        if mps.driver_allocated_memory() > _MPS_SHARE * mps.recommended_max_memory():
+            mps.empty_cache()
 
     def _pooled_by_length(self, batch: Sequence[Tokens], encoder: "PackedEncoder") -> Any:
         from semel.backends.torch_cpu import runs_of, split
@@ -226,10 +253,16 @@ class TorchBackend(Backend):
         return features["sentence_embedding"]
 
     def _pad(self, batch: Sequence[Tokens]) -> tuple[Any, Any]:
-        """int64 (n, longest) ids and mask, padded on the right."""
-        ids, mask = padded(batch, pad_id=self._tokenizer.pad_id)
-        device = self._torch.device(self._device)
-        return self._torch.from_numpy(ids).to(device), self._torch.from_numpy(mask).to(device)
+        """int64 ids and mask on the device, padded on the right."""
+        rows, length = len(batch), max(len(tokens.ids) for tokens in batch)
+        if self._traits.bucketed:
+            rows, length = bucket(rows), min(bucket(length), self._source.described.spec.max_tokens)
+        there = []
+        for values in padded(batch, pad_id=self._tokenizer.pad_id, length=length, rows=rows):
+            tensor = self._torch.from_numpy(values)
+            tensor = tensor.pin_memory() if self._traits.pinned else tensor
+            there.append(tensor.to(self._device, non_blocking=self._traits.pinned))
+        return there[0], there[1]
 
     def get_model_info(self) -> ModelInfo:
         described = self._source.described
@@ -241,7 +274,7 @@ class TorchBackend(Backend):
             why=self._why,
             dim=described.dim,
             max_tokens=described.spec.max_tokens,
-            max_batch_tokens=_DEVICES[self._kind].max_batch_tokens,
+            max_batch_tokens=self._traits.max_batch_tokens,
             weight_bytes=self._weight_bytes,
         )
 

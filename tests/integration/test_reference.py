@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from semel.backends import torch_backend
 from semel.backends.digests import Digests
 from semel.backends.registry import ModelSource, find_model
 from semel.cli.docstrings import standard_library_docstrings
@@ -160,3 +161,12 @@ def test_tokens_are_those_of_the_tokenizer() -> None:
     assert [text[token.start : token.stop] for token in spelled] == [token.text for token in spelled]
     assert backend.tokenize([text])[0].truncated, "the tokenizer that cuts was left alone"
     backend.close()
+
+
+def test_batches_in_few_shapes_give_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MPS pads them: more rows and tokens than there are texts, of which nothing is seen."""
+    model = source(precision="float32")
+    plain = ours(model)
+    monkeypatch.setitem(torch_backend._DEVICES, "cpu", torch_backend._DeviceTraits(1536, bucketed=True))
+    assert len(TEXTS) % 16  # so that a batch is filled up
+    np.testing.assert_allclose(ours(model), plain, atol=2e-6)
