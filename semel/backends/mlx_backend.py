@@ -11,7 +11,7 @@ import numpy as np
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
 from semel.backends.pooling import Head, read_head
-from semel.backends.tokenizing import TextTokenizer, load_tokenizer, padded
+from semel.backends.tokenizing import TextTokenizer, check_places, load_tokenizer, padded
 from semel.errors import DeviceMemoryError, ModelLoadError
 from semel.values import Input, Precision, Vectors
 
@@ -37,6 +37,7 @@ class MlxBackend(Backend):
         self._mx = import_mlx()
         self._mx.set_cache_limit(_CACHE_BYTES)
         self._kind = self._source.config.get("model_type", "")
+        check_places(self._source)
         try:
             self._build()
         except MemoryError as error:
@@ -69,7 +70,13 @@ class MlxBackend(Backend):
             self._cast(model, half=self._mx.float16)
             return model
         if self._kind in mlx_decoder.MODEL_TYPES:
-            decoder = mlx_decoder.Decoder(source.name, source.base, source.config, with_head=with_head)
+            decoder = mlx_decoder.Decoder(
+                source.name,
+                source.base,
+                source.config,
+                max_tokens=source.described.spec.max_tokens,
+                with_head=with_head,
+            )
             self._cast(decoder.module, half=self._mx.bfloat16)
             return decoder
         known = ", ".join((*mlx_bert.MODEL_TYPES, *mlx_decoder.MODEL_TYPES))

@@ -26,19 +26,28 @@ class Decoder:
 
     Args:
         name: of the model, for messages.
+        max_tokens: of the longest text.
         with_head: keep the language head, for `logits`.
 
     Raises:
         ModelLoadError: a variant that mlx-lm's layers are not, or weights that are missing or too many.
     """
 
-    def __init__(self, name: str, folder: Path, config: dict[str, Any], *, with_head: bool = False) -> None:
+    def __init__(
+        self, name: str, folder: Path, config: dict[str, Any], *, max_tokens: int, with_head: bool = False
+    ) -> None:
         self._bidirectional = bool(config.get("use_bidirectional_attention"))
         kind = config["model_type"]
         if config.get("is_causal") is False or (self._bidirectional and kind != "gemma3_text"):
             raise ModelLoadError(
                 f"model {name!r} looks in both directions, which the MLX backend does for Gemma 3 alone; "
                 "the torch backend runs it: --device cpu, cuda or mps"
+            )
+        window = _window(config)
+        if kind != "gemma3_text" and window is not None and max_tokens > window:
+            raise ModelLoadError(
+                f"model {name!r} looks no further than {window} tokens in some layers, which mlx-lm does not do: add "
+                f"max_tokens = {window} or less to its entry in semel.toml, or use --device cpu, cuda or mps"
             )
         classes = partial(_classes, with_head=with_head)
         try:
@@ -104,6 +113,13 @@ def _classes(config: dict[str, Any], *, with_head: bool) -> tuple[type[nn.Module
             return named
 
     return Trimmed, arch.ModelArgs
+
+
+def _window(config: dict[str, Any]) -> int | None:
+    """Tokens that the layers with a sliding window look at; None when there are none."""
+    if config["model_type"].startswith("qwen") and not config.get("use_sliding_window"):
+        return None
+    return config.get("sliding_window")
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

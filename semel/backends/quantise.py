@@ -28,7 +28,7 @@ def quantise(model: str, module: nn.Module, precision: Precision, device: str) -
     Returns: what was done.
 
     Raises:
-        ModelLoadError: the library is missing, or does not run on this device.
+        ModelLoadError: the library is missing.
     """
     try:
         import bitsandbytes as bnb
@@ -36,10 +36,6 @@ def quantise(model: str, module: nn.Module, precision: Precision, device: str) -
         raise ModelLoadError(
             f"model {model!r}: precision {precision} needs bitsandbytes: pip install 'semel[quantised]'"
         ) from None
-    if device == "mps":
-        raise ModelLoadError(
-            f"model {model!r}: precision {precision} is not for MPS; on a Mac give the model a quantised source_mlx"
-        )
     replaced = 0
     for parent in list(module.modules()):
         for name, layer in list(parent.named_children()):

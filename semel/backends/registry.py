@@ -234,6 +234,7 @@ class ModelSource:
         if self.entry.source.startswith("fake:"):
             options = FakeOptions.parse(self.entry.source)
             return FakeBackend(self.name, options, device=device, kind=self.entry.kind)
+        self._check_precision(device)
         reranks = self.entry.kind == "cross-encoder"
         if device == "mlx":
             from semel.backends.mlx_backend import MlxBackend  # imports no mlx before load
@@ -251,6 +252,21 @@ class ModelSource:
 
         torch_kind = TorchReranker if reranks else TorchBackend
         return torch_kind(self, device=device, threads=threads)
+
+    def _check_precision(self, device: str) -> None:
+        """Raises ModelLoadError where this device would compute in another class than the fingerprint says."""
+        stored, wanted = _stored_precision(self.config), self.entry.precision
+        if stored is not None and device != "mlx":
+            raise ModelLoadError(
+                f"model {self.name!r}: {self.entry.source} holds {stored} weights as MLX stores them, which {device} "
+                "cannot read; make it the model's source_mlx, and give source the full weights"
+            )
+        quantises = device == "cpu" or device.startswith("cuda")
+        if wanted in (Precision.INT8, Precision.INT4) and stored is None and not quantises:
+            raise ModelLoadError(
+                f"model {self.name!r}: {device} quantises nothing, so precision {wanted} needs weights that are stored "
+                "so (for MLX, a quantised source_mlx); or use --device cuda or cpu"
+            )
 
 
 def find_model(name: str, entries: dict[str, ModelEntry], *, models_dir: Path | None, digests: Digests) -> ModelSource:

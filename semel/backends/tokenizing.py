@@ -38,6 +38,7 @@ class TextTokenizer:
         fast.enable_truncation(max_tokens)
         self._model = model
         self._fast = fast
+        self._segments = "token_type_ids" in loaded.model_input_names
         self.pad_id: int = loaded.pad_token_id or 0
 
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
@@ -53,7 +54,10 @@ class TextTokenizer:
             if not isinstance(item, Pair):
                 raise BadInputError(f"model {self._model!r} scores pairs of query and document, not texts")
         encodings = self._fast.encode_batch([(prompt + pair.query, pair.document) for pair in pairs])  # type: ignore[union-attr]
-        return [Tokens(e.ids, truncated=bool(e.overflowing), segments=e.type_ids) for e in encodings]
+        return [
+            Tokens(e.ids, truncated=bool(e.overflowing), segments=e.type_ids if self._segments else ())
+            for e in encodings
+        ]
 
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
         """As `Backend.spell`."""
@@ -89,6 +93,25 @@ def load_tokenizer(source: "ModelSource") -> Any:
         raise ModelLoadError(
             f"model {source.name!r}: the tokenizer in {source.base} cannot be read: {error}"
         ) from error
+
+
+def check_places(source: "ModelSource") -> None:
+    """Raises ModelLoadError for texts longer than the model has positions: past its table GPUs read what lies there."""
+    places = source.config.get("max_position_embeddings")
+    if places is None or "rope_theta" in source.config or "rope_parameters" in source.config:
+        return
+    counts_from = (
+        int(source.config.get("pad_token_id") or 0) + 1 if source.config["model_type"] in _COUNT_FROM_PAD else 0
+    )
+    if source.described.spec.max_tokens > places - counts_from:
+        raise ModelLoadError(
+            f"model {source.name!r} has positions for {places - counts_from} tokens and would be given "
+            f"{source.described.spec.max_tokens}: add max_tokens = {places - counts_from} to its entry in semel.toml"
+        )
+
+
+_COUNT_FROM_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")
+"""Their first position is the one behind the padding id."""
 
 
 def padded(

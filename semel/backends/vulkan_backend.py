@@ -15,9 +15,9 @@ from semel.backends.batching import bucket
 from semel.backends.onnx_export import Exported, exported
 from semel.backends.pooling import read_head
 from semel.backends.scoring import activation_of, check_one_score
-from semel.backends.tokenizing import TextTokenizer, load_tokenizer, padded, padded_segments
+from semel.backends.tokenizing import TextTokenizer, check_places, load_tokenizer, padded, padded_segments
 from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
-from semel.values import Input, Pair, Precision, Vectors
+from semel.values import Input, Pair, Vectors
 
 if TYPE_CHECKING:
     from semel.backends.registry import ModelSource
@@ -43,11 +43,6 @@ class VulkanBackend(Backend):
         self._graph: Exported | None = None
 
     def load(self) -> None:
-        if self._source.entry.precision in (Precision.INT8, Precision.INT4):
-            raise ModelLoadError(
-                f"model {self._source.name!r}: the Vulkan backend computes in float32 and quantises nothing; "
-                "use --device cuda, or leave out precision"
-            )
         try:
             import onnxruntime as ort
             import onnxruntime_ep_webgpu  # noqa: F401
@@ -56,6 +51,7 @@ class VulkanBackend(Backend):
         except ImportError as error:
             raise ModelLoadError(f"the Vulkan backend needs {error.name}: pip install 'semel[vulkan]'") from None
         self._version = ort.__version__
+        check_places(self._source)
         self._prepare()
         self._graph = exported(self._source, self._converted)
         self._session = open_session(self._graph.graph)

@@ -76,7 +76,7 @@ class Catalog:
 
         Raises UnknownModelError.
         """
-        _check_name(model)
+        model = self.space(model).model
         names = () if input_type is None else _PROMPT_NAMES[input_type]
         rows = self._rows(model, "")
         return self.space(model, next((name for name in names if (model, name) in rows), ""))

@@ -230,3 +230,30 @@ def test_an_architecture_that_it_does_not_run_names_the_backend_that_does(tmp_pa
 def test_words_are_in_the_vocabulary() -> None:
     """A text of unknown words only would make every comparison above easy."""
     assert set(" ".join(TEXTS).split()) <= set(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "why"),
+    [
+        (MistralModel, MistralConfig(**{**SMALL, "num_key_value_heads": 2, "sliding_window": 16}), "max_tokens = 16"),
+        (XLMRobertaModel, XLMRobertaConfig(**{**SMALL, "max_position_embeddings": 32}), "positions for 31 tokens"),
+        (Qwen2Model, Qwen2Config(**{**SMALL, "num_key_value_heads": 2}, is_causal=False), "in both directions"),
+    ],
+    ids=["window", "positions", "directions"],
+)
+def test_what_would_give_other_numbers_is_refused(kind: type, config: Any, why: str, tmp_path: Path) -> None:
+    save(tmp_path, kind, config)
+    with pytest.raises(ModelLoadError, match=why):
+        source(tmp_path, pooling="mean").create_backend("mlx").load()
+
+
+def test_a_precision_is_never_claimed_that_was_not_computed_in(tmp_path: Path) -> None:
+    save(tmp_path, Qwen3ForCausalLM, Qwen3Config(**{**CAUSAL, "hidden_size": 64}, tie_word_embeddings=True))
+    with pytest.raises(
+        ModelLoadError, match="mlx quantises nothing, so precision int8 needs weights that are stored so"
+    ):
+        source(tmp_path, pooling="lasttoken", precision="int8").create_backend("mlx")
+    quantised(tmp_path, bits=4)
+    for device in ("cpu", "cuda:0", "vulkan:0"):
+        with pytest.raises(ModelLoadError, match=f"holds int4 weights as MLX stores them, which {device} cannot read"):
+            source(tmp_path / "quantised", pooling="lasttoken").create_backend(device)

@@ -1,0 +1,49 @@
+"""What names mean, on SQLite and on PostgreSQL."""
+
+from dataclasses import replace
+
+import pytest
+
+from semel.cache.catalog import Catalog
+from semel.db import Database
+from semel.errors import UnknownModelError
+from semel.values import Space
+from tests.support.values import space
+
+
+def named(name: str, weights: str, prompt_name: str = "") -> Space:
+    made = space(weights=weights, prompt=prompt_name)
+    return replace(made, model=name, prompt_name=prompt_name)
+
+
+@pytest.fixture
+def catalog(db: Database) -> Catalog:
+    return Catalog(db)
+
+
+def test_a_source_of_a_device_is_taken_where_it_is_asked_for(catalog: Catalog) -> None:
+    full, own = named("qwen", "full"), named("qwen@mlx", "quantised")
+    catalog.publish([full], device="cpu")
+    catalog.publish([own], device="mlx")
+    assert catalog.space("qwen") == full
+    assert catalog.space("qwen", device="cuda") == full
+    assert catalog.space("qwen", device="mlx") == own
+    assert catalog.space("qwen@mlx") == own
+
+
+def test_it_stands_for_the_name_where_nothing_else_was_ever_served(catalog: Catalog) -> None:
+    own, query = named("qwen@mlx", "quantised"), named("qwen@mlx", "quantised", "query")
+    catalog.publish([own, query], device="mlx")
+    assert catalog.space("qwen") == own
+    assert catalog.space("qwen", "query") == query
+    assert catalog.space_for_input("qwen", "query") == query
+    assert catalog.space_for_input("qwen", "document") == own
+    with pytest.raises(UnknownModelError):
+        catalog.space("qwe")
+
+
+def test_a_full_model_takes_its_name_back(catalog: Catalog) -> None:
+    catalog.publish([named("qwen@mlx", "quantised")], device="mlx")
+    full = named("qwen", "full")
+    catalog.publish([full], device="cpu")
+    assert catalog.space("qwen") == full
