@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := dev
+TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test check bench clean
@@ -32,7 +33,8 @@ up: setup ## run Redis, the API and the workers in the foreground
 	@$(BIN)/semel up
 
 test: setup ## run every test
-	@scripts/with-lavapipe $(VENV)/lavapipe $(BIN)/pytest
+	@# several at once, a file each: most tests wait for processes, not for a core
+	@scripts/with-lavapipe $(VENV)/lavapipe $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: setup ## types, style, layers
 	@$(BIN)/ruff check .

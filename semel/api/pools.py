@@ -57,6 +57,7 @@ def _worker(card: WorkerCard) -> PoolWorker:
     return PoolWorker(
         id=card.id,
         device=card.device,
+        about=card.about,
         host=card.host,
         pid=card.pid,
         status=status,

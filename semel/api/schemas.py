@@ -190,6 +190,7 @@ class PoolWorker(BaseModel):
 
     id: str
     device: str
+    about: str = Field(description="Name and memory of the device.")
     host: str
     pid: int
     status: WorkerStatus

@@ -34,30 +34,36 @@ def find_devices(*, software: bool = False, kind: str | None = None) -> list[Dev
     return [device for name in KINDS if kind in (None, name) for device in probes[name]()]
 
 
-def imitates_gpu(device: str) -> bool:
-    """Whether this device is software on the CPU: taken by `auto` only where there is nothing else."""
-    return any(
-        found.software for found in find_devices(software=True, kind=device_kind(device)) if found.name == device
-    )
+def describe(device: str) -> DeviceInfo:
+    """One device of this machine, by its full name."""
+    found = find_devices(software=True, kind=device_kind(device))
+    return next((about for about in found if about.name == device), DeviceInfo(device, usable=False, why="not found"))
+
+
+class _Pinned:
+    """The GPU that this process sees alone; "" for none."""
+
+    device: str = ""
 
 
 def pin(device: str) -> None:
-    """Let this process see one GPU alone. Call it before any framework is imported; it then is that GPU's `cuda:0`.
+    """Let this process see one GPU alone, under the name that it has without. Call it before any framework is imported.
 
     A CUDA_VISIBLE_DEVICES that is set already is what `cuda:1` counts in.
     """
     kind, _, index = device.partition(":")
-    if kind != "cuda" or not index:
+    if kind != "cuda" or not index.isdigit():
         return
     visible = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
-    if visible and int(index) < len(visible):
-        index = visible[int(index)]
-    os.environ["CUDA_VISIBLE_DEVICES"] = index
+    if visible and int(index) >= len(visible):
+        return  # it is not there, and finding it says so
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(index)] if visible else index
+    _Pinned.device = device
 
 
 def torch_name(device: str) -> str:
-    """What torch calls a device after `pin`: the only GPU that it sees is its first."""
-    return "cuda:0" if device_kind(device) == "cuda" else device
+    """What torch calls a device: to a process that is pinned, its only GPU is the first."""
+    return "cuda:0" if device == _Pinned.device else device
 
 
 def usable_cores() -> int:
@@ -99,7 +105,8 @@ def _cuda() -> list[DeviceInfo]:
         found = []
         for index in range(torch.cuda.device_count()):
             about = torch.cuda.get_device_properties(index)
-            found.append(DeviceInfo(f"cuda:{index}", usable=True, why=f"{about.name}, {_gib(about.total_memory)}"))
+            name = _Pinned.device or f"cuda:{index}"
+            found.append(DeviceInfo(name, usable=True, why=f"{about.name}, {_gib(about.total_memory)}"))
         return found
     if torch.version.cuda is None:
         return [_lacks("cuda:0", "this torch is built without CUDA: pip install 'semel[cuda]'")]

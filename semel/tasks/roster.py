@@ -31,6 +31,7 @@ class WorkerCard:
             `failed` when it ended because its device is not fit.
         why: of device and dtype; of a failed one, what is wrong with it.
         models: names that it serves.
+        about: name and memory of the device.
         software: its device imitates a GPU on the CPU; work goes there last.
         spaces: fingerprints that it serves, in hex.
         loaded: names in memory.
@@ -49,6 +50,7 @@ class WorkerCard:
     state: str = "ready"
     dtype: str = ""
     why: str = ""
+    about: str = ""
     software: bool = False
     models: list[str] = field(default_factory=list)
     spaces: list[str] = field(default_factory=list)

@@ -17,7 +17,7 @@ import redis
 from celery import Celery
 from celery.signals import setup_logging
 
-from semel.backends.devices import imitates_gpu
+from semel.backends.devices import describe
 from semel.backends.engine import Engine
 from semel.backends.select import Measurements
 from semel.backends.usage import usage_of
@@ -84,7 +84,7 @@ class Worker:
         self._roster = Roster(self._redis)
         self._claims = RedisClaims(self._redis, ttl_s=settings.claim_ttl_s)
         self._meter = Meter()
-        self._software = imitates_gpu(device)
+        self._about = describe(device)
         self._measured = Measurements(settings.measurements).read().get(device)
         self._engine = Engine(max_batch_tokens=settings.max_batch_tokens)
         self._models = LoadedModels(settings, self._engine, device=device)
@@ -204,7 +204,8 @@ class Worker:
             state=self._state,
             dtype=loaded[0].producer.dtype if loaded else "",
             why=loaded[0].backend.get_model_info().why if loaded else "",
-            software=self._software,
+            about=self._about.why,
+            software=self._about.software,
             models=list(self._served),
             spaces=[s.fingerprint.hex() for by_prompt in self._served.values() for s in by_prompt.values()],
             loaded=[next(iter(model.spaces.values())).model for model in loaded],

@@ -1,10 +1,14 @@
 """Which device is chosen, and the reason that it comes with."""
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from semel.backends.devices import KINDS, find_devices, pin
+from semel.backends import devices
+from semel.backends.devices import KINDS, find_devices, pin, torch_name
 from semel.backends.select import ORDERS, Measurements, UseCase, best_of, choose_device
 from semel.errors import UnknownDeviceError
 from semel.values import DeviceInfo, Measured, ModelEntry, for_device
@@ -102,13 +106,20 @@ def test_measurements_are_kept(tmp_path: Path) -> None:
 def test_a_worker_sees_its_own_gpu_alone(
     device_name: str, before: str | None, after: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if before is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    monkeypatch.setattr(devices._Pinned, "device", "")
     pin(device_name)
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == after
+    pinned = device_name == "cuda:1"
+    assert torch_name(device_name) == ("cuda:0" if pinned else device_name)
+    assert torch_name("cuda:2") == "cuda:2"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    about = SimpleNamespace(name="a GPU", total_memory=80 << 30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: about)
+    assert find_devices(kind="cuda") == [DeviceInfo("cuda:1" if pinned else "cuda:0", usable=True, why="a GPU, 80 GB")]
 
 
 def test_every_kind_is_found_or_lacking_with_a_reason() -> None:
