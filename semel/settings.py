@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     job_retention_s: float = 30 * 86400.0
     """A job that ended is deleted after this; until then `prune` keeps its vectors."""
 
+    no_worker_s: float = Field(default=60.0, ge=0)
+    """A job with `if_no_worker: "fail"` fails when nobody served its vector space for this long."""
+
     webhook_secret: SecretStr = SecretStr("")
     """Signs webhooks: `whsec_` and 24 to 64 bytes in base64, as Standard Webhooks has it. Without it there are none."""
     webhook_allow_private: bool = False
@@ -113,6 +116,16 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+
+    @field_validator("models")
+    @classmethod
+    def _no_at(cls, models: dict[str, ModelEntry]) -> dict[str, ModelEntry]:
+        for name in models:
+            if "@" in name:
+                raise ValueError(
+                    f"a model cannot be named {name!r}: NAME@DEVICE is what source_mlx and its like are served as"
+                )
+        return models
 
     @field_validator("home", "models_dir", "api_keys_file")
     @classmethod

@@ -33,6 +33,10 @@ Kind: TypeAlias = Literal["embed", "cross-encoder"]
 """What a model makes: a vector of each text, or a score of each pair, kept as a vector of one number."""
 
 
+PoolingMode: TypeAlias = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+"""How tokens become one vector; the names of sentence-transformers."""
+
+
 def as_input(value: Any) -> Input:
     """A text or pair, as JSON brought it."""
     return Pair(*value) if isinstance(value, list) else value
@@ -126,7 +130,7 @@ class ModelEntry:
     normalize: bool | None = None
     matryoshka_dims: tuple[int, ...] = ()
     trust_remote_code: bool = False
-    pooling: str | None = None
+    pooling: PoolingMode | None = None
     source_mlx: str | None = None
     source_cuda: str | None = None
     source_mps: str | None = None

@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse
 
 from semel import __version__
 from semel.api.access import load_keys
+from semel.api.background import Repeating
 from semel.api.batch.runner import BatchRunner
 from semel.api.body_limit import BodyLimit
 from semel.api.openapi import document
@@ -18,6 +19,7 @@ from semel.api.routes import batches, cache, cohere, embeddings, files, health, 
 from semel.api.services import build_services
 from semel.api.webhooks import WebhookSender
 from semel.settings import Settings
+from semel.tasks.roster import BEAT_S
 
 _THREADS = 200
 """A request that waits for a device holds a thread; anyio's default of 40 would block the hits behind them."""
@@ -29,14 +31,16 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
-        app.state.services = build_services(settings)
-        background = BatchRunner(app.state.services), WebhookSender(app.state.services)
+        services = app.state.services = build_services(settings)
+        # Workers watch over the pools, too; the API does when there is none left.
+        failover = Repeating("failover", services.failover.run, every_s=BEAT_S)
+        background = BatchRunner(services), WebhookSender(services), failover
         for part in background:
             part.start()
         yield
         for part in background:
             part.stop()
-        app.state.services.close()
+        services.close()
 
     app = FastAPI(
         title="semel",

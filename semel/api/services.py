@@ -19,6 +19,7 @@ from semel.tasks.backlog import Backlog
 from semel.tasks.batches import BatchStore
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Doorbell
+from semel.tasks.failover import Failover
 from semel.tasks.files import FileStore
 from semel.tasks.idempotency import IdempotencyKeys
 from semel.tasks.jobs import JobStore
@@ -45,6 +46,7 @@ class Services:
     catalog: Catalog
     roster: Roster
     router: Router
+    failover: Failover
     dispatcher: Dispatcher
     backlog: Backlog
     doorbell: Doorbell
@@ -119,6 +121,7 @@ def build_services(settings: Settings) -> Services:
         catalog=catalog,
         roster=roster,
         router=router,
+        failover=Failover(db, jobs, roster, use_case=settings.use_case, fail_after_s=settings.no_worker_s),
         dispatcher=dispatcher,
         backlog=backlog,
         doorbell=doorbell,

@@ -100,6 +100,10 @@ class Budgets:
     def add(self, backend: Backend) -> None:
         self._whole[backend] = self._given or backend.get_model_info().max_batch_tokens
 
+    def remove(self, backend: Backend) -> None:
+        self._whole.pop(backend, None)
+        self._learned = {key: budget for key, budget in self._learned.items() if key[0] is not backend}
+
     def of(self, backend: Backend, longest: int) -> int:
         """For a batch whose longest text has this many tokens."""
         learned = (

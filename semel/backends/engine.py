@@ -20,6 +20,9 @@ log = get_log("engine")
 _TOKENIZE_SLICE = 256
 """Texts tokenised at a time, so that the device starts before a whole chunk is tokenised."""
 
+_FIRST = 10.0
+"""The first batch may take so many times as long as any later one before it counts as stuck."""
+
 _INTERACTIVE_RUN = 8
 """Batches of the interactive lane in a row while bulk waits; then bulk gets one, or it would starve."""
 
@@ -92,7 +95,7 @@ class Engine:
         self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
         self._calls: queue.SimpleQueue[tuple[Callable[[], None], threading.Event, list[Exception]]]
         self._calls = queue.SimpleQueue()
-        self._batch_started: float | None = None
+        self._in_hand: tuple[float, int] | None = None
         self._changed = threading.Condition()
         self._stopping = False
         self._failure: BackendError | None = None
@@ -115,6 +118,7 @@ class Engine:
     def unload(self, backend: Backend) -> None:
         """Give its memory back, between two batches. Nothing of it may wait."""
         self._call(backend.close)
+        self._budgets.remove(backend)
         with self._changed:
             self._waiting = {key: room for key, room in self._waiting.items() if key[1] is not backend}
 
@@ -134,13 +138,14 @@ class Engine:
         """Seconds of the batch that the device has in hand, when it takes far too long; else None.
 
         Args:
-            after_s: never before this.
-            factor: times the usual time of a batch.
+            after_s: never before this; for the first batch, ten times this.
+            factor: times what so many tokens usually take.
         """
-        started, stats = self._batch_started, self.stats
-        if started is None:
+        in_hand, stats = self._in_hand, self.stats
+        if in_hand is None:
             return None
-        usual_s = stats.busy_s / stats.batches if stats.batches else 0.0
+        started, padded = in_hand
+        usual_s = padded * stats.busy_s / stats.padded_tokens if stats.padded_tokens else _FIRST * after_s / factor
         in_hand_s = time.perf_counter() - started
         return in_hand_s if in_hand_s > max(after_s, factor * usual_s) else None
 
@@ -232,12 +237,15 @@ class Engine:
 
     def _run_batch(self, backend: Backend, items: list[Item]) -> None:
         """Compute and deliver. Raises BackendError when the device is lost."""
-        started = self._batch_started = time.perf_counter()
-        results = self._compute(backend, items)
-        self._batch_started = None
-        self._count(items, time.perf_counter() - started)
-        if all(isinstance(result, ItemError) for result in results):
-            backend.health_check()  # one bad text, or a dead device? Only a known text can tell
+        started = time.perf_counter()
+        self._in_hand = (started, max(item.length for item in items) * len(items))
+        try:
+            results = self._compute(backend, items)
+            self._count(items, time.perf_counter() - started)
+            if all(isinstance(result, ItemError) for result in results):
+                backend.health_check()  # one bad text, or a dead device? Only a known text can tell
+        finally:
+            self._in_hand = None
         _deliver(items, results)
 
     def _compute(self, backend: Backend, items: list[Item]) -> list[Vectors | ItemError]:

@@ -12,7 +12,7 @@ from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
 from semel.backends.pooling import Head, read_head
 from semel.backends.tokenizing import TextTokenizer, check_places, load_tokenizer, padded
-from semel.errors import DeviceMemoryError, ModelLoadError
+from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
 from semel.values import Input, Precision, Vectors
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ class MlxBackend(Backend):
         """Ids and mask, in few shapes: MLX keeps buffers of every shape that it met."""
         longest = min(bucket(max(len(tokens.ids) for tokens in batch)), self._source.described.spec.max_tokens)
         ids, mask = padded(batch, pad_id=self._tokenizer.pad_id, length=longest, rows=bucket(len(batch)))
+        if ids.max() >= self._source.config["vocab_size"]:  # MLX would read what lies behind the table
+            raise BackendError(f"token {ids.max()} is none of the model's {self._source.config['vocab_size']}")
         return self._mx.array(ids), self._mx.array(mask)
 
     def get_model_info(self) -> ModelInfo:

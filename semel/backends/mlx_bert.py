@@ -121,7 +121,7 @@ class Classifier(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.model = Encoder(config)
-        width, labels = config["hidden_size"], len(config.get("id2label", {0: ""}))
+        width, labels = config["hidden_size"], len(config.get("id2label") or {0: "", 1: ""})
         self._pools = config["model_type"] == "bert"
         if self._pools:
             self.pooler = {"dense": nn.Linear(width, width)}

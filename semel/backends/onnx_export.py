@@ -107,11 +107,20 @@ def _export(source: "ModelSource", place: Path) -> None:
     reranks = source.entry.kind == "cross-encoder"
     loader = transformers.AutoModelForSequenceClassification if reranks else transformers.AutoModel
     try:
-        model = loader.from_pretrained(
-            str(source.base), dtype=torch.float32, attn_implementation="eager", local_files_only=True
-        ).eval()
+        model, loading = loader.from_pretrained(
+            str(source.base),
+            dtype=torch.float32,
+            attn_implementation="eager",
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        model.eval()
     except Exception as error:  # anything can be wrong in a model folder; say which one
         raise ModelLoadError(f"model {source.name!r} in {source.base} cannot be loaded: {error}") from error
+    if missing := sorted(key for key in loading["missing_keys"] if reranks or "pooler" not in key):
+        raise ModelLoadError(
+            f"model {source.name!r}: its files lack {', '.join(missing[:3])}; semel gives it no random numbers instead"
+        )
     segments = bool(reranks and getattr(model.config, "type_vocab_size", 1) > 1)
     table = model.get_input_embeddings().weight.detach().numpy()
     graph = _graph(model, segments=segments)

@@ -131,6 +131,11 @@ class ModelSource:
         return config
 
     @cached_property
+    def library_config(self) -> dict[str, Any]:
+        """What sentence-transformers wrote of the model as a whole: prompts, and a cross-encoder's activation."""
+        return _json(self.path / "config_sentence_transformers.json") or {}
+
+    @cached_property
     def modules(self) -> list[list[Any]]:
         """What follows the transformer: [kind, configuration, folder] each.
 
@@ -171,14 +176,17 @@ class ModelSource:
         weights = _weights(root)
         if not weights:
             raise ModelLoadError(f"model {self.name!r}: {root} has no weights (*.safetensors, *.bin)")
-        prompts = self._prompts(root)
+        prompts = self._prompts()
+        beside = [_json(base / name) for name in _BESIDE]
+        if reranks and self.library_config.get("activation_fn"):
+            beside.append({"activation_fn": self.library_config["activation_fn"]})
         spec = FingerprintSpec(
             kind=self.entry.kind,
             weights=self._digests.of_files(root, weights),
             tokenizer=self._digests.of_files(
                 root, [f for f in _files(root, _RERANK_TOKENIZER if reranks else _TOKENIZER) if f.parent == base]
             ),
-            architecture=_canonical([_essential(config), *(_essential(_json(base / name)) for name in _BESIDE)])
+            architecture=_canonical([_essential(config), *(_essential(each) for each in beside)])
             + (self._digests.of_files(root, list(root.rglob("*.py"))) if self.entry.trust_remote_code else ""),
             pooling=_canonical(modules),
             normalize=self._normalizes(modules),
@@ -216,8 +224,8 @@ class ModelSource:
         )
         return Described(spec, prompts, 1 if self.entry.kind == "cross-encoder" else options.dim)
 
-    def _prompts(self, root: Path) -> dict[str, str]:
-        own = _json(root / "config_sentence_transformers.json") or {}
+    def _prompts(self) -> dict[str, str]:
+        own = self.library_config
         named = {**(own.get("prompts") or {}), **self.entry.prompts}
         default = own.get("default_prompt_name")
         return {"": named.get(default, "") if default else "", **named}
@@ -319,6 +327,24 @@ def _weights(root: Path) -> list[Path]:
     files = _files(root, _WEIGHTS)
     safe = {file.parent for file in files if file.suffix == ".safetensors"}
     return [file for file in files if file.suffix == ".safetensors" or file.parent not in safe]
+
+
+def check_beside(model: str, base: Path) -> bool:
+    """Whether texts are lower-cased first, as sentence_bert_config.json says it.
+
+    Raises ModelLoadError for what else stands there and only sentence-transformers itself does.
+    """
+    beside = _json(base / "sentence_bert_config.json") or {}
+    passed_on = ("tokenizer_args", "processor_kwargs", "processing_kwargs", "model_args", "model_kwargs")
+    strange = [key for key in (*passed_on, "config_args", "config_kwargs", "query_expansion") if beside.get(key)]
+    if beside.get("module_output_name") not in (None, "token_embeddings", "scores", "causal_logits"):
+        strange.append("module_output_name")
+    if strange:
+        raise ModelLoadError(
+            f"model {model!r}: its sentence_bert_config.json sets {', '.join(strange)}, which only the torch backend "
+            "follows: --device cpu, cuda or mps"
+        )
+    return bool(beside.get("do_lower_case"))
 
 
 def _listed(root: Path) -> list[dict[str, Any]] | None:

@@ -1,4 +1,4 @@
-"""From a cross-encoder's logit to its score, as sentence-transformers' CrossEncoder decides it from config.json."""
+"""From a cross-encoder's logit to its score, as sentence-transformers' CrossEncoder decides it from its files."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def activation_of(source: "ModelSource") -> Callable[[Vectors], Vectors]:
     """The function from logits to scores, float32 (n, 1) both. Raises ModelLoadError for one that is not known."""
     config = source.config
-    own = (config.get("sentence_transformers") or {}).get("activation_fn")
+    own = source.library_config.get("activation_fn") or (config.get("sentence_transformers") or {}).get("activation_fn")
     name = str(own or config.get("sbert_ce_default_activation_function") or "Sigmoid").rsplit(".", 1)[-1]
     if name == "Sigmoid":
         return _sigmoid
@@ -28,7 +28,7 @@ def activation_of(source: "ModelSource") -> Callable[[Vectors], Vectors]:
 
 def check_one_score(source: "ModelSource") -> None:
     """Raises ModelLoadError for a classifier of several classes."""
-    classes = len(source.config.get("id2label", {0: ""}))
+    classes = len(source.config.get("id2label") or {0: "", 1: ""})  # transformers' default is two
     if classes != 1:
         raise ModelLoadError(f"model {source.name!r} sorts pairs into {classes} classes; a reranker gives one score")
 

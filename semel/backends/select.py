@@ -83,6 +83,7 @@ def find_device(wanted: str, settings: Settings) -> tuple[str, str]:
     kind = device_kind(wanted)
     found = find_devices(software=settings.software_devices, kind=kind if kind in KINDS else None)
     measured = Measurements(settings.measurements).read()
+    measured = {name: figures for name, figures in measured.items() if figures.model == settings.default_model}
     return choose_device(wanted, found, use_case=settings.use_case, measured=measured)
 
 

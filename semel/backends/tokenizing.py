@@ -82,13 +82,24 @@ class TextTokenizer:
 
 def load_tokenizer(source: "ModelSource") -> Any:
     """What AutoTokenizer makes of the model's folder; no torch is needed. Raises ModelLoadError."""
+    from tokenizers import normalizers
     from transformers import AutoTokenizer
 
+    from semel.backends.registry import check_beside
+
+    # Beside a plain transformer the library does not read that file.
+    lower = (source.path / "modules.json").exists() and check_beside(source.name, source.base)
     entry = source.entry
     try:
-        return AutoTokenizer.from_pretrained(
+        loaded = AutoTokenizer.from_pretrained(
             str(source.base), trust_remote_code=entry.trust_remote_code, local_files_only=True
         )
+        if lower:  # doing it twice changes nothing
+            fast = loaded.backend_tokenizer
+            fast.normalizer = normalizers.Sequence(
+                [normalizers.Lowercase(), *([fast.normalizer] if fast.normalizer else [])]
+            )
+        return loaded
     except Exception as error:  # anything can be wrong in a model folder; say which one
         raise ModelLoadError(
             f"model {source.name!r}: the tokenizer in {source.base} cannot be read: {error}"

@@ -100,7 +100,7 @@ class TorchBackend(Backend):
         # The entry decides whether to normalise, and its decision is in the fingerprint; see `forward`.
         self._after = [self._chosen(module) for module in after if type(module).__name__ != "Normalize"]
         for module in self._after:
-            module.float()  # pooling and projection in float32: bfloat16 sums over tokens lose digits
+            module.float().to(self._device)  # pooling and projection in float32: bfloat16 sums over tokens lose digits
         if any(getattr(module, "include_prompt", True) is False for module in self._after):
             raise ModelLoadError(prompt_left_out(self._source.name))
         self._model = model.eval()
@@ -155,9 +155,8 @@ class TorchBackend(Backend):
         """Per-thread state of the CPU kernels: this runs on the device thread."""
         if self._kind == "cuda":
             # TF32 keeps three digits: enough beside bfloat16, and not what an entry that asks for float32 means.
-            exact = self._source.entry.precision == Precision.FLOAT32
-            self._torch.set_float32_matmul_precision("highest" if exact else "high")
-            return f"TF32 {'off' if exact else 'on'}"
+            self._tf32 = self._source.entry.precision != Precision.FLOAT32
+            return f"TF32 {'on' if self._tf32 else 'off'}"
         if self._kind != "cpu":
             return ""
         from semel.backends.torch_cpu import keep_memory
@@ -202,6 +201,8 @@ class TorchBackend(Backend):
         if self._kind == "cpu":
             few = sum(len(tokens.ids) for tokens in batch) <= _FEW_TOKENS
             torch.set_num_threads(1 if few else self._threads)
+        if self._kind == "cuda":  # a setting of the process, and models with another share it
+            torch.set_float32_matmul_precision("high" if self._tf32 else "highest")
         try:
             with torch.inference_mode():
                 vectors: Vectors = self._compute(batch).float().cpu().numpy()
@@ -281,6 +282,8 @@ class TorchBackend(Backend):
     def close(self) -> None:
         self._model = self._transformer = self._packed = None
         self._after = []
+        if self._kind != "cpu":
+            getattr(self._torch, self._kind).empty_cache()
 
 
 def weight_bytes(model: Any) -> int:

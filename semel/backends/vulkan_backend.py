@@ -16,6 +16,7 @@ from semel.backends.onnx_export import Exported, exported
 from semel.backends.pooling import read_head
 from semel.backends.scoring import activation_of, check_one_score
 from semel.backends.tokenizing import TextTokenizer, check_places, load_tokenizer, padded, padded_segments
+from semel.backends.vulkan_session import LIMIT_BYTES, open_session
 from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
 from semel.values import Input, Pair, Vectors
 
@@ -46,14 +47,13 @@ class VulkanBackend(Backend):
         try:
             import onnxruntime as ort
             import onnxruntime_ep_webgpu  # noqa: F401
-
-            from semel.backends.vulkan_session import open_session
         except ImportError as error:
             raise ModelLoadError(f"the Vulkan backend needs {error.name}: pip install 'semel[vulkan]'") from None
         self._version = ort.__version__
         check_places(self._source)
         self._prepare()
         self._graph = exported(self._source, self._converted)
+        self._check_longest(self._graph)
         self._session = open_session(self._graph.graph)
         self._check_session(self._graph)
 
@@ -63,6 +63,17 @@ class VulkanBackend(Backend):
         spec = source.described.spec
         self._head = read_head(source.name, source.path, source.modules, normalize=spec.normalize)
         self._tokenizer = TextTokenizer(source.name, load_tokenizer(source), max_tokens=spec.max_tokens)
+
+    def _check_longest(self, graph: Exported) -> None:
+        """Raises ModelLoadError when a single text could make a tensor that this device cuts in silence."""
+        longest = self._source.described.spec.max_tokens
+        if _largest_bytes(graph, longest) < LIMIT_BYTES:
+            return
+        fits = next(length for length in range(longest, 0, -1) if _largest_bytes(graph, length) < LIMIT_BYTES)
+        raise ModelLoadError(
+            f"model {self._source.name!r} reads {longest} tokens, of which Vulkan takes {fits} at a time: add "
+            f"max_tokens = {fits} or less to its entry in semel.toml, or use --device cpu or cuda"
+        )
 
     def _check_session(self, graph: Exported) -> None:
         """Raises BackendError unless this device gives torch's numbers for long and padded texts."""
@@ -92,12 +103,9 @@ class VulkanBackend(Backend):
         )
 
     def _most_texts(self, length: int) -> int:
-        """Texts at a time so that every tensor stays below the limit: scores, and the inside of the feed-forward."""
-        from semel.backends.vulkan_session import LIMIT_BYTES
-
+        """Texts at a time so that every tensor stays below the limit."""
         assert self._graph is not None  # load made it
-        largest = max(self._graph.heads * length * length, self._graph.inner * length)
-        return max(1, (LIMIT_BYTES - 1) // (4 * largest))
+        return (LIMIT_BYTES - 1) // _largest_bytes(self._graph, length)
 
     def _part(self, batch: Sequence[Tokens], length: int) -> Vectors:
         ids, mask = padded(batch, pad_id=self._tokenizer.pad_id, length=length)
@@ -139,6 +147,11 @@ class VulkanBackend(Backend):
 
     def close(self) -> None:
         self._session = self._graph = None
+
+
+def _largest_bytes(graph: Exported, length: int) -> int:
+    """Of one text's tensors: the scores of attention, or the inside of the feed-forward."""
+    return 4 * max(graph.heads * length * length, graph.inner * length)
 
 
 class VulkanReranker(VulkanBackend):

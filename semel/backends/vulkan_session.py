@@ -13,6 +13,7 @@ import os
 import struct
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,8 +155,11 @@ def _plugin_devices() -> list[Any]:
 
     with _registering:
         if not known():
-            # Without it machines that have no /sys/class/drm show no device at all; find_adapters refuses software.
-            os.environ.setdefault("ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER", "1")
+            # Without it lavapipe, and machines that have no /sys/class/drm, show no device at all. With it the plugin
+            # could take software beside a GPU, so it is set only where find_adapters saw that, or could not matter.
+            adapters = _adapters()
+            if not Path("/sys/class/drm").exists() or (not isinstance(adapters, str) and adapters[0].software):
+                os.environ.setdefault("ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER", "1")
             ort.set_default_logger_severity(3)
             ort.register_execution_provider_library(_REGISTRATION, plugin.get_library_path())
         if not known():

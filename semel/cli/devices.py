@@ -113,7 +113,12 @@ def _loaded(settings: "Settings", device: "DeviceInfo", model: str) -> "tuple[En
     engine = Engine()
     try:
         verify(device.name)
-        return engine, LoadedModels(settings, engine, device=device.name).get(model).backend
+        loaded = LoadedModels(settings, engine, device=device.name).get(model)
+        if loaded.spaces[""].kind != "embed":
+            raise ModelLoadError(
+                f"{model} is a cross-encoder, and these figures are of texts; name another with --model"
+            )
+        return engine, loaded.backend
     except (BackendError, ModelLoadError) as error:
         engine.close()
         typer.echo(f"{device.name}: {error}", err=True)

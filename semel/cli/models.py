@@ -45,7 +45,7 @@ def _sources(settings: "Settings") -> "Iterator[ModelSource]":
 
     entries = dict(settings.all_models)
     for kind in KINDS:
-        entries |= {name: entry for name, entry in for_device(entries, kind).items() if "@" in name}
+        entries |= {name: entry for name, entry in for_device(settings.all_models, kind).items() if "@" in name}
     yield from (_source(settings, name, entries) for name in entries)
 
 

@@ -20,6 +20,7 @@ from typing import IO
 from semel.backends.devices import usable_cores
 from semel.client import Client
 from semel.errors import SemelError, UnavailableError
+from semel.values import DeviceInfo
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
@@ -178,9 +179,10 @@ def semel_part(name: str, *arguments: str, environment: dict[str, str]) -> Part:
     return Part(name, [sys.executable, "-m", "semel", *arguments], environment)
 
 
-def worker_parts(devices: Sequence[str], *, environment: dict[str, str]) -> list[Part]:
+def worker_parts(found: Sequence[DeviceInfo], *, environment: dict[str, str]) -> list[Part]:
     """A worker for each device. Those that compute on the CPU share its cores."""
-    sharing = [device for device in devices if device.partition(":")[0] not in ("cuda", "mps")]
+    devices = [device.name for device in found]
+    sharing = [device.name for device in found if device.name == "cpu" or device.software]
     threads = max(1, usable_cores() // max(1, len(sharing)))
     parts: list[Part] = []
     for device in devices:
@@ -224,14 +226,14 @@ def free_port() -> int:
         return port
 
 
-def usable_devices() -> list[str]:
+def usable_devices() -> list[DeviceInfo]:
     """Asked of a child process: finding out imports torch, and we stay small."""
     answer = subprocess.run(
         [sys.executable, "-m", "semel", "devices", "--json"], capture_output=True, text=True, check=False, timeout=120
     )
     if answer.returncode:
         raise SemelError(f"the devices cannot be listed: {answer.stderr.strip()}")
-    return [device["name"] for device in json.loads(answer.stdout) if device["usable"]]
+    return [device for device in (DeviceInfo(**row) for row in json.loads(answer.stdout)) if device.usable]
 
 
 @contextmanager

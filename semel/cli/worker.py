@@ -51,10 +51,12 @@ def _supervise(device: str, *, processes: int, every: bool) -> None:
 
     from semel.cli import stack as parts
     from semel.errors import BadInputError, UnavailableError
+    from semel.values import DeviceInfo
 
     if processes > 1 and not every and device != "cpu":
         raise BadInputError("--processes shares the cores of the CPU: use it with --device cpu (a GPU takes one each)")
-    devices = parts.usable_devices() if every else [device] * processes
+    several = [DeviceInfo(device, usable=True, why="asked for")] * processes
+    devices = parts.usable_devices() if every else several
     if not devices:
         raise UnavailableError("no device is usable here; 'semel devices' says why")
     stack = parts.Stack(sys.stderr)

@@ -21,6 +21,9 @@ from semel.values import Computed, ItemError, Outcome
 
 log = get_log("chunk")
 
+_ELSEWHERE_S = 0.5
+"""A pause before a chunk goes back into a queue that this worker listens to, too: somebody else should take it."""
+
 _CANCEL_LOOK_S = 0.5
 """How often a chunk looks whether its job was cancelled."""
 
@@ -104,6 +107,7 @@ class ChunkRunner:
         except (ModelLoadError, UnknownModelError) as error:
             bound.error("model not usable on this worker", reason=str(error))
             if self._refuse(work.model, work.fingerprint, str(error)):
+                time.sleep(_ELSEWHERE_S)
                 self._jobs.give_back(work)
             else:
                 self._give_up_or_back(work, ItemError.of(error))

@@ -1,7 +1,7 @@
 """When a device pool is gone: its jobs go to another pool that serves the same vector space, and to no other.
 
 Where only another space is left, such as a quantised build of the same model, the job says so, and waits for a worker
-or fails, as it was told to.
+or fails, as it was told to. When the pool is back, what is left of its jobs goes back.
 """
 
 import time
@@ -9,117 +9,128 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, and_, select, update
 
-from semel.backends.select import UseCase, best_of
+from semel.backends.select import UseCase
 from semel.db import Database
 from semel.errors import UnavailableError
 from semel.log import get_log
-from semel.tasks.jobs import JobStore
+from semel.tasks.jobs import ACTIVE, JobStore
+from semel.tasks.pools import best_pool
 from semel.tasks.roster import Roster, WorkerCard
 from semel.tasks.schema import chunks, jobs
-from semel.values import OPEN, ItemError, device_kind
+from semel.values import ItemError, device_kind
 
 log = get_log("failover")
 
 GRACE_S = 6.0
 """An emptied Redis is filled again by the beats of all workers within this time."""
 
-_OPEN = [status.value for status in OPEN]
-
 
 class Failover:
-    """Watches the queues of open jobs. Every worker runs one; a move twice is a move once.
+    """Watches the queues of active jobs. Every worker and every API runs one; a move twice is a move once.
 
     Args:
         use_case: in which order pools are preferred.
+        fail_after_s: without a worker for this long, a job that is not to wait fails.
     """
 
-    def __init__(self, db: Database, jobs: JobStore, roster: Roster, *, use_case: UseCase) -> None:
+    def __init__(self, db: Database, jobs: JobStore, roster: Roster, *, use_case: UseCase, fail_after_s: float) -> None:
         self._db = db
         self._jobs = jobs
         self._roster = roster
         self._use_case = use_case
+        self._fail_after_s = fail_after_s
         self._gone_since: dict[tuple[str, bytes], float] = {}
 
     def run(self) -> None:
         """Move, or explain, what no live worker serves. Raises UnavailableError when Redis does not answer."""
-        live = self._roster.live()
-        orphaned = [
-            (device, fingerprint, model)
-            for device, fingerprint, model in self._open_queues()
-            if not any(card.serves(fingerprint) and device_kind(card.device) == device for card in live)
-        ]
-        now = time.monotonic()
-        self._gone_since = {
-            (device, fingerprint): self._gone_since.get((device, fingerprint), now)
-            for device, fingerprint, _ in orphaned
-        }
-        for device, fingerprint, model in orphaned:
-            if now - self._gone_since[device, fingerprint] >= GRACE_S:
-                self._replace(device, fingerprint, model, live)
+        live, now, since = self._roster.live(), time.monotonic(), dict[tuple[str, bytes], float]()
+        for device, first, fingerprint, model in self._queues():
+            serving = [card for card in live if card.serves(fingerprint)]
+            kinds = {device_kind(card.device) for card in serving}
+            if device not in kinds:
+                since[device, fingerprint] = self._gone_since.get((device, fingerprint), now)
+                gone_s = now - since[device, fingerprint]
+                if gone_s >= GRACE_S:
+                    self._replace(device, fingerprint, model, serving, live, fails=gone_s >= self._fail_after_s)
+            elif first != device and first in kinds:
+                self._move(device, fingerprint, first, f"{first}: it serves this vector space again", first=first)
+        self._gone_since = since
 
-    def leave(self, device: str, fingerprint: bytes, *, why: str) -> bool:
-        """This pool cannot serve a space: move its jobs at once; False when nobody else can.
+    def leave(self, device: str, worker_id: str, fingerprint: bytes, *, why: str) -> bool:
+        """A worker cannot serve a space: whether another one does, which has its jobs now.
 
         Raises:
             UnavailableError: Redis does not answer.
         """
-        kinds = _others(device, fingerprint, self._roster.live())
-        if kinds:
-            self._move(device, fingerprint, kinds, f"{device} cannot serve it: {why}")
-        return bool(kinds)
+        kind = device_kind(device)
+        serving = [card for card in self._roster.live() if card.serves(fingerprint) and card.id != worker_id]
+        if any(device_kind(card.device) == kind for card in serving):
+            return True  # in the same queue
+        if not serving:
+            return False
+        self._move_to_best(kind, fingerprint, serving, f"{kind} cannot serve it: {why}")
+        return True
 
-    def _open_queues(self) -> list[tuple[str, bytes, str]]:
-        query = select(jobs.c.device, jobs.c.fingerprint, jobs.c.model).where(jobs.c.status.in_(_OPEN)).distinct()
+    def _queues(self) -> list[tuple[str, str, bytes, str]]:
+        """(device, device at first, fingerprint, model) of active jobs."""
+        columns = (jobs.c.device, jobs.c.first_device, jobs.c.fingerprint, jobs.c.model)
         with self._db.read() as conn:
-            return [(row.device, row.fingerprint, row.model) for row in conn.execute(query)]
+            found = conn.execute(select(*columns).where(jobs.c.status.in_(ACTIVE)).distinct()).all()
+        return [(row.device, row.first_device or row.device, row.fingerprint, row.model) for row in found]
 
-    def _replace(self, device: str, fingerprint: bytes, model: str, live: Sequence[WorkerCard]) -> None:
-        kinds = _others(device, fingerprint, live)
-        if kinds:
-            self._move(device, fingerprint, kinds, f"no live worker on {device} any more")
+    def _replace(
+        self,
+        device: str,
+        fingerprint: bytes,
+        model: str,
+        serving: Sequence[WorkerCard],
+        live: Sequence[WorkerCard],
+        *,
+        fails: bool,
+    ) -> None:
+        if serving:
+            self._move_to_best(device, fingerprint, serving, f"no live worker on {device} any more")
             return
         base = model.partition("@")[0]
-        other = sorted({f"{card.device} serves {name}" for card in live for name in card.models if _same(name, base)})
+        names = {
+            f"{card.device} serves {name}" for card in live for name in card.models if name.partition("@")[0] == base
+        }
         why = f"{device}: no live worker serves this vector space of {model}"
-        if other:
-            why += f"; {', '.join(other)}, which is another space and is not mixed with it"
-        self._fail_or_wait(device, fingerprint, why)
+        if names:
+            why += f"; {', '.join(sorted(names))}, which is another space and is not mixed with it"
+        self._fail_or_wait(_of_queue(device, fingerprint), why, fails=fails)
 
-    def _move(self, device: str, fingerprint: bytes, kinds: list[str], reason: str) -> None:
-        kind, order = best_of(kinds, use_case=self._use_case, measured={})
+    def _move_to_best(self, device: str, fingerprint: bytes, serving: Sequence[WorkerCard], reason: str) -> None:
+        model = serving[0].models[0] if serving[0].models else ""
+        kind, order = best_pool(serving, model=model, use_case=self._use_case)
         why = f"{kind}: {reason}; {kind} serves the same vector space ({order})"
-        of_queue = _of_queue(device, fingerprint)
-        with self._db.write(reserve=True) as conn:
-            moved = list(
-                conn.execute(update(jobs).where(of_queue).values(device=kind, why=why).returning(jobs.c.id)).scalars()
-            )
-            # Leases of chunks that were running end by themselves; what was only sent lies in the wrong queue.
-            sent = and_(chunks.c.job_id.in_(moved), chunks.c.state == "sent")
-            conn.execute(update(chunks).where(sent).values(state="pending"))
-        if moved:
-            log.warning("jobs moved to another device", jobs=len(moved), source=device, to=kind, reason=reason)
+        self._move(device, fingerprint, kind, why)
 
-    def _fail_or_wait(self, device: str, fingerprint: bytes, why: str) -> None:
-        of_queue = _of_queue(device, fingerprint)
+    def _move(self, device: str, fingerprint: bytes, to: str, why: str, *, first: str | None = None) -> None:
+        which = _of_queue(device, fingerprint)
+        if first is not None:
+            which &= jobs.c.first_device == first
+        with self._db.write(reserve=True) as conn:
+            moved = conn.execute(update(jobs).where(which).values(device=to, why=why).returning(jobs.c.id))
+            ids = list(moved.scalars())
+            # Leases of chunks that were running end by themselves; what was only sent lies in the wrong queue.
+            sent = and_(chunks.c.job_id.in_(ids), chunks.c.state == "sent")
+            conn.execute(update(chunks).where(sent).values(state="pending"))
+        if ids:
+            log.warning("jobs moved to another device", jobs=len(ids), source=device, why=why)
+
+    def _fail_or_wait(self, which: ColumnElement[bool], why: str, *, fails: bool) -> None:
+        waits = f"{why}: it waits for one"
         with self._db.read() as conn:
-            told = {row.id: (row.if_no_worker, row.why) for row in conn.execute(select(jobs).where(of_queue))}
-        for job_id, (setting, _) in told.items():
-            if setting == "fail":
-                self._jobs.fail(job_id, ItemError(UnavailableError.code, f"{why}; the job was told to fail then"))
-        if any(known != f"{why}: it waits for one" for setting, known in told.values() if setting == "wait"):
+            found = conn.execute(select(jobs.c.id, jobs.c.if_no_worker, jobs.c.why).where(which)).all()
+        if fails:
+            for row in found:
+                if row.if_no_worker == "fail":
+                    self._jobs.fail(row.id, ItemError(UnavailableError.code, f"{why}; the job was told to fail then"))
+        if any(row.why != waits for row in found):
             with self._db.write(reserve=True) as conn:
-                conn.execute(update(jobs).where(of_queue).values(why=f"{why}: it waits for one"))
+                conn.execute(update(jobs).where(which).values(why=waits))
 
 
 def _of_queue(device: str, fingerprint: bytes) -> ColumnElement[bool]:
-    return and_(jobs.c.status.in_(_OPEN), jobs.c.device == device, jobs.c.fingerprint == fingerprint)
-
-
-def _others(device: str, fingerprint: bytes, live: Sequence[WorkerCard]) -> list[str]:
-    serving = [card for card in live if card.serves(fingerprint) and device_kind(card.device) != device]
-    real = [card for card in serving if not card.software] or serving
-    return sorted({device_kind(card.device) for card in real})
-
-
-def _same(name: str, base: str) -> bool:
-    return name.partition("@")[0] == base
+    return and_(jobs.c.status.in_(ACTIVE), jobs.c.device == device, jobs.c.fingerprint == fingerprint)

@@ -49,7 +49,7 @@ NO_KEY = bytes(KEY_BYTES)
 UPLOAD_SILENCE_S = 120.0
 """An upload that sent nothing for this long was cut off."""
 
-_ACTIVE = (JobStatus.VALIDATING.value, JobStatus.IN_PROGRESS.value)
+ACTIVE = (JobStatus.VALIDATING.value, JobStatus.IN_PROGRESS.value)
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,7 @@ class JobStore:
             "dim": space.dim,
             "lane": lane.value,
             "device": device,
+            "first_device": device,
             "why": why,
             "truncate": truncate,
             "if_no_worker": if_no_worker,
@@ -297,7 +298,7 @@ class JobStore:
         """Texts of unfinished jobs in these queues that are not done yet."""
         done = jobs.c.hit + jobs.c.computed + jobs.c.coalesced + jobs.c.failed
         query = select(func.coalesce(func.sum(jobs.c.total - done), 0)).where(
-            jobs.c.status.in_(_ACTIVE), jobs.c.lane.in_([lane.value for lane in lanes]), jobs.c.device == device
+            jobs.c.status.in_(ACTIVE), jobs.c.lane.in_([lane.value for lane in lanes]), jobs.c.device == device
         )
         with self._db.read() as conn:
             return int(conn.execute(query).scalar_one())
@@ -328,7 +329,7 @@ class JobStore:
         Returns:
             (job id, position) of each, to be sent after this transaction has committed.
         """
-        queue = (jobs.c.lane == lane.value) & (jobs.c.device == device) & jobs.c.status.in_(_ACTIVE)
+        queue = (jobs.c.lane == lane.value) & (jobs.c.device == device) & jobs.c.status.in_(ACTIVE)
         waiting = exists().where(chunks.c.job_id == jobs.c.id, chunks.c.state == "pending")
         eligible = select(jobs.c.id).where(queue, waiting).order_by(jobs.c.created_at).limit(window)
         with self._db.read() as conn:
@@ -357,7 +358,7 @@ class JobStore:
             row = conn.execute(
                 update(chunks)
                 .where(chunks.c.job_id == job_id, chunks.c.position == position, free)
-                .where(exists().where(jobs.c.id == job_id, jobs.c.status.in_(_ACTIVE)))
+                .where(exists().where(jobs.c.id == job_id, jobs.c.status.in_(ACTIVE)))
                 .values(state="running", lease_owner=owner, lease_until=now + ttl_s, attempts=chunks.c.attempts + 1)
                 .returning(chunks)
             ).first()
@@ -394,7 +395,7 @@ class JobStore:
     def is_active(self, job_id: str) -> bool:
         """Whether its chunks should still be worked on."""
         with self._db.read() as conn:
-            return conn.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar() in _ACTIVE
+            return conn.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar() in ACTIVE
 
     def finish(
         self, work: ChunkWork, outcomes: Sequence[Outcome], errors: dict[int, ItemError], *, truncated: int, tokens: int
@@ -412,7 +413,7 @@ class JobStore:
     def give_back(self, work: ChunkWork) -> None:
         """Return a chunk unfinished: it is pending again, or cancelled when its job was."""
         with self._db.write(reserve=True) as conn:
-            active = exists().where(jobs.c.id == work.job_id, jobs.c.status.in_(_ACTIVE))
+            active = exists().where(jobs.c.id == work.job_id, jobs.c.status.in_(ACTIVE))
             conn.execute(update(chunks).where(_held_by(work), active).values(state="pending", lease_owner=None))
             conn.execute(update(chunks).where(_held_by(work)).values(state="cancelled", lease_owner=None))
             self._end_if_done(conn, work.job_id)
@@ -429,7 +430,7 @@ class JobStore:
         with self._db.write(reserve=True) as conn:
             changed = conn.execute(
                 update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.status.in_(_ACTIVE))
+                .where(jobs.c.id == job_id, jobs.c.status.in_(ACTIVE))
                 .values(status=JobStatus.CANCELLING.value, cancelling_at=now)
             ).rowcount
             if changed:
@@ -498,7 +499,7 @@ class JobStore:
         now = time.time()
         stale = (chunks.c.state == "running") & (chunks.c.lease_until < now)
         lost = (chunks.c.state == "sent") & (chunks.c.sent_at < now - resend_after_s)
-        late = (jobs.c.expires_at < now) & jobs.c.status.in_((*_ACTIVE, JobStatus.CANCELLING.value))
+        late = (jobs.c.expires_at < now) & jobs.c.status.in_((*ACTIVE, JobStatus.CANCELLING.value))
         silent = (jobs.c.status == JobStatus.VALIDATING.value) & (jobs.c.touched_at < now - UPLOAD_SILENCE_S)
         old = (jobs.c.expires_at < now) & jobs.c.status.in_(ENDED)
         quiet = or_(

@@ -21,6 +21,9 @@ from semel.values import ModelEntry, Producer, Space, for_device
 
 log = get_log("models")
 
+_PATIENCE_S = 10.0
+"""A model that waited this long for room stops new work on those that have it, or they would keep it for ever."""
+
 
 class LoadedModels:
     """Models by name on one device.
@@ -40,6 +43,7 @@ class LoadedModels:
         self._users: dict[str, int] = {}
         self._used_at: dict[str, float] = {}
         self._changed = threading.Condition()
+        self._next: str | None = None
 
     @cached_property
     def device(self) -> str:
@@ -114,11 +118,7 @@ class LoadedModels:
         """As `get`; while it is in use it is not unloaded."""
         name = self.full_name(name)
         with self._changed:
-            while name not in self._loaded:
-                if self._makes_room(self._source(name)):
-                    self._loaded[name] = self._load(name)
-                else:
-                    self._changed.wait()
+            self._bring(name)
             self._users[name] = self._users.get(name, 0) + 1
         try:
             yield self._loaded[name]
@@ -126,6 +126,22 @@ class LoadedModels:
             with self._changed:
                 self._users[name] -= 1
                 self._used_at[name] = time.monotonic()
+                self._changed.notify_all()
+
+    def _bring(self, name: str) -> None:
+        """Wait until it is loaded. Who has waited for room long enough goes before those whose model has it."""
+        since = time.monotonic()
+        try:
+            while name not in self._loaded or self._next not in (None, name):
+                if name not in self._loaded and self._makes_room(self._source(name)):
+                    self._loaded[name] = self._load(name)
+                    return
+                self._changed.wait(_PATIENCE_S)
+                if name not in self._loaded and self._next is None and time.monotonic() - since >= _PATIENCE_S:
+                    self._next = name
+        finally:
+            if self._next == name:
+                self._next = None
                 self._changed.notify_all()
 
     def _makes_room(self, source: ModelSource) -> bool:
@@ -162,6 +178,7 @@ class LoadedModels:
         )
         warm_up = self._engine.load(backend)
         if self._find(name).described.spec != source.described.spec:
+            self._engine.unload(backend)
             raise FingerprintError(f"the files of model {name!r} changed since this process started; start it again")
         info, load_s = backend.get_model_info(), time.perf_counter() - started
         log.info(

@@ -6,7 +6,7 @@ conditional on the row's state.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import redis
 
@@ -52,7 +52,7 @@ class Maintenance:
         card: Callable[[], WorkerCard],
         in_hand: Callable[[], list[tuple[str, int]]],
         watch_device: Callable[[], None],
-        spaces: list[Space],
+        spaces: Callable[[], Sequence[Space]],
         lease_s: float,
         max_attempts: int,
     ) -> None:
@@ -105,6 +105,10 @@ class Maintenance:
             if name not in self._failing:
                 log.warning("duty fails, trying again", duty=name, reason=str(error))
             self._failing.add(name)
+        except Exception:  # the thread's edge: without it nobody beats, sweeps or watches the device
+            if name not in self._failing:
+                log.exception("duty fails, trying again", duty=name)
+            self._failing.add(name)
         else:
             if name in self._failing:
                 log.info("duty works again", duty=name)
@@ -118,7 +122,7 @@ class Maintenance:
 
     def _touch(self) -> None:
         if time.monotonic() - self._touched > _TOUCH_S:
-            self._catalog.touch(self._spaces)
+            self._catalog.touch(self._spaces())
             self._touched = time.monotonic()
 
     def _sweep(self) -> None:

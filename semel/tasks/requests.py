@@ -14,7 +14,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from semel.backends.devices import KINDS
-from semel.backends.select import UseCase, best_of
+from semel.backends.select import UseCase
 from semel.cache.catalog import Catalog
 from semel.cache.store import VectorStore
 from semel.errors import TimedOutError, UnavailableError, UnknownDeviceError, revive
@@ -23,6 +23,7 @@ from semel.tasks.backlog import Backlog
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Answer, Doorbell
 from semel.tasks.jobs import JobStore, NewChunk
+from semel.tasks.pools import best_pool
 from semel.tasks.queues import EMBED_TEXTS, READ_TEXTS, queue_name
 from semel.tasks.roster import Roster, unreachable
 from semel.values import Computed, Input, Lane, Outcome, Space, as_input, device_kind, size_of
@@ -103,10 +104,7 @@ class Router:
         if wanted != "auto":
             live = [w for w in live if device_kind(w.device) == wanted]
         if live:
-            live = [w for w in live if not w.software] or live
-            measured = {device_kind(w.device): w.measured for w in live if w.measured}
-            kinds = {device_kind(w.device) for w in live}
-            kind, why = best_of(kinds, use_case=self._use_case, measured=measured)
+            kind, why = best_pool(live, model=model, use_case=self._use_case)
             count = sum(device_kind(w.device) == kind for w in live)
             reason = "asked for" if wanted != "auto" else why
             return Route(kind, f"{kind}: {reason}, {count} live worker(s) with {model}")

@@ -72,9 +72,11 @@ class WorkerCard:
 
     @classmethod
     def from_json(cls, text: bytes | str) -> "WorkerCard":
-        values = json.loads(text)
-        measured = values["measured"]
-        return cls(**{**values, "work": Work(**values["work"]), "measured": Measured(**measured) if measured else None})
+        """A card of another version may lack fields, or have more."""
+        values = {key: value for key, value in json.loads(text).items() if key in cls.__dataclass_fields__}
+        measured = values.get("measured")
+        work = Work(**values.get("work", {}))
+        return cls(**{**values, "work": work, "measured": Measured(**measured) if measured else None})
 
 
 class Roster:

@@ -17,6 +17,7 @@ jobs = Table(
     Column("device", String(100), nullable=False),
     Column("why", Text, nullable=False),
     Column("truncate", Boolean, nullable=False),
+    Column("first_device", String(100)),  # where it goes back to after a failover
     Column("if_no_worker", String(10), nullable=False, server_default="wait"),
     Column("total", BigInteger, nullable=False),
     Column("chunks", Integer, nullable=False),

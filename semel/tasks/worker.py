@@ -50,6 +50,11 @@ log = get_log("worker")
 _HUNG_FACTOR = 20.0
 """A batch that takes this many times the usual is not slow, it is stuck."""
 
+_LAST_WORDS_S = 5.0
+
+_REFUSED_S = 300.0
+"""A model that could not be loaded is offered again after this: memory may be free by then."""
+
 _HUNG_EXIT = 70
 """EX_SOFTWARE of sysexits.h."""
 
@@ -84,6 +89,8 @@ class Worker:
         self._roster = Roster(self._redis)
         self._claims = RedisClaims(self._redis, ttl_s=settings.claim_ttl_s)
         self._meter = Meter()
+        self._served: dict[str, dict[str, Space]] = {}
+        self._refused: dict[str, tuple[float, dict[str, Space]]] = {}
         self._about = describe(device)
         self._measured = Measurements(settings.measurements).read().get(device)
         self._engine = Engine(max_batch_tokens=settings.max_batch_tokens)
@@ -91,7 +98,9 @@ class Worker:
         self._embedder = Embedder(self._engine, self._store, self._claims)
         self._app = make_app(settings.redis_url, device=device, events=settings.task_events)
         self._dispatcher = Dispatcher(self._jobs, self._app, self._roster)
-        self._failover = Failover(self._db, self._jobs, self._roster, use_case=settings.use_case)
+        self._failover = Failover(
+            self._db, self._jobs, self._roster, use_case=settings.use_case, fail_after_s=settings.no_worker_s
+        )
         self._runner = ChunkRunner(
             self._jobs,
             self._store,
@@ -124,8 +133,7 @@ class Worker:
         self._served = self._models.available(self._models.entries)
         if not self._served:
             raise ModelLoadError("no configured model can be served here; see the reasons above, or 'semel models'")
-        spaces = [space for by_prompt in self._served.values() for space in by_prompt.values()]
-        self._catalog.publish(spaces, device=self._device)
+        self._catalog.publish(self._spaces(), device=self._device)
         maintenance = Maintenance(
             self._redis,
             self._jobs,
@@ -137,7 +145,7 @@ class Worker:
             card=self._card,
             in_hand=self._runner.in_hand,
             watch_device=self._watch_device,
-            spaces=spaces,
+            spaces=self._spaces,
             lease_s=self._settings.lease_s,
             max_attempts=self._settings.max_attempts,
         )
@@ -152,30 +160,49 @@ class Worker:
             self._consume()
         finally:
             maintenance.stop()
-            self._catalog.retire(spaces)
+            self._catalog.retire(self._spaces())
             self._sign_off()
             self._engine.close()
         if self._device_lost is not None:
             raise self._device_lost
 
+    def _spaces(self) -> list[Space]:
+        """What it serves now."""
+        return [space for by_prompt in self._served.values() for space in by_prompt.values()]
+
     def _refuse(self, name: str, fingerprint: bytes, why: str) -> bool:
-        """A model cannot be loaded here: stop offering it; whether its jobs went to another pool."""
-        self._served.pop(name, None)
+        """A model cannot be loaded here: do not offer it for a while; whether somebody else has its jobs now."""
+        served = dict(self._served)
+        if name in served:
+            self._refused[name] = (time.monotonic(), served.pop(name))
+            self._served = served  # another dictionary: others are walking through the old one
         try:
             self._roster.beat(self._card())
-            return self._failover.leave(device_kind(self._device), fingerprint, why=why)
+            return self._failover.leave(self._device, self._id, fingerprint, why=why)
         except (redis.RedisError, UnavailableError) as error:
             log.warning("failover not possible now", reason=str(error))
             return False
 
+    def _offer_again(self) -> None:
+        """What could not be loaded may fit by now."""
+        for name, (at, spaces) in list(self._refused.items()):
+            if time.monotonic() - at > _REFUSED_S:
+                del self._refused[name]
+                self._served = {**self._served, name: spaces}
+
     def _watch_device(self) -> None:
         """End this process when the device hangs: nothing in it can be trusted, or even stopped, any more."""
+        self._offer_again()
         in_hand_s = self._engine.hangs(after_s=self._settings.hung_after_s, factor=_HUNG_FACTOR)
         if in_hand_s is None:
             return
         error = BackendError(f"{self._device} hangs: a batch has not ended for {in_hand_s:.0f} s")
         log.error("the device hangs, this worker ends; its threads follow", reason=str(error))
         faulthandler.dump_traceback(all_threads=True)
+        # Asking the device for its memory may hang, too.
+        last_resort = threading.Timer(_LAST_WORDS_S, os._exit, (_HUNG_EXIT,))
+        last_resort.daemon = True
+        last_resort.start()
         self._report_failed(error)
         os._exit(_HUNG_EXIT)
 
@@ -207,7 +234,7 @@ class Worker:
             about=self._about.why,
             software=self._about.software,
             models=list(self._served),
-            spaces=[s.fingerprint.hex() for by_prompt in self._served.values() for s in by_prompt.values()],
+            spaces=[space.fingerprint.hex() for space in self._spaces()],
             loaded=[next(iter(model.spaces.values())).model for model in loaded],
             load_s=round(sum(model.load_s for model in loaded), 2),
             memory_bytes=usage.memory_bytes,

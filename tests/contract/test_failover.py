@@ -29,7 +29,7 @@ def roster(redis_client: "redis.Redis") -> Roster:
 @pytest.fixture
 def failover(db: Database, jobs: JobStore, roster: Roster, monkeypatch: pytest.MonkeyPatch) -> Failover:
     monkeypatch.setattr(failover_module, "GRACE_S", 0.0)
-    return Failover(db, jobs, roster, use_case="auto")
+    return Failover(db, jobs, roster, use_case="auto", fail_after_s=0)
 
 
 def worker(roster: Roster, device: str, *spaces: bytes, model: str = "m") -> WorkerCard:
@@ -62,6 +62,21 @@ def test_work_of_a_lost_pool_goes_to_one_with_the_same_space(
     assert "no live worker on mlx any more; cpu serves the same vector space" in moved.why
     assert len(jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=8)) == 3
     assert jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=8) == []
+
+
+def test_what_is_left_goes_back_when_the_pool_is_there_again(
+    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+) -> None:
+    job = submit(jobs, store)
+    worker(roster, "cpu", SPACE.fingerprint)
+    failover.run()
+    assert jobs.get(job.id).device == "cpu"
+    jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=1)
+    worker(roster, "mlx", SPACE.fingerprint)
+    failover.run()
+    back = jobs.get(job.id)
+    assert (back.device, back.why) == ("mlx", "mlx: it serves this vector space again")
+    assert len(jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=8)) == 3
 
 
 def test_a_pool_that_lives_keeps_its_work(
@@ -123,7 +138,7 @@ def test_a_pool_is_gone_only_after_a_while(
     worker(roster, "cpu", SPACE.fingerprint)
     now = [1000.0]
     monkeypatch.setattr(failover_module.time, "monotonic", lambda: now[0])
-    patient = Failover(db, jobs, roster, use_case="auto")
+    patient = Failover(db, jobs, roster, use_case="auto", fail_after_s=60)
     patient.run()
     now[0] += failover_module.GRACE_S / 2
     patient.run()
@@ -143,10 +158,12 @@ def test_a_pool_that_cannot_load_the_model_hands_its_jobs_over_at_once(
     db: Database, jobs: JobStore, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
-    failover = Failover(db, jobs, roster, use_case="auto")
-    worker(roster, "mlx", SPACE.fingerprint)
-    assert not failover.leave("mlx", SPACE.fingerprint, why="it does not fit")
+    failover = Failover(db, jobs, roster, use_case="auto", fail_after_s=60)
+    gone = worker(roster, "mlx", SPACE.fingerprint)
+    assert not failover.leave("mlx", gone.id, SPACE.fingerprint, why="it does not fit")
+    assert failover.leave("mlx", "another", SPACE.fingerprint, why="it does not fit")
+    assert jobs.get(job.id).device == "mlx"  # a worker of the same pool serves it
     worker(roster, "cpu", SPACE.fingerprint)
-    assert failover.leave("mlx", SPACE.fingerprint, why="it does not fit")
+    assert failover.leave("mlx", gone.id, SPACE.fingerprint, why="it does not fit")
     assert jobs.get(job.id).device == "cpu"
     assert "mlx cannot serve it: it does not fit; cpu serves the same vector space" in jobs.get(job.id).why

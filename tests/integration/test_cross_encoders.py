@@ -95,3 +95,20 @@ def test_what_changes_a_score_changes_the_fingerprint(bert: Path) -> None:
     assert spec() == before
     (bert / "chat_template.jinja").write_text("another one")
     assert spec() != before
+
+
+@pytest.mark.parametrize("device", ["cpu", "mlx"])
+def test_the_activation_that_the_library_saved_is_followed_and_in_the_fingerprint(bert: Path, device: str) -> None:
+    library = CrossEncoder(str(bert), device="cpu", activation_fn=torch.nn.Identity())
+    saved = bert / "saved"
+    library.save_pretrained(str(saved))
+    expected = library.predict([tuple(pair) for pair in PAIRS])
+    assert not ((expected > 0) & (expected < 1)).all(), "a sigmoid would give the same"
+    backend = reranker(saved).create_backend(device)
+    backend.load()
+    np.testing.assert_allclose(backend.forward(backend.tokenize(PAIRS))[:, 0], expected, atol=1e-3)
+    before = reranker(saved).described.spec
+    file = saved / "config_sentence_transformers.json"
+    changed = {**json.loads(file.read_text()), "activation_fn": "torch.nn.modules.activation.Sigmoid"}
+    file.write_text(json.dumps(changed))
+    assert reranker(saved).described.spec != before

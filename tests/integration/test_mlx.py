@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
+from tokenizers import Tokenizer
 from transformers import (
     AutoModel,
     BertConfig,
@@ -38,7 +39,7 @@ from transformers import (
 )
 
 from semel.backends.registry import ModelSource
-from semel.errors import ModelLoadError
+from semel.errors import BackendError, ModelLoadError
 from semel.settings import BUILT_IN_MODELS
 from semel.values import Vectors
 from tests.support.tiny_models import CHAT, PAIRS, SIZES, WORDS, reranker, source, tokenizer
@@ -257,3 +258,46 @@ def test_a_precision_is_never_claimed_that_was_not_computed_in(tmp_path: Path) -
     for device in ("cpu", "cuda:0", "vulkan:0"):
         with pytest.raises(ModelLoadError, match=f"holds int4 weights as MLX stores them, which {device} cannot read"):
             source(tmp_path / "quantised", pooling="lasttoken").create_backend(device)
+
+
+def test_texts_are_lower_cased_where_the_library_does_it(tmp_path: Path) -> None:
+    save(tmp_path, *ENCODERS["bert"])
+    folder = tmp_path / "saved"
+    SentenceTransformer(str(tmp_path), device="cpu").save_pretrained(str(folder))
+    beside = folder / "sentence_bert_config.json"
+    settings = json.loads(beside.read_text())
+    beside.write_text(json.dumps({**settings, "do_lower_case": True}))
+    library = SentenceTransformer(str(folder), device="cpu")
+    texts = ["The CAT sat on the MAT", "the cat sat on the mat"]
+    backend = source(folder).create_backend("mlx")
+    backend.load()
+    np.testing.assert_allclose(backend.embed_texts(texts), library.encode(texts), atol=1e-4)
+    assert backend.tokenize(texts)[0] == backend.tokenize(texts)[1]
+    beside.write_text(json.dumps({**settings, "processing_kwargs": {"text": {"add_special_tokens": False}}}))
+    with pytest.raises(ModelLoadError, match="sets processing_kwargs, which only the torch backend follows"):
+        source(folder).create_backend("mlx").load()
+
+
+def test_a_token_that_the_model_lacks_fails_its_text_and_no_other(tmp_path: Path) -> None:
+    save(tmp_path, *ENCODERS["bert"])
+    made = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    made.add_tokens(["beyond"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    backend = source(tmp_path).create_backend("mlx")
+    backend.load()
+    with pytest.raises(BackendError, match=f"token {len(WORDS)} is none of the model's {len(WORDS)}"):
+        backend.embed_texts(["a dog beyond"])
+    assert backend.embed_texts(["a dog"]).any()
+
+
+def test_segments_are_told_only_to_models_that_are_given_them(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings["model_input_names"] = ["input_ids", "attention_mask"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    BertForSequenceClassification(BertConfig(**SIZES, num_labels=1)).save_pretrained(tmp_path)
+    expected = CrossEncoder(str(tmp_path), device="cpu", max_length=32).predict([tuple(pair) for pair in PAIRS])
+    backend = reranker(tmp_path).create_backend("mlx")
+    backend.load()
+    np.testing.assert_allclose(backend.forward(backend.tokenize(PAIRS))[:, 0], expected, atol=1e-4)

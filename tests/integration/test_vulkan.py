@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import (
     BertConfig,
@@ -27,7 +28,7 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from semel.backends import vulkan_session
+from semel.backends import vulkan_backend, vulkan_session
 from semel.backends.registry import ModelSource
 from semel.backends.verify import verify
 from semel.backends.vulkan_backend import VulkanBackend
@@ -113,11 +114,15 @@ def test_no_tensor_goes_past_the_limit_of_the_device(tmp_path: Path, monkeypatch
         return run(ids, mask, segments)
 
     monkeypatch.setattr(backend, "_run", counted)
-    monkeypatch.setattr(vulkan_session, "LIMIT_BYTES", 3 * 4 * 4 * 64 * 64 + 1)  # three such texts
+    limit = 3 * 4 * 4 * 64 * 64 + 1  # three such texts
+    monkeypatch.setattr(vulkan_backend, "LIMIT_BYTES", limit)
     parts = backend.embed_texts(texts)
     assert len(sizes) == 3
-    assert max(sizes) <= vulkan_session.LIMIT_BYTES
+    assert max(sizes) <= limit
     np.testing.assert_allclose(parts, whole, atol=1e-6)
+    with pytest.raises(ModelLoadError, match="reads 128 tokens, of which Vulkan takes 110 at a time: add max_tokens"):
+        on_vulkan(source(tmp_path), tmp_path / "converted")
+    on_vulkan(source(tmp_path, max_tokens=110), tmp_path / "converted")
 
 
 def test_an_export_is_made_once_for_each_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,3 +179,14 @@ def test_what_it_does_not_run_names_the_backend_that_does(tmp_path: Path) -> Non
         on_vulkan(source(tmp_path, precision="int8"), tmp_path / "converted")
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["model_type"] == "bert"
+
+
+def test_a_head_that_is_not_in_the_files_is_refused(tmp_path: Path) -> None:
+    tokenizer(tmp_path)
+    BertForSequenceClassification(BertConfig(**SIZES, num_labels=1)).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    left = {key: values for key, values in weights.items() if "classifier" not in key}
+    save_file(left, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelLoadError, match=r"its files lack classifier\.bias, classifier\.weight; semel gives it no"):
+        on_vulkan(reranker(tmp_path), tmp_path / "converted")
+    assert not list((tmp_path / "converted").glob("*"))

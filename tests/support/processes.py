@@ -17,6 +17,9 @@ from semel.cli.stack import find_redis_server, free_port
 from semel.client import Client
 from semel.errors import UnavailableError
 
+ON_CPU = {"SEMEL_SOFTWARE_DEVICES": "true"}
+"""Settings with which MLX runs without Metal, and Vulkan without a GPU."""
+
 FAKE_TOML = """
 default_model = "fake"
 [models.fake]

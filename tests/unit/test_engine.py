@@ -199,13 +199,15 @@ def test_a_batch_that_never_ends_is_seen(engine: Engine) -> None:
     backend = fake(engine, text_ms=300)
     assert engine.hangs(after_s=0.0, factor=1.0) is None
     submission = engine.submit(backend, ["slow"])
-    wait_until(lambda: engine.hangs(after_s=0.1, factor=2.0) is not None)
-    assert engine.hangs(after_s=5.0, factor=0.0) is None  # not yet
+    assert engine.hangs(after_s=0.1, factor=2.0) is None  # the first one may take longer
+    wait_until(lambda: engine.hangs(after_s=0.01, factor=2.0) is not None)
+    assert engine.hangs(after_s=5.0, factor=1.0) is None  # not yet
     collect(submission, 1)
     assert engine.hangs(after_s=0.0, factor=1.0) is None
     submission = engine.submit(backend, ["slow again"])
-    wait_until(lambda: engine._batch_started is not None)
+    wait_until(lambda: engine._in_hand is not None)
     assert engine.hangs(after_s=0.0, factor=20.0) is None  # usual for this device
+    wait_until(lambda: engine.hangs(after_s=0.0, factor=0.1) is not None)
     collect(submission, 1)
 
 

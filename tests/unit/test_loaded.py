@@ -8,6 +8,7 @@ import pytest
 from semel.backends.engine import Engine
 from semel.errors import ModelLoadError
 from semel.settings import Settings
+from semel.tasks import loaded as loaded_module
 from semel.tasks.loaded import LoadedModels
 from semel.values import ModelEntry
 from tests.support.processes import wait_until
@@ -75,3 +76,32 @@ def test_a_source_of_its_own_is_another_model_on_that_device(tmp_path: Path, eng
     assert there.spaces("own")[""].model == "own@mlx"
     assert there.spaces("own")[""].fingerprint != here.spaces("own")[""].fingerprint
     assert there.spaces("a")[""].fingerprint == here.spaces("a")[""].fingerprint
+
+
+def test_a_model_that_waits_for_room_gets_it_from_one_that_is_always_busy(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded_module, "_PATIENCE_S", 0.2)
+    loaded, stop = models(tmp_path, engine, most=60), threading.Event()
+
+    def keep_busy() -> None:
+        while not stop.is_set():
+            with loaded.using("a"):
+                stop.wait(0.05)
+
+    busy = [threading.Thread(target=keep_busy) for _ in range(3)]  # overlapping: never idle by itself
+    for thread in busy:
+        thread.start()
+    wait_until(lambda: names(loaded) == ["a"])
+    got = threading.Event()
+    asked = threading.Thread(target=lambda: (loaded.get("b"), got.set()))
+    asked.start()
+    try:
+        assert got.wait(10), "starved"
+    finally:
+        stop.set()
+        for thread in [*busy, asked]:
+            thread.join(10)
+    with pytest.raises(ModelLoadError):
+        loaded.get("huge")
+    loaded.get("a")  # nobody is kept out by what went wrong

@@ -1,4 +1,4 @@
-"""What a job does when no worker serves its vector space."""
+"""What a job does when no worker serves its vector space, and where it goes back to."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,4 +9,5 @@ down_revision = "0003"
 
 def upgrade() -> None:
     with op.batch_alter_table("jobs") as jobs:
+        jobs.add_column(sa.Column("first_device", sa.String(100)))
         jobs.add_column(sa.Column("if_no_worker", sa.String(10), nullable=False, server_default="wait"))
