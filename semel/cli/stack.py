@@ -174,6 +174,27 @@ def redis_part(port: int, folder: Path) -> Part:
     return Part("redis", [find_redis_server(), *options, "--loglevel", "warning", "--logfile", ""])
 
 
+def has_flower() -> bool:
+    """Whether Flower is installed (semel[flower])."""
+    return importlib.util.find_spec("flower") is not None
+
+
+def flower_part(port: int, *, redis_url: str, folder: Path) -> Part:
+    """Flower for this machine alone: it shows and changes nothing, and its history survives a restart."""
+    options = {
+        "address": "127.0.0.1",
+        "port": port,
+        "read_only": True,
+        "persistent": True,
+        "db": folder / "flower.db",
+        "state_save_interval": 5000,
+        "max_tasks": 10000,
+        "tasks_columns": "name,args,state,received,runtime,worker",
+    }
+    given = [f"--{name}={value}" for name, value in options.items()]
+    return Part("flower", [sys.executable, "-m", "celery", f"--broker={redis_url}", "flower", *given])
+
+
 def semel_part(name: str, *arguments: str, environment: dict[str, str]) -> Part:
     """A semel command as a part."""
     return Part(name, [sys.executable, "-m", "semel", *arguments], environment)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -22,7 +23,7 @@ from tests.support.processes import FAKE_TOML, wait_until
 class Up:
     """A running `semel up` and its log."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         (folder / "semel.toml").write_text(FAKE_TOML.format(options=""))
         self.port, self.redis_port = free_port(), free_port()
         self.log: list[str] = []
@@ -31,6 +32,7 @@ class Up:
             "SEMEL_HOME": str(folder / "home"),
         }
         command = [sys.executable, "-m", "semel", "up", "--port", str(self.port), "--redis-port", str(self.redis_port)]
+        command += options or ["--no-flower"]
         self.process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -57,8 +59,8 @@ class Up:
 
 
 @contextmanager
-def up(folder: Path) -> Iterator[Up]:
-    running = Up(folder)
+def up(folder: Path, *options: str) -> Iterator[Up]:
+    running = Up(folder, *options)
     try:
         wait_until(lambda: running.says("ready: ") or running.process.poll() is not None, timeout_s=90)
         yield running
@@ -134,3 +136,34 @@ def test_the_demo_computes_once_answers_and_leaves_nothing(tmp_path: Path) -> No
     assert not list(tmp_path.glob("semel-*"))
     ours = [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("TMPDIR") == str(tmp_path)]
     assert not ours
+
+
+def test_flower_shows_tasks_without_texts_and_remembers_them(tmp_path: Path) -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+
+    def seen(running: Up) -> str:
+        try:
+            return httpx.get(f"{address}/tasks/datatable", params=TABLE, timeout=5).text
+        except httpx.TransportError:
+            return ""
+
+    with up(tmp_path, "--flower-port", str(port)) as running:
+        assert running.says(rf"^semel +flower: {address}"), running.text()
+        with Client(f"http://127.0.0.1:{running.port}") as client:
+            client.embed(["a secret request"], model="fake")
+            job = client.wait(client.submit(["a secret job"], model="fake").id)
+        wait_until(lambda: "semel.embed_texts" in seen(running) and "semel.embed_chunk" in seen(running), timeout_s=60)
+        assert f"job {job.id}, chunk 0" in seen(running)
+        assert "1 texts" in seen(running)
+        assert "secret" not in seen(running)
+        refused = httpx.post(f"{address}/api/worker/shutdown/any")
+        assert refused.status_code in (401, 403)
+        wait_until(lambda: bool(list((tmp_path / "home").glob("flower.db*"))))
+    with up(tmp_path, "--flower-port", str(port)) as running:
+        wait_until(lambda: job.id in seen(running), timeout_s=60, told=running.text)
+
+
+TABLE = {"draw": 1, "start": 0, "length": 50, "search[value]": "", "order[0][column]": 0, "order[0][dir]": "asc"}
+TABLE |= {"columns[0][data]": "name"}
+"""What Flower's own page asks for."""
