@@ -4,7 +4,7 @@ Who computes is injected: this process's engine (`LocalSender`) or the workers b
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -38,9 +38,16 @@ class LocalSender:
 class Pipeline:
     """Texts in, vectors out, each computed once. Thread-safe."""
 
-    def __init__(self, store: VectorStore, sender: Sender) -> None:
+    def __init__(
+        self,
+        store: VectorStore,
+        sender: Sender,
+        *,
+        on_embedded: Callable[[Space, Sequence[Outcome]], None] = lambda _space, _outcomes: None,
+    ) -> None:
         self._store = store
         self._sender = sender
+        self._on_embedded = on_embedded
 
     def embed(
         self, space: Space, texts: Sequence[Input], *, lane: Lane = Lane.INTERACTIVE, truncate: bool = True
@@ -74,6 +81,7 @@ class Pipeline:
             if i not in errors:  # stored, and gone again: never answer with a made-up row
                 raise SemelError(f"the vector of text {i} vanished from the cache while it was read; ask again")
         assert found.vectors is not None  # get_many brings vectors
+        self._on_embedded(space, outcomes)
         return Embedded(found.vectors, outcomes, errors, found.tokens, found.truncated, waited_s, done.inference_s)
 
 

@@ -114,6 +114,10 @@ class Settings(BaseSettings):
     task_events: bool = False
     """Celery's task events, for Flower. Off: they cost one request two milliseconds."""
 
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Where a worker serves its metrics; 0: nowhere. The API serves its own at /metrics."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 

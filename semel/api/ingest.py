@@ -12,7 +12,7 @@ from semel.api.services import Services
 from semel.cache.keys import input_key
 from semel.errors import BadInputError, InvalidTextError
 from semel.tasks.jobs import NO_KEY, NewChunk
-from semel.values import Extra, Input, ItemError, Job, Pair, Space, size_of
+from semel.values import Extra, Input, ItemError, Job, Outcome, Pair, Space, size_of
 
 _CHUNKS_A_WRITE = 8
 """Chunks in one transaction: few commits, and the write lock is held for some ten milliseconds."""
@@ -132,7 +132,8 @@ class Ingest:
         if not self._full:
             return
         services = self._services
-        services.jobs.add_chunks(self.job, self._full, lookup=services.store.lookup_on)
+        hits = services.jobs.add_chunks(self.job, self._full, lookup=services.store.lookup_on)
+        services.metrics.count(self.job.model, {Outcome.HIT: hits})
         self._full = []
         services.dispatcher.top_up(self.job.lane, self.job.device)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import redis
 from celery import Celery
 
+from semel.api.metrics import ApiMetrics
 from semel.cache.catalog import Catalog
 from semel.cache.store import VectorStore
 from semel.db import Database
@@ -54,6 +55,7 @@ class Services:
     pipeline: Pipeline
     reranker: Reranker
     importer: Importer
+    metrics: ApiMetrics
 
     def ping_redis(self) -> None:
         """Raises UnavailableError."""
@@ -106,7 +108,8 @@ def build_services(settings: Settings) -> Services:
         chunk_texts=settings.chunk_texts,
         timeout_s=settings.request_timeout_s,
     )
-    pipeline = Pipeline(store, sender)
+    metrics = ApiMetrics()
+    pipeline = Pipeline(store, sender, on_embedded=metrics.embedded)
     return Services(
         settings=settings,
         db=db,
@@ -129,4 +132,5 @@ def build_services(settings: Settings) -> Services:
         pipeline=pipeline,
         reranker=Reranker(pipeline, catalog),
         importer=Importer(store, pipeline, sender),
+        metrics=metrics,
     )

@@ -83,14 +83,28 @@ class Submission:
             yield part
 
 
+def _unobserved(_first: object, _second: object) -> None:
+    pass
+
+
 class Engine:
     """One device thread, shared by all models of a device.
 
     Args:
         max_batch_tokens: padded tokens in a batch; None takes what suits the backend.
+        observe: told `tokenise` or `device`, and the seconds that it took.
+        on_batch: told the texts and padded tokens of each batch.
     """
 
-    def __init__(self, *, max_batch_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_batch_tokens: int | None = None,
+        observe: Callable[[str, float], None] = _unobserved,
+        on_batch: Callable[[int, int], None] = _unobserved,
+    ) -> None:
+        self._observe = observe
+        self._on_batch = on_batch
         self._budgets = Budgets(max_batch_tokens)
         self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
         self._calls: queue.SimpleQueue[tuple[Callable[[], None], threading.Event, list[Exception]]]
@@ -163,7 +177,9 @@ class Engine:
         """
         submission = Submission(len(texts))
         for start in range(0, len(texts), _TOKENIZE_SLICE):
+            started = time.perf_counter()
             tokens = backend.tokenize(texts[start : start + _TOKENIZE_SLICE], prompt=prompt)
+            self._observe("tokenise", time.perf_counter() - started)
             items = [Item(t, submission, start + i) for i, t in enumerate(tokens)]
             with self._changed:
                 if self._failure is not None:
@@ -283,6 +299,8 @@ class Engine:
 
     def _count(self, items: list[Item], seconds: float) -> None:
         lengths = [item.length for item in items]
+        self._observe("device", seconds)
+        self._on_batch(len(items), max(lengths) * len(items))
         was = self.stats
         self.stats = replace(
             was,

@@ -73,11 +73,15 @@ class RedisClaims:
     Args:
         client: connected with `decode_responses=False`.
         ttl_s: how long the claims of a killed process block their keys. Call `renew` more often than that.
+
+    Attributes:
+        taken, held: keys that were claimed, and keys that somebody else held, since the start.
     """
 
     def __init__(self, client: "redis.Redis", *, ttl_s: float) -> None:
         self._client = client
         self._ttl_ms = int(ttl_s * 1000)
+        self.taken, self.held = 0, 0
         self._active: set[Lease] = set()
         self._lock = threading.Lock()
         self._release_script = client.register_script(_RELEASE)
@@ -97,6 +101,8 @@ class RedisClaims:
             lease.keys.update(keys)
         with self._lock:
             self._active.add(lease)
+            self.taken += len(lease.keys)
+            self.held += len(keys) - len(lease.keys)
         return lease
 
     def _release(self, lease: Lease, keys: Sequence[bytes]) -> None:

@@ -61,8 +61,12 @@ class Backlog:
         if not rate:
             return 0.0
         lanes = [Lane.INTERACTIVE] if lane is Lane.INTERACTIVE else list(Lane)
+        messages = self.messages(Lane.INTERACTIVE, device)  # one text each, at the least
+        return (self._jobs.waiting_texts(lanes=lanes, device=device) + messages) / rate
+
+    def messages(self, lane: Lane, device: str) -> int:
+        """Those that wait in Redis. Raises UnavailableError."""
         try:
-            messages = int(self._client.llen(queue_name(Lane.INTERACTIVE, device)))  # one text each, at the least
+            return int(self._client.llen(queue_name(lane, device)))
         except redis.RedisError as error:
             raise unreachable(error) from error
-        return (self._jobs.waiting_texts(lanes=lanes, device=device) + messages) / rate

@@ -1,6 +1,7 @@
 """One chunk of a job, from the lease to its recorded outcomes."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from semel.cache.store import VectorStore
@@ -16,7 +17,7 @@ from semel.log import get_log
 from semel.tasks.embed import CancelledError, Embedder
 from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore
 from semel.tasks.loaded import LoadedModels
-from semel.tasks.meter import Meter
+from semel.tasks.meter import Message
 from semel.values import Computed, ItemError, Outcome
 
 log = get_log("chunk")
@@ -35,6 +36,7 @@ class ChunkRunner:
         owner: this worker's id, on its leases.
         lease_s: how long a lease lasts; the worker renews them.
         max_attempts: how often a chunk may fail as a whole before its texts fail.
+        record: told of each chunk that is done.
         refuse: told the model, its fingerprint and why it cannot be loaded; whether another pool has its jobs now.
     """
 
@@ -44,18 +46,18 @@ class ChunkRunner:
         store: VectorStore,
         embedder: Embedder,
         models: LoadedModels,
-        meter: Meter,
         *,
         owner: str,
         lease_s: float,
         max_attempts: int,
         refuse: Callable[[str, bytes, str], bool],
+        record: Callable[[Message], None],
     ) -> None:
         self._jobs = jobs
         self._store = store
         self._embedder = embedder
         self._models = models
-        self._meter = meter
+        self._record_message = record
         self._refuse = refuse
         self._owner = owner
         self._lease_s = lease_s
@@ -88,14 +90,7 @@ class ChunkRunner:
         try:
             done = self._compute(work)
             self._record(work, done)
-            outcomes = list(done.outcomes.values())
-            self._meter.record(
-                sent_at=work.sent_at,
-                started_at=started_at,
-                texts=len(outcomes),
-                hits=outcomes.count(Outcome.HIT),
-                failed=outcomes.count(Outcome.FAILED),
-            )
+            self._record_message(Message(work.model, work.sent_at, started_at, Counter(done.outcomes.values())))
             bound.debug("chunk done", texts=len(work.keys), seconds=round(time.time() - started_at, 3))
         except CancelledError:
             self._jobs.give_back(work)

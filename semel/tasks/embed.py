@@ -40,10 +40,19 @@ class Embedder:
         engine: the device's.
         store: where vectors go, batch by batch: a kill loses the batch in flight and no more.
         claims: who computes what.
+        observe: told `store`, and the seconds that it took.
     """
 
-    def __init__(self, engine: Engine, store: VectorStore, claims: Claims) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: VectorStore,
+        claims: Claims,
+        *,
+        observe: Callable[[str, float], None] = lambda _stage, _seconds: None,
+    ) -> None:
         self._engine = engine
+        self._observe = observe
         self._store = store
         self._claims = claims
 
@@ -113,9 +122,11 @@ class Embedder:
     def _store_part(self, model: LoadedModel, space: Space, keys: Sequence[bytes], part: Part, done: Computed) -> None:
         stored = [keys[i] for i in part.indices]
         if stored:
+            started = time.perf_counter()
             self._store.put_many(
                 space, stored, part.vectors, tokens=part.tokens, truncated=part.truncated, producer=model.producer
             )
+            self._observe("store", time.perf_counter() - started)
         for key, tokens, truncated in zip(stored, part.tokens, part.truncated, strict=True):
             done.add(key, Outcome.COMPUTED, tokens=tokens, truncated=truncated)
         for i, error in part.errors.items():

@@ -184,16 +184,18 @@ class JobStore:
 
     def add_chunks(
         self, job: Job, new: Sequence[NewChunk], *, lookup: Callable[[Connection, Sequence[bytes]], Found]
-    ) -> None:
+    ) -> int:
         """Append chunks; those whose texts are all in the cache are done at once and never queued.
 
         The look-up runs after the insert, inside the transaction: a prune that ran before it is seen, one that
         comes after it finds the keys in the chunk rows and spares them.
 
+        Returns: how many texts are done.
+
         Raises:
             ConflictError: the job takes no more texts (cancelled, expired).
         """
-        now = time.time()
+        now, done = time.time(), 0
         with self._db.write() as conn:
             held = conn.execute(
                 update(jobs)
@@ -216,7 +218,8 @@ class JobStore:
                 at = part.stop
                 if all(p or i in chunk.errors for i, p in enumerate(found.present[part].tolist())):
                     part_found = Found(found.present[part], found.tokens[part], found.truncated[part])
-                    _finish_hits(conn, job, first + offset, chunk, part_found)
+                    done += _finish_hits(conn, job, first + offset, chunk, part_found)
+        return done
 
     def touch(self, job_id: str) -> None:
         """A sign of life of an upload that has not filled a chunk yet."""
@@ -302,6 +305,27 @@ class JobStore:
         )
         with self._db.read() as conn:
             return int(conn.execute(query).scalar_one())
+
+    def active_devices(self) -> set[str]:
+        """Kinds of device that jobs wait for."""
+        with self._db.read() as conn:
+            return set(conn.execute(select(jobs.c.device).where(jobs.c.status.in_(ACTIVE)).distinct()).scalars())
+
+    def oldest_sent(self, *, lane: Lane, device: str) -> float | None:
+        """When the oldest message was sent that no worker has taken; Unix seconds."""
+        query = (
+            select(func.min(chunks.c.sent_at))
+            .join(jobs, jobs.c.id == chunks.c.job_id)
+            .where(chunks.c.state == "sent", jobs.c.lane == lane.value, jobs.c.device == device)
+        )
+        with self._db.read() as conn:
+            return conn.execute(query).scalar_one()
+
+    def count_by_status(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
+        with self._db.read() as conn:
+            return {status: int(count) for status, count in conn.execute(query)}
 
     def needed_keys(self) -> Iterator[bytes]:
         """Packed keys of every job that has not expired: what `prune` must spare."""
@@ -597,7 +621,8 @@ def _unpack_extras(packed: bytes | None, count: int) -> list[Extra | None]:
     return [None if pair is None else Extra(*pair) for pair in json.loads(zstandard.decompress(packed))]
 
 
-def _finish_hits(conn: Connection, job: Job, position: int, chunk: NewChunk, found: Found) -> None:
+def _finish_hits(conn: Connection, job: Job, position: int, chunk: NewChunk, found: Found) -> int:
+    """Record a chunk whose texts were all there; how many hits."""
     errors = dict(chunk.errors)
     if not job.truncate:
         too_long = TextTooLongError()
@@ -606,6 +631,7 @@ def _finish_hits(conn: Connection, job: Job, position: int, chunk: NewChunk, fou
     here = (chunks.c.job_id == job.id) & (chunks.c.position == position)
     conn.execute(update(chunks).where(here).values(_outcome_values(outcomes, errors)))
     _count(conn, job.id, outcomes, truncated=int(found.truncated.sum()), tokens=int(found.tokens.sum()))
+    return outcomes.count(Outcome.HIT)
 
 
 def _outcome_values(outcomes: Sequence[Outcome], errors: dict[int, ItemError]) -> dict[str, Any]:

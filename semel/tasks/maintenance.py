@@ -52,6 +52,7 @@ class Maintenance:
         card: Callable[[], WorkerCard],
         in_hand: Callable[[], list[tuple[str, int]]],
         watch_device: Callable[[], None],
+        on_swept: Callable[[Swept], None],
         spaces: Callable[[], Sequence[Space]],
         lease_s: float,
         max_attempts: int,
@@ -70,6 +71,7 @@ class Maintenance:
         self._touched = 0.0
         self._failover = failover
         self._watch_device = watch_device
+        self._on_swept = on_swept
         self._failing: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
@@ -130,6 +132,7 @@ class Maintenance:
         empty = [(lane, device) for lane in Lane if self._client.llen(queue_name(lane, device)) == 0]
         swept = self._jobs.sweep(empty_queues=empty, resend_after_s=RESEND_AFTER_S, max_attempts=self._max_attempts)
         if swept != Swept():
+            self._on_swept(swept)
             log.warning("swept", **{k: v for k, v in vars(swept).items() if v})
 
     def _fail_over(self) -> None:

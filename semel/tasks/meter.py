@@ -4,8 +4,10 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from semel.values import Outcome
 
 _RECENT = 128
 """Latencies that are kept: a beat stays below a kilobyte, and a 99th percentile means something."""
@@ -56,6 +58,26 @@ class Work:
         return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
 
 
+@dataclass(frozen=True)
+class Message:
+    """A chunk or a small request that is done.
+
+    Attributes:
+        sent_at, started_at: Unix seconds.
+        outcomes: how many texts ended in which way.
+    """
+
+    model: str
+    sent_at: float | None
+    started_at: float
+    outcomes: Mapping[Outcome, int]
+
+    @property
+    def queued_s(self) -> float:
+        """How long it waited; the clocks of two hosts may differ, and less than nothing counts as nothing."""
+        return max(0.0, self.started_at - self.sent_at) if self.sent_at else 0.0
+
+
 class Meter:
     """Counts messages. Thread-safe."""
 
@@ -64,18 +86,22 @@ class Meter:
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
 
-    def record(self, *, sent_at: float | None, started_at: float, texts: int, hits: int, failed: int) -> None:
-        """One message is done.
-
-        Args:
-            sent_at, started_at: Unix seconds; the clocks of two hosts may differ, a wait below zero counts as none.
-        """
+    def record(self, message: Message) -> None:
+        """One message is done."""
         now = time.time()
-        queued_s = max(0.0, started_at - sent_at) if sent_at else 0.0
-        worked_s = max(0.0, now - started_at)
+        worked_s = max(0.0, now - message.started_at)
+        outcomes = message.outcomes
         with self._lock:
-            self._recent.append(round((queued_s + worked_s) * 1000, 2))
-            self._work += Work(1, texts, hits, failed, queued_s, worked_s, last_request_at=now)
+            self._recent.append(round((message.queued_s + worked_s) * 1000, 2))
+            self._work += Work(
+                1,
+                sum(outcomes.values()),
+                outcomes.get(Outcome.HIT, 0),
+                outcomes.get(Outcome.FAILED, 0),
+                message.queued_s,
+                worked_s,
+                last_request_at=now,
+            )
 
     def work(self, *, tokens: int, padded_tokens: int) -> Work:
         """The counters, with those of the device."""

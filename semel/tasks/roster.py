@@ -131,6 +131,16 @@ class Roster:
             raise unreachable(error) from error
         return [WorkerCard.from_json(value) for value in raw if value is not None]
 
+    def time_left(self, worker_ids: Sequence[str]) -> list[float]:
+        """Seconds until each would be taken for dead; a beat sets it to `LIVE_S`. Raises UnavailableError."""
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                for worker_id in worker_ids:
+                    pipe.pttl(_WORKER + worker_id)
+                return [max(0, left_ms) / 1000 for left_ms in pipe.execute()]
+        except redis.RedisError as error:
+            raise unreachable(error) from error
+
     def live_lately(self) -> Sequence[WorkerCard]:
         """As `live`, at most one second old: for every request."""
         if time.monotonic() - self._seen[0] > 1.0:

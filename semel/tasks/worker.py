@@ -39,10 +39,11 @@ from semel.tasks.failover import Failover
 from semel.tasks.jobs import JobStore
 from semel.tasks.loaded import LoadedModels
 from semel.tasks.maintenance import Maintenance
-from semel.tasks.meter import Meter
+from semel.tasks.meter import Message, Meter
 from semel.tasks.queues import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS
 from semel.tasks.requests import Request
 from semel.tasks.roster import Roster, WorkerCard, connect_redis, unreachable
+from semel.tasks.worker_metrics import WorkerMetrics
 from semel.values import ItemError, Lane, Outcome, Space, device_kind
 
 log = get_log("worker")
@@ -93,9 +94,13 @@ class Worker:
         self._refused: dict[str, tuple[float, dict[str, Space]]] = {}
         self._about = describe(device)
         self._measured = Measurements(settings.measurements).read().get(device)
-        self._engine = Engine(max_batch_tokens=settings.max_batch_tokens)
+        self._metrics = WorkerMetrics(device)
+        self._engine = Engine(
+            max_batch_tokens=settings.max_batch_tokens, observe=self._metrics.observe, on_batch=self._metrics.batch
+        )
         self._models = LoadedModels(settings, self._engine, device=device)
-        self._embedder = Embedder(self._engine, self._store, self._claims)
+        self._metrics.watch(self._engine, self._models, self._claims)
+        self._embedder = Embedder(self._engine, self._store, self._claims, observe=self._metrics.observe)
         self._app = make_app(settings.redis_url, device=device, events=settings.task_events)
         self._dispatcher = Dispatcher(self._jobs, self._app, self._roster)
         self._failover = Failover(
@@ -106,11 +111,11 @@ class Worker:
             self._store,
             self._embedder,
             self._models,
-            self._meter,
             owner=self._id,
             lease_s=settings.lease_s,
             max_attempts=settings.max_attempts,
             refuse=self._refuse,
+            record=self._record,
         )
 
     def run(self) -> None:
@@ -121,6 +126,8 @@ class Worker:
             FingerprintError: a live worker serves other weights under the same name.
             BackendError: the device is not fit, or was lost; a supervisor should start this process again.
         """
+        if self._settings.metrics_port:
+            self._metrics.serve(self._settings.metrics_host, self._settings.metrics_port)
         try:
             if not self._models.all_fake:
                 verify(self._device)
@@ -145,6 +152,7 @@ class Worker:
             card=self._card,
             in_hand=self._runner.in_hand,
             watch_device=self._watch_device,
+            on_swept=self._metrics.swept,
             spaces=self._spaces,
             lease_s=self._settings.lease_s,
             max_attempts=self._settings.max_attempts,
@@ -165,6 +173,11 @@ class Worker:
             self._engine.close()
         if self._device_lost is not None:
             raise self._device_lost
+
+    def _record(self, message: Message) -> None:
+        self._meter.record(message)
+        self._metrics.observe("queue", message.queued_s)
+        self._metrics.message(message.model, message.outcomes)
 
     def _spaces(self) -> list[Space]:
         """What it serves now."""
@@ -330,8 +343,8 @@ class Worker:
         by_outcome: dict[Outcome, list[int]] = {outcome: [] for outcome in Outcome}
         for i, key in enumerate(keys):
             by_outcome[done.outcomes[key]].append(i)
-        failed = len(by_outcome[Outcome.FAILED])
-        self._meter.record(sent_at=request.sent_at, started_at=started_at, texts=len(keys), hits=0, failed=failed)
+        counts = {outcome: len(positions) for outcome, positions in by_outcome.items() if positions}
+        self._record(Message(space.model, request.sent_at, started_at, counts))
         return Answer(
             computed=by_outcome[Outcome.COMPUTED],
             coalesced=by_outcome[Outcome.COALESCED],

@@ -1,0 +1,81 @@
+"""What a worker tells Prometheus: counted as it goes, or read off its parts when it is asked."""
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, start_http_server
+
+from semel.backends.engine import Engine
+from semel.backends.usage import usage_of
+from semel.cache.claims import RedisClaims
+from semel.errors import UnavailableError
+from semel.tasks.jobs import Swept
+from semel.tasks.loaded import LoadedModels
+from semel.tasks.metrics import Read, Sample, counter, histogram
+from semel.values import Outcome, device_kind
+
+
+class WorkerMetrics:
+    """The metrics of one worker.
+
+    Args:
+        device: full name; its kind is the label.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device, self._kind = device, device_kind(device)
+        self.registry = CollectorRegistry()
+        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+            self.registry.register(collector)
+        self._texts = counter("semel_texts_total", self.registry)
+        self._messages = counter("semel_messages_total", self.registry)
+        self._resent = counter("semel_chunks_resent_total", self.registry)
+        self._stages = histogram("semel_stage_seconds", self.registry)
+        self._batch_texts = histogram("semel_batch_texts", self.registry)
+        self._batch_tokens = histogram("semel_batch_tokens", self.registry)
+
+    def watch(self, engine: Engine, models: LoadedModels, claims: RedisClaims) -> None:
+        """Read the rest off these when Prometheus asks."""
+        self.registry.register(Read(lambda: self._read(engine, models, claims)))
+
+    def _read(
+        self, engine: Engine, models: LoadedModels, claims: RedisClaims
+    ) -> Iterable[tuple[str, Iterable[Sample]]]:
+        stats, usage, here = engine.stats, usage_of(self._device), [self._kind]
+        yield "semel_tokens_total", [(here, stats.tokens)]
+        yield "semel_padded_tokens_total", [(here, stats.padded_tokens)]
+        yield "semel_device_busy_seconds_total", [(here, stats.busy_s)]
+        yield "semel_memory_halvings_total", [(here, stats.memory_halvings)]
+        yield "semel_memory_bytes", [(here, usage.memory_bytes)]
+        if usage.gpu_utilization is not None:
+            yield "semel_gpu_utilization_ratio", [(here, usage.gpu_utilization)]
+        yield "semel_model_load_seconds", [([model.spaces[""].model, *here], model.load_s) for model in models.loaded()]
+        yield "semel_claims_total", [(["taken"], claims.taken), (["held"], claims.held)]
+
+    def observe(self, stage: str, seconds: float) -> None:
+        """One stage took so long: queue, tokenise, device or store."""
+        self._stages.labels(stage, self._kind).observe(seconds)
+
+    def batch(self, texts: int, padded_tokens: int) -> None:
+        """One batch went to the device."""
+        self._batch_texts.labels(self._kind).observe(texts)
+        self._batch_tokens.labels(self._kind).observe(padded_tokens)
+
+    def message(self, model: str, outcomes: Mapping[Outcome, int]) -> None:
+        """One message is done."""
+        self._messages.labels(self._kind).inc()
+        for outcome, count in outcomes.items():
+            self._texts.labels(outcome.value, model, self._kind).inc(count)
+
+    def swept(self, swept: Swept) -> None:
+        """Maintenance started chunks again."""
+        self._resent.labels("lease_expired").inc(swept.leases_expired)
+        self._resent.labels("message_lost").inc(swept.messages_lost)
+
+    def serve(self, host: str, port: int) -> None:
+        """Answer Prometheus on a port, in a thread. Raises UnavailableError when it is taken."""
+        try:
+            start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot serve metrics on {host}:{port}: {error.strerror}; set SEMEL_METRICS_PORT to another, or to 0"
+            ) from None

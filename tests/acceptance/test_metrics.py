@@ -1,0 +1,156 @@
+"""Each metric moves when its thing happens, and carries no label that could grow without end."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from semel.cli.stack import free_port
+from semel.tasks.metrics import METRICS
+from tests.support.processes import ON_CPU, Processes, processes, wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+class Scrape:
+    """Samples of one answer: name and labels → value."""
+
+    def __init__(self, url: str) -> None:
+        answer = httpx.get(f"{url}/metrics")
+        assert answer.status_code == 200
+        self.samples = {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        }
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.samples.get((name, tuple(sorted(labels.items()))), 0.0)
+
+    def names(self) -> set[str]:
+        """As the table has them: a histogram's parts under one name."""
+        return {re.sub(r"_(bucket|sum|count)$", "", name) for name, _ in self.samples if not name.endswith("_created")}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Processes, str]]:
+    """A stack whose worker knows 20 words, fails on `poison`, and serves metrics."""
+    port = free_port()
+    model = "fail_on=poison&memory_tokens=300&text_ms=2"
+    settings = {"SEMEL_METRICS_PORT": str(port), "SEMEL_CHUNK_TEXTS": "100"}
+    with processes(tmp_path_factory.mktemp("metrics"), model=model, **settings) as running:
+        yield running, f"http://127.0.0.1:{port}"
+
+
+def test_texts_batches_and_stages_of_a_worker(stack: tuple[Processes, str]) -> None:
+    semel, worker = stack
+    before = Scrape(worker)
+    texts = [f"text number {i}" for i in range(200)]
+    job = semel.client.wait(semel.client.submit([*texts, texts[0], "poison"], model="fake").id)
+    assert job.counts.failed == 1
+    at_once = Scrape(semel.url).value("semel_request_texts_total", outcome="hit", model="fake")
+    semel.client.wait(semel.client.submit([*texts, *texts[:50], "one that is new"], model="fake").id)
+    assert Scrape(semel.url).value("semel_request_texts_total", outcome="hit", model="fake") == at_once + 200
+    semel.client.embed(["by a request"], model="fake")
+    after = Scrape(worker)
+
+    def grew(name: str, **labels: str) -> float:
+        return after.value(name, **labels) - before.value(name, **labels)
+
+    of_texts = {
+        o: grew("semel_texts_total", outcome=o, model="fake", device="cpu") for o in ("computed", "failed", "hit")
+    }
+    assert of_texts == {"computed": 202, "failed": 1, "hit": 50}  # chunks of hits alone never come here
+    assert grew("semel_messages_total", device="cpu") == 5
+    assert grew("semel_batch_texts_sum", device="cpu") >= 203
+    assert grew("semel_batch_texts_count", device="cpu") == grew("semel_batch_tokens_count", device="cpu") > 0
+    assert grew("semel_padded_tokens_total", device="cpu") >= grew("semel_tokens_total", device="cpu") >= 600
+    for stage in ("queue", "tokenise", "device", "store"):
+        assert grew("semel_stage_seconds_count", stage=stage, device="cpu") > 0, stage
+    assert grew("semel_stage_seconds_sum", stage="device", device="cpu") == pytest.approx(
+        grew("semel_device_busy_seconds_total", device="cpu")
+    )
+    assert grew("semel_memory_halvings_total", device="cpu") > 0
+    assert grew("semel_claims_total", result="taken") == 203
+    assert after.value("semel_memory_bytes", device="cpu") > 10 << 20
+    assert after.value("semel_model_load_seconds", model="fake", device="cpu") > 0
+
+
+def test_requests_jobs_and_pools_of_the_api(stack: tuple[Processes, str]) -> None:
+    semel, _ = stack
+    before = Scrape(semel.url)
+    semel.client.embed(["a request of its own"], model="fake")
+    wait_until(lambda: semel.pools()["cpu"]["texts_per_s"] > 0)
+    wait_until(lambda: _asks_again(semel) > before.value("semel_saved_device_seconds_total", model="fake"))
+    httpx.get(f"{semel.url}/no/such/path/{'x' * 50}")
+    after = Scrape(semel.url)
+
+    def grew(name: str, **labels: str) -> float:
+        return after.value(name, **labels) - before.value(name, **labels)
+
+    assert grew("semel_request_texts_total", outcome="computed", model="fake") == 1
+    assert grew("semel_request_texts_total", outcome="hit", model="fake") >= 1
+    route = {"method": "POST", "route": "/v1/embeddings", "status": "200"}
+    assert grew("semel_http_request_seconds_count", **route) >= 2
+    assert grew("semel_http_request_seconds_count", method="GET", route="none", status="404") == 1
+    assert after.value("semel_jobs", status="completed") >= 2
+    assert after.value("semel_workers", device="cpu", status="healthy") == 1
+    assert 0 <= after.value("semel_heartbeat_age_seconds", device="cpu") < 8
+
+
+def _asks_again(semel: Processes) -> float:
+    semel.client.embed(["a request of its own"], model="fake")
+    return Scrape(semel.url).value("semel_saved_device_seconds_total", model="fake")
+
+
+def test_queues_and_what_is_sent_again(tmp_path: Path) -> None:
+    port = free_port()
+    settings = {"SEMEL_CHUNK_TEXTS": "10", "SEMEL_METRICS_PORT": str(port), **ON_CPU}
+    with processes(tmp_path, model="text_ms=30", **settings) as semel:
+        semel.client.embed(["so that there is a rate"], model="fake")
+        semel.stop("worker", signal.SIGKILL)
+        job = semel.client.submit([f"text {i}" for i in range(100)], model="fake")
+        wait_until(lambda: Scrape(semel.url).value("semel_queue_messages", queue="bulk.cpu") > 0)
+        wait_until(lambda: Scrape(semel.url).value("semel_queue_oldest_seconds", queue="bulk.cpu") > 0.5)
+        scrape = Scrape(semel.url)
+        assert scrape.value("semel_queue_texts", queue="bulk.cpu") == 100
+        assert scrape.value("semel_jobs", status="in_progress") == 1
+        semel.start_worker("second")
+        wait_until(lambda: semel.client.job(job.id).counts.computed > 0, told=semel.logs)
+        wait_until(lambda: Scrape(semel.url).value("semel_queue_work_seconds", queue="bulk.cpu") > 0)
+        semel.stop("second", signal.SIGKILL)
+        semel.start_worker("third")
+        worker = f"http://127.0.0.1:{port}"
+        wait_until(lambda: semel.client.job(job.id).status.ended, timeout_s=60, told=semel.logs)
+        wait_until(lambda: Scrape(worker).value("semel_chunks_resent_total", reason="lease_expired") > 0)
+
+
+def test_every_metric_of_the_table_is_served_and_no_other(stack: tuple[Processes, str]) -> None:
+    semel, worker = stack
+    served = {name for url in (semel.url, worker) for name in Scrape(url).names() if name.startswith("semel_")}
+    without_a_gpu = {"semel_gpu_utilization_ratio"}
+    once_a_minute = {"semel_cache_entries", "semel_cache_bytes"}
+    after_a_sweep = {"semel_chunks_resent_total"}
+    assert served - METRICS.keys() == set()
+    assert METRICS.keys() - served <= without_a_gpu | once_a_minute | after_a_sweep
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    made = subprocess.run(
+        [sys.executable, "-c", "from semel.tasks.metrics import as_markdown; print(as_markdown(), end='')"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert made in (ROOT / "docs" / "reference" / "metrics.md").read_text()
+
+
+def test_a_taken_port_is_told(stack: tuple[Processes, str]) -> None:
+    semel, _ = stack
+    refused = semel.semel("worker", "--device", "cpu", ok=False)
+    assert refused.returncode == 2 - 1
+    assert "cannot serve metrics on 127.0.0.1:" in refused.stderr
