@@ -103,6 +103,8 @@ class Settings(BaseSettings):
     job_retention_s: float = 30 * 86400.0
     """A job that ended is deleted after this; until then `prune` keeps its vectors."""
 
+    required_devices: tuple[str, ...] = ()
+    """Kinds of device without a worker of which /health/ready says no, such as `["cuda", "cpu"]`; none: any will do."""
     no_worker_s: float = Field(default=60.0, ge=0)
     """A job with `if_no_worker: "fail"` fails when nobody served its vector space for this long."""
 

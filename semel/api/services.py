@@ -27,7 +27,7 @@ from semel.tasks.jobs import JobStore
 from semel.tasks.requests import QueueSender, Router
 from semel.tasks.roster import Roster, connect_redis, unreachable
 from semel.tasks.webhooks import WebhookStore
-from semel.values import Lane
+from semel.values import Lane, device_kind
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class Services:
             raise UnavailableError("no worker is alive; start one: semel worker --device cpu")
         if "ready" not in states:
             raise UnavailableError("the workers are still loading their model")
+        there = {device_kind(worker.device) for worker in self.roster.live()}
+        if missing := [kind for kind in self.settings.required_devices if kind not in there]:
+            kinds = ", ".join(missing)
+            raise UnavailableError(f"no worker is alive for {kinds}; start one: semel worker --device {missing[0]}")
 
     @property
     def pings(self) -> dict[str, Callable[[], None]]:

@@ -1,5 +1,6 @@
 """What a device uses of its memory and time, as far as its framework or driver tells."""
 
+import os
 import sys
 from dataclasses import dataclass
 
@@ -10,10 +11,12 @@ from semel.values import device_kind
 class Usage:
     """Attributes:
     memory_bytes: of the GPU, by this process; of the process, where the device computes in the machine's memory.
+    total_bytes: what there is of it, for everybody.
     gpu_utilization: 0 to 1, of the last second; None where nobody tells.
     """
 
     memory_bytes: int
+    total_bytes: int
     gpu_utilization: float | None = None
 
 
@@ -23,17 +26,18 @@ def usage_of(device: str) -> Usage:
     if kind == "cuda" and "torch" in sys.modules:
         import torch
 
-        return Usage(torch.cuda.memory_reserved(), _utilization())
+        return Usage(torch.cuda.memory_reserved(), torch.cuda.get_device_properties(0).total_memory, _utilization())
     if kind == "mps" and "torch" in sys.modules:
         import torch
 
-        return Usage(torch.mps.driver_allocated_memory())
+        return Usage(torch.mps.driver_allocated_memory(), torch.mps.recommended_max_memory())
     if kind == "mlx" and "mlx.core" in sys.modules:
         import mlx.core as mx
 
         if mx.metal.is_available():
-            return Usage(mx.get_active_memory() + mx.get_cache_memory())
-    return Usage(_resident_bytes())
+            most = int(mx.device_info().get("max_recommended_working_set_size", 0))
+            return Usage(mx.get_active_memory() + mx.get_cache_memory(), most or _machine_bytes())
+    return Usage(_resident_bytes(), _machine_bytes())
 
 
 def _utilization() -> float | None:
@@ -44,6 +48,10 @@ def _utilization() -> float | None:
         return float(torch.cuda.utilization()) / 100
     except Exception:  # no library, a slice of a GPU, a driver that does not tell: NVIDIA's errors have no common root
         return None
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _resident_bytes() -> int:

@@ -18,7 +18,10 @@ log = get_log("claims")
 _PREFIX = b"semel:claim:"
 
 # KEYS: claims; ARGV: token [, ttl in ms]. Only the owner's claims are touched.
-_RELEASE = "for _, k in ipairs(KEYS) do if redis.call('GET', k) == ARGV[1] then redis.call('DEL', k) end end"
+_RELEASE = (
+    "local n = 0 for _, k in ipairs(KEYS) do "
+    "if redis.call('GET', k) == ARGV[1] then n = n + redis.call('DEL', k) end end return n"
+)
 _RENEW = "for _, k in ipairs(KEYS) do if redis.call('GET', k) == ARGV[1] then redis.call('PEXPIRE', k, ARGV[2]) end end"
 
 
@@ -75,13 +78,14 @@ class RedisClaims:
         ttl_s: how long the claims of a killed process block their keys. Call `renew` more often than that.
 
     Attributes:
-        taken, held: keys that were claimed, and keys that somebody else held, since the start.
+        taken, held, expired: since the start, keys that were claimed, that somebody else held, and whose claim was gone
+            before it was released.
     """
 
     def __init__(self, client: "redis.Redis", *, ttl_s: float) -> None:
         self._client = client
         self._ttl_ms = int(ttl_s * 1000)
-        self.taken, self.held = 0, 0
+        self.taken, self.held, self.expired = 0, 0, 0
         self._active: set[Lease] = set()
         self._lock = threading.Lock()
         self._release_script = client.register_script(_RELEASE)
@@ -108,7 +112,8 @@ class RedisClaims:
     def _release(self, lease: Lease, keys: Sequence[bytes]) -> None:
         if keys:
             try:
-                self._release_script(keys=[_PREFIX + k for k in keys], args=[lease.token])
+                ours = int(self._release_script(keys=[_PREFIX + k for k in keys], args=[lease.token]))
+                self.expired += len(keys) - ours
             except redis.RedisError as error:
                 log.warning("claims not released, they run out by themselves", reason=str(error))
         if lease.keys.issubset(keys):

@@ -43,7 +43,7 @@ class Dispatcher:
                     args=list(place),
                     queue=queue_name(lane, device),
                     ignore_result=True,
-                    argsrepr=f"(job {place[0]}, chunk {place[1]})",
+                    argsrepr=f"(chunk {place[1]} of {place[0]})",
                 )
             except OperationalError as error:
                 log.warning(

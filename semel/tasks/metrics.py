@@ -49,9 +49,15 @@ _OF_WORKERS = (
     Metric("semel_device_busy_seconds_total", "counter", "Time in which the device computed.", ("device",)),
     Metric("semel_memory_halvings_total", "counter", "Batches that were too large for memory.", ("device",)),
     Metric("semel_memory_bytes", "gauge", "Memory of the device, or of the process.", ("device",)),
+    Metric("semel_memory_total_bytes", "gauge", "What there is of that memory.", ("device",)),
     Metric("semel_gpu_utilization_ratio", "gauge", "Of the GPU, where the driver tells.", ("device",)),
     Metric("semel_model_load_seconds", "gauge", "What loading a model took.", ("model", "device")),
-    Metric("semel_claims_total", "counter", "Keys to compute: taken, or held by another worker.", ("result",)),
+    Metric(
+        "semel_claims_total",
+        "counter",
+        "Keys to compute: taken, held by another worker, or expired in hand.",
+        ("result",),
+    ),
     Metric("semel_chunks_resent_total", "counter", "Chunks that were started again, by why.", ("reason",)),
 )
 

@@ -223,7 +223,7 @@ class QueueSender:
                 args=[request.to_message()],
                 queue=queue_name(lane, route.device),
                 ignore_result=True,
-                argsrepr=f"(request {request.id}, {len(request.texts)} texts)",  # what Flower shows: never the texts
+                argsrepr=f"({len(request.texts)} texts, request {request.id})",  # what Flower shows: never the texts
             )
             resend = min(deadline, time.monotonic() + _RESEND_S)
             while (left := resend - time.monotonic()) > 0:

@@ -46,10 +46,11 @@ class WorkerMetrics:
         yield "semel_device_busy_seconds_total", [(here, stats.busy_s)]
         yield "semel_memory_halvings_total", [(here, stats.memory_halvings)]
         yield "semel_memory_bytes", [(here, usage.memory_bytes)]
+        yield "semel_memory_total_bytes", [(here, usage.total_bytes)]
         if usage.gpu_utilization is not None:
             yield "semel_gpu_utilization_ratio", [(here, usage.gpu_utilization)]
         yield "semel_model_load_seconds", [([model.spaces[""].model, *here], model.load_s) for model in models.loaded()]
-        yield "semel_claims_total", [(["taken"], claims.taken), (["held"], claims.held)]
+        yield "semel_claims_total", [(["taken"], claims.taken), (["held"], claims.held), (["expired"], claims.expired)]
 
     def observe(self, stage: str, seconds: float) -> None:
         """One stage took so long: queue, tokenise, device or store."""

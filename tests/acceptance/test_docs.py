@@ -93,3 +93,8 @@ def test_rerank(semel: Processes) -> None:
     names = run(semel, "rerank")
     assert names["best"] in (0, 1)
     names["client"].close()  # type: ignore[attr-defined]
+
+
+def test_monitor(semel: Processes) -> None:
+    waiting = run(semel, "monitor")["waiting"]
+    assert any(line.startswith('semel_queue_work_seconds{queue="bulk.cpu"}') for line in waiting)  # type: ignore[attr-defined]

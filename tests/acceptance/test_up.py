@@ -154,7 +154,7 @@ def test_flower_shows_tasks_without_texts_and_remembers_them(tmp_path: Path) -> 
             client.embed(["a secret request"], model="fake")
             job = client.wait(client.submit(["a secret job"], model="fake").id)
         wait_until(lambda: "semel.embed_texts" in seen(running) and "semel.embed_chunk" in seen(running), timeout_s=60)
-        assert f"job {job.id}, chunk 0" in seen(running)
+        assert f"chunk 0 of {job.id}" in seen(running)
         assert "1 texts" in seen(running)
         assert "secret" not in seen(running)
         refused = httpx.post(f"{address}/api/worker/shutdown/any")
