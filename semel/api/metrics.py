@@ -71,7 +71,7 @@ class ApiMetrics:
         self._rates = rates
 
     def _read(self, services: "Services") -> Iterable[tuple[str, Iterable[Sample]]]:
-        yield "semel_jobs", [([status], count) for status, count in services.jobs.count_by_status().items()]
+        yield "semel_jobs", [([status], count) for status, count in services.job_counts.count_by_status().items()]
         yield "semel_cache_entries", _by_model(self._spaces, "entries")
         yield "semel_cache_bytes", _by_model(self._spaces, "bytes")
         try:
@@ -90,7 +90,7 @@ def _by_model(spaces: Sequence[SpaceStats], what: str) -> list[Sample]:
 
 def _of_queues(services: "Services") -> Iterable[tuple[str, Iterable[Sample]]]:
     live = {device_kind(card.device) for card in services.roster.live()}
-    queues = [(lane, device) for device in sorted(live | services.jobs.active_devices()) for lane in Lane]
+    queues = [(lane, device) for device in sorted(live | services.job_counts.active_devices()) for lane in Lane]
     labels = [[queue_name(lane, device)] for lane, device in queues]
 
     def each(read: Any) -> list[Sample]:
@@ -98,11 +98,11 @@ def _of_queues(services: "Services") -> Iterable[tuple[str, Iterable[Sample]]]:
 
     now = time.time()
     yield "semel_queue_messages", each(services.backlog.messages)
-    yield "semel_queue_texts", each(lambda lane, device: services.jobs.waiting_texts(lanes=[lane], device=device))
+    yield "semel_queue_texts", each(lambda lane, device: services.job_counts.waiting_texts(lanes=[lane], device=device))
     yield "semel_queue_work_seconds", each(services.backlog.seconds)
     yield (
         "semel_queue_oldest_seconds",
-        each(lambda lane, device: max(0.0, now - (services.jobs.oldest_sent(lane=lane, device=device) or now))),
+        each(lambda lane, device: max(0.0, now - (services.job_counts.oldest_sent(lane=lane, device=device) or now))),
     )
 
 

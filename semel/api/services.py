@@ -23,6 +23,7 @@ from semel.tasks.doorbell import Doorbell
 from semel.tasks.failover import Failover
 from semel.tasks.files import FileStore
 from semel.tasks.idempotency import IdempotencyKeys
+from semel.tasks.job_counts import JobCounts
 from semel.tasks.jobs import JobStore
 from semel.tasks.requests import QueueSender, Router
 from semel.tasks.roster import Roster, connect_redis, unreachable
@@ -40,6 +41,7 @@ class Services:
     celery: Celery
     store: VectorStore
     jobs: JobStore
+    job_counts: JobCounts
     idempotency: IdempotencyKeys
     files: FileStore
     batches: BatchStore
@@ -99,7 +101,8 @@ def build_services(settings: Settings) -> Services:
     router = Router(roster, catalog, use_case=settings.use_case)
     dispatcher = Dispatcher(jobs, celery, roster)
     max_s = {Lane.BULK: settings.max_bulk_queue_s, Lane.INTERACTIVE: settings.max_interactive_queue_s}
-    backlog = Backlog(jobs, roster, client, max_s=max_s)
+    job_counts = JobCounts(db)
+    backlog = Backlog(job_counts, roster, client, max_s=max_s)
     sender = QueueSender(
         celery,
         doorbell,
@@ -121,6 +124,7 @@ def build_services(settings: Settings) -> Services:
         celery=celery,
         store=store,
         jobs=jobs,
+        job_counts=job_counts,
         idempotency=IdempotencyKeys(db),
         files=FileStore(db, settings.home / "files", retention_s=settings.file_retention_s),
         batches=BatchStore(db),

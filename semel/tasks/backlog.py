@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import redis
 
 from semel.errors import OverloadedError
-from semel.tasks.jobs import JobStore
+from semel.tasks.job_counts import JobCounts
 from semel.tasks.queues import queue_name
 from semel.tasks.roster import Roster, unreachable
 from semel.values import Lane, device_kind
@@ -26,8 +26,10 @@ class Backlog:
         max_s: lane → seconds of work that may wait when more comes.
     """
 
-    def __init__(self, jobs: JobStore, roster: Roster, client: "redis.Redis", *, max_s: Mapping[Lane, float]) -> None:
-        self._jobs = jobs
+    def __init__(
+        self, counts: JobCounts, roster: Roster, client: "redis.Redis", *, max_s: Mapping[Lane, float]
+    ) -> None:
+        self._counts = counts
         self._roster = roster
         self._client = client
         self._max_s = max_s
@@ -62,7 +64,7 @@ class Backlog:
             return 0.0
         lanes = [Lane.INTERACTIVE] if lane is Lane.INTERACTIVE else list(Lane)
         messages = self.messages(Lane.INTERACTIVE, device)  # one text each, at the least
-        return (self._jobs.waiting_texts(lanes=lanes, device=device) + messages) / rate
+        return (self._counts.waiting_texts(lanes=lanes, device=device) + messages) / rate
 
     def messages(self, lane: Lane, device: str) -> int:
         """Those that wait in Redis. Raises UnavailableError."""

@@ -297,36 +297,6 @@ class JobStore:
             if not rows:
                 return
 
-    def waiting_texts(self, *, lanes: Sequence[Lane], device: str) -> int:
-        """Texts of unfinished jobs in these queues that are not done yet."""
-        done = jobs.c.hit + jobs.c.computed + jobs.c.coalesced + jobs.c.failed
-        query = select(func.coalesce(func.sum(jobs.c.total - done), 0)).where(
-            jobs.c.status.in_(ACTIVE), jobs.c.lane.in_([lane.value for lane in lanes]), jobs.c.device == device
-        )
-        with self._db.read() as conn:
-            return int(conn.execute(query).scalar_one())
-
-    def active_devices(self) -> set[str]:
-        """Kinds of device that jobs wait for."""
-        with self._db.read() as conn:
-            return set(conn.execute(select(jobs.c.device).where(jobs.c.status.in_(ACTIVE)).distinct()).scalars())
-
-    def oldest_sent(self, *, lane: Lane, device: str) -> float | None:
-        """When the oldest message was sent that no worker has taken; Unix seconds."""
-        query = (
-            select(func.min(chunks.c.sent_at))
-            .join(jobs, jobs.c.id == chunks.c.job_id)
-            .where(chunks.c.state == "sent", jobs.c.lane == lane.value, jobs.c.device == device)
-        )
-        with self._db.read() as conn:
-            return conn.execute(query).scalar_one()
-
-    def count_by_status(self) -> dict[str, int]:
-        """How many jobs are in each state."""
-        query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
-        with self._db.read() as conn:
-            return {status: int(count) for status, count in conn.execute(query)}
-
     def needed_keys(self) -> Iterator[bytes]:
         """Packed keys of every job that has not expired: what `prune` must spare."""
         last = ("", -1)

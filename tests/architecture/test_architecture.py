@@ -77,7 +77,7 @@ _WITH_SQL = (
     "db.py",
     *(
         f"tasks/{name}.py"
-        for name in ("batches", "failover", "files", "idempotency", "jobs", "retry", "schema", "webhooks")
+        for name in ("batches", "failover", "files", "idempotency", "job_counts", "jobs", "retry", "schema", "webhooks")
     ),
 )
 
