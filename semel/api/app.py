@@ -34,7 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         services = app.state.services = build_services(settings)
-        # Workers watch over the pools, too; the API does when there is none left.
+        # Workers watch over pools and jobs, too; the API does when there is none left.
         failover = Repeating("failover", services.failover.run, every_s=BEAT_S)
         metrics = services.metrics
         metrics.watch(services)
@@ -42,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
             BatchRunner(services),
             WebhookSender(services),
             failover,
+            Repeating("sweep", services.sweep, every_s=BEAT_S),
             Repeating("cache size", lambda: metrics.count_cache(services), every_s=COUNT_CACHE_S),
             Repeating("rates", lambda: metrics.look_at_rates(services), every_s=BEAT_S),
         )

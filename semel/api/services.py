@@ -28,7 +28,7 @@ from semel.tasks.jobs import JobStore
 from semel.tasks.requests import QueueSender, Router
 from semel.tasks.roster import Roster, connect_redis, unreachable
 from semel.tasks.webhooks import WebhookStore
-from semel.values import Lane, device_kind
+from semel.values import device_kind
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,10 @@ class Services:
             kinds = ", ".join(missing)
             raise UnavailableError(f"no worker is alive for {kinds}; start one: semel worker --device {missing[0]}")
 
+    def sweep(self) -> None:
+        """End what was cancelled or is late, and free what dead workers held; sending again is for workers."""
+        self.jobs.sweep(empty_queues=[], resend_after_s=0, max_attempts=self.settings.max_attempts)
+
     @property
     def pings(self) -> dict[str, Callable[[], None]]:
         """Name of a part → a call that raises when it does not answer."""
@@ -100,9 +104,8 @@ def build_services(settings: Settings) -> Services:
     catalog, roster, doorbell = Catalog(db), Roster(client), Doorbell(client)
     router = Router(roster, catalog, use_case=settings.use_case)
     dispatcher = Dispatcher(jobs, celery, roster)
-    max_s = {Lane.BULK: settings.max_bulk_queue_s, Lane.INTERACTIVE: settings.max_interactive_queue_s}
     job_counts = JobCounts(db)
-    backlog = Backlog(job_counts, roster, client, max_s=max_s)
+    backlog = Backlog(job_counts, roster, client, max_s=settings.max_queue_s)
     sender = QueueSender(
         celery,
         doorbell,

@@ -22,7 +22,7 @@ from semel.api.uploads import NDJSON, PARQUET, content_type, file_of, named, rea
 from semel.api.webhooks import check_webhook
 from semel.errors import BadInputError, BodyTooLargeError, ConflictError, SemelError
 from semel.inputs import FILE_SUFFIXES, read_records
-from semel.values import Extra, ItemError, Job, Lane
+from semel.values import Extra, ItemError, Job, Lane, device_kind
 
 _FEED_BYTES = 256 << 10
 """Bytes parsed at a time: enough to leave the event loop alone, little enough to keep memory flat."""
@@ -159,6 +159,12 @@ def create(services: Services, wanted: JobRequest) -> Job:
     services.ping_redis()  # refuse now, with the reason, rather than accept what cannot start
     name = wanted.model or services.settings.default_model
     space = services.catalog.space(name, wanted.prompt_name, device=wanted.device)
+    base, _, own = space.model.partition("@")
+    if own and device_kind(wanted.device) not in ("auto", own):
+        raise BadInputError(
+            f"model {space.model!r} is the source that {base!r} has for {own}, and {wanted.device} does not serve it; "
+            f"ask for {base!r}, or leave out device"
+        )
     route = services.router.route(space, wanted=wanted.device)
     services.backlog.check(Lane.BULK, route.device)
     if wanted.webhook_url is not None:

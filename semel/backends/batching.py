@@ -79,7 +79,14 @@ class LengthSorted:
         # Half full and the next text is longer: stop here, a batch of one length needs neither padding nor a mask.
         grows = self._by_length[end - 2].length < longest
         enough = grows and 2 * self._by_length[end - 2].length * (end - start - 1) >= max_tokens
-        return near and not enough and longest * (end - start) <= max_tokens
+        first, last = self._by_length[start].owner, self._by_length[end - 1].owner
+        together = first is last or not (_alone(first) or _alone(last))
+        return near and not enough and together and longest * (end - start) <= max_tokens
+
+
+def _alone(owner: Any) -> bool:
+    """Whether its texts are not to be mixed with those of others."""
+    return bool(getattr(owner, "alone", False))
 
 
 class Budgets:

@@ -99,6 +99,8 @@ def _mlx(*, software: bool) -> DeviceInfo:
 def _cuda() -> list[DeviceInfo]:
     if not _installed("torch", "sentence_transformers"):
         return [_lacks("cuda:0", "torch is not installed: pip install 'semel[cuda]'")]
+    if broken := _broken_torch():
+        return [_lacks("cuda:0", broken)]
     import torch
 
     if torch.cuda.is_available():
@@ -121,6 +123,8 @@ def _cuda() -> list[DeviceInfo]:
 def _mps() -> DeviceInfo:
     if not _installed("torch", "sentence_transformers"):
         return _lacks("mps", "torch is not installed: pip install 'semel[cpu]'")
+    if broken := _broken_torch():
+        return _lacks("mps", broken)
     import torch
 
     if not torch.backends.mps.is_available():
@@ -142,7 +146,18 @@ def _vulkan(*, software: bool) -> list[DeviceInfo]:
 def _cpu() -> DeviceInfo:
     if not _installed("torch", "sentence_transformers"):
         return _lacks("cpu", "torch is not installed: pip install 'semel[cpu]'")
+    if broken := _broken_torch():
+        return _lacks("cpu", broken)
     return DeviceInfo("cpu", usable=True, why=f"{platform.machine()}, {usable_cores()} cores")
+
+
+def _broken_torch() -> str:
+    """Why an installed torch does not load; "" when it does."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        return f"torch is installed, but does not load ({error}); install it again"
+    return ""
 
 
 def _gib(size: int) -> str:

@@ -61,8 +61,10 @@ class EngineStats:
 class Submission:
     """Texts on their way. Iterate to get the parts as their batches end, in no fixed order."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, label: object = None, alone: bool = False) -> None:
         self._left = count
+        self.label = label
+        self.alone = alone
         self.cancelled = False
         self._parts: queue.SimpleQueue[Part | BackendError] = queue.SimpleQueue()
 
@@ -109,7 +111,7 @@ class Engine:
         self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
         self._calls: queue.SimpleQueue[tuple[Callable[[], None], threading.Event, list[Exception]]]
         self._calls = queue.SimpleQueue()
-        self._in_hand: tuple[float, int] | None = None
+        self._in_hand: tuple[float, int, list[Item]] | None = None
         self._changed = threading.Condition()
         self._stopping = False
         self._failure: BackendError | None = None
@@ -158,24 +160,33 @@ class Engine:
         in_hand, stats = self._in_hand, self.stats
         if in_hand is None:
             return None
-        started, padded = in_hand
+        started, padded, _ = in_hand
         usual_s = padded * stats.busy_s / stats.padded_tokens if stats.padded_tokens else _FIRST * after_s / factor
         in_hand_s = time.perf_counter() - started
         return in_hand_s if in_hand_s > max(after_s, factor * usual_s) else None
 
     def submit(
-        self, backend: Backend, texts: Sequence[Input], *, prompt: str = "", lane: Lane = Lane.BULK
+        self,
+        backend: Backend,
+        texts: Sequence[Input],
+        *,
+        prompt: str = "",
+        lane: Lane = Lane.BULK,
+        label: object = None,
+        alone: bool = False,
     ) -> Submission:
         """Tokenise in this thread and queue for the device.
 
         Args:
             backend: loaded by `load`.
             texts: non-empty strings, or pairs of them for a cross-encoder.
+            label: whose they are, for `in_hand`.
+            alone: in batches of their own: one of them may have killed a device.
 
         Raises:
             BackendError: the device is lost.
         """
-        submission = Submission(len(texts))
+        submission = Submission(len(texts), label=label, alone=alone)
         for start in range(0, len(texts), _TOKENIZE_SLICE):
             started = time.perf_counter()
             tokens = backend.tokenize(texts[start : start + _TOKENIZE_SLICE], prompt=prompt)
@@ -187,6 +198,11 @@ class Engine:
                 self._waiting.setdefault((lane, backend), LengthSorted()).add(items)
                 self._changed.notify()
         return submission
+
+    def in_hand(self) -> set[object]:
+        """Labels of the texts that the device has in hand."""
+        batch = self._in_hand
+        return set() if batch is None else {item.owner.label for item in batch[2]}
 
     def close(self) -> None:
         """Stop after the batch in hand; what waits fails with BackendError."""
@@ -254,7 +270,7 @@ class Engine:
     def _run_batch(self, backend: Backend, items: list[Item]) -> None:
         """Compute and deliver. Raises BackendError when the device is lost."""
         started = time.perf_counter()
-        self._in_hand = (started, max(item.length for item in items) * len(items))
+        self._in_hand = (started, max(item.length for item in items) * len(items), items)
         try:
             results = self._compute(backend, items)
             self._count(items, time.perf_counter() - started)

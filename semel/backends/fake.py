@@ -52,7 +52,10 @@ class FakeOptions:
         types = {name: type(getattr(cls, name)) for name in cls.__dataclass_fields__}
         if unknown := given.keys() - types.keys():
             raise BadInputError(f"a fake model has no option {sorted(unknown)[0]!r} (known: {', '.join(types)})")
-        return cls(**{name: types[name](value) for name, value in given.items()})
+        try:
+            return cls(**{name: types[name](value) for name, value in given.items()})
+        except ValueError as error:
+            raise BadInputError(f"the fake source {source!r} has an option of the wrong type: {error}") from None
 
 
 class FakeBackend(Backend):

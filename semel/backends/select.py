@@ -102,7 +102,12 @@ class Measurements:
         try:
             known = json.loads(self._file.read_text())
             return {device: Measured(**figures) for device, figures in known.items()}
-        except (OSError, ValueError, TypeError):  # none yet, or written by another version: as if not measured
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            AttributeError,
+        ):  # none yet, or written by another version: as if not measured
             return {}
 
     def write(self, measured: Mapping[str, Measured]) -> None:

@@ -51,6 +51,8 @@ class Catalog:
                 if held and held.fingerprint != space.fingerprint and held.seen_at > now - LIVE_S:
                     raise FingerprintError(_two_weights(space, held))
                 conn.execute(delete(models).where(same))
+                # This device serves the name itself now: what it once served in its place is a leftover.
+                conn.execute(delete(models).where(models.c.name == f"{space.model}@{device_kind(device)}"))
                 conn.execute(models.insert().values({**_row(space), "device": device, "seen_at": now}))
         self._seen = (0.0, {})
 

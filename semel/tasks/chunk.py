@@ -108,7 +108,10 @@ class ChunkRunner:
                 self._give_up_or_back(work, ItemError.of(error))
         except BackendError as error:
             # It may be this chunk that kills the device: it must not do so for ever.
-            self._give_up_or_back(work, ItemError.of(error))
+            if work.attempts < 2 * self._max_attempts and self._refuse(work.model, work.fingerprint, str(error)):
+                self._jobs.give_back(work)
+            else:
+                self._give_up_or_back(work, ItemError.of(error))
             raise
         except Exception as error:  # the worker's edge: anything unforeseen ends one chunk, not the worker
             bound.exception("chunk failed")
@@ -143,7 +146,13 @@ class ChunkRunner:
                     f"the model {work.model!r} changed on this worker since the job was submitted; submit it again"
                 )
             fresh = self._embedder.compute(
-                model, work.prompt_name, missing, lane=work.lane, still_wanted=self._still_wanted(work.job_id)
+                model,
+                work.prompt_name,
+                missing,
+                lane=work.lane,
+                still_wanted=self._still_wanted(work.job_id),
+                label=(work.job_id, work.position),
+                alone=work.attempts > 1,  # it may have killed a worker, and others that were with it
             )
         done.merge(fresh)
         return done

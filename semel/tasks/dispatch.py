@@ -11,7 +11,7 @@ from semel.errors import UnavailableError
 from semel.log import get_log
 from semel.tasks.jobs import JobStore
 from semel.tasks.queues import EMBED_CHUNK, queue_name
-from semel.tasks.roster import Roster
+from semel.tasks.roster import Roster, WorkerCard
 from semel.values import Lane, device_kind
 
 log = get_log("dispatch")
@@ -36,7 +36,10 @@ class Dispatcher:
 
         A message that Redis does not take is not lost: its chunk is marked as sent, and maintenance sends it again.
         """
-        for place in self._jobs.take_for_dispatch(lane=lane, device=device, window=self._window(device)):
+        live = self._live(device)
+        window = min(MAX_WINDOW, WINDOW_PER_WORKER * max(1, len(live)))
+        served = {bytes.fromhex(space) for card in live for space in card.spaces} or None
+        for place in self._jobs.take_for_dispatch(lane=lane, device=device, window=window, served=served):
             try:
                 self._app.send_task(
                     EMBED_CHUNK,
@@ -51,9 +54,9 @@ class Dispatcher:
                 )
                 return
 
-    def _window(self, device: str) -> int:
+    def _live(self, device: str) -> list[WorkerCard]:
+        """The workers of this queue; none when Redis does not answer."""
         try:
-            workers = [w for w in self._roster.live_lately() if device_kind(w.device) == device]
+            return [card for card in self._roster.live_lately() if device_kind(card.device) == device]
         except UnavailableError:
-            workers = []
-        return min(MAX_WINDOW, WINDOW_PER_WORKER * max(1, len(workers)))
+            return []

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from semel.backends.base import Backend
-from semel.backends.engine import Engine, Part
+from semel.backends.engine import Engine, Part, Submission
 from semel.cache.claims import Claims, Lease
 from semel.cache.store import VectorStore
 from semel.values import Computed, Input, Lane, Outcome, Producer, Space
@@ -64,12 +64,15 @@ class Embedder:
         *,
         lane: Lane,
         still_wanted: Callable[[], bool] = lambda: True,
+        label: object = None,
+        alone: bool = False,
     ) -> Computed:
         """Bring every key of `missing` into the cache, or say why not.
 
         Args:
             missing: key → text, of one space; each key once.
             still_wanted: asked after each batch; False stops the work.
+            label, alone: as in `Engine.submit`.
 
         Raises:
             CancelledError: not wanted any more. What was computed is stored.
@@ -85,7 +88,15 @@ class Embedder:
                 # Between the look-up and the claim somebody may have stored some of them.
                 self._collect(mine, done)
                 if mine:
-                    self._run(model, prompt_name, mine, lease, lane, still_wanted, done)
+                    submission = self._engine.submit(
+                        model.backend,
+                        list(mine.values()),
+                        prompt=model.prompts[prompt_name],
+                        lane=lane,
+                        label=label,
+                        alone=alone,
+                    )
+                    self._run(model, model.spaces[prompt_name], list(mine), submission, lease, still_wanted, done)
             finally:
                 lease.close()
             if self._collect(left, done) or mine:
@@ -100,19 +111,16 @@ class Embedder:
     def _run(
         self,
         model: LoadedModel,
-        prompt_name: str,
-        mine: Mapping[bytes, Input],
+        space: Space,
+        keys: Sequence[bytes],
+        submission: Submission,
         lease: Lease,
-        lane: Lane,
         still_wanted: Callable[[], bool],
         done: Computed,
     ) -> None:
-        keys = list(mine)
-        prompt = model.prompts[prompt_name]
-        submission = self._engine.submit(model.backend, list(mine.values()), prompt=prompt, lane=lane)
         try:
             for part in submission:
-                self._store_part(model, model.spaces[prompt_name], keys, part, done)
+                self._store_part(model, space, keys, part, done)
                 lease.release([keys[i] for i in (*part.indices, *part.errors)])
                 if not still_wanted():
                     raise CancelledError

@@ -40,35 +40,44 @@ class Failover:
         self._use_case = use_case
         self._fail_after_s = fail_after_s
         self._gone_since: dict[tuple[str, bytes], float] = {}
+        self._back_since: dict[tuple[str, bytes], float] = {}
 
     def run(self) -> None:
         """Move, or explain, what no live worker serves. Raises UnavailableError when Redis does not answer."""
-        live, now, since = self._roster.live(), time.monotonic(), dict[tuple[str, bytes], float]()
+        live, now = self._roster.live(), time.monotonic()
+        since, back = dict[tuple[str, bytes], float](), dict[tuple[str, bytes], float]()
         for device, first, fingerprint, model in self._queues():
-            serving = [card for card in live if card.serves(fingerprint)]
+            serving = [card for card in live if card.serves(model, fingerprint)]
             kinds = {device_kind(card.device) for card in serving}
+            ready = {device_kind(card.device) for card in serving if card.state == "ready"}
             if device not in kinds:
                 since[device, fingerprint] = self._gone_since.get((device, fingerprint), now)
                 gone_s = now - since[device, fingerprint]
                 if gone_s >= GRACE_S:
                     self._replace(device, fingerprint, model, serving, live, fails=gone_s >= self._fail_after_s)
-            elif first != device and first in kinds:
-                self._move(device, fingerprint, first, f"{first}: it serves this vector space again", first=first)
-        self._gone_since = since
+            elif first != device and first in ready:
+                back[first, fingerprint] = self._back_since.get((first, fingerprint), now)
+                if now - back[first, fingerprint] >= GRACE_S:  # one that dies again at once would take the job along
+                    self._move(device, fingerprint, first, f"{first}: it serves this vector space again", first=first)
+        self._gone_since, self._back_since = since, back
 
-    def leave(self, device: str, worker_id: str, fingerprint: bytes, *, why: str) -> bool:
+    def others(self, worker_id: str, model: str, fingerprint: bytes) -> list[WorkerCard]:
+        """Who else serves a space. Raises UnavailableError when Redis does not answer."""
+        return [card for card in self._roster.live() if card.serves(model, fingerprint) and card.id != worker_id]
+
+    def leave(self, device: str, worker_id: str, model: str, fingerprint: bytes, *, why: str) -> bool:
         """A worker cannot serve a space: whether another one does, which has its jobs now.
 
         Raises:
             UnavailableError: Redis does not answer.
         """
         kind = device_kind(device)
-        serving = [card for card in self._roster.live() if card.serves(fingerprint) and card.id != worker_id]
+        serving = self.others(worker_id, model, fingerprint)
         if any(device_kind(card.device) == kind for card in serving):
             return True  # in the same queue
         if not serving:
             return False
-        self._move_to_best(kind, fingerprint, serving, f"{kind} cannot serve it: {why}")
+        self._move_to_best(kind, fingerprint, model, serving, f"{kind} cannot serve it: {why}")
         return True
 
     def _queues(self) -> list[tuple[str, str, bytes, str]]:
@@ -89,7 +98,7 @@ class Failover:
         fails: bool,
     ) -> None:
         if serving:
-            self._move_to_best(device, fingerprint, serving, f"no live worker on {device} any more")
+            self._move_to_best(device, fingerprint, model, serving, f"no live worker on {device} any more")
             return
         base = model.partition("@")[0]
         names = {
@@ -100,8 +109,9 @@ class Failover:
             why += f"; {', '.join(sorted(names))}, which is another space and is not mixed with it"
         self._fail_or_wait(_of_queue(device, fingerprint), why, fails=fails)
 
-    def _move_to_best(self, device: str, fingerprint: bytes, serving: Sequence[WorkerCard], reason: str) -> None:
-        model = serving[0].models[0] if serving[0].models else ""
+    def _move_to_best(
+        self, device: str, fingerprint: bytes, model: str, serving: Sequence[WorkerCard], reason: str
+    ) -> None:
         kind, order = best_pool(serving, model=model, use_case=self._use_case)
         why = f"{kind}: {reason}; {kind} serves the same vector space ({order})"
         self._move(device, fingerprint, kind, why)

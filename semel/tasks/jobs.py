@@ -7,7 +7,7 @@ holds a lease. Whatever dies, the row says what is left to do, and `sweep` start
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -317,14 +317,20 @@ class JobStore:
 
     # Working
 
-    def take_for_dispatch(self, *, lane: Lane, device: str, window: int) -> list[tuple[str, int]]:
+    def take_for_dispatch(
+        self, *, lane: Lane, device: str, window: int, served: Collection[bytes] | None = None
+    ) -> list[tuple[str, int]]:
         """Mark chunks as sent, until `window` are under way on this queue; the jobs take turns.
+
+        Args:
+            served: fingerprints that a live worker of this queue serves; others wait. None: nobody knows.
 
         Returns:
             (job id, position) of each, to be sent after this transaction has committed.
         """
         queue = (jobs.c.lane == lane.value) & (jobs.c.device == device) & jobs.c.status.in_(ACTIVE)
-        waiting = exists().where(chunks.c.job_id == jobs.c.id, chunks.c.state == "pending")
+        known = true() if served is None else jobs.c.fingerprint.in_(served)
+        waiting = and_(known, exists().where(chunks.c.job_id == jobs.c.id, chunks.c.state == "pending"))
         eligible = select(jobs.c.id).where(queue, waiting).order_by(jobs.c.created_at).limit(window)
         with self._db.read() as conn:
             if conn.execute(eligible).first() is None:
@@ -411,6 +417,20 @@ class JobStore:
             conn.execute(update(chunks).where(_held_by(work), active).values(state="pending", lease_owner=None))
             conn.execute(update(chunks).where(_held_by(work)).values(state="cancelled", lease_owner=None))
             self._end_if_done(conn, work.job_id)
+
+    def give_back_uncharged(self, places: Sequence[tuple[str, int]], *, owner: str) -> None:
+        """Return chunks (job id, position) of a worker that ends through no fault of theirs."""
+        if not places:
+            return
+        held = and_(
+            tuple_(chunks.c.job_id, chunks.c.position).in_(places),
+            chunks.c.state == "running",
+            chunks.c.lease_owner == owner,
+        )
+        active = exists().where(jobs.c.id == chunks.c.job_id, jobs.c.status.in_(ACTIVE))
+        with self._db.write(reserve=True) as conn:
+            free = {"state": "pending", "lease_owner": None, "attempts": chunks.c.attempts - 1}
+            conn.execute(update(chunks).where(held, active).values(free))
 
     # Ending
 

@@ -45,6 +45,7 @@ class Request:
 
     Attributes:
         sent_at: Unix seconds.
+        passed_on: how many workers could not serve it.
         reading: for READ_TEXTS: `count` for [tokens, truncated] of each text, `spell` for its tokens one by one,
             `bare` for the same without special tokens.
     """
@@ -57,10 +58,16 @@ class Request:
     texts: Sequence[Input]
     sent_at: float
     reading: Reading | None = None
+    passed_on: int = 0
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "Request":
         return cls(**{**message, "texts": [as_input(item) for item in message["texts"]]})
+
+    @property
+    def shown(self) -> str:
+        """What Flower shows: never the texts."""
+        return f"({len(self.texts)} texts, request {self.id})"
 
     def to_message(self) -> dict[str, object]:
         return asdict(self)
@@ -100,7 +107,7 @@ class Router:
         wanted, model = device_kind(wanted), space.model
         if wanted not in ("auto", *KINDS):
             raise UnknownDeviceError(f"semel knows no device {wanted!r} (known: auto, {', '.join(KINDS)})")
-        live = [w for w in self._roster.live_lately() if w.serves(space.fingerprint)]
+        live = [w for w in self._roster.live_lately() if w.serves(space.model, space.fingerprint)]
         if wanted != "auto":
             live = [w for w in live if device_kind(w.device) == wanted]
         if live:
@@ -223,13 +230,15 @@ class QueueSender:
                 args=[request.to_message()],
                 queue=queue_name(lane, route.device),
                 ignore_result=True,
-                argsrepr=f"({len(request.texts)} texts, request {request.id})",  # what Flower shows: never the texts
+                argsrepr=request.shown,
             )
             resend = min(deadline, time.monotonic() + _RESEND_S)
             while (left := resend - time.monotonic()) > 0:
                 answer = self._doorbell.wait(request.id, timeout_s=min(_LOOK_S, left))
                 if answer is not None:
                     return answer
+                if self._router.route(space).device != route.device:
+                    break  # that pool is gone
         raise TimedOutError(f"no worker answered within {self._timeout_s:g} s; ask again, what was computed is cached")
 
     def _by_job(self, space: Space, missing: Mapping[bytes, Input], lane: Lane, route: Route) -> Computed:

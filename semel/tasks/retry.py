@@ -36,11 +36,12 @@ def retry(db: Database, job_id: str, *, window_s: float) -> None:
             raise ConflictError(f"job {job_id} is {row.status}; only one that has ended can be retried")
         if row.in_progress_at is None:
             raise ConflictError(f"the upload of job {job_id} was never complete; submit it again")
+        abandoned = (chunks.c.state == "running") & (chunks.c.lease_until < time.time())
         failed, reopened = _reopen_failed(conn, job_id)
         unrun = conn.execute(
             update(chunks)
-            .where(chunks.c.job_id == job_id, chunks.c.state.in_(_UNRUN))
-            .values(state="pending", attempts=0)
+            .where(chunks.c.job_id == job_id, chunks.c.state.in_(_UNRUN) | abandoned)
+            .values(state="pending", attempts=0, lease_owner=None)
         ).rowcount
         if not failed and not unrun:
             return

@@ -63,9 +63,9 @@ class WorkerCard:
     measured: Measured | None = None
     work: Work = field(default_factory=Work)
 
-    def serves(self, fingerprint: bytes) -> bool:
-        """Whether it makes vectors of this space."""
-        return fingerprint.hex() in self.spaces
+    def serves(self, model: str, fingerprint: bytes) -> bool:
+        """Whether it makes vectors of this space, under this name: that is how it is asked for them."""
+        return model in self.models and fingerprint.hex() in self.spaces
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

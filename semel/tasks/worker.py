@@ -16,6 +16,7 @@ from typing import Any
 import redis
 from celery import Celery
 from celery.signals import setup_logging
+from kombu.exceptions import OperationalError
 
 from semel.backends.devices import describe
 from semel.backends.engine import Engine
@@ -27,7 +28,7 @@ from semel.cache.claims import RedisClaims
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.errors import BackendError, ModelLoadError, SemelError, UnavailableError
+from semel.errors import BackendError, FingerprintError, ModelLoadError, SemelError, UnavailableError, UnknownModelError
 from semel.log import get_log
 from semel.settings import Settings
 from semel.tasks.app import make_app
@@ -40,7 +41,8 @@ from semel.tasks.jobs import JobStore
 from semel.tasks.loaded import LoadedModels
 from semel.tasks.maintenance import Maintenance
 from semel.tasks.meter import Message, Meter
-from semel.tasks.queues import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS
+from semel.tasks.pools import best_pool
+from semel.tasks.queues import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS, queue_name
 from semel.tasks.requests import Request
 from semel.tasks.roster import Roster, WorkerCard, connect_redis, unreachable
 from semel.tasks.worker_metrics import WorkerMetrics
@@ -52,6 +54,9 @@ _HUNG_FACTOR = 20.0
 """A batch that takes this many times the usual is not slow, it is stuck."""
 
 _LAST_WORDS_S = 5.0
+
+_MOST_PASSES, _PASS_S = 20, 0.05
+"""A request goes from worker to worker this often, with such a pause, before it is answered with the error."""
 
 _REFUSED_S = 300.0
 """A model that could not be loaded is offered again after this: memory may be free by then."""
@@ -132,7 +137,7 @@ class Worker:
             if not self._models.all_fake:
                 verify(self._device)
             self._serve()
-        except BackendError as error:
+        except (BackendError, ModelLoadError) as error:
             self._report_failed(error)
             raise
 
@@ -161,7 +166,7 @@ class Worker:
         try:
             default = self._models.full_name(self._settings.default_model)
             if self._settings.preload and default in self._served:
-                self._models.get(default)
+                self._preload(default)
             self._state = "ready"
             self._forget_failed()
             log.info("worker ready", id=self._id, models=", ".join(self._served))
@@ -179,6 +184,18 @@ class Worker:
         self._metrics.observe("queue", message.queued_s)
         self._metrics.message(message.model, message.outcomes)
 
+    def _preload(self, name: str) -> None:
+        """Raises ModelLoadError when it was the only model."""
+        try:
+            self._models.get(name)
+        except FingerprintError:
+            raise
+        except ModelLoadError as error:
+            if len(self._served) == 1:
+                raise
+            log.error("default model not served here", model=name, reason=str(error))
+            self._refuse(name, self._served[name][""].fingerprint, str(error))
+
     def _spaces(self) -> list[Space]:
         """What it serves now."""
         return [space for by_prompt in self._served.values() for space in by_prompt.values()]
@@ -186,12 +203,12 @@ class Worker:
     def _refuse(self, name: str, fingerprint: bytes, why: str) -> bool:
         """A model cannot be loaded here: do not offer it for a while; whether somebody else has its jobs now."""
         served = dict(self._served)
-        if name in served:
+        if any(space.fingerprint == fingerprint for space in served.get(name, {}).values()):
             self._refused[name] = (time.monotonic(), served.pop(name))
             self._served = served  # another dictionary: others are walking through the old one
         try:
             self._roster.beat(self._card())
-            return self._failover.leave(self._device, self._id, fingerprint, why=why)
+            return self._failover.leave(self._device, self._id, name, fingerprint, why=why)
         except (redis.RedisError, UnavailableError) as error:
             log.warning("failover not possible now", reason=str(error))
             return False
@@ -212,6 +229,7 @@ class Worker:
         error = BackendError(f"{self._device} hangs: a batch has not ended for {in_hand_s:.0f} s")
         log.error("the device hangs, this worker ends; its threads follow", reason=str(error))
         faulthandler.dump_traceback(all_threads=True)
+        self._give_back_the_innocent()
         # Asking the device for its memory may hang, too.
         last_resort = threading.Timer(_LAST_WORDS_S, os._exit, (_HUNG_EXIT,))
         last_resort.daemon = True
@@ -219,7 +237,16 @@ class Worker:
         self._report_failed(error)
         os._exit(_HUNG_EXIT)
 
-    def _report_failed(self, error: BackendError) -> None:
+    def _give_back_the_innocent(self) -> None:
+        """Chunks that have no text in the batch that hangs are not to blame."""
+        suspects = self._engine.in_hand()
+        innocent = [place for place in self._runner.in_hand() if place not in suspects]
+        try:
+            self._jobs.give_back_uncharged(innocent, owner=self._id)
+        except SemelError as error:
+            log.warning("chunks not given back, their leases end", reason=str(error))
+
+    def _report_failed(self, error: SemelError) -> None:
         try:
             self._roster.report_failed(replace(self._card(), state="failed", why=str(error)))
         except redis.RedisError as lost:
@@ -286,19 +313,26 @@ class Worker:
 
     def embed_texts(self, request: Request) -> None:
         """The task for a small request."""
-        self._ring(request, self._answer)
+        self._ring(EMBED_TEXTS, request, self._answer)
 
     def read_texts(self, request: Request) -> None:
         """The task that tells how a model reads texts."""
-        self._ring(request, self._readings)
+        self._ring(READ_TEXTS, request, self._readings)
 
-    def _ring(self, request: Request, answer_to: Callable[[Request], Answer]) -> None:
-        """Answer a request, whatever happens."""
+    def _ring(self, task: str, request: Request, answer_to: Callable[[Request], Answer]) -> None:
+        """Answer a request, whatever happens, unless another worker is to do that."""
         try:
             answer = answer_to(request)
         except BackendError as error:
             answer = Answer(error=ItemError.of(error))
             self._stop_for(error)
+            if self._pass_on(task, request):
+                return
+        except (ModelLoadError, UnknownModelError) as error:
+            self._refuse(request.model, bytes.fromhex(request.fingerprint), str(error))
+            answer = Answer(error=ItemError.of(error))
+            if self._pass_on(task, request):
+                return
         except SemelError as error:
             answer = Answer(error=ItemError.of(error))
         except Exception as error:  # the worker's edge: the waiter gets the reason instead of a time-out
@@ -308,6 +342,22 @@ class Worker:
             ring(self._redis, request_id=request.id, reply_to=request.reply_to, answer=answer)
         except redis.RedisError as error:
             log.warning("answer not delivered, its waiter asks again", request=request.id, reason=str(error))
+
+    def _pass_on(self, task: str, request: Request) -> bool:
+        """Give a request to another worker that serves its space; False when there is none."""
+        try:
+            others = self._failover.others(self._id, request.model, bytes.fromhex(request.fingerprint))
+            if not others or request.passed_on >= _MOST_PASSES:
+                return False
+            time.sleep(_PASS_S)  # in the same queue somebody else should take it
+            device, _ = best_pool(others, model=request.model, use_case=self._settings.use_case)
+            message = replace(request, passed_on=request.passed_on + 1).to_message()
+            queue = queue_name(Lane.INTERACTIVE, device)
+            self._app.send_task(task, args=[message], queue=queue, ignore_result=True, argsrepr=request.shown)
+        except (UnavailableError, OperationalError) as error:
+            log.warning("request not passed on", request=request.id, reason=str(error))
+            return False
+        return True
 
     @contextmanager
     def _asked_for(self, request: Request) -> Iterator[tuple[LoadedModel, Space]]:

@@ -1,11 +1,14 @@
 """A device pool that is lost, unfit or hung: its work goes on elsewhere, and two vector spaces are never mixed."""
 
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from semel.client import RemoteJob
+from semel.errors import SemelError
 from tests.support.processes import ON_CPU, Processes, processes, wait_until
 
 SLOW, SLOW_TEXTS = "text_ms=20", 300
@@ -95,3 +98,72 @@ def test_a_hung_device_ends_its_worker_with_a_dump(tmp_path: Path) -> None:
         assert semel.pools()["mlx"]["status"] == "failed"
         wait_until(lambda: semel.client.job(job.id).device == "cpu", told=semel.logs)
         semel.client.cancel(job.id)
+
+
+def start_with(semel: Processes, name: str, toml: str, *, device: str = "cpu", **settings: str) -> None:
+    """A worker with a configuration of its own."""
+    config = semel.folder / f"{name}.toml"
+    config.write_text(toml)
+    before = dict(semel.environment)
+    semel.environment |= {"SEMEL_CONFIG": str(config), **settings}
+    semel.start_worker(name, device=device)
+    semel.environment = before
+
+
+ONE = 'default_model = "{name}"\n[models.{name}]\nsource = "fake:?dim=16&{options}"\n'
+
+
+def test_a_request_finds_the_one_worker_of_its_pool_that_serves_it(tmp_path: Path) -> None:
+    with processes(tmp_path, toml=ONE.format(name="a", options="")) as semel:
+        start_with(semel, "b", ONE.format(name="b", options="weights=b"))
+        wait_until(lambda: {"a", "b"} <= set(semel.pools()["cpu"]["models"]), told=semel.logs)
+        wait_until(lambda: all(w["status"] == "healthy" for w in semel.pools()["cpu"]["workers"]), told=semel.logs)
+        for i in range(8):
+            for model in ("a", "b"):
+                assert semel.client.embed([f"text {i}"], model=model).shape == (1, 16)
+        job = semel.client.wait(semel.client.submit([f"in a job {i}" for i in range(300)], model="b").id, timeout_s=60)
+        assert (job.counts.computed, job.counts.failed) == (300, 0)
+
+
+def test_a_request_goes_on_where_the_model_fits_and_the_device_lives(tmp_path: Path) -> None:
+    toml = ONE.format(name="fake", options="weight_bytes=500")
+    with processes(tmp_path, toml=toml, **ON_CPU) as semel:
+        semel.stop("worker")
+        start_with(semel, "mlx", toml, device="mlx")
+        semel.wait_for_pool("mlx")
+        start_with(semel, "cpu", toml, SEMEL_MAX_MODEL_BYTES="100", SEMEL_PRELOAD="false")
+        semel.wait_for_pool("cpu", "standby")
+        for i in range(3):
+            assert semel.client.embed([f"text {i}"], model="fake").shape == (1, 16)
+        semel.stop("cpu")
+        start_with(semel, "dying", toml.replace("weight_bytes=500", "weight_bytes=500&dead_after=1"))
+        semel.wait_for_pool("cpu")
+        started = time.monotonic()
+        assert semel.client.embed(["the last words of a device"], model="fake").shape == (1, 16)
+        assert semel.client.embed(["and what comes after"], model="fake").shape == (1, 16)
+        assert time.monotonic() - started < 8, "it waited for a pool that was gone"
+
+
+def test_one_hanging_text_takes_no_other_job_along(tmp_path: Path) -> None:
+    toml = ONE.format(name="fake", options="hang_on=stuck&text_ms=5")
+    with processes(tmp_path, toml=toml, SEMEL_HUNG_AFTER_S="0.3", SEMEL_CHUNK_TEXTS="20") as semel:
+        semel.stop("worker")
+        semel._start("all", [*semel._running["api"].args[:3], "worker", "--device", "cpu", "--processes", "2"])  # type: ignore[index]
+        semel.wait_for_pool("cpu")
+        bad = semel.client.submit(["stuck"], model="fake")
+        good = semel.client.submit([f"good {i}" for i in range(140)], model="fake")
+        done = semel.client.wait(good.id, timeout_s=120)
+        assert (done.counts.computed, done.counts.failed) == (140, 0)
+        ended = semel.client.wait(bad.id, timeout_s=200)
+        assert ended.counts.failed == 1
+
+
+def test_a_default_model_that_does_not_fit_leaves_the_others_served(tmp_path: Path) -> None:
+    toml = ONE.format(name="big", options="weight_bytes=500") + '[models.small]\nsource = "fake:?dim=8"\n'
+    with processes(tmp_path, toml=toml) as semel:
+        semel.stop("worker")
+        start_with(semel, "cpu", toml, SEMEL_MAX_MODEL_BYTES="100")
+        semel.wait_for_pool("cpu", "standby")
+        assert semel.client.embed(["one"], model="small").shape == (1, 8)
+        with pytest.raises(SemelError, match="no live worker serves 'big'"):
+            semel.client.embed(["one"], model="big")

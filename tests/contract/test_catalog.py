@@ -47,3 +47,11 @@ def test_a_full_model_takes_its_name_back(catalog: Catalog) -> None:
     full = named("qwen", "full")
     catalog.publish([full], device="cpu")
     assert catalog.space("qwen") == full
+
+
+def test_a_device_that_serves_the_name_itself_forgets_its_own_source(catalog: Catalog) -> None:
+    catalog.publish([named("qwen", "full")], device="cpu")
+    catalog.publish([named("qwen@mlx", "quantised")], device="mlx")
+    catalog.retire([named("qwen@mlx", "quantised")])
+    catalog.publish([named("qwen", "full")], device="mlx")  # its configuration has no source_mlx any more
+    assert catalog.space("qwen", device="mlx") == named("qwen", "full")

@@ -1,5 +1,7 @@
 """What failover promises, on SQLite and on PostgreSQL, with a real Redis."""
 
+from dataclasses import replace
+
 import pytest
 import redis
 
@@ -160,10 +162,30 @@ def test_a_pool_that_cannot_load_the_model_hands_its_jobs_over_at_once(
     job = submit(jobs, store)
     failover = Failover(db, jobs, roster, use_case="auto", fail_after_s=60)
     gone = worker(roster, "mlx", SPACE.fingerprint)
-    assert not failover.leave("mlx", gone.id, SPACE.fingerprint, why="it does not fit")
-    assert failover.leave("mlx", "another", SPACE.fingerprint, why="it does not fit")
+    assert not failover.leave("mlx", gone.id, "m", SPACE.fingerprint, why="it does not fit")
+    assert failover.leave("mlx", "another", "m", SPACE.fingerprint, why="it does not fit")
     assert jobs.get(job.id).device == "mlx"  # a worker of the same pool serves it
     worker(roster, "cpu", SPACE.fingerprint)
-    assert failover.leave("mlx", gone.id, SPACE.fingerprint, why="it does not fit")
+    assert failover.leave("mlx", gone.id, "m", SPACE.fingerprint, why="it does not fit")
     assert jobs.get(job.id).device == "cpu"
     assert "mlx cannot serve it: it does not fit; cpu serves the same vector space" in jobs.get(job.id).why
+
+
+def test_the_same_weights_under_another_name_do_not_serve_this_one(
+    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+) -> None:
+    job = submit(jobs, store)
+    worker(roster, "cpu", SPACE.fingerprint, model="another")
+    failover.run()
+    assert jobs.get(job.id).device == "mlx"
+
+
+def test_a_pool_that_is_only_loading_gets_nothing_back(
+    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+) -> None:
+    job = submit(jobs, store)
+    worker(roster, "cpu", SPACE.fingerprint)
+    failover.run()
+    roster.beat(replace(worker(roster, "mlx", SPACE.fingerprint), state="loading"))
+    failover.run()
+    assert jobs.get(job.id).device == "cpu"

@@ -286,3 +286,21 @@ def test_refused_truncation_fails_hits_too(jobs: JobStore, store: VectorStore) -
     job = submit(jobs, store, chunk(0, "long"), truncate=False)
     assert (job.counts.failed, job.counts.truncated) == (1, 1)
     assert next(jobs.results(job.id)).errors[0].code == "text_too_long"
+
+
+def test_what_nobody_serves_is_not_sent(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"))
+    take = {"lane": Lane.BULK, "device": "cpu", "window": 8}
+    assert jobs.take_for_dispatch(**take, served={b"another space"}) == []  # type: ignore[arg-type]
+    assert jobs.take_for_dispatch(**take, served={SPACE.fingerprint}) == [(job.id, 0)]  # type: ignore[arg-type]
+
+
+def test_chunks_of_a_worker_that_hangs_are_given_back_uncharged(jobs: JobStore, store: VectorStore) -> None:
+    job = submit(jobs, store, chunk(0, "a"), chunk(1, "b"))
+    for position in (0, 1):
+        lease(jobs, job, position)
+    jobs.give_back_uncharged([(job.id, 0)], owner="w1")
+    jobs.give_back_uncharged([(job.id, 1)], owner="another")
+    jobs.give_back_uncharged([], owner="w1")
+    assert lease(jobs, job, 0).attempts == 1
+    assert jobs.lease(job.id, 1, owner="w2", ttl_s=60) is None  # still in the hands of w1

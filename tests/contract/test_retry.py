@@ -114,3 +114,13 @@ def test_what_cannot_be_retried_says_why(jobs: JobStore, store: VectorStore, db:
     jobs.fail(upload.id, ItemError("upload_cut_off", "cut off"))
     with pytest.raises(ConflictError, match="never complete"):
         retry(db, upload.id, window_s=60)
+
+
+def test_a_chunk_whose_worker_died_with_the_job_is_run_again(jobs: JobStore, store: VectorStore, db: Database) -> None:
+    job = made(jobs, store)
+    jobs.lease(job.id, 0, owner="dead", ttl_s=-1)
+    jobs.fail(job.id, ItemError("service_unavailable", "no worker"))
+    retry(db, job.id, window_s=60)
+    assert jobs.get(job.id).status is JobStatus.IN_PROGRESS
+    finish(jobs, leased(jobs, job, 0), GOOD)
+    assert jobs.get(job.id).status is JobStatus.COMPLETED

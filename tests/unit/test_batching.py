@@ -55,3 +55,20 @@ def test_draining_empties_the_room() -> None:
     room.add(items([1, 2]))
     assert len(room.drain()) == 2
     assert len(room) == 0
+
+
+def test_a_suspect_is_not_mixed_with_others() -> None:
+    class Owner:
+        def __init__(self, *, alone: bool) -> None:
+            self.alone = alone
+
+    suspect, other = Owner(alone=True), Owner(alone=False)
+    room = LengthSorted()
+    room.add(
+        [Item(Tokens([1] * 5, truncated=False), owner, i) for i, owner in enumerate([other, suspect, suspect, other])]
+    )
+    batches = []
+    while len(room):
+        batches.append({item.owner for item in room.pop_batch(lambda _: 1000)})
+    assert all(len(owners) == 1 for owners in batches)
+    assert {suspect} in batches
