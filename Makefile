@@ -33,8 +33,8 @@ up: setup ## run Redis, the API and the workers in the foreground
 	@$(BIN)/semel up
 
 test: setup ## run every test
-	@# several at once, a file each: most tests wait for processes, not for a core
-	@scripts/with-lavapipe $(VENV)/lavapipe $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
+	@# several at once, a file each, the slow ones first: most tests wait for processes, not for a core
+	@scripts/with-lavapipe $(VENV)/lavapipe $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: setup ## types, style, layers
 	@$(BIN)/ruff check .

@@ -162,6 +162,11 @@ class BatchStore:
         text = json.dumps([vars(error) for error in errors])
         return self._move(batch_id, OPEN, JobStatus.FAILED, owner, errors_json=text)
 
+    def refuse(self, batch_id: str, errors: Sequence[LineError], *, owner: str) -> bool:
+        """Its lines are not valid; False when it was cancelled meanwhile, which is how it then ends."""
+        text = json.dumps([vars(error) for error in errors])
+        return self._move(batch_id, (JobStatus.VALIDATING,), JobStatus.FAILED, owner, errors_json=text)
+
     def start(self, batch_id: str, *, model: str, total: int, inputs: int, jobs: Sequence[str], owner: str) -> bool:
         """Every line is valid and in a job."""
         return self._move(

@@ -58,6 +58,9 @@ _LAST_WORDS_S = 5.0
 _MOST_PASSES, _PASS_S = 20, 0.05
 """A request goes from worker to worker this often, with such a pause, before it is answered with the error."""
 
+_MOST_KILLS = 2
+"""A request whose texts may have killed so many devices is given to no further one."""
+
 _REFUSED_S = 300.0
 """A model that could not be loaded is offered again after this: memory may be free by then."""
 
@@ -229,11 +232,11 @@ class Worker:
         error = BackendError(f"{self._device} hangs: a batch has not ended for {in_hand_s:.0f} s")
         log.error("the device hangs, this worker ends; its threads follow", reason=str(error))
         faulthandler.dump_traceback(all_threads=True)
-        self._give_back_the_innocent()
-        # Asking the device for its memory may hang, too.
+        # What follows asks the database, Redis and the device, and may hang, too.
         last_resort = threading.Timer(_LAST_WORDS_S, os._exit, (_HUNG_EXIT,))
         last_resort.daemon = True
         last_resort.start()
+        self._give_back_the_innocent()
         self._report_failed(error)
         os._exit(_HUNG_EXIT)
 
@@ -326,7 +329,7 @@ class Worker:
         except BackendError as error:
             answer = Answer(error=ItemError.of(error))
             self._stop_for(error)
-            if self._pass_on(task, request):
+            if request.passed_on < _MOST_KILLS and self._pass_on(task, request):
                 return
         except (ModelLoadError, UnknownModelError) as error:
             self._refuse(request.model, bytes.fromhex(request.fingerprint), str(error))

@@ -140,3 +140,11 @@ def test_a_cancelled_batch_does_not_start(store: BatchStore) -> None:
     assert store.cancel(batch.id).status is JobStatus.CANCELLING, "twice is once"
     assert not store.start(batch.id, model="m", total=1, inputs=1, jobs=[], owner="a")
     assert store.end(batch.id, JobStatus.CANCELLED, owner="a")
+
+
+def test_a_batch_that_was_cancelled_while_it_was_checked_does_not_fail(store: BatchStore) -> None:
+    batch = new(store)
+    assert store.lease(owner="a")
+    store.cancel(batch.id)
+    assert not store.refuse(batch.id, [LineError("invalid_json_line", "no JSON", line=3)], owner="a")
+    assert store.get(batch.id).status is JobStatus.CANCELLING

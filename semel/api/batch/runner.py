@@ -127,7 +127,7 @@ class BatchRunner:
         except LineProblemError as problem:  # a line too long to read on behind it
             model, total, errors = "", 0, [problem.line]
         if errors:
-            self._services.batches.fail(batch.id, errors, owner=self._owner)
+            self._services.batches.refuse(batch.id, errors, owner=self._owner)
             return
         self._services.backlog.check(Lane.BULK, self._services.router.route(self._services.catalog.space(model)).device)
         ingests: dict[Place, Ingest] = {}
