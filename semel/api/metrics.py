@@ -10,7 +10,7 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from semel.api.pools import pools
 from semel.cache.store import SpaceStats
 from semel.errors import UnavailableError
-from semel.tasks.metrics import Read, Sample, counter, histogram
+from semel.tasks.metrics import Read, Resent, Sample, counter, histogram
 from semel.tasks.queues import queue_name
 from semel.tasks.roster import LIVE_S
 from semel.values import Lane, Outcome, Space, device_kind
@@ -34,6 +34,7 @@ class ApiMetrics:
             self.registry.register(collector)
         self._texts = counter("semel_request_texts_total", self.registry)
         self._saved = counter("semel_saved_device_seconds_total", self.registry)
+        self.resent = Resent(self.registry)
         self._http = histogram("semel_http_request_seconds", self.registry)
         self._rates: dict[str, float] = {}
         self._spaces: Sequence[SpaceStats] = ()

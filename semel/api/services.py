@@ -80,7 +80,8 @@ class Services:
 
     def sweep(self) -> None:
         """End what was cancelled or is late, and free what dead workers held; sending again is for workers."""
-        self.jobs.sweep(empty_queues=[], resend_after_s=0, max_attempts=self.settings.max_attempts)
+        swept = self.jobs.sweep(empty_queues=[], resend_after_s=0, max_attempts=self.settings.max_attempts)
+        self.metrics.resent.count(swept)
 
     @property
     def pings(self) -> dict[str, Callable[[], None]]:

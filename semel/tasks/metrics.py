@@ -13,6 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from semel.tasks.jobs import Swept
+
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Sample: TypeAlias = tuple[Sequence[str], float]
 """Values of the labels, in their order, and the value."""
@@ -58,7 +60,12 @@ _OF_WORKERS = (
         "Keys to compute: taken, held by another worker, or expired in hand.",
         ("result",),
     ),
-    Metric("semel_chunks_resent_total", "counter", "Chunks that were started again, by why.", ("reason",)),
+    Metric(
+        "semel_chunks_resent_total",
+        "counter",
+        "Chunks that were started again, by why; the API tells, too.",
+        ("reason",),
+    ),
 )
 
 _OF_THE_API = (
@@ -99,6 +106,17 @@ def histogram(name: str, registry: CollectorRegistry) -> Histogram:
     """A histogram of the table."""
     metric = METRICS[name]
     return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+
+
+class Resent:
+    """Counts what a sweep started again; workers and the API sweep, and whoever did it tells."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._chunks = counter("semel_chunks_resent_total", registry)
+
+    def count(self, swept: Swept) -> None:
+        self._chunks.labels("lease_expired").inc(swept.leases_expired)
+        self._chunks.labels("message_lost").inc(swept.messages_lost)
 
 
 class Read(Collector):

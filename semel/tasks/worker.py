@@ -160,7 +160,7 @@ class Worker:
             card=self._card,
             in_hand=self._runner.in_hand,
             watch_device=self._watch_device,
-            on_swept=self._metrics.swept,
+            on_swept=self._metrics.resent.count,
             spaces=self._spaces,
             lease_s=self._settings.lease_s,
             max_attempts=self._settings.max_attempts,

@@ -8,9 +8,8 @@ from semel.backends.engine import Engine
 from semel.backends.usage import usage_of
 from semel.cache.claims import RedisClaims
 from semel.errors import UnavailableError
-from semel.tasks.jobs import Swept
 from semel.tasks.loaded import LoadedModels
-from semel.tasks.metrics import Read, Sample, counter, histogram
+from semel.tasks.metrics import Read, Resent, Sample, counter, histogram
 from semel.values import Outcome, device_kind
 
 
@@ -28,7 +27,7 @@ class WorkerMetrics:
             self.registry.register(collector)
         self._texts = counter("semel_texts_total", self.registry)
         self._messages = counter("semel_messages_total", self.registry)
-        self._resent = counter("semel_chunks_resent_total", self.registry)
+        self.resent = Resent(self.registry)
         self._stages = histogram("semel_stage_seconds", self.registry)
         self._batch_texts = histogram("semel_batch_texts", self.registry)
         self._batch_tokens = histogram("semel_batch_tokens", self.registry)
@@ -66,11 +65,6 @@ class WorkerMetrics:
         self._messages.labels(self._kind).inc()
         for outcome, count in outcomes.items():
             self._texts.labels(outcome.value, model, self._kind).inc(count)
-
-    def swept(self, swept: Swept) -> None:
-        """Maintenance started chunks again."""
-        self._resent.labels("lease_expired").inc(swept.leases_expired)
-        self._resent.labels("message_lost").inc(swept.messages_lost)
 
     def serve(self, host: str, port: int) -> None:
         """Answer Prometheus on a port, in a thread. Raises UnavailableError when it is taken."""
