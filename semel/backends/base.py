@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semel.errors import BackendError
-from semel.values import Input, Vectors, cosines, sound_rows
+from semel.values import Input, Pair, Vectors, cosines, sound_rows
 
 _WARM_UP_S = 2.0
 """A worker that starts two seconds later for each model is started often enough to be a nuisance."""
@@ -66,6 +66,10 @@ class ModelInfo:
     weight_bytes: int = 0
 
 
+SAMPLES: Sequence[Input] = ("warm up", "a second, somewhat longer text: is this device still computing?")
+SAMPLE_PAIRS: Sequence[Input] = [Pair(str(text), "a document, somewhat longer than the query") for text in SAMPLES]
+
+
 class Backend(ABC):
     """One model on one device.
 
@@ -109,7 +113,7 @@ class Backend(ABC):
 
     def samples(self) -> Sequence[Input]:
         """Two inputs that every model of this kind can read."""
-        return ["warm up", "a second, somewhat longer text: is this device still computing?"]
+        return SAMPLES
 
     def warm_up(self) -> str:
         """Run a batch of full size, so that no request pays for lazy initialisation; says what was done.

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from semel.backends.base import Tokens
-from semel.errors import BadInputError, ModelLoadError
+from semel.backends.tokenizing import as_pairs
+from semel.errors import ModelLoadError
 from semel.values import Input, Pair
 
 if TYPE_CHECKING:
@@ -21,9 +22,10 @@ class PairTemplate:
     Args:
         model: its name, for messages.
         tokenizer: what transformers' AutoTokenizer loaded, with a chat template.
+        whole: its fast tokenizer, which cuts nothing.
     """
 
-    def __init__(self, model: str, tokenizer: Any, *, max_tokens: int) -> None:
+    def __init__(self, model: str, tokenizer: Any, whole: Any, *, max_tokens: int) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise ModelLoadError(
                 f"model {model!r} is a language model without a chat template, so nothing says how it reads a pair; "
@@ -31,20 +33,15 @@ class PairTemplate:
             )
         self._model = model
         self._tokenizer = tokenizer
-        fast = tokenizer.backend_tokenizer
-        self._whole = type(fast).from_str(fast.to_str())
-        self._whole.no_truncation()
-        self._whole.no_padding()
+        self._whole = whole
         self._max_tokens = max_tokens
         self._ends: dict[str, list[int]] = {}
 
     def tokenize(self, pairs: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         """As `Backend.tokenize`, of pairs."""
-        return [self._read(pair, prompt) for pair in pairs]
+        return [self._read(pair, prompt) for pair in as_pairs(self._model, pairs)]
 
-    def _read(self, pair: Input, prompt: str) -> Tokens:
-        if not isinstance(pair, Pair):
-            raise BadInputError(f"model {self._model!r} scores pairs of query and document, not texts")
+    def _read(self, pair: Pair, prompt: str) -> Tokens:
         ids = self._render(pair, prompt)
         if len(ids) <= self._max_tokens:
             return Tokens(ids, truncated=False)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semel.backends import chat
-from semel.backends.base import Tokens
+from semel.backends.base import SAMPLE_PAIRS, Tokens
 from semel.backends.mlx_backend import MlxBackend
 from semel.backends.scoring import activation_of, check_one_score
 from semel.backends.tokenizing import TextTokenizer, load_tokenizer, padded_segments
-from semel.values import Input, Pair, Vectors
+from semel.values import Input, Vectors
 
 if TYPE_CHECKING:
     from semel.backends.registry import ModelSource
@@ -33,18 +33,14 @@ class MlxReranker(MlxBackend):
         loaded = load_tokenizer(source)
         self._tokenizer = TextTokenizer(source.name, loaded, max_tokens=max_tokens)
         self._activation = activation_of(source)
-        if self._is_causal:
-            self._chat = chat.PairTemplate(source.name, loaded, max_tokens=max_tokens)
+        if source.is_causal:
+            self._chat = chat.PairTemplate(source.name, loaded, self._tokenizer.whole, max_tokens=max_tokens)
             self._yes, self._no = chat.answers(source, loaded)
         else:
             check_one_score(source)
 
-    @property
-    def _is_causal(self) -> bool:
-        return str(self._source.config["architectures"][0]).endswith("ForCausalLM")
-
     def samples(self) -> Sequence[Input]:
-        return [Pair(str(text), "a document, somewhat longer than the query") for text in super().samples()]
+        return SAMPLE_PAIRS
 
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         if self._chat is not None:

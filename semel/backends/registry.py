@@ -130,6 +130,11 @@ class ModelSource:
             raise ModelLoadError(f"model {self.name!r}: {self.base} has no config.json, so it is no model folder")
         return config
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether it is a language model, by its architecture."""
+        return str((self.config.get("architectures") or [""])[0]).endswith("ForCausalLM")
+
     @cached_property
     def library_config(self) -> dict[str, Any]:
         """What sentence-transformers wrote of the model as a whole: prompts, and a cross-encoder's activation."""
@@ -149,7 +154,7 @@ class ModelSource:
             return [["Pooling", {"pooling_mode": chosen}, ""], *rest]
         if modules is None and self.entry.kind == "cross-encoder":
             return []
-        if modules is None and str((self.config.get("architectures") or [""])[0]).endswith("ForCausalLM"):
+        if modules is None and self.is_causal:
             raise ModelLoadError(
                 f"model {self.name!r} is a language model, and its files do not say how its tokens become one vector: "
                 'add pooling = "lasttoken" (Qwen3-Embedding and most others) or "mean" to its entry in semel.toml'

@@ -4,14 +4,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from semel.backends.devices import KINDS, find_devices
 from semel.errors import UnknownDeviceError
 from semel.settings import Settings
-from semel.values import DeviceInfo, Measured, device_kind
-
-UseCase: TypeAlias = Literal["auto", "low_latency", "high_throughput", "memory_efficient", "cross_platform"]
+from semel.values import DeviceInfo, Measured, UseCase, device_kind
 
 ORDERS: dict[UseCase, tuple[str, ...]] = {
     "auto": KINDS,

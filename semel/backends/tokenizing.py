@@ -50,10 +50,8 @@ class TextTokenizer:
 
     def tokenize_pairs(self, pairs: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         """As `Backend.tokenize`, of pairs."""
-        for item in pairs:
-            if not isinstance(item, Pair):
-                raise BadInputError(f"model {self._model!r} scores pairs of query and document, not texts")
-        encodings = self._fast.encode_batch([(prompt + pair.query, pair.document) for pair in pairs])  # type: ignore[union-attr]
+        given = [(prompt + pair.query, pair.document) for pair in as_pairs(self._model, pairs)]
+        encodings = self._fast.encode_batch(given)
         return [
             Tokens(e.ids, truncated=bool(e.overflowing), segments=e.type_ids if self._segments else ())
             for e in encodings
@@ -61,7 +59,7 @@ class TextTokenizer:
 
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
         """As `Backend.spell`."""
-        encoding = self._whole.encode(text, add_special_tokens=special)
+        encoding = self.whole.encode(text, add_special_tokens=special)
         tokens = []
         for ident, token, mask, (start, stop) in zip(
             encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True
@@ -73,11 +71,19 @@ class TextTokenizer:
         return tokens
 
     @cached_property
-    def _whole(self) -> Any:
+    def whole(self) -> Any:
         """A copy that cuts nothing: cutting is a state of the tokenizer, and others are using it."""
         tokenizer = type(self._fast).from_str(self._fast.to_str())
         tokenizer.no_truncation()
         return tokenizer
+
+
+def as_pairs(model: str, inputs: Sequence[Input]) -> list[Pair]:
+    """The same, known to be pairs. Raises BadInputError for a text."""
+    pairs = [item for item in inputs if isinstance(item, Pair)]
+    if len(pairs) < len(inputs):
+        raise BadInputError(f"model {model!r} scores pairs of query and document, not texts")
+    return pairs
 
 
 def load_tokenizer(source: "ModelSource") -> Any:

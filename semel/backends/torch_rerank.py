@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from semel.backends.base import Tokens
-from semel.backends.tokenizing import TextTokenizer
+from semel.backends.base import SAMPLE_PAIRS, Tokens
+from semel.backends.tokenizing import TextTokenizer, as_pairs
 from semel.backends.torch_backend import TorchBackend, weight_bytes
-from semel.errors import BadInputError, ModelLoadError
-from semel.values import Input, Pair, Precision
+from semel.errors import ModelLoadError
+from semel.values import Input, Precision
 
 if TYPE_CHECKING:
     from semel.backends.registry import ModelSource
@@ -67,13 +67,10 @@ class TorchReranker(TorchBackend):
             )
 
     def samples(self) -> Sequence[Input]:
-        return [Pair(str(text), "a document, somewhat longer than the query") for text in super().samples()]
+        return SAMPLE_PAIRS
 
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        for item in texts:
-            if not isinstance(item, Pair):
-                raise BadInputError(f"model {self._source.name!r} scores pairs of query and document, not texts")
-        tokens = self._read(texts, prompt)
+        tokens = self._read(as_pairs(self._source.name, texts), prompt)
         full = [i for i, read in enumerate(tokens) if len(read.ids) >= self._max_tokens]
         if full:  # cut, or exactly as long as the limit: only reading it whole can tell
             whole = self._read([texts[i] for i in full], prompt, processing_kwargs={"text": {"truncation": False}})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
+from semel.backends.base import SAMPLE_PAIRS, Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
 from semel.backends.onnx_export import Exported, exported
 from semel.backends.pooling import read_head
@@ -18,7 +18,7 @@ from semel.backends.scoring import activation_of, check_one_score
 from semel.backends.tokenizing import TextTokenizer, check_places, load_tokenizer, padded, padded_segments
 from semel.backends.vulkan_session import LIMIT_BYTES, open_session
 from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
-from semel.values import Input, Pair, Vectors
+from semel.values import Input, Vectors
 
 if TYPE_CHECKING:
     from semel.backends.registry import ModelSource
@@ -166,7 +166,7 @@ class VulkanReranker(VulkanBackend):
         )
 
     def samples(self) -> Sequence[Input]:
-        return [Pair(str(text), "a document, somewhat longer than the query") for text in super().samples()]
+        return SAMPLE_PAIRS
 
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         return self._tokenizer.tokenize_pairs(texts, prompt=prompt)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, and_, select, update
 
-from semel.backends.select import UseCase
 from semel.db import Database
 from semel.errors import UnavailableError
 from semel.log import get_log
@@ -17,7 +16,7 @@ from semel.tasks.jobs import ACTIVE, JobStore
 from semel.tasks.pools import best_pool
 from semel.tasks.roster import Roster, WorkerCard
 from semel.tasks.schema import chunks, jobs
-from semel.values import ItemError, device_kind
+from semel.values import ItemError, UseCase, device_kind
 
 log = get_log("failover")
 

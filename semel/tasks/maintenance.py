@@ -33,6 +33,7 @@ class Maintenance:
     """A thread that beats and sweeps.
 
     Args:
+        worker_id, device: of this worker.
         card: says who this worker is, anew for each beat.
         in_hand: the chunks whose leases are to be renewed.
         watch_device: ends this process when the device hangs.
@@ -49,6 +50,8 @@ class Maintenance:
         claims: Claims,
         failover: Failover,
         *,
+        worker_id: str,
+        device: str,
         card: Callable[[], WorkerCard],
         in_hand: Callable[[], list[tuple[str, int]]],
         watch_device: Callable[[], None],
@@ -68,6 +71,8 @@ class Maintenance:
         self._spaces = spaces
         self._lease_s = lease_s
         self._max_attempts = max_attempts
+        self._worker_id = worker_id
+        self._device = device_kind(device)
         self._touched = 0.0
         self._failover = failover
         self._watch_device = watch_device
@@ -117,7 +122,7 @@ class Maintenance:
             self._failing.discard(name)
 
     def _renew_leases(self) -> None:
-        self._jobs.renew(self._in_hand(), owner=self._card().id, ttl_s=self._lease_s)
+        self._jobs.renew(self._in_hand(), owner=self._worker_id, ttl_s=self._lease_s)
 
     def _beat(self) -> None:
         self._roster.beat(self._card())
@@ -128,7 +133,7 @@ class Maintenance:
             self._touched = time.monotonic()
 
     def _sweep(self) -> None:
-        device = device_kind(self._card().device)
+        device = self._device
         empty = [(lane, device) for lane in Lane if self._client.llen(queue_name(lane, device)) == 0]
         swept = self._jobs.sweep(empty_queues=empty, resend_after_s=RESEND_AFTER_S, max_attempts=self._max_attempts)
         if swept != Swept():
@@ -140,4 +145,4 @@ class Maintenance:
 
     def _top_up(self) -> None:
         for lane in Lane:
-            self._dispatcher.top_up(lane, device_kind(self._card().device))
+            self._dispatcher.top_up(lane, self._device)

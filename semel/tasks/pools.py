@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from semel.backends.select import UseCase, best_of
+from semel.backends.select import best_of
 from semel.tasks.roster import WorkerCard
-from semel.values import device_kind
+from semel.values import UseCase, device_kind
 
 
 def best_pool(cards: Sequence[WorkerCard], *, model: str, use_case: UseCase) -> tuple[str, str]:

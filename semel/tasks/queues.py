@@ -3,7 +3,7 @@
 Separate queues are the reliable lanes: Redis priorities are several lists that one worker polls in turn.
 """
 
-from semel.values import Lane
+from semel.values import Lane, device_kind
 
 EMBED_CHUNK = "semel.embed_chunk"
 """Arguments: job id, position. The texts are in the database."""
@@ -17,4 +17,4 @@ READ_TEXTS = "semel.read_texts"
 
 def queue_name(lane: Lane, device: str) -> str:
     """`bulk.cpu`, `interactive.cuda`: workers of one kind share a queue, whatever their index."""
-    return f"{lane.value}.{device.partition(':')[0]}"
+    return f"{lane.value}.{device_kind(device)}"

@@ -14,7 +14,6 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from semel.backends.devices import KINDS
-from semel.backends.select import UseCase
 from semel.cache.catalog import Catalog
 from semel.cache.store import VectorStore
 from semel.errors import TimedOutError, UnavailableError, UnknownDeviceError, revive
@@ -26,7 +25,7 @@ from semel.tasks.jobs import JobStore, NewChunk
 from semel.tasks.pools import best_pool
 from semel.tasks.queues import EMBED_TEXTS, READ_TEXTS, queue_name
 from semel.tasks.roster import Roster, unreachable
-from semel.values import Computed, Input, Lane, Outcome, Space, as_input, device_kind, size_of
+from semel.values import Computed, Input, Lane, Outcome, Space, UseCase, as_input, device_kind, size_of
 
 log = get_log("requests")
 

@@ -157,6 +157,8 @@ class Worker:
             self._catalog,
             self._claims,
             self._failover,
+            worker_id=self._id,
+            device=self._device,
             card=self._card,
             in_hand=self._runner.in_hand,
             watch_device=self._watch_device,

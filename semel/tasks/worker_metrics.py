@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, start_http_server
+from prometheus_client import start_http_server
 
 from semel.backends.engine import Engine
 from semel.backends.usage import usage_of
 from semel.cache.claims import RedisClaims
 from semel.errors import UnavailableError
 from semel.tasks.loaded import LoadedModels
-from semel.tasks.metrics import Read, Resent, Sample, counter, histogram
+from semel.tasks.metrics import Read, Resent, Sample, counter, histogram, new_registry
 from semel.values import Outcome, device_kind
 
 
@@ -22,9 +22,7 @@ class WorkerMetrics:
 
     def __init__(self, device: str) -> None:
         self._device, self._kind = device, device_kind(device)
-        self.registry = CollectorRegistry()
-        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-            self.registry.register(collector)
+        self.registry = new_registry()
         self._texts = counter("semel_texts_total", self.registry)
         self._messages = counter("semel_messages_total", self.registry)
         self.resent = Resent(self.registry)

@@ -9,9 +9,9 @@ import torch
 
 from semel.backends import devices
 from semel.backends.devices import KINDS, find_devices, pin, torch_name
-from semel.backends.select import ORDERS, Measurements, UseCase, best_of, choose_device
+from semel.backends.select import ORDERS, Measurements, best_of, choose_device
 from semel.errors import UnknownDeviceError
-from semel.values import DeviceInfo, Measured, ModelEntry, for_device
+from semel.values import DeviceInfo, Measured, ModelEntry, UseCase, for_device
 
 
 def device(name: str, *, usable: bool = True, software: bool = False) -> DeviceInfo:
