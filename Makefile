@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := dev
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test check bench clean
@@ -34,7 +34,8 @@ up: setup ## run Redis, the API and the workers in the foreground
 
 test: setup ## run every test
 	@# several at once, a file each, the slow ones first: most tests wait for processes, not for a core
-	@scripts/with-lavapipe $(VENV)/lavapipe $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	@scripts/with-chromium $(VENV)/chromium scripts/with-lavapipe $(VENV)/lavapipe \
+		scripts/with-promtool $(VENV)/promtool $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: setup ## types, style, layers
 	@$(BIN)/ruff check .

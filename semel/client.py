@@ -144,7 +144,7 @@ class Client:
         self,
         texts: Sequence[str],
         *,
-        model: str = "minilm",
+        model: str | None = None,
         dimensions: int | None = None,
         input_type: str | None = None,
         prompt_name: str = "",
@@ -153,6 +153,7 @@ class Client:
         """Vectors for a few texts, float32 (len(texts), dim), in order.
 
         Args:
+            model: a name from the server's list; None for its default.
             dimensions: cut to this size, for models that were trained for it.
             input_type: `query` or `document`: takes the model's prompt for such texts, when it has one.
             prompt_name: a prompt by its name, instead.
@@ -175,11 +176,12 @@ class Client:
         return np.stack([np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in data])
 
     def rerank(
-        self, query: str, documents: Sequence[str], *, model: str = "minilm", top_n: int | None = None
+        self, query: str, documents: Sequence[str], *, model: str | None = None, top_n: int | None = None
     ) -> list[Relevance]:
         """Documents by their relevance to the query, the best first.
 
         Args:
+            model: a cross-encoder or an embedding model; None for the server's default.
             top_n: how many to return; None for all.
 
         Raises:
@@ -200,9 +202,11 @@ class Client:
         *,
         model: str | None = None,
         device: str = "auto",
+        input_type: str | None = None,
         prompt_name: str = "",
         truncate: bool = True,
         if_no_worker: IfNoWorker = "wait",
+        text_field: str = "text",
         metadata: dict[str, str] | None = None,
         idempotency_key: str | None = None,
         on_sent: Callable[[int], None] = _ignore,
@@ -212,7 +216,10 @@ class Client:
         Args:
             texts: texts, or rows: `{"text": …}`, for a cross-encoder `{"query": …, "document": …}`. The `id` and every
                 other field of a row come back with its result.
+            model: None for the server's default.
+            input_type, prompt_name: as for `embed`.
             if_no_worker: when every worker of the job's vector space is gone: `wait` for one, or `fail`.
+            text_field: which field of a row is the text.
             idempotency_key: sent again with the same texts within a day, it gives the same job.
             on_sent: called now and then with the number of texts sent so far.
         """
@@ -221,14 +228,16 @@ class Client:
             "prompt_name": prompt_name,
             "truncate": truncate,
             "if_no_worker": if_no_worker,
+            "text_field": text_field,
             "metadata": json.dumps(metadata or {}),
             **({"model": model} if model else {}),
+            **({"input_type": input_type} if input_type else {}),
         }
         with self._translated():
             response = self._http.post(
                 "/v1/jobs",
                 params=params,
-                content=_lines(texts, on_sent),
+                content=_lines(texts, on_sent, text_field),
                 headers={
                     "content-type": "application/x-ndjson",
                     **({"idempotency-key": idempotency_key} if idempotency_key else {}),
@@ -487,11 +496,18 @@ def _progress_bar(*, visible: bool) -> Iterator[Callable[[RemoteJob], None]]:
         yield show
 
 
-def _lines(texts: Iterable[str | Mapping[str, Any]], on_sent: Callable[[int], None]) -> Iterator[bytes]:
+def _plain(value: Any) -> object:
+    """NumPy's numbers as JSON has them; dates, decimals and the like in their own words, as the server has them."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _lines(
+    texts: Iterable[str | Mapping[str, Any]], on_sent: Callable[[int], None], text_field: str = "text"
+) -> Iterator[bytes]:
     buffer, size, sent = list[bytes](), 0, 0
     for text in texts:
-        row = {"text": text} if isinstance(text, str) else dict(text)
-        line = json.dumps(row).encode() + b"\n"
+        row = {text_field: text} if isinstance(text, str) else dict(text)
+        line = json.dumps(row, default=_plain).encode() + b"\n"
         buffer.append(line)
         size += len(line)
         sent += 1

@@ -9,6 +9,7 @@
     │   └── BodyTooLargeError     a request body above its limit (HTTP 413)
     ├── UnauthorizedError         no API key, or an unknown one (HTTP 401)
     ├── ForbiddenError            an API key that allows less (HTTP 403)
+    │   └── ForeignPageError      a website sends this, to a server without API keys
     ├── NotFoundError             an id that is unknown (HTTP 404)
     ├── ConflictError             the thing is not in a state that allows it (HTTP 409)
     ├── OverloadedError           more work waits than is allowed (HTTP 429)
@@ -20,7 +21,8 @@
     │   └── FingerprintError      the weights are not the ones that this name stands for
     ├── InvalidVectorError        NaN, zero or wrong size: never stored
     └── BackendError              the device failed
-        └── DeviceMemoryError     the device ran out of memory for this batch
+        ├── DeviceMemoryError     the device ran out of memory for this batch
+        └── DeviceLostError       the device failed for good, whatever the text
 
 A message says what is wrong, where, and what to do about it.
 """
@@ -106,6 +108,12 @@ class ForbiddenError(SemelError):
 
     status = 403
     code = "insufficient_scope"
+
+
+class ForeignPageError(ForbiddenError):
+    """A browser sends this for another website, to a server without API keys."""
+
+    code = "foreign_page"
 
 
 class NotFoundError(SemelError):
@@ -201,6 +209,12 @@ class DeviceMemoryError(BackendError):
     """The device ran out of memory for this batch; a smaller one may pass."""
 
     code = "out_of_memory"
+
+
+class DeviceLostError(BackendError):
+    """The device failed for good, whatever the text: another worker may do it."""
+
+    code = "device_lost"
 
 
 def revive(code: str, message: str) -> SemelError:

@@ -23,6 +23,7 @@ class Item:
         text: None when it cannot be read, and then `error` says why.
         id: the row's `id` field, or the file's name in a folder.
         where: file and line.
+        fields: the row, when it was read as a whole.
     """
 
     index: int
@@ -30,6 +31,7 @@ class Item:
     where: str
     id: str | int | None = None
     error: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,21 @@ class Record:
     error: str | None = None
 
 
-def read_items(path: Path, *, text_field: str, skip_bad: bool, max_text_bytes: int) -> Iterator[Item]:
+def read_items(
+    path: Path, *, text_field: str, skip_bad: bool, max_text_bytes: int, whole: bool = False
+) -> Iterator[Item]:
     """The texts of a file or folder, in order, duplicates kept.
 
     A .txt file has one text a line; in a folder a text file is one text as a whole.
 
+    Args:
+        whole: read every field of a row, and not its text and id only.
+
     Raises:
         BadInputError: no such file, an unknown kind, or a bad input (unless `skip_bad`); names file and line.
     """
-    records = read_records(path, [text_field], columns=[text_field, "id"], max_text_bytes=max_text_bytes)
+    columns = None if whole else [text_field, "id"]
+    records = read_records(path, [text_field], columns=columns, max_text_bytes=max_text_bytes)
     for index, record in enumerate(records):
         text = record.fields.get(text_field)
         error = record.error or _why_bad(text, text_field, max_text_bytes)
@@ -61,7 +69,12 @@ def read_items(path: Path, *, text_field: str, skip_bad: bool, max_text_bytes: i
             raise BadInputError(f"{record.where}: {error} (--skip-bad goes on and lists such inputs)")
         ident = record.fields.get("id")
         yield Item(
-            index, None if error else str(text), record.where, ident if isinstance(ident, str | int) else None, error
+            index,
+            None if error else str(text),
+            record.where,
+            ident if isinstance(ident, str | int) else None,
+            error,
+            record.fields if whole else {},
         )
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from semel.tracing import add_trace_ids
+
 
 def get_log(name: str, **bound: Any) -> Any:
     """A logger whose lines carry `part=name` and whatever is bound; it may be made before `configure_logs`."""
@@ -16,6 +18,7 @@ def configure_logs(*, level: str, fmt: str) -> None:
     """Send semel's lines and those of the libraries to stderr in one format (`text` or `json`)."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        add_trace_ids,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if fmt == "text" else "iso", utc=fmt == "json"),
     ]

@@ -14,7 +14,8 @@ from semel.cache.store import VectorStore
 from semel.errors import BadInputError, SemelError, TextTooLongError
 from semel.tasks.embed import Embedder
 from semel.tasks.loaded import LoadedModels
-from semel.values import Computed, Embedded, Input, ItemError, Lane, Outcome, Space, Vectors, unit_rows
+from semel.tracing import is_on, span
+from semel.values import Computed, Embedded, Found, Input, ItemError, Lane, Outcome, Space, Vectors, unit_rows
 
 
 class Sender(Protocol):
@@ -65,7 +66,7 @@ class Pipeline:
         for item in texts:
             space.check_input(item)
         keys = input_keys(space.fingerprint, texts)
-        found = self._store.get_many(keys, dim=space.dim)
+        found = self._look_up(space, keys)
         started, waited_s = time.perf_counter(), 0.0
         if found.all_present:
             done = Computed(inference_s=0.0)
@@ -73,7 +74,7 @@ class Pipeline:
             missing = {keys[i]: texts[i] for i in np.flatnonzero(~found.present).tolist()}
             done = self._sender.compute(space, missing, lane=lane)
             waited_s = time.perf_counter() - started
-            found = self._store.get_many(keys, dim=space.dim)
+            found = self._look_up(space, keys)
         outcomes, errors = _outcomes(keys, done)
         if not truncate:
             _refuse_truncated(found.truncated.tolist(), outcomes, errors)
@@ -83,6 +84,13 @@ class Pipeline:
         assert found.vectors is not None  # get_many brings vectors
         self._on_embedded(space, outcomes)
         return Embedded(found.vectors, outcomes, errors, found.tokens, found.truncated, waited_s, done.inference_s)
+
+    def _look_up(self, space: Space, keys: Sequence[bytes]) -> Found:
+        with span("semel.lookup", model=space.model, texts=len(keys)) as looked:
+            found = self._store.get_many(keys, dim=space.dim)
+            if is_on():
+                looked.tell(hits=int(found.present.sum()))
+        return found
 
 
 def _outcomes(keys: Sequence[bytes], done: Computed) -> tuple[list[Outcome], dict[int, ItemError]]:

@@ -30,12 +30,14 @@ class Ranked:
     """Documents with their scores.
 
     Attributes:
+        model: its name, also when the caller named none.
         kind: how the scores came about.
         scores: float32 (n,), for the documents in the order they were given. A cosine is in -1..1, the scores of a
             cross-encoder are what its activation function makes of them, mostly 0..1.
         parts: what the cache did.
     """
 
+    model: str
     kind: RerankKind
     scores: Scores
     parts: tuple[Embedded, ...]
@@ -52,13 +54,30 @@ class Reranker:
         self._pipeline = pipeline
         self._catalog = catalog
 
-    def rank(self, model: str, query: str, documents: Sequence[str], *, truncate: bool = True) -> Ranked:
-        """Score every document.
+    def rank(self, model: str | None, query: str, documents: Sequence[str], *, truncate: bool = True) -> Ranked:
+        """Score every document. Raises what `inputs` and `Pipeline.embed` raise."""
+        kind, inputs = self.inputs(model, query, documents)
+        parts: list[Embedded] = []
+        for space, group in groupby(inputs, key=itemgetter(0)):
+            part = self._pipeline.embed(space, [item for _, item in group], truncate=truncate)
+            for index, error in part.errors.items():
+                raise no_score(kind, index + sum(len(before.vectors) for before in parts), error)
+            parts.append(part)
+        scores = scores_of(kind, np.concatenate([part.vectors for part in parts]))
+        return Ranked(inputs[0][0].model, kind, scores, tuple(parts))
+
+    def inputs(
+        self, model: str | None, query: str, documents: Sequence[str]
+    ) -> tuple[RerankKind, list[tuple[Space, Input]]]:
+        """What is to be computed for the scores, in order, each in its space; see `scores_of`.
+
+        With an embedding model, the query gets the model's prompt for queries and the documents that for documents.
 
         Raises:
-            UnknownModelError, and what `Pipeline.embed` raises.
+            UnknownModelError.
             BadInputError: the query cannot be used.
             InvalidTextError: a document cannot be used; says which.
+            UnavailableError: other weights take the model's name at this moment.
         """
         try:
             check_text(query, 0)
@@ -66,30 +85,12 @@ class Reranker:
             raise BadInputError(f"the query {invalid.why}") from None
         for index, document in enumerate(documents):
             check_text(document, index)
-        kind, inputs = self.inputs(model, query, documents)
-        parts: list[Embedded] = []
-        for space, group in groupby(inputs, key=itemgetter(0)):
-            part = self._pipeline.embed(space, [item for _, item in group], truncate=truncate)
-            for index, error in part.errors.items():
-                raise _failed(kind, index + sum(len(before.vectors) for before in parts), error)
-            parts.append(part)
-        return Ranked(kind, scores_of(kind, np.concatenate([part.vectors for part in parts])), tuple(parts))
-
-    def inputs(self, model: str, query: str, documents: Sequence[str]) -> tuple[RerankKind, list[tuple[Space, Input]]]:
-        """What is to be computed for the scores, in order, each in its space; see `scores_of`.
-
-        With an embedding model, the query gets the model's prompt for queries and the documents that for documents.
-
-        Raises:
-            UnknownModelError.
-            UnavailableError: other weights take the model's name at this moment.
-        """
         space = self._catalog.space(model)
         if space.kind == "cross-encoder":
             return "cross-encoder", [(space, Pair(query, document)) for document in documents]
         of_query, of_documents = (self._catalog.space_for_input(model, kind) for kind in ("query", "document"))
         if of_query.weights != of_documents.weights:
-            raise UnavailableError(f"the weights of {model!r} are being exchanged; ask again in a second")
+            raise UnavailableError(f"the weights of {space.model!r} are being exchanged; ask again in a second")
         return "embedding similarity", [(of_query, query), *((of_documents, document) for document in documents)]
 
 
@@ -104,8 +105,8 @@ def best_first(scores: Scores) -> list[int]:
     return order
 
 
-def _failed(kind: RerankKind, at: int, error: ItemError) -> SemelError:
-    """Of the input at this position."""
+def no_score(kind: RerankKind, at: int, error: ItemError) -> SemelError:
+    """What a request fails with when the input at this position of `Reranker.inputs` has no score or vector."""
     document = at if kind == "cross-encoder" else at - 1
     message = f"{'the query' if document < 0 else f'document {document}'} cannot be scored: {error.message}"
     return BadInputError(message) if is_fault_of_the_text(error.code) else revive(error.code, message)

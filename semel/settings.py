@@ -5,6 +5,7 @@ the defaults below. Units are in the names.
 """
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -45,6 +46,9 @@ class Settings(BaseSettings):
     # HTTP
     host: str = "127.0.0.1"
     port: int = Field(default=8700, ge=0, le=65535)
+    allowed_hosts: str = ""
+    """Names by which a server without API keys may be called, with commas between; addresses and localhost always may.
+    Without one: none on a loopback address, any on another."""
     api_keys: SecretStr = SecretStr("")
     """Keys that the API takes, `KEY` or `KEY:SCOPE`, with commas between; scopes are read, submit, admin."""
     api_keys_file: Path | None = None
@@ -120,6 +124,9 @@ class Settings(BaseSettings):
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Where a worker serves its metrics; 0: nowhere. The API serves its own at /metrics."""
 
+    otlp_endpoint: str = ""
+    """Who collects traces, by OTLP over HTTP, with its path: `http://127.0.0.1:4318/v1/traces`. Empty: nobody."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
@@ -132,6 +139,13 @@ class Settings(BaseSettings):
                     f"a model cannot be named {name!r}: NAME@DEVICE is what source_mlx and its like are served as"
                 )
         return models
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _with_path(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://[^/\s]+/\S+", url):
+            raise ValueError("a collector is named with its path, such as http://127.0.0.1:4318/v1/traces")
+        return url
 
     @field_validator("home", "models_dir", "api_keys_file")
     @classmethod

@@ -372,6 +372,7 @@ class Job:
     expired_at: float | None = None
     cancelling_at: float | None = None
     cancelled_at: float | None = None
+    first_result_at: float | None = None
     error: ItemError | None = None
     metadata: dict[str, str] = field(default_factory=dict)
 

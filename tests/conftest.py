@@ -1,10 +1,11 @@
 """Fixtures that several tiers share: databases, a Redis, a pipeline in this process."""
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -15,11 +16,15 @@ from semel.backends.devices import find_devices
 from semel.cache.store import VectorStore
 from semel.cli.stack import find_redis_server, free_port
 from semel.db import Database
+from tests.support.processes import answers, wait_until
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or the processes that tests interrupt would inherit it
 
 POSTGRES_URL = os.environ.get("SEMEL_TEST_POSTGRES_URL", "postgresql://127.0.0.1:5432/postgres")
 
 
-def _missing(what: str) -> None:
+def missing(what: str) -> None:
     """A service that is missing skips on a laptop and fails under CI."""
     if os.environ.get("CI") == "true":
         pytest.fail(what)
@@ -36,7 +41,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     try:
         admin = psycopg.connect(POSTGRES_URL, autocommit=True, connect_timeout=3)
     except psycopg.OperationalError as error:
-        _missing(f"PostgreSQL does not answer at {POSTGRES_URL} (SEMEL_TEST_POSTGRES_URL): {error}")
+        missing(f"PostgreSQL does not answer at {POSTGRES_URL} (SEMEL_TEST_POSTGRES_URL): {error}")
     with admin:
         admin.execute(f"CREATE DATABASE {name}")
         yield POSTGRES_URL.rpartition("/")[0] + f"/{name}"
@@ -74,23 +79,11 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     command = [find_redis_server(), "--port", str(port), "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     client = redis.Redis(port=port)
-    _wait_for(client.ping)
+    wait_until(lambda: answers(client))
     yield port
     client.close()
     process.terminate()
     process.wait()
-
-
-def _wait_for(ping: Callable[[], object]) -> None:
-    import time
-
-    for _ in range(100):
-        try:
-            ping()
-            return
-        except redis.ConnectionError:
-            time.sleep(0.05)
-    raise RuntimeError("redis-server does not start")
 
 
 @pytest.fixture
@@ -107,7 +100,7 @@ def vulkan() -> None:
     """A Vulkan device, real or lavapipe; `make test` brings the latter (scripts/with-lavapipe)."""
     (device, *_) = find_devices(software=True, kind="vulkan")
     if not device.usable:
-        _missing(f"no Vulkan here: {device.why}; 'make test' fetches a software driver where it can")
+        missing(f"no Vulkan here: {device.why}; 'make test' fetches a software driver where it can")
 
 
 @pytest.fixture(autouse=True)

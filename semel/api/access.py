@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import Depends, Request
 
+from semel.api.foreign_pages import refuse_foreign_pages
 from semel.errors import BadInputError, ForbiddenError, UnauthorizedError
 from semel.settings import Settings
 
@@ -114,11 +115,13 @@ def _needs(scope: Scope) -> Any:
     Raises:
         UnauthorizedError: no key, or an unknown one.
         ForbiddenError: a key that allows less.
+        ForeignPageError: without keys, a website sends this.
     """
 
     async def check(request: Request) -> None:
         keys: tuple[ApiKey, ...] = request.app.state.api_keys
         if not keys:
+            refuse_foreign_pages(request, request.app.state.own_names)
             return
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         presented = token.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key")

@@ -1,30 +1,45 @@
 """The FastAPI application."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import anyio.to_thread
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
+from fastapi.concurrency import run_in_threadpool
 
 from semel import __version__
 from semel.api.access import load_keys
 from semel.api.background import Repeating
 from semel.api.batch.runner import BatchRunner
 from semel.api.body_limit import BodyLimit
+from semel.api.foreign_pages import OwnNames
+from semel.api.live import Live
 from semel.api.metrics import COUNT_CACHE_S, HttpMetrics
 from semel.api.openapi import document
 from semel.api.problems import add_problem_handlers
 from semel.api.request_id import RequestId
-from semel.api.routes import batches, cache, cohere, embeddings, files, health, jobs, models, rerank, tei
+from semel.api.routes import batches, cache, cohere, embeddings, files, health, jobs, live, models, page, rerank, tei
 from semel.api.routes import metrics as metrics_route
-from semel.api.services import build_services
+from semel.api.services import Services, build_services
 from semel.api.webhooks import WebhookSender
 from semel.settings import Settings
 from semel.tasks.roster import BEAT_S
+from semel.tracing import close_traces, trace_requests
 
 _THREADS = 200
 """A request that waits for a device holds a thread; anyio's default of 40 would block the hits behind them."""
+
+
+_WRITE_USE_S = 5.0
+"""What `kill -9` may take of the counters in the cache view."""
+
+
+_COUNT_JOBS_S = 10.0
+"""Looking for jobs that have ended walks through all that are kept."""
+
+_ROUTES = (embeddings, files, batches, jobs, cache, models, rerank, cohere, tei, health, live, metrics_route, page)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -34,24 +49,13 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         services = app.state.services = build_services(settings)
-        # Workers watch over pools and jobs, too; the API does when there is none left.
-        failover = Repeating("failover", services.failover.run, every_s=BEAT_S)
-        metrics = services.metrics
-        metrics.watch(services)
-        background = (
-            BatchRunner(services),
-            WebhookSender(services),
-            failover,
-            Repeating("sweep", services.sweep, every_s=BEAT_S),
-            Repeating("cache size", lambda: metrics.count_cache(services), every_s=COUNT_CACHE_S),
-            Repeating("rates", lambda: metrics.look_at_rates(services), every_s=BEAT_S),
-        )
+        app.state.live = Live(services)
+        services.metrics.watch(services)
+        background = _background(services)
         for part in background:
             part.start()
         yield
-        for part in background:
-            part.stop()
-        services.close()
+        await run_in_threadpool(_end, services, background)
 
     app = FastAPI(
         title="semel",
@@ -60,17 +64,48 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.api_keys = load_keys(settings)
+    app.state.own_names = OwnNames.of(settings)
     app.state.max_body_bytes = settings.max_body_bytes
-    for module in (embeddings, files, batches, jobs, cache, models, rerank, cohere, tei, health, metrics_route):
+    for module in _ROUTES:
         app.include_router(module.router)
     add_problem_handlers(app)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
-    app.add_middleware(HttpMetrics, answered=lambda *told: app.state.services.metrics.answered(*told))
-
-    @app.get("/", include_in_schema=False)
-    def to_docs() -> RedirectResponse:
-        return RedirectResponse("/docs")
+    app.add_middleware(HttpMetrics, answered=lambda *told: app.state.services.metrics.responded(*told))
+    trace_requests(app)
 
     return app
+
+
+def _end(services: Services, background: Sequence["_Part"]) -> None:
+    with ThreadPoolExecutor(len(background)) as pool:  # together: each may wait for what it has in hand
+        list(pool.map(lambda part: part.stop(), background))
+    try:
+        services.close()
+    finally:
+        close_traces()
+
+
+class _Part(Protocol):
+    """Something that runs beside the requests."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def _background(services: Services) -> tuple[_Part, ...]:
+    metrics = services.metrics
+    return (
+        BatchRunner(services),
+        WebhookSender(services),
+        # Workers watch over pools and jobs, too; the API does when there is none left.
+        Repeating("failover", services.failover.run, every_s=BEAT_S),
+        Repeating("sweep", services.sweep, every_s=BEAT_S),
+        Repeating("cache size", lambda: metrics.count_cache(services), every_s=COUNT_CACHE_S, at_once=True),
+        Repeating("use of spaces", services.space_use.write, every_s=_WRITE_USE_S),
+        Repeating("throughput", services.sample_throughput, every_s=BEAT_S),
+        Repeating("ended jobs", lambda: metrics.ended(services.ended_jobs.new()), every_s=_COUNT_JOBS_S),
+        Repeating("rates", lambda: metrics.look_at_rates(services), every_s=BEAT_S),
+    )

@@ -15,12 +15,14 @@ class Repeating:
     Args:
         name: of the thread, and in the log.
         every_s: the pause between two calls.
+        at_once: do not begin with a pause.
     """
 
-    def __init__(self, name: str, once: Callable[[], None], *, every_s: float) -> None:
+    def __init__(self, name: str, once: Callable[[], None], *, every_s: float, at_once: bool = False) -> None:
         self._name = name
         self._once = once
         self._every_s = every_s
+        self._pause_s = 0.0 if at_once else every_s
         self._failing = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -38,7 +40,8 @@ class Repeating:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._every_s):
+        while not self._stopping.wait(self._pause_s):
+            self._pause_s = self._every_s
             try:
                 self._once()
                 self._failing = False

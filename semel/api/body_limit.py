@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 
 from semel.api.problems import body_too_large
 
-STREAMED = frozenset({"/v1/jobs", "/v1/files", "/v1/cache/vectors"})
+STREAMED = frozenset({"/v1/jobs", "/v1/jobs/estimate", "/v1/files", "/v1/cache/vectors"})
 """Routes that read their body as it arrives, and bound it themselves."""
 
 

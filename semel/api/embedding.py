@@ -3,24 +3,27 @@
 import base64
 from typing import Any
 
-from semel.api.schemas import EmbeddingsRequest
+from semel.api.schemas import EmbeddingsRequest, JobRequest
 from semel.api.services import Services
 from semel.cache.catalog import Catalog
-from semel.errors import BadInputError, InvalidTextError, is_fault_of_the_text, revive
+from semel.errors import BadInputError, InvalidTextError, SemelError, is_fault_of_the_text, revive
 from semel.pipeline import check_dimensions, cut_dimensions
-from semel.values import Embedded, Outcome, Space, Vectors
+from semel.settings import Settings
+from semel.values import Embedded, ItemError, Outcome, Space, Vectors
 
 
-def texts_of(given: Any, *, limit: int, name: str = "input") -> list[str]:
+def texts_of(given: Any, settings: Settings, *, name: str = "input") -> list[str]:
     """The texts of a request: one, or a list.
 
     Args:
-        limit: texts in one request.
+        settings: say how many texts a request has at the most, and how long one may be.
         name: what the dialect calls them.
 
     Raises:
         BadInputError: neither; says what it is and what to send.
+        InvalidTextError: a text is too long.
     """
+    limit = settings.max_request_texts
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list):
         raise BadInputError(f"{name} must be a text or a list of texts, not {type(given).__name__}")
@@ -35,7 +38,15 @@ def texts_of(given: Any, *, limit: int, name: str = "input") -> list[str]:
             f"{name} holds token ids; semel's key is over the text, so send strings "
             "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
         )
+    for index, text in enumerate(texts):
+        if isinstance(text, str) and len(text) > settings.max_text_bytes:
+            raise InvalidTextError(index, too_large(settings))
     return texts
+
+
+def too_large(settings: Settings) -> str:
+    """What is said of a text above the limit of the server."""
+    return f"is longer than {settings.max_text_bytes} characters (SEMEL_MAX_TEXT_BYTES)"
 
 
 def embed_all(
@@ -49,12 +60,16 @@ def embed_all(
     """
     check_dimensions(dimensions, space)
     embedded = services.pipeline.embed(space, texts, truncate=truncate)
-    if embedded.errors:
-        index, error = next(iter(embedded.errors.items()))
-        if is_fault_of_the_text(error.code):
-            raise InvalidTextError(index, f"has no vector: {error.message}")
-        raise revive(error.code, f"text {index} has no vector: {error.message}")
+    for index, error in embedded.errors.items():
+        raise no_vector(index, error)
     return embedded, cut_dimensions(embedded.vectors, dimensions, space)
+
+
+def no_vector(index: int, error: ItemError) -> SemelError:
+    """What a request fails with whose text at this place has no vector."""
+    if is_fault_of_the_text(error.code):
+        return InvalidTextError(index, f"has no vector: {error.message}")
+    return revive(error.code, f"text {index} has no vector: {error.message}")
 
 
 def cache_headers(*answers: Embedded) -> dict[str, str]:
@@ -74,16 +89,16 @@ def cache_headers(*answers: Embedded) -> dict[str, str]:
     return headers
 
 
-def space_of(catalog: Catalog, request: EmbeddingsRequest) -> Space:
-    """The space that a request means. Raises UnknownModelError, BadInputError."""
-    if request.input_type and request.prompt_name:
+def space_of(catalog: Catalog, wanted: EmbeddingsRequest | JobRequest, *, device: str = "auto") -> Space:
+    """The space that a request or a job means. Raises UnknownModelError, BadInputError."""
+    if wanted.input_type and wanted.prompt_name:
         raise BadInputError("input_type and prompt_name both name a prompt; send one of them")
-    if request.input_type:
-        return catalog.space_for_input(request.model, request.input_type)
-    return catalog.space(request.model, request.prompt_name)
+    if wanted.input_type:
+        return catalog.space_for_input(wanted.model, wanted.input_type, device=device)
+    return catalog.space(wanted.model, wanted.prompt_name, device=device)
 
 
-def embeddings_body(request: EmbeddingsRequest, vectors: Vectors, *, tokens: int) -> dict[str, Any]:
+def embeddings_body(request: EmbeddingsRequest, vectors: Vectors, *, model: str, tokens: int) -> dict[str, Any]:
     """OpenAI's answer, for `as_json`: pydantic would walk every number."""
     if request.encoding_format == "base64":
         encoded: list[Any] = [base64.b64encode(row.tobytes()).decode() for row in vectors.astype("<f4")]
@@ -92,6 +107,6 @@ def embeddings_body(request: EmbeddingsRequest, vectors: Vectors, *, tokens: int
     return {
         "object": "list",
         "data": [{"object": "embedding", "index": i, "embedding": e} for i, e in enumerate(encoded)],
-        "model": request.model,
+        "model": model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }

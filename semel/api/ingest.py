@@ -1,35 +1,41 @@
-"""Texts on their way into a job: parsed as they arrive, cut into chunks, written a few chunks at a time.
+"""Texts on their way into a job: parsed as they arrive, cut into chunks, taken a few chunks at a time.
 
 Memory holds one network buffer and a few chunks, whatever the corpus.
 """
 
 import json
-from functools import cached_property
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 from pydantic_core import from_json
 
+from semel.api.embedding import too_large
 from semel.api.services import Services
 from semel.cache.keys import input_key
 from semel.errors import BadInputError, InvalidTextError
+from semel.settings import Settings
 from semel.tasks.jobs import NO_KEY, NewChunk
-from semel.values import Extra, Input, ItemError, Job, Outcome, Pair, Space, size_of
+from semel.values import Extra, Input, ItemError, Job, Pair, Space, size_of
+
+T = TypeVar("T")
 
 _CHUNKS_A_WRITE = 8
 """Chunks in one transaction: few commits, and the write lock is held for some ten milliseconds."""
 
 
-class Ingest:
-    """Feeds one job.
+class Ingest(ABC, Generic[T]):
+    """Takes the rows of one submission; a subclass says what becomes of the chunks, and of the whole.
 
     Args:
-        job: in state `validating`.
+        fingerprint: of the space, when the submission began.
         text_field: which field of a row is the text.
     """
 
-    def __init__(self, services: Services, job: Job, *, text_field: str = "text") -> None:
-        self._services = services
-        self._settings = services.settings
-        self.job = job
+    def __init__(self, settings: Settings, space: Space, *, fingerprint: bytes, text_field: str = "text") -> None:
+        self._settings = settings
+        self.space = space
+        self._fingerprint = fingerprint
         self._text_field = text_field
         self._rest = b""
         self._lines = 0
@@ -41,14 +47,21 @@ class Ingest:
         self._next_index = 0
         self._full: list[NewChunk] = []
 
-    @cached_property
+    @abstractmethod
+    def take(self, chunks: Sequence[NewChunk]) -> None:
+        """A few chunks, in order."""
+
+    @abstractmethod
+    def end(self) -> T:
+        """Every chunk was taken."""
+
+    def touch(self) -> None:
+        """The upload lives, though it has not filled a chunk for a while."""
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """What a row must have."""
         return (self._text_field,) if self.space.kind == "embed" else Pair._fields
-
-    @cached_property
-    def space(self) -> Space:
-        return self._services.catalog.space(self.job.model, self.job.prompt_name)
 
     def feed_lines(self, data: bytes) -> None:
         """Take NDJSON bytes; a line may be cut anywhere.
@@ -102,11 +115,10 @@ class Ingest:
         """
         self.space.check_input(item)
         try:
-            key = input_key(self.job.fingerprint, item, self._next_index)
+            key = input_key(self._fingerprint, item, self._next_index)
             size = size_of(item)
             if size > self._settings.max_text_bytes:
-                limit = self._settings.max_text_bytes
-                raise InvalidTextError(self._next_index, f"is longer than {limit} characters (SEMEL_MAX_TEXT_BYTES)")
+                raise InvalidTextError(self._next_index, too_large(self._settings))
         except InvalidTextError as error:
             self._errors[len(self._keys)] = ItemError.of(error)
             key, item, size = NO_KEY, "", 0
@@ -129,16 +141,12 @@ class Ingest:
             self._write()
 
     def _write(self) -> None:
-        if not self._full:
-            return
-        services = self._services
-        hits = services.jobs.add_chunks(self.job, self._full, lookup=services.store.lookup_on)
-        services.metrics.count(self.job.model, {Outcome.HIT: hits})
-        self._full = []
-        services.dispatcher.top_up(self.job.lane, self.job.device)
+        if self._full:
+            self.take(self._full)
+            self._full = []
 
-    def finish(self) -> Job:
-        """Write what is left and seal the job.
+    def finish(self) -> T:
+        """Take what is left.
 
         Raises:
             BadInputError: there was no text at all.
@@ -150,6 +158,32 @@ class Ingest:
         if self._keys:
             self._cut()
         self._write()
+        return self.end()
+
+
+class JobIngest(Ingest[Job]):
+    """Feeds one job, and seals it.
+
+    Args:
+        job: in state `validating`.
+    """
+
+    def __init__(self, services: Services, job: Job, *, text_field: str = "text") -> None:
+        space = services.catalog.space(job.model, job.prompt_name)
+        super().__init__(services.settings, space, fingerprint=job.fingerprint, text_field=text_field)
+        self._services = services
+        self.job = job
+
+    def take(self, chunks: Sequence[NewChunk]) -> None:
+        services = self._services
+        added = services.jobs.add_chunks(self.job, chunks, lookup=services.store.lookup_on)
+        services.metrics.ingested(self.space, texts=sum(len(chunk.keys) for chunk in chunks), added=added)
+        services.dispatcher.top_up(self.job.lane, self.job.device)
+
+    def touch(self) -> None:
+        self._services.jobs.touch(self.job.id)
+
+    def end(self) -> Job:
         return self._services.jobs.seal(self.job.id)
 
 

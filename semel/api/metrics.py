@@ -1,36 +1,50 @@
 """What the API tells Prometheus: its own requests, and what it sees of queues, jobs, pools and the cache."""
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from semel.api.pools import pools
+from semel.api.queue_states import queue_states
+from semel.cache.space_use import SpaceUse
 from semel.cache.store import SpaceStats
 from semel.errors import UnavailableError
+from semel.tasks.job_counts import EndedJob
+from semel.tasks.jobs import Added
 from semel.tasks.metrics import Read, Resent, Sample, counter, histogram, new_registry
-from semel.tasks.queues import queue_name
 from semel.tasks.roster import LIVE_S, WorkerCard
-from semel.values import Lane, Outcome, Space, device_kind
+from semel.values import Outcome, Space, device_kind
 
 if TYPE_CHECKING:
     from semel.api.services import Services
 
 COUNT_CACHE_S = 60.0
-"""Counting the vectors walks through an index of all of them."""
+"""Counting reads the size of every vector."""
 
 _UNKNOWN_ROUTE = "none"
 """Of a path that no route takes; the path itself could be anything."""
 
 
 class ApiMetrics:
-    """The metrics of one API process."""
+    """The metrics of one API process.
 
-    def __init__(self) -> None:
+    Args:
+        use: is told of look-ups, too, and outlives the process.
+    """
+
+    def __init__(self, use: SpaceUse) -> None:
+        self._use = use
+        self._answered = 0
+        self._lock = threading.Lock()
         self.registry = new_registry()
         self._texts = counter("semel_request_texts_total", self.registry)
         self._saved = counter("semel_saved_device_seconds_total", self.registry)
+        self._lookups = counter("semel_cache_lookups_total", self.registry)
         self.resent = Resent(self.registry)
+        self._job_seconds = histogram("semel_job_seconds", self.registry)
+        self._first_result = histogram("semel_job_first_result_seconds", self.registry)
         self._http = histogram("semel_http_request_seconds", self.registry)
         self._rates: dict[str, float] = {}
         self._spaces: Sequence[SpaceStats] = ()
@@ -41,23 +55,46 @@ class ApiMetrics:
 
     def embedded(self, space: Space, outcomes: Sequence[Outcome]) -> None:
         """A request was answered."""
-        self.count(space.model, Counter(outcomes))
+        counts = Counter(outcomes)
+        for outcome, count in counts.items():
+            self._texts.labels(outcome.value, space.model).inc(count)
+        hits = counts[Outcome.HIT]
+        self._looked_up(space, len(outcomes), hits=hits, answered=hits)
 
-    def count(self, model: str, outcomes: Mapping[Outcome, int]) -> None:
-        """So many texts ended in these ways."""
-        for outcome, count in outcomes.items():
-            self._texts.labels(outcome.value, model).inc(count)
-        rate, hits = self._rates.get(model), outcomes.get(Outcome.HIT, 0)
-        if rate and hits:
-            self._saved.labels(model).inc(hits / rate)
+    def ingested(self, space: Space, *, texts: int, added: Added) -> None:
+        """So many texts were added to a job."""
+        self._texts.labels(Outcome.HIT.value, space.model).inc(added.done)
+        self._looked_up(space, texts, hits=added.present, answered=added.done)
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+    def _looked_up(self, space: Space, lookups: int, *, hits: int, answered: int) -> None:
+        rate = self._rates.get(space.model)
+        saved_s = hits / rate if rate else 0.0
+        self._lookups.labels("hit", space.model).inc(hits)
+        self._lookups.labels("miss", space.model).inc(lookups - hits)
+        self._saved.labels(space.model).inc(saved_s)
+        self._use.count(space.fingerprint, lookups=lookups, hits=hits, saved_s=saved_s)
+        with self._lock:
+            self._answered += answered
+
+    @property
+    def answered(self) -> int:
+        """Texts that this process found in the cache and that no worker saw."""
+        return self._answered
+
+    def responded(self, method: str, route: str, status: int, seconds: float) -> None:
         """An answer began."""
         self._http.labels(method, route, str(status)).observe(seconds)
 
+    def ended(self, jobs: Iterable[EndedJob]) -> None:
+        """These jobs have ended."""
+        for job in jobs:
+            self._job_seconds.labels(job.status).observe(max(0.0, job.ended_at - job.created_at))
+            if job.first_result_at is not None:
+                self._first_result.observe(max(0.0, job.first_result_at - job.created_at))
+
     def count_cache(self, services: "Services") -> None:
         """To be called now and then."""
-        self._spaces = services.store.stats()
+        self._spaces = services.contents.read().spaces
 
     def look_at_rates(self, services: "Services") -> None:
         """To be called now and then: what a text costs on the fastest live worker with its model."""
@@ -71,6 +108,8 @@ class ApiMetrics:
         yield "semel_jobs", [([status], count) for status, count in services.job_counts.count_by_status().items()]
         yield "semel_cache_entries", _by_model(self._spaces, "entries")
         yield "semel_cache_bytes", _by_model(self._spaces, "bytes")
+        yield "semel_cache_evictions_total", [([], services.store.pruned)]
+        yield "semel_cache_verify_failures_total", [([], services.store.damaged)]
         try:
             live = services.roster.live()
             yield from _of_queues(services, live)
@@ -87,21 +126,12 @@ def _by_model(spaces: Sequence[SpaceStats], what: str) -> list[Sample]:
 
 
 def _of_queues(services: "Services", live: Sequence[WorkerCard]) -> Iterable[tuple[str, Iterable[Sample]]]:
-    kinds = {device_kind(card.device) for card in live}
-    queues = [(lane, device) for device in sorted(kinds | services.job_counts.active_devices()) for lane in Lane]
-    labels = [[queue_name(lane, device)] for lane, device in queues]
-
-    def each(read: Any) -> list[Sample]:
-        return [(label, float(read(lane, device))) for label, (lane, device) in zip(labels, queues, strict=True)]
-
-    now = time.time()
-    yield "semel_queue_messages", each(services.backlog.messages)
-    yield "semel_queue_texts", each(lambda lane, device: services.job_counts.waiting_texts(lanes=[lane], device=device))
-    yield "semel_queue_work_seconds", each(services.backlog.seconds)
-    yield (
-        "semel_queue_oldest_seconds",
-        each(lambda lane, device: max(0.0, now - (services.job_counts.oldest_sent(lane=lane, device=device) or now))),
-    )
+    queues = queue_states(services, live)
+    yield "semel_queue_messages", [([queue.queue], queue.messages) for queue in queues]
+    yield "semel_queue_texts", [([queue.queue], queue.texts) for queue in queues]
+    known = [queue for queue in queues if queue.work_s is not None]
+    yield "semel_queue_work_seconds", [([queue.queue], queue.work_s or 0.0) for queue in known]
+    yield "semel_queue_oldest_seconds", [([queue.queue], queue.oldest_s) for queue in queues]
 
 
 def _of_workers(services: "Services", live: Sequence[WorkerCard]) -> Iterable[tuple[str, Iterable[Sample]]]:

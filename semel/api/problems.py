@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from semel.errors import (
     BackendError,
     BodyTooLargeError,
+    DeviceLostError,
     InvalidTextError,
     OverloadedError,
     SemelError,
@@ -58,7 +59,7 @@ def _cohere(status: int, message: str, code: str, _param: str | None) -> tuple[i
 
 
 def _tei(status: int, message: str, code: str, _param: str | None) -> tuple[int, Any]:
-    if code == BackendError.code:
+    if code in (BackendError.code, DeviceLostError.code):
         return 424, {"error": message, "error_type": "Backend"}
     if status == 400:
         return 422, {"error": message, "error_type": "Validation"}

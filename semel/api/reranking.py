@@ -5,9 +5,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from semel.api.embedding import texts_of
+from semel.api.embedding import texts_of, too_large
+from semel.api.schemas import ModelName
 from semel.errors import BadInputError
 from semel.rerank import RerankKind, Scores, best_first
+from semel.settings import Settings
 
 
 class RerankRequest(BaseModel):
@@ -26,7 +28,7 @@ class RerankRequest(BaseModel):
 
     query: str
     documents: list[str | dict[str, Any]] = Field(description='Texts, or objects with the text in "text".')
-    model: str = "minilm"
+    model: ModelName = None
     top_n: int | None = Field(default=None, ge=1, description="How many to return; all of them when left out.")
     return_documents: bool = False
 
@@ -51,19 +53,26 @@ class RerankResponse(BaseModel):
     usage: dict[str, int]
 
 
-def documents_of(request: RerankRequest, *, limit: int) -> list[str]:
-    """The texts of a request's documents. Raises BadInputError."""
+def documents_of(request: RerankRequest, settings: Settings) -> list[str]:
+    """The texts of a request's documents. Raises BadInputError, InvalidTextError."""
+    check_query(request.query, settings)
     texts = [_text_of(document, i) for i, document in enumerate(request.documents)]
-    return texts_of(texts, limit=limit, name="documents")
+    return texts_of(texts, settings, name="documents")
+
+
+def check_query(query: str, settings: Settings) -> None:
+    """Raises BadInputError when it is too long."""
+    if len(query) > settings.max_text_bytes:
+        raise BadInputError(f"the query {too_large(settings)}")
 
 
 def rerank_body(
-    request: RerankRequest, documents: list[str], scores: Scores, *, kind: RerankKind, tokens: int
+    request: RerankRequest, documents: list[str], scores: Scores, *, model: str, kind: RerankKind, tokens: int
 ) -> RerankResponse:
     """Cohere's and Jina's answer."""
     return RerankResponse(
         id=str(uuid.uuid4()),
-        model=request.model,
+        model=model,
         results=[
             RerankResult(
                 index=i,

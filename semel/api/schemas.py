@@ -1,11 +1,19 @@
 """What goes in and out over HTTP."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from semel.cache.catalog import InputType
 from semel.errors import BadInputError
-from semel.values import Counts, IfNoWorker, ItemError, Job
+from semel.tasks.job_parts import ChunkState, FailedText
+from semel.values import Counts, IfNoWorker, ItemError, Job, as_plain
+
+ModelName: TypeAlias = Annotated[str | None, Field(description="Left out, it is SEMEL_DEFAULT_MODEL of the server.")]
+
+InputTypeOfTexts: TypeAlias = Annotated[
+    InputType | None, Field(description="semel: takes the model's prompt for such texts, when it has one.")
+]
 
 
 class EmbeddingsRequest(BaseModel):
@@ -14,15 +22,13 @@ class EmbeddingsRequest(BaseModel):
     model_config = ConfigDict(json_schema_extra={"example": {"model": "minilm", "input": ["The cat sat on the mat."]}})
 
     input: Any = Field(description="A text, or a list of texts.")
-    model: str = "minilm"
+    model: ModelName = None
     encoding_format: Literal["float", "base64"] | None = Field(
         default="float", description="null is float: LiteLLM sends it."
     )
     dimensions: int | None = Field(default=None, ge=1)
     user: str | None = None
-    input_type: Literal["query", "document"] | None = Field(
-        default=None, description="semel: takes the model's prompt for such texts, when it has one."
-    )
+    input_type: InputTypeOfTexts = None
     prompt_name: str = Field(default="", description="semel: which of the model's prompts goes before each text.")
     truncate: bool = Field(default=True, description="semel: false refuses texts above the model's limit.")
 
@@ -59,6 +65,7 @@ class ModelObject(BaseModel):
     prompts: list[str]
     fingerprint: str
     live: bool
+    default: bool = Field(description="semel: this is who a request means that names no model.")
 
 
 class ModelList(BaseModel):
@@ -70,15 +77,17 @@ class JobRequest(BaseModel):
     """A job as one JSON body. Larger ones are sent as NDJSON, one row a line, or as CSV or Parquet."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": {"model": "minilm", "input": ["one", {"id": 7, "text": "two", "page": 3}]}}
+        extra="forbid",  # a wish that nobody hears would be vectors of another kind than were wanted
+        json_schema_extra={"example": {"model": "minilm", "input": ["one", {"id": 7, "text": "two", "page": 3}]}},
     )
 
     input: list[Any] = Field(
         description='Texts, or rows: {"text": "…"}, for a cross-encoder {"query": "…", "document": "…"}. '
         "`id` and every other field of a row come back with its result."
     )
-    model: str | None = None
+    model: ModelName = None
     device: str = "auto"
+    input_type: InputTypeOfTexts = None
     prompt_name: str = ""
     truncate: bool = True
     if_no_worker: IfNoWorker = Field(
@@ -132,6 +141,67 @@ class JobObject(BaseModel):
     expired_at: float | None
     cancelling_at: float | None
     cancelled_at: float | None
+    first_result_at: float | None = Field(default=None, description="When its first chunk was done.")
+
+
+class BadRow(BaseModel):
+    """A row that would fail, by its place from 0."""
+
+    index: int
+    message: str
+
+
+class EstimateObject(BaseModel):
+    """What a job would do. Nothing was stored or computed for this."""
+
+    object: Literal["estimate"] = "estimate"
+    model: str
+    texts: int
+    distinct: int
+    cached: int = Field(description="Texts whose vectors are there, repetitions counted.")
+    to_compute: int = Field(description="Distinct texts whose vectors are missing.")
+    failed: int = Field(description="Rows that cannot be embedded: empty, too long, no string.")
+    device: str
+    why: str
+    queue_s: float = Field(description="Seconds of work that wait on that device already.")
+    compute_s: float | None = Field(description="Seconds for the missing ones; null while no rate is known.")
+    preview: list[dict[str, str]] = Field(description="The first texts or pairs, cut at 300 characters.")
+    bad_rows: list[BadRow] = Field(description="The first rows that would fail.")
+
+
+class ChunkObject(BaseModel):
+    """A slice of a job, one message. Times are Unix seconds."""
+
+    position: int
+    state: Literal["pending", "sent", "running", "done", "cancelled"]
+    first_index: int
+    texts: int
+    failed: int
+    attempts: int
+    worker: str
+    sent_at: float | None
+
+
+class ChunkList(BaseModel):
+    object: Literal["list"] = "list"
+    states: dict[str, int] = Field(description="How many chunks of the whole job are in each state.")
+    data: list[ChunkObject]
+    has_more: bool
+
+
+class FailedObject(BaseModel):
+    """A text of a job that has no vector: the first 500 characters of it, and why."""
+
+    index: int
+    id: Any = None
+    text: str
+    error: ErrorObject
+
+
+class FailedList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[FailedObject]
+    has_more: bool
 
 
 class JobList(BaseModel):
@@ -169,6 +239,23 @@ def job_object(job: Job) -> JobObject:
     same = {name: getattr(job, name) for name in JobObject.model_fields if name not in own}
     return JobObject(
         **same, dimensions=job.dim, counts=counts_object(job.counts, job.total), error=error_object(job.error)
+    )
+
+
+_SHOWN_CHARACTERS = 500
+
+
+def chunk_object(chunk: ChunkState) -> ChunkObject:
+    return ChunkObject(**as_plain(chunk))
+
+
+def failed_object(failed: FailedText) -> FailedObject:
+    text = failed.text if isinstance(failed.text, str) else " ‖ ".join(failed.text)
+    return FailedObject(
+        index=failed.index,
+        id=failed.extra.id if failed.extra else None,
+        text=text[:_SHOWN_CHARACTERS],
+        error=ErrorObject(code=failed.error.code, message=failed.error.message),
     )
 
 

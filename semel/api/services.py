@@ -6,12 +6,18 @@ from dataclasses import dataclass
 import redis
 from celery import Celery
 
+from semel.api.cache_contents import CacheContents
+from semel.api.ended_jobs import EndedJobs
+from semel.api.machine import Machine
 from semel.api.metrics import ApiMetrics
+from semel.api.throughput import Throughput
 from semel.cache.catalog import Catalog
+from semel.cache.space_use import SpaceUse
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.errors import UnavailableError
+from semel.errors import SemelError, UnavailableError
 from semel.importing import Importer
+from semel.log import get_log
 from semel.pipeline import Pipeline
 from semel.rerank import Reranker
 from semel.settings import Settings
@@ -24,11 +30,14 @@ from semel.tasks.failover import Failover
 from semel.tasks.files import FileStore
 from semel.tasks.idempotency import IdempotencyKeys
 from semel.tasks.job_counts import JobCounts
+from semel.tasks.job_parts import JobParts
 from semel.tasks.jobs import JobStore
 from semel.tasks.requests import QueueSender, Router
 from semel.tasks.roster import Roster, connect_redis, unreachable
 from semel.tasks.webhooks import WebhookStore
 from semel.values import device_kind
+
+log = get_log("api")
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Services:
     store: VectorStore
     jobs: JobStore
     job_counts: JobCounts
+    job_parts: JobParts
     idempotency: IdempotencyKeys
     files: FileStore
     batches: BatchStore
@@ -58,6 +68,11 @@ class Services:
     reranker: Reranker
     importer: Importer
     metrics: ApiMetrics
+    space_use: SpaceUse
+    contents: CacheContents
+    throughput: Throughput
+    ended_jobs: EndedJobs
+    machine: Machine
 
     def ping_redis(self) -> None:
         """Raises UnavailableError."""
@@ -68,12 +83,13 @@ class Services:
 
     def ping_workers(self) -> None:
         """Raises UnavailableError when nobody is there to compute."""
-        states = {worker.state for worker in self.roster.live()}
+        live = self.roster.live()
+        states = {worker.state for worker in live}
         if not states:
             raise UnavailableError("no worker is alive; start one: semel worker --device cpu")
         if "ready" not in states:
             raise UnavailableError("the workers are still loading their model")
-        there = {device_kind(worker.device) for worker in self.roster.live()}
+        there = {device_kind(worker.device) for worker in live}
         if missing := [kind for kind in self.settings.required_devices if kind not in there]:
             kinds = ", ".join(missing)
             raise UnavailableError(f"no worker is alive for {kinds}; start one: semel worker --device {missing[0]}")
@@ -83,12 +99,21 @@ class Services:
         swept = self.jobs.sweep(empty_queues=[], resend_after_s=0, max_attempts=self.settings.max_attempts)
         self.metrics.resent.count(swept)
 
+    def sample_throughput(self) -> None:
+        """To be called at a steady pace."""
+        self.throughput.sample(self.roster.live_lately(), hits_here=self.metrics.answered)
+
     @property
     def pings(self) -> dict[str, Callable[[], None]]:
         """Name of a part → a call that raises when it does not answer."""
         return {"database": self.db.ping, "redis": self.ping_redis, "workers": self.ping_workers}
 
     def close(self) -> None:
+        try:
+            self.space_use.write()
+        except SemelError as error:
+            log.warning("the last counts of the spaces are lost", reason=str(error))
+        self.machine.close()
         self.doorbell.close()
         self.redis.close()
         self.db.close()
@@ -102,24 +127,14 @@ def build_services(settings: Settings) -> Services:
     celery = make_app(settings.redis_url)
     store = VectorStore(db, dtype=settings.vector_dtype)
     jobs = JobStore(db, window_s=settings.job_window_s, retention_s=settings.job_retention_s)
-    catalog, roster, doorbell = Catalog(db), Roster(client), Doorbell(client)
+    catalog, roster, doorbell = Catalog(db, default_model=settings.default_model), Roster(client), Doorbell(client)
     router = Router(roster, catalog, use_case=settings.use_case)
     dispatcher = Dispatcher(jobs, celery, roster)
     job_counts = JobCounts(db)
     backlog = Backlog(job_counts, roster, client, max_s=settings.max_queue_s)
-    sender = QueueSender(
-        celery,
-        doorbell,
-        router,
-        jobs,
-        dispatcher,
-        store,
-        backlog,
-        inline_bytes=settings.inline_bytes,
-        chunk_texts=settings.chunk_texts,
-        timeout_s=settings.request_timeout_s,
-    )
-    metrics = ApiMetrics()
+    sender = QueueSender(celery, doorbell, router, jobs, dispatcher, store, backlog, settings)
+    space_use = SpaceUse(db)
+    metrics = ApiMetrics(space_use)
     pipeline = Pipeline(store, sender, on_embedded=metrics.embedded)
     return Services(
         settings=settings,
@@ -129,6 +144,7 @@ def build_services(settings: Settings) -> Services:
         store=store,
         jobs=jobs,
         job_counts=job_counts,
+        job_parts=JobParts(db),
         idempotency=IdempotencyKeys(db),
         files=FileStore(db, settings.home / "files", retention_s=settings.file_retention_s),
         batches=BatchStore(db),
@@ -145,4 +161,9 @@ def build_services(settings: Settings) -> Services:
         reranker=Reranker(pipeline, catalog),
         importer=Importer(store, pipeline, sender),
         metrics=metrics,
+        space_use=space_use,
+        contents=CacheContents(store),
+        throughput=Throughput(),
+        ended_jobs=EndedJobs(job_counts),
+        machine=Machine(),
     )

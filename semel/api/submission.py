@@ -5,17 +5,18 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from fastapi import Request
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from semel.api.ingest import Ingest
+from semel.api.embedding import space_of
+from semel.api.ingest import Ingest, JobIngest
 from semel.api.schemas import JobRequest, as_bad_input
 from semel.api.services import Services
 from semel.api.uploads import NDJSON, PARQUET, content_type, file_of, named, read_form, received
@@ -23,6 +24,8 @@ from semel.api.webhooks import check_webhook
 from semel.errors import BadInputError, BodyTooLargeError, ConflictError, SemelError
 from semel.inputs import FILE_SUFFIXES, read_records
 from semel.values import Extra, ItemError, Job, Lane, device_kind
+
+T = TypeVar("T")
 
 _FEED_BYTES = 256 << 10
 """Bytes parsed at a time: enough to leave the event loop alone, little enough to keep memory flat."""
@@ -80,34 +83,44 @@ async def once(
     return await run_in_threadpool(services.jobs.get, earlier.job_id)
 
 
-async def receive_job(services: Services, request: Request, body: AsyncIterable[bytes], query: JobRequest) -> Job:
-    """A job from the body of a request, by its content type.
+Opening: TypeAlias = Callable[[Services, JobRequest], AbstractContextManager[Ingest[T]]]
+"""What takes the rows of a submission; left with an error when that ends it."""
+
+
+async def receive(
+    services: Services, request: Request, body: AsyncIterable[bytes], query: JobRequest, opening: Opening[T]
+) -> T:
+    """What becomes of the rows in the body of a request, which are read by its content type.
 
     Args:
         query: what the URL says; a JSON body or a form may say it too, and then wins.
 
     Raises:
-        BadInputError, BodyTooLargeError, and what `create` raises.
+        BadInputError, BodyTooLargeError, and what `opening` raises.
     """
+    _refuse_unknown(request.query_params, "the URL")
     kind = content_type(request, "application/json")
     if kind == NDJSON:
-        return await stream(body, services, query)
+        return await _stream(body, services, query, opening)
     if kind in TABLES:
         async with received(services.files, body, TABLES[kind], max_bytes=services.settings.max_file_bytes) as path:
-            return await run_in_threadpool(submit_file, services, path, query)
+            return await run_in_threadpool(_read_file, services, path, query, opening)
     if kind == "multipart/form-data":
-        return await _receive_form(services, request, body, query)
+        return await _receive_form(services, request, body, query, opening)
     if kind != "application/json":
         known = ", ".join(("application/json", NDJSON, *TABLES, "multipart/form-data"))
         raise BadInputError(f"a job is sent as {known}, not as {kind}")
-    return await run_in_threadpool(submit, services, await _read_json(body, services, query))
+    return await run_in_threadpool(_read_list, services, await _read_json(body, services, query), opening)
 
 
-async def _receive_form(services: Services, request: Request, body: AsyncIterable[bytes], query: JobRequest) -> Job:
+async def _receive_form(
+    services: Services, request: Request, body: AsyncIterable[bytes], query: JobRequest, opening: Opening[T]
+) -> T:
     form = await read_form(request, max_bytes=services.settings.max_file_bytes, body=body)
     try:
         upload = file_of(form)
-        said: dict[str, Any] = {k: v for k, v in form.items() if k in JobRequest.model_fields and isinstance(v, str)}
+        _refuse_unknown((name for name, value in form.items() if isinstance(value, str)), "the form")
+        said: dict[str, Any] = {k: v for k, v in form.items() if isinstance(v, str)}
         if "metadata" in said:
             said["metadata"] = metadata_of(said["metadata"])
         wanted = _checked(lambda: JobRequest.model_validate({**query.model_dump(), **said, "input": []}))
@@ -117,7 +130,7 @@ async def _receive_form(services: Services, request: Request, body: AsyncIterabl
         with services.files.writing(suffix) as target:
             await run_in_threadpool(shutil.copyfileobj, upload.file, target, 1 << 20)
             await run_in_threadpool(target.flush)
-            return await run_in_threadpool(submit_file, services, Path(target.name), wanted)
+            return await run_in_threadpool(_read_file, services, Path(target.name), wanted, opening)
     finally:
         await form.close()
 
@@ -134,6 +147,13 @@ async def _read_json(body: AsyncIterable[bytes], services: Services, query: JobR
             )
     said = _checked(lambda: JobRequest.model_validate_json(bytes(whole)))
     return said.model_copy(update={k: getattr(query, k) for k in query.model_fields_set - said.model_fields_set})
+
+
+def _refuse_unknown(names: Iterable[str], where: str) -> None:
+    known = JobRequest.model_fields.keys() - {"input"}
+    for name in names:
+        if name not in known:
+            raise BadInputError(f"{where} says {name!r}, which no job has (known: {', '.join(sorted(known))})")
 
 
 def _checked(validate: Callable[[], JobRequest]) -> JobRequest:
@@ -155,10 +175,13 @@ def metadata_of(text: str) -> dict[str, str]:
 
 
 def create(services: Services, wanted: JobRequest) -> Job:
-    """A job without texts. Raises UnavailableError, OverloadedError, UnknownModelError, UnknownDeviceError."""
+    """A job without texts.
+
+    Raises:
+        BadInputError, UnavailableError, OverloadedError, UnknownModelError, UnknownDeviceError.
+    """
     services.ping_redis()  # refuse now, with the reason, rather than accept what cannot start
-    name = wanted.model or services.settings.default_model
-    space = services.catalog.space(name, wanted.prompt_name, device=wanted.device)
+    space = space_of(services.catalog, wanted, device=wanted.device)
     base, _, own = space.model.partition("@")
     if own and device_kind(wanted.device) not in ("auto", own):
         raise BadInputError(
@@ -183,11 +206,10 @@ def create(services: Services, wanted: JobRequest) -> Job:
     return job
 
 
-def submit(services: Services, wanted: JobRequest) -> Job:
-    """A job with all its texts at hand."""
+def _read_list(services: Services, wanted: JobRequest, opening: Opening[T]) -> T:
     if not wanted.input:
         raise BadInputError("input is an empty list; send at least one text")
-    with _feeding(services, wanted) as ingest:
+    with opening(services, wanted) as ingest:
         for i, row in enumerate(wanted.input):
             if isinstance(row, dict):
                 ingest.add_row(row, f"input[{i}]")
@@ -196,9 +218,9 @@ def submit(services: Services, wanted: JobRequest) -> Job:
         return ingest.finish()
 
 
-def submit_file(services: Services, path: Path, wanted: JobRequest) -> Job:
-    """A job of the rows of a file; a row that cannot be read keeps its place and carries its error."""
-    with _feeding(services, wanted) as ingest, named("the file", path):
+def _read_file(services: Services, path: Path, wanted: JobRequest, opening: Opening[T]) -> T:
+    """A row that cannot be read keeps its place and carries its error."""
+    with opening(services, wanted) as ingest, named("the file", path):
         limit = services.settings.max_text_bytes
         for number, record in enumerate(read_records(path, ingest.fields, max_text_bytes=limit), start=1):
             bad = next((n for n in ingest.fields if not isinstance(record.fields.get(n), str)), None)
@@ -211,11 +233,11 @@ def submit_file(services: Services, path: Path, wanted: JobRequest) -> Job:
 
 
 @contextmanager
-def _feeding(services: Services, wanted: JobRequest) -> Iterator[Ingest]:
-    """A new job to feed; an error ends it as failed, so that nobody waits for it."""
+def new_job(services: Services, wanted: JobRequest) -> Iterator[Ingest[Job]]:
+    """A new job to feed; an error ends it as failed, so that nobody waits for it. Raises what `create` raises."""
     job = create(services, wanted)
     try:
-        yield Ingest(services, job, text_field=wanted.text_field)
+        yield JobIngest(services, job, text_field=wanted.text_field)
     except ConflictError:  # cancelled meanwhile: that is its end, not a failure
         raise
     except ClientDisconnect:
@@ -229,15 +251,15 @@ def _feeding(services: Services, wanted: JobRequest) -> Iterator[Ingest]:
         raise
 
 
-async def stream(body: AsyncIterable[bytes], services: Services, wanted: JobRequest) -> Job:
-    """Feed a job with NDJSON as it arrives. Raises BadInputError: the job has failed then."""
+async def _stream(body: AsyncIterable[bytes], services: Services, wanted: JobRequest, opening: Opening[T]) -> T:
+    """Feed NDJSON as it arrives."""
     buffer, touched = bytearray(), time.monotonic()
-    async with contextmanager_in_threadpool(_feeding(services, wanted)) as ingest:
+    async with contextmanager_in_threadpool(opening(services, wanted)) as ingest:
         async for part in body:
             buffer += part
             if time.monotonic() - touched > _TOUCH_S:
                 touched = time.monotonic()
-                await run_in_threadpool(services.jobs.touch, ingest.job.id)
+                await run_in_threadpool(ingest.touch)
             if len(buffer) >= _FEED_BYTES:
                 await run_in_threadpool(ingest.feed_lines, bytes(buffer))
                 buffer.clear()

@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -13,6 +14,7 @@ from semel.backends.base import Backend
 from semel.backends.batching import Budgets, Item, LengthSorted
 from semel.errors import BackendError, DeviceMemoryError, SemelError
 from semel.log import get_log
+from semel.tracing import NO_SPAN, Span, current_caller, is_on, span
 from semel.values import Input, ItemError, Lane, Vectors, sound_rows
 
 log = get_log("engine")
@@ -65,6 +67,7 @@ class Submission:
         self._left = count
         self.label = label
         self.alone = alone
+        self.caller = current_caller()
         self.cancelled = False
         self._parts: queue.SimpleQueue[Part | BackendError] = queue.SimpleQueue()
 
@@ -189,7 +192,9 @@ class Engine:
         submission = Submission(len(texts), label=label, alone=alone)
         for start in range(0, len(texts), _TOKENIZE_SLICE):
             started = time.perf_counter()
-            tokens = backend.tokenize(texts[start : start + _TOKENIZE_SLICE], prompt=prompt)
+            part = texts[start : start + _TOKENIZE_SLICE]
+            with span("semel.tokenise", texts=len(part)):
+                tokens = backend.tokenize(part, prompt=prompt)
             self._observe("tokenise", time.perf_counter() - started)
             items = [Item(t, submission, start + i) for i, t in enumerate(tokens)]
             with self._changed:
@@ -272,7 +277,8 @@ class Engine:
         started = time.perf_counter()
         self._in_hand = (started, max(item.length for item in items) * len(items), items)
         try:
-            results = self._compute(backend, items)
+            with _span_of(backend, items):
+                results = self._compute(backend, items)
             self._count(items, time.perf_counter() - started)
             if all(isinstance(result, ItemError) for result in results):
                 backend.health_check()  # one bad text, or a dead device? Only a known text can tell
@@ -337,6 +343,23 @@ class Engine:
                 done.set()
         for owner in owners:
             owner.deliver(error)
+
+
+def _span_of(backend: Backend, items: list[Item]) -> AbstractContextManager[Span]:
+    if not is_on():
+        return NO_SPAN
+    info, tokens = backend.get_model_info(), sum(item.length for item in items)
+    owners = dict.fromkeys(item.owner for item in sorted(items, key=lambda item: item.order))
+    padded = max(item.length for item in items) * len(items)
+    return span(
+        "semel.batch",
+        callers=(owner.caller for owner in owners),
+        model=info.name,
+        device=info.device,
+        texts=len(items),
+        tokens=tokens,
+        padded_tokens=padded,
+    )
 
 
 def _deliver(items: list[Item], results: list[Vectors | ItemError]) -> None:

@@ -79,9 +79,13 @@ def find_device(wanted: str, settings: Settings) -> tuple[str, str]:
     """
     kind = device_kind(wanted)
     found = find_devices(software=settings.software_devices, kind=kind if kind in KINDS else None)
+    return choose_device(wanted, found, use_case=settings.use_case, measured=of_default_model(settings))
+
+
+def of_default_model(settings: Settings) -> dict[str, Measured]:
+    """Device → figures that `auto` goes by."""
     measured = Measurements(settings.measurements).read()
-    measured = {name: figures for name, figures in measured.items() if figures.model == settings.default_model}
-    return choose_device(wanted, found, use_case=settings.use_case, measured=measured)
+    return {name: figures for name, figures in measured.items() if figures.model == settings.default_model}
 
 
 class Measurements:

@@ -178,7 +178,7 @@ class TorchBackend(Backend):
             return torch.float16, "float16: this GPU has no bfloat16"
         if self._kind == "mps":
             return torch.float16, "float16: the fastest type on MPS"
-        ratio = _seconds_of_product(torch, torch.float32) / _seconds_of_product(torch, torch.bfloat16)
+        ratio = _bfloat16_speedup(torch)
         if ratio >= _FASTER:
             return torch.bfloat16, f"bfloat16: a matrix product takes 1/{ratio:.1f} of float32's time here"
         return torch.float32, f"float32: bfloat16 would run at {ratio:.1f} times its speed here"
@@ -302,12 +302,17 @@ def _import_torch() -> Any:
     return torch
 
 
-def _seconds_of_product(torch: Any, dtype: Any) -> float:
-    """Best of five for 512 × 384 × 1536, the largest product of a MiniLM layer; about 2 ms each."""
-    left, right = torch.randn(512, 384).to(dtype), torch.randn(1536, 384).to(dtype)
-    best = float("inf")
-    for _ in range(6):  # the first one pays for lazy initialisation
-        start = time.perf_counter()
-        torch.nn.functional.linear(left, right)
-        best = min(best, time.perf_counter() - start)
-    return best
+def _bfloat16_speedup(torch: Any) -> float:
+    """float32's time over bfloat16's, for 512 × 384 × 1536, the largest product of a MiniLM layer; some 2 ms each.
+
+    The best of twenty, in turn: what else the machine does must not choose the type.
+    """
+    left, right = torch.randn(512, 384), torch.randn(1536, 384)
+    best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
+    operands = {dtype: (left.to(dtype), right.to(dtype)) for dtype in best}
+    for _ in range(20):  # the first one pays for lazy initialisation
+        for dtype in best:
+            start = time.perf_counter()
+            torch.nn.functional.linear(*operands[dtype])
+            best[dtype] = min(best[dtype], time.perf_counter() - start)
+    return best[torch.float32] / best[torch.bfloat16]

@@ -31,10 +31,15 @@ _PROMPT_NAMES: dict[InputType, tuple[str, ...]] = {
 
 
 class Catalog:
-    """Model name and prompt name → space."""
+    """Model name and prompt name → space.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        default_model: what a caller means who names none.
+    """
+
+    def __init__(self, db: Database, *, default_model: str) -> None:
         self._db = db
+        self._default = default_model
         self._seen: tuple[float, dict[tuple[str, str], Any]] = (0.0, {})
 
     def publish(self, spaces: Sequence[Space], *, device: str) -> None:
@@ -69,21 +74,21 @@ class Catalog:
             for space in spaces:
                 conn.execute(update(models).where(models.c.fingerprint == space.fingerprint).values(seen_at=seen_at))
 
-    def space(self, model: str, prompt_name: str = "", *, device: str = "auto") -> Space:
+    def space(self, model: str | None = None, prompt_name: str = "", *, device: str = "auto") -> Space:
         """The space of a model; see `find`. Raises UnknownModelError when no worker ever served it."""
         return self.find(model, prompt_name, device=device)[0]
 
-    def space_for_input(self, model: str, input_type: InputType | None) -> Space:
+    def space_for_input(self, model: str | None, input_type: InputType | None, *, device: str = "auto") -> Space:
         """The space of the prompt that this model has for such texts, else the one without a prompt.
 
         Raises UnknownModelError.
         """
-        model = self.space(model).model
+        named = self.space(model, device=device).model
         names = () if input_type is None else _PROMPT_NAMES[input_type]
-        rows = self._rows(model, "")
-        return self.space(model, next((name for name in names if (model, name) in rows), ""))
+        rows = self._rows(named, "")
+        return self.space(named, next((name for name in names if (named, name) in rows), ""))
 
-    def find(self, model: str, prompt_name: str = "", *, device: str = "auto") -> tuple[Space, str]:
+    def find(self, model: str | None, prompt_name: str = "", *, device: str = "auto") -> tuple[Space, str]:
         """The space, and the device that served it last.
 
         A model with a source of its own for a device is `NAME@DEVICE` there, another space. It is taken when that
@@ -91,6 +96,7 @@ class Catalog:
 
         Raises UnknownModelError.
         """
+        model = model or self._default
         _check_name(model)
         _check_name(prompt_name)
         rows = self._rows(model, prompt_name)

@@ -29,6 +29,10 @@ spaces = Table(
     Column("precision", String(20), nullable=False),
     Column("spec_json", Text, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("lookups", BigInteger, nullable=False, server_default="0"),
+    Column("hits", BigInteger, nullable=False, server_default="0"),
+    Column("saved_s", Float, nullable=False, server_default="0"),
+    Column("used_at", Float),
 )
 
 producers = Table(

@@ -1,5 +1,7 @@
 """The vector store: rows by key, in plurals, on SQLite or PostgreSQL."""
 
+import json
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -36,17 +38,39 @@ _LOOKUP_COLUMNS = "key, tokens, truncated"
 
 @dataclass(frozen=True)
 class SpaceStats:
-    """What the cache holds of one space. Bytes are those of the vectors, without the database's own."""
+    """What the cache holds of one space. Times are Unix seconds.
+
+    Attributes:
+        weights: SHA-256 of the model's weights, in hex: which revision of it this is.
+        bytes: of the vectors, without the database's own.
+        lookups, hits: texts that the APIs looked up, and how many of them were there.
+        saved_s: device time that the hits would have cost.
+        used_at: when an API last looked something up; None before that.
+    """
 
     fingerprint: str
     model: str
     prompt_name: str
+    weights: str
     dim: int
     precision: str
     entries: int
     bytes: int
     oldest_at: float | None
     newest_at: float | None
+    lookups: int
+    hits: int
+    saved_s: float
+    used_at: float | None
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Vectors of a space that were stored in the span that begins at `at`, Unix seconds."""
+
+    fingerprint: str
+    at: float
+    entries: int
 
 
 @dataclass(frozen=True)
@@ -63,12 +87,17 @@ class VectorStore:
     Args:
         db: where.
         dtype: `float32`, or `float16` to halve the bytes of what is stored from now on; scores stay float32.
+
+    Attributes:
+        damaged, pruned: since the start, rows that reading or `verify` found damaged, and that `prune` deleted.
     """
 
     def __init__(self, db: Database, *, dtype: str = "float32") -> None:
         self._db = db
         self._dtype = dtype
         self._ids: dict[Any, int] = {}
+        self.damaged, self.pruned = 0, 0
+        self._lock = threading.Lock()
 
     # Reading
 
@@ -83,6 +112,7 @@ class VectorStore:
         """
         rows, damaged = self._read(keys, _VECTOR_COLUMNS, dim)
         if damaged:
+            self._count_damaged(len(damaged))
             self._drop_damaged(damaged)
         return rows
 
@@ -145,6 +175,10 @@ class VectorStore:
             rows = conn.exec_driver_sql(f"SELECT {columns} FROM vectors WHERE key IN ({marks})", tuple(keys)).cursor
         assert rows is not None  # a SELECT has a cursor
         return list(rows.fetchall())
+
+    def _count_damaged(self, rows: int) -> None:
+        with self._lock:
+            self.damaged += rows
 
     def _drop_damaged(self, rows: list[Any]) -> None:
         """Delete these very rows: one that was stored anew in the meantime has another checksum."""
@@ -246,6 +280,12 @@ class VectorStore:
             last = rows[-1][0]
             yield rows
 
+    def has_space(self, fingerprint: str) -> bool:
+        """Whether there ever was a vector of this space; in hex."""
+        with self._db.read() as conn:
+            known = conn.execute(select(spaces.c.fingerprint)).scalars()
+            return fingerprint in {found.hex() for found in known}
+
     def space_of(self, fingerprint: bytes) -> Space:
         """The space of one of `stats`."""
         with self._db.read() as conn:
@@ -275,16 +315,33 @@ class VectorStore:
                 fingerprint=row.fingerprint.hex(),
                 model=row.model,
                 prompt_name=row.prompt_name,
+                weights=json.loads(row.spec_json)["weights"],
                 dim=row.dim,
                 precision=row.precision,
                 entries=row.entries,
                 bytes=row.bytes,
                 oldest_at=row.oldest,
                 newest_at=row.newest,
+                lookups=row.lookups,
+                hits=row.hits,
+                saved_s=row.saved_s,
+                used_at=row.used_at,
             )
             for row in rows
         ]
         return sorted(found, key=lambda s: -s.bytes)
+
+    def growth(self, *, span_s: float) -> list[Growth]:
+        """How many of the vectors that are here now were stored in each span of time, the oldest first."""
+        at = func.round(vectors.c.created_at / span_s - 0.5).label("at")  # floor, on every database
+        query = select(vectors.c.space_id, at, func.count().label("entries")).group_by(vectors.c.space_id, at)
+        named = query.subquery()
+        columns = (spaces.c.fingerprint, named.c.at, named.c.entries)
+        with self._db.read() as conn:
+            rows = conn.execute(
+                select(*columns).join_from(named, spaces, spaces.c.id == named.c.space_id).order_by(named.c.at)
+            )
+            return [Growth(row.fingerprint.hex(), float(row.at) * span_s, row.entries) for row in rows]
 
     def verify(self, *, repair: bool = False) -> Iterator[Verified]:
         """Read every row and check size, checksum and numbers; yields the state so far after each slice.
@@ -308,6 +365,7 @@ class VectorStore:
                 return
             bad = [row for row in rows if not _is_sound(row, dims.get(row[1], 0))]
             damaged += [row[0] for row in bad]
+            self._count_damaged(len(bad))
             if repair and bad:
                 self._drop_damaged(bad)
             seen, last = seen + len(rows), rows[-1][0]
@@ -338,14 +396,20 @@ class VectorStore:
             fingerprint: delete in this space only; alone, the whole space.
             dry_run: count only.
         """
+        if dry_run:
+            with self._db.read() as conn:  # nobody has to wait for a count
+                _fill_keep(conn, keep)
+                doomed = _doomed(conn, max_bytes, older_than_s, fingerprint)
+                return conn.execute(select(func.count()).select_from(doomed.subquery())).scalar_one()
         with self._db.write(reserve=True) as conn:
             if self._db.dialect == "postgresql":
                 conn.exec_driver_sql("LOCK TABLE chunks IN EXCLUSIVE MODE")
             _fill_keep(conn, keep)
             doomed = _doomed(conn, max_bytes, older_than_s, fingerprint)
-            if dry_run:
-                return conn.execute(select(func.count()).select_from(doomed.subquery())).scalar_one()
-            return conn.execute(delete(vectors).where(vectors.c.key.in_(doomed))).rowcount
+            gone = conn.execute(delete(vectors).where(vectors.c.key.in_(doomed))).rowcount
+        with self._lock:
+            self.pruned += gone
+        return gone
 
 
 def _slices(keys: list[bytes]) -> Iterator[list[bytes]]:

@@ -147,7 +147,9 @@ def import_vectors(
     from semel.cli.importing import import_file
     from semel.settings import load_settings
 
-    stored, present = import_file(load_settings(device=device), source, model=model, prompt_name=prompt_name)
+    stored, present = import_file(
+        load_settings(device=None if device == "auto" else device), source, model=model, prompt_name=prompt_name
+    )
     typer.echo(f"{stored:,} vectors stored, {present:,} were in the cache already")
 
 

@@ -46,7 +46,7 @@ def devices(
 
 
 def _show(settings: "Settings", found: "list[DeviceInfo]") -> None:
-    from semel.backends.select import Measurements, choose_device
+    from semel.backends.select import Measurements, choose_device, of_default_model
 
     measured = Measurements(settings.measurements).read()
     for device in found:
@@ -54,7 +54,7 @@ def _show(settings: "Settings", found: "list[DeviceInfo]") -> None:
         speed = f"; {figures.texts_per_s:,.0f} texts/s, {figures.latency_ms:.1f} ms for one" if figures else ""
         typer.echo(f"{device.name:<9} {'usable' if device.usable else 'no    '}  {device.why}{speed}")
     if any(device.usable for device in found):
-        name, why = choose_device("auto", found, use_case=settings.use_case, measured=measured)
+        name, why = choose_device("auto", found, use_case=settings.use_case, measured=of_default_model(settings))
         typer.echo(f"auto takes {name}: {why}")
 
 

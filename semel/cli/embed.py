@@ -39,8 +39,8 @@ def embed(
     wanted = EmbedOptions(
         source=source,
         output=output,
-        model=model or settings.default_model,
-        device=device if device != "auto" else settings.device,
+        model=model,
+        device=device,
         text_field=text_field,
         prompt_name=prompt_name,
         skip_bad=skip_bad,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from semel.cli.local import local
+from semel.cli.options import wanted_device
 from semel.cli.outputs import Block, open_output, read_record_batches
 from semel.cli.progress import progress_line
 from semel.client import Client, RemoteJob
@@ -37,7 +38,7 @@ class EmbedOptions:
 
     source: Path
     output: Path
-    model: str
+    model: str | None  # of this machine, or of the server: its default
     device: str
     text_field: str
     prompt_name: str
@@ -135,10 +136,10 @@ def _write(wanted: EmbedOptions, blocks: Iterator[_Done], *, dim: int, label: st
 
 def embed_local(settings: Settings, wanted: EmbedOptions) -> Summary:
     """Embed in this process, on the cache at SEMEL_DATABASE_URL."""
-    with local(settings, device=wanted.device) as here:
-        space = here.space(wanted.model, wanted.prompt_name)
+    with local(settings, device=wanted_device(wanted.device, settings)) as here:
+        space = here.space(wanted.model or settings.default_model, wanted.prompt_name)
         blocks = _local_blocks(here.pipeline, space, wanted, _items(settings, wanted))
-        return _write(wanted, blocks, dim=space.dim, label=f"{wanted.model} here")
+        return _write(wanted, blocks, dim=space.dim, label=f"{space.model} here")
 
 
 def _local_blocks(pipeline: Pipeline, space: Space, wanted: EmbedOptions, items: Iterator[Item]) -> Iterator[_Done]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,25 +37,27 @@ def submit(
     ] = False,
     url: options.Url = None,
 ) -> None:
-    """Send the texts of a file or folder as a job, and print its id."""
+    """Send the texts of a file or folder as a job, and print its id. Other columns come back with the results."""
     from semel.cli.progress import progress_line
-    from semel.inputs import read_items
+    from semel.cli.skipped import tell_skipped
+    from semel.inputs import Item, read_items
     from semel.settings import load_settings
     from semel.values import Counts
 
     limit = load_settings().max_text_bytes
-    skipped: list[str] = []
+    skipped: list[Item] = []
 
-    def rows() -> Iterator[dict[str, str | int]]:
-        for item in read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=limit):
+    def rows() -> Iterator[dict[str, Any]]:
+        for item in read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=limit, whole=True):
             if item.text is None:
-                skipped.append(f"  {item.where}: {item.error}")
+                skipped.append(item)
             else:
-                yield {"text": item.text} if item.id is None else {"text": item.text, "id": item.id}
+                yield item.fields
 
     with _client(url) as client, progress_line("sending texts") as line:
         job = client.submit(
             rows(),
+            text_field=text_field,
             model=model,
             device=device,
             prompt_name=prompt_name,
@@ -63,9 +65,7 @@ def submit(
             if_no_worker="fail" if fail_if_no_worker else "wait",
             on_sent=lambda count: line.show(Counts(computed=count), total=None),
         )
-    if skipped:
-        typer.echo(f"{len(skipped)} inputs were not sent; rows of the results count without them:", err=True)
-        typer.echo("\n".join(skipped[:20]), err=True)
+    tell_skipped(skipped, "rows of the results count without them")
     typer.echo(job.id)
 
 

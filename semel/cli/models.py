@@ -99,7 +99,7 @@ def check(name: str, device: options.Device = "auto") -> None:
 
     settings = load_settings()
     configure_logs(level="error", fmt=settings.log_format)
-    chosen, why = find_device(device if device != "auto" else settings.device, settings)
+    chosen, why = find_device(options.wanted_device(device, settings), settings)
     typer.echo(f"device       {chosen}: {why}")
     verify(chosen)
     typer.echo("self-test    the device computes what the CPU computes")

@@ -19,20 +19,24 @@ def rerank(
     as_json: options.AsJson = False,
 ) -> None:
     """Print the texts that are most relevant to a query, the best first."""
+    from semel.cli.skipped import tell_skipped
     from semel.client import Client
     from semel.inputs import read_items
     from semel.settings import load_settings
 
     settings = load_settings(url=url)
-    items = read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=settings.max_text_bytes)
-    texts = [item.text for item in items if item.text is not None]
+    items = list(read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=settings.max_text_bytes))
+    good = [item for item in items if item.text is not None]
+    texts = [str(item.text) for item in good]
+    tell_skipped([item for item in items if item.text is None], "the numbers are those of the input")
     with Client(settings.url) as client:
-        ranked = client.rerank(query, texts, model=model or settings.default_model, top_n=top_n)
+        ranked = client.rerank(query, texts, model=model, top_n=top_n)
     if as_json:
         import json
 
-        typer.echo(json.dumps([{"index": r.index, "score": r.score, "text": texts[r.index]} for r in ranked], indent=2))
+        rows = [{"index": good[r.index].index, "score": r.score, "text": texts[r.index]} for r in ranked]
+        typer.echo(json.dumps(rows, indent=2))
         return
     for r in ranked:
         first_line = texts[r.index].strip().partition("\n")[0]
-        typer.echo(f"{r.score:7.4f}  {r.index:>6}  {first_line[:100]}")
+        typer.echo(f"{r.score:7.4f}  {good[r.index].index:>6}  {first_line[:100]}")

@@ -18,11 +18,14 @@ def serve(
     import uvicorn
 
     from semel.api.app import create_app
+    from semel.api.foreign_pages import is_loopback
     from semel.errors import BadInputError, UnavailableError
     from semel.log import configure_logs
     from semel.settings import load_settings
+    from semel.tracing import configure_traces
 
     settings = load_settings(host=host, port=port)
+    configure_traces(settings, service="semel-api")
     app = create_app(settings)
     if not (app.state.api_keys or insecure or is_loopback(settings.host)):
         raise BadInputError(
@@ -41,14 +44,10 @@ def serve(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another with --port"
         ) from None
     config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=5)
-    uvicorn.Server(config).run(sockets=[sock])
 
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.live.stop()  # or uvicorn would wait for everybody who watches
+            await super().shutdown(sockets)
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address. A name other than localhost counts as public."""
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    Server(config).run(sockets=[sock])

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -229,22 +230,30 @@ def until_stopped(stack: Stack) -> Iterator[Callable[[], bool]]:
 
 def check_port(port: int, *, what: str, option: str) -> None:
     """Raises UnavailableError when somebody listens there: a port is never picked in silence."""
+    if not _is_free(port):
+        raise UnavailableError(f"port {port} for {what} is taken; free it, or choose another with {option}")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise UnavailableError(
-                f"port {port} for {what} is taken; free it, or choose another with {option}"
-            ) from None
+            return False
+    return True
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody uses now, below those of outgoing connections, so that none takes it before we do.
+
+    Raises:
+        UnavailableError: of many that were tried, none is free.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        if _is_free(port):
+            return port
+    raise UnavailableError("no port between 20000 and 32000 is free; end what holds them ('ss -ltnp' lists it)")
 
 
 def usable_devices() -> list[DeviceInfo]:

@@ -13,9 +13,8 @@ def up(
 ) -> None:
     """Run Redis, the API, a worker for every usable device and Flower, until Ctrl-C. What dies is started again.
 
-    With SEMEL_REDIS_URL set, that Redis is used and none is started.
+    With SEMEL_REDIS_URL set, or redis_url in semel.toml, that Redis is used and none is started.
     """
-    import os
     import sys
 
     from semel.cli import stack as parts
@@ -23,7 +22,8 @@ def up(
     from semel.errors import UnavailableError
     from semel.settings import load_settings
 
-    given = bool(os.environ.get("SEMEL_REDIS_URL"))
+    said = load_settings()
+    given = "redis_url" in said.model_fields_set and bool(said.redis_url)
     settings = load_settings(port=port, redis_url=None if given else f"redis://127.0.0.1:{redis_port}/0")
     parts.check_port(settings.port, what="the API", option="--port")
     if not given:

@@ -32,17 +32,22 @@ def _run(device: str) -> None:
     from semel.backends.devices import pin
     from semel.log import configure_logs, get_log
     from semel.settings import load_settings
+    from semel.tracing import close_traces, configure_traces
 
     settings = load_settings()
     configure_logs(level=settings.log_level, fmt=settings.log_format)
-    wanted = device if device != "auto" else settings.device
+    configure_traces(settings, service="semel-worker")
+    wanted = options.wanted_device(device, settings)
     pin(wanted)  # before anything imports a framework
     from semel.backends.select import find_device
     from semel.tasks.worker import Worker
 
     chosen, why = find_device(wanted, settings)
     get_log("worker").info("device chosen", device=chosen, why=why)
-    Worker(settings, device=chosen).run()
+    try:
+        Worker(settings, device=chosen).run()
+    finally:
+        close_traces()
 
 
 def _supervise(device: str, *, processes: int, every: bool) -> None:
@@ -51,8 +56,11 @@ def _supervise(device: str, *, processes: int, every: bool) -> None:
 
     from semel.cli import stack as parts
     from semel.errors import BadInputError, UnavailableError
+    from semel.settings import load_settings
     from semel.values import DeviceInfo
 
+    if device == "auto":
+        device = load_settings().device
     if processes > 1 and not every and device != "cpu":
         raise BadInputError("--processes shares the cores of the CPU: use it with --device cpu (a GPU takes one each)")
     several = [DeviceInfo(device, usable=True, why="asked for")] * processes

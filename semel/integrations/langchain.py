@@ -22,10 +22,10 @@ class SemelEmbeddings(Embeddings):
 
     Args:
         client: of the server.
-        model: a name from the server's list.
+        model: a name from the server's list; None for its default.
     """
 
-    def __init__(self, client: Client, *, model: str = "minilm") -> None:
+    def __init__(self, client: Client, *, model: str | None = None) -> None:
         self._client = client
         self._model = model
 
@@ -48,12 +48,12 @@ class SemelRerank(BaseDocumentCompressor):
 
     Attributes:
         client: of the server.
-        model: a name from the server's list.
+        model: a name from the server's list; None for its default.
         top_n: how many to keep.
     """
 
     client: Any
-    model: str = "minilm"
+    model: str | None = None
     top_n: int = 3
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")

@@ -18,12 +18,12 @@ class SemelEmbedding(BaseEmbedding):
 
     Attributes:
         client: `semel.Client` of the server.
-        model_name: a name from the server's list.
+        model_name: a name from the server's list; empty for its default.
         embed_batch_size: texts in one request; the server's own limit is 2,048 unless it was changed.
     """
 
     client: Any = Field(exclude=True)
-    model_name: str = "minilm"
+    model_name: str = ""
     embed_batch_size: int = 1024
 
     @classmethod
@@ -53,12 +53,12 @@ class SemelRerank(BaseNodePostprocessor):
 
     Attributes:
         client: `semel.Client` of the server.
-        model: a name from the server's list.
+        model: a name from the server's list; None for its default.
         top_n: how many to keep.
     """
 
     client: Any = Field(exclude=True)
-    model: str = "minilm"
+    model: str | None = None
     top_n: int = 3
 
     @classmethod

@@ -59,12 +59,16 @@ class Backlog:
             return seconds
 
     def _measure(self, lane: Lane, device: str) -> float:
-        rate = sum(card.texts_per_s for card in self._roster.live_lately() if device_kind(card.device) == device)
+        rate = self.rate(device)
         if not rate:
             return 0.0
         lanes = [Lane.INTERACTIVE] if lane is Lane.INTERACTIVE else list(Lane)
         messages = self.messages(Lane.INTERACTIVE, device)  # one text each, at the least
         return (self._counts.waiting_texts(lanes=lanes, device=device) + messages) / rate
+
+    def rate(self, device: str) -> float:
+        """Texts a second of the live workers of this kind of device, as they measured; 0 while none did."""
+        return sum(card.texts_per_s for card in self._roster.live_lately() if device_kind(card.device) == device)
 
     def messages(self, lane: Lane, device: str) -> int:
         """Those that wait in Redis. Raises UnavailableError."""

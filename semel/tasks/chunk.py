@@ -7,6 +7,7 @@ from collections.abc import Callable
 from semel.cache.store import VectorStore
 from semel.errors import (
     BackendError,
+    DeviceLostError,
     FingerprintError,
     ModelLoadError,
     StorageFullError,
@@ -62,11 +63,18 @@ class ChunkRunner:
         self._owner = owner
         self._lease_s = lease_s
         self._max_attempts = max_attempts
-        self._in_hand: set[tuple[str, int]] = set()
+        self._in_hand: dict[tuple[str, int], Computed] = {}
 
     def in_hand(self) -> list[tuple[str, int]]:
         """(job id, position) of the chunks that are being worked on: those whose leases are to be renewed."""
         return list(self._in_hand)
+
+    def progress(self) -> dict[str, int]:
+        """Job id → texts that are done in chunks that are not."""
+        done: Counter[str] = Counter()
+        for (job_id, _), computed in list(self._in_hand.items()):
+            done[job_id] += len(computed.outcomes)
+        return dict(done)
 
     def run(self, job_id: str, position: int) -> None:
         """Do one chunk, if nobody else does or did. Running it twice has the same outcome.
@@ -77,20 +85,19 @@ class ChunkRunner:
         work = self._jobs.lease(job_id, position, owner=self._owner, ttl_s=self._lease_s)
         if work is None:
             return
-        self._in_hand.add((job_id, position))
+        done = self._in_hand[job_id, position] = Computed()
         try:
-            self._do(work)
+            self._do(work, done)
         finally:
-            self._in_hand.discard((job_id, position))
+            del self._in_hand[job_id, position]
 
-    def _do(self, work: ChunkWork) -> None:
+    def _do(self, work: ChunkWork, done: Computed) -> None:
         job_id, position = work.job_id, work.position
         bound = log.bind(job=job_id, chunk=position)
         started_at = time.time()
         try:
-            done = self._compute(work)
-            self._record(work, done)
-            self._record_message(Message(work.model, work.sent_at, started_at, Counter(done.outcomes.values())))
+            self._compute(work, done)
+            self._record(work, done, started_at)
             bound.debug("chunk done", texts=len(work.keys), seconds=round(time.time() - started_at, 3))
         except CancelledError:
             self._jobs.give_back(work)
@@ -105,37 +112,36 @@ class ChunkRunner:
                 time.sleep(_ELSEWHERE_S)
                 self._jobs.give_back(work)
             else:
-                self._give_up_or_back(work, ItemError.of(error))
+                self._give_up_or_back(work, ItemError.of(error), started_at)
         except BackendError as error:
             # It may be this chunk that kills the device: it must not do so for ever.
             if work.attempts < 2 * self._max_attempts and self._refuse(work.model, work.fingerprint, str(error)):
                 self._jobs.give_back(work)
             else:
-                self._give_up_or_back(work, ItemError.of(error))
+                self._give_up_or_back(work, ItemError(DeviceLostError.code, str(error)), started_at)
             raise
         except Exception as error:  # the worker's edge: anything unforeseen ends one chunk, not the worker
             bound.exception("chunk failed")
-            self._give_up_or_back(work, ItemError("internal_error", f"{type(error).__name__}: {error}"))
+            self._give_up_or_back(work, ItemError("internal_error", f"{type(error).__name__}: {error}"), started_at)
 
-    def _give_up_or_back(self, work: ChunkWork, error: ItemError) -> None:
+    def _give_up_or_back(self, work: ChunkWork, error: ItemError, started_at: float) -> None:
         if work.attempts < self._max_attempts:
             self._jobs.give_back(work)
             return
         failed = Computed()
         for key in work.keys:
             failed.fail(key, error)
-        self._record(work, failed)
+        self._record(work, failed, started_at)
 
-    def _compute(self, work: ChunkWork) -> Computed:
+    def _compute(self, work: ChunkWork, done: Computed) -> None:
         """Hits by one look-up; the texts are unpacked only when something is missing."""
         keys = list(dict.fromkeys(key for i, key in enumerate(work.keys) if key != NO_KEY and i not in work.kept))
-        done = Computed()
         found = self._store.lookup(keys)
         for row in found.present.nonzero()[0].tolist():
             tokens, truncated = int(found.tokens[row]), bool(found.truncated[row])
             done.add(keys[row], Outcome.HIT, tokens=tokens, truncated=truncated)
         if found.all_present:
-            return done
+            return
         texts = work.texts()
         wanted = set(keys) - done.outcomes.keys()
         missing = {key: texts[i] for i, key in enumerate(work.keys) if key in wanted}
@@ -145,7 +151,7 @@ class ChunkRunner:
                 raise FingerprintError(
                     f"the model {work.model!r} changed on this worker since the job was submitted; submit it again"
                 )
-            fresh = self._embedder.compute(
+            self._embedder.compute(
                 model,
                 work.prompt_name,
                 missing,
@@ -153,9 +159,8 @@ class ChunkRunner:
                 still_wanted=self._still_wanted(work.job_id),
                 label=(work.job_id, work.position),
                 alone=work.attempts > 1,  # it may have killed a worker, and others that were with it
+                into=done,
             )
-        done.merge(fresh)
-        return done
 
     def _still_wanted(self, job_id: str) -> Callable[[], bool]:
         looked = time.monotonic()
@@ -169,9 +174,10 @@ class ChunkRunner:
 
         return still_wanted
 
-    def _record(self, work: ChunkWork, done: Computed) -> None:
+    def _record(self, work: ChunkWork, done: Computed, started_at: float) -> None:
         errors = dict(work.errors)
         outcomes = []
+        counts: Counter[Outcome] = Counter()  # a text that was refused is no failure of the worker
         seen: set[bytes] = set()
         too_long = TextTooLongError()
         for i, key in enumerate(work.keys):
@@ -186,6 +192,8 @@ class ChunkRunner:
             if key in seen and outcome is Outcome.COMPUTED:
                 outcome = Outcome.COALESCED  # an equal text beside it in this chunk was computed
             seen.add(key)
+            if i not in work.errors:
+                counts[outcome] += 1
             outcomes.append(Outcome.FAILED if i in errors else outcome)
         recorded = self._jobs.finish(
             work,
@@ -194,5 +202,7 @@ class ChunkRunner:
             truncated=sum(done.truncated.get(key, False) for i, key in enumerate(work.keys) if i not in work.kept),
             tokens=sum(done.tokens.get(key, 0) for i, key in enumerate(work.keys) if i not in work.kept),
         )
-        if not recorded:
+        if recorded:
+            self._record_message(Message(work.model, work.sent_at, started_at, counts))
+        else:
             log.warning("lease lost, another worker has this chunk", job=work.job_id, chunk=work.position)

@@ -12,6 +12,7 @@ from semel.log import get_log
 from semel.tasks.jobs import JobStore
 from semel.tasks.queues import EMBED_CHUNK, queue_name
 from semel.tasks.roster import Roster, WorkerCard
+from semel.tracing import is_on, within
 from semel.values import Lane, device_kind
 
 log = get_log("dispatch")
@@ -39,15 +40,18 @@ class Dispatcher:
         live = self._live(device)
         window = min(MAX_WINDOW, WINDOW_PER_WORKER * max(1, len(live)))
         served = {bytes.fromhex(space) for card in live for space in card.spaces} or None
-        for place in self._jobs.take_for_dispatch(lane=lane, device=device, window=window, served=served):
+        places = self._jobs.take_for_dispatch(lane=lane, device=device, window=window, served=served)
+        parents = self._jobs.traceparents({job_id for job_id, _ in places}) if places and is_on() else {}
+        for place in places:
             try:
-                self._app.send_task(
-                    EMBED_CHUNK,
-                    args=list(place),
-                    queue=queue_name(lane, device),
-                    ignore_result=True,
-                    argsrepr=f"(chunk {place[1]} of {place[0]})",
-                )
+                with within(parents.get(place[0])):  # whoever happens to send it
+                    self._app.send_task(
+                        EMBED_CHUNK,
+                        args=list(place),
+                        queue=queue_name(lane, device),
+                        ignore_result=True,
+                        argsrepr=f"(chunk {place[1]} of {place[0]})",
+                    )
             except OperationalError as error:
                 log.warning(
                     "message not sent, maintenance will repeat it", job=place[0], chunk=place[1], reason=str(error)

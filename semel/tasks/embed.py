@@ -11,6 +11,7 @@ from semel.backends.base import Backend
 from semel.backends.engine import Engine, Part, Submission
 from semel.cache.claims import Claims, Lease
 from semel.cache.store import VectorStore
+from semel.tracing import span
 from semel.values import Computed, Input, Lane, Outcome, Producer, Space
 
 _FIRST_LOOK_S = 0.01
@@ -66,6 +67,7 @@ class Embedder:
         still_wanted: Callable[[], bool] = lambda: True,
         label: object = None,
         alone: bool = False,
+        into: Computed | None = None,
     ) -> Computed:
         """Bring every key of `missing` into the cache, or say why not.
 
@@ -73,13 +75,14 @@ class Embedder:
             missing: key → text, of one space; each key once.
             still_wanted: asked after each batch; False stops the work.
             label, alone: as in `Engine.submit`.
+            into: filled as the batches end, and returned; others may look at it meanwhile.
 
         Raises:
             CancelledError: not wanted any more. What was computed is stored.
             BackendError: the device is lost. Likewise.
             StorageFullError: no room. Likewise.
         """
-        done, left = Computed(), dict(missing)
+        done, left = Computed() if into is None else into, dict(missing)
         pause_s = _FIRST_LOOK_S
         while left:
             lease = self._claims.take(list(left))
@@ -131,9 +134,10 @@ class Embedder:
         stored = [keys[i] for i in part.indices]
         if stored:
             started = time.perf_counter()
-            self._store.put_many(
-                space, stored, part.vectors, tokens=part.tokens, truncated=part.truncated, producer=model.producer
-            )
+            with span("semel.store", model=space.model, texts=len(stored)):
+                self._store.put_many(
+                    space, stored, part.vectors, tokens=part.tokens, truncated=part.truncated, producer=model.producer
+                )
             self._observe("store", time.perf_counter() - started)
         for key, tokens, truncated in zip(stored, part.tokens, part.truncated, strict=True):
             done.add(key, Outcome.COMPUTED, tokens=tokens, truncated=truncated)

@@ -6,6 +6,7 @@ or fails, as it was told to. When the pool is back, what is left of its jobs goe
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, select, update
 
@@ -24,6 +25,24 @@ GRACE_S = 6.0
 """An emptied Redis is filled again by the beats of all workers within this time."""
 
 
+@dataclass(frozen=True)
+class _Kin:
+    """The active jobs of one model and vector space on one kind of device: they stay or go together."""
+
+    device: str
+    model: str
+    fingerprint: bytes
+
+    @property
+    def rows(self) -> ColumnElement[bool]:
+        return and_(
+            jobs.c.status.in_(ACTIVE),
+            jobs.c.device == self.device,
+            jobs.c.model == self.model,
+            jobs.c.fingerprint == self.fingerprint,
+        )
+
+
 class Failover:
     """Watches the queues of active jobs. Every worker and every API runs one; a move twice is a move once.
 
@@ -38,26 +57,26 @@ class Failover:
         self._roster = roster
         self._use_case = use_case
         self._fail_after_s = fail_after_s
-        self._gone_since: dict[tuple[str, bytes], float] = {}
-        self._back_since: dict[tuple[str, bytes], float] = {}
+        self._gone_since: dict[_Kin, float] = {}
+        self._back_since: dict[tuple[str, _Kin], float] = {}
 
     def run(self) -> None:
         """Move, or explain, what no live worker serves. Raises UnavailableError when Redis does not answer."""
         live, now = self._roster.live(), time.monotonic()
-        since, back = dict[tuple[str, bytes], float](), dict[tuple[str, bytes], float]()
-        for device, first, fingerprint, model in self._queues():
-            serving = [card for card in live if card.serves(model, fingerprint)]
+        since, back = dict[_Kin, float](), dict[tuple[str, _Kin], float]()
+        for kin, first in self._active():
+            serving = [card for card in live if card.serves(kin.model, kin.fingerprint)]
             kinds = {device_kind(card.device) for card in serving}
             ready = {device_kind(card.device) for card in serving if card.state == "ready"}
-            if device not in kinds:
-                since[device, fingerprint] = self._gone_since.get((device, fingerprint), now)
-                gone_s = now - since[device, fingerprint]
+            if kin.device not in kinds:
+                since[kin] = self._gone_since.get(kin, now)
+                gone_s = now - since[kin]
                 if gone_s >= GRACE_S:
-                    self._replace(device, fingerprint, model, serving, live, fails=gone_s >= self._fail_after_s)
-            elif first != device and first in ready:
-                back[first, fingerprint] = self._back_since.get((first, fingerprint), now)
-                if now - back[first, fingerprint] >= GRACE_S:  # one that dies again at once would take the job along
-                    self._move(device, fingerprint, first, f"{first}: it serves this vector space again", first=first)
+                    self._replace(kin, serving, live, fails=gone_s >= self._fail_after_s)
+            elif first != kin.device and first in ready:
+                back[first, kin] = self._back_since.get((first, kin), now)
+                if now - back[first, kin] >= GRACE_S:  # one that dies again at once would take the job along
+                    self._move(kin, first, f"{first}: it serves this vector space again", first=first)
         self._gone_since, self._back_since = since, back
 
     def others(self, worker_id: str, model: str, fingerprint: bytes) -> list[WorkerCard]:
@@ -76,47 +95,36 @@ class Failover:
             return True  # in the same queue
         if not serving:
             return False
-        self._move_to_best(kind, fingerprint, model, serving, f"{kind} cannot serve it: {why}")
+        self._move_to_best(_Kin(kind, model, fingerprint), serving, f"{kind} cannot serve it: {why}")
         return True
 
-    def _queues(self) -> list[tuple[str, str, bytes, str]]:
-        """(device, device at first, fingerprint, model) of active jobs."""
+    def _active(self) -> list[tuple[_Kin, str]]:
+        """Jobs that are active, and the device that they were on at first."""
         columns = (jobs.c.device, jobs.c.first_device, jobs.c.fingerprint, jobs.c.model)
         with self._db.read() as conn:
             found = conn.execute(select(*columns).where(jobs.c.status.in_(ACTIVE)).distinct()).all()
-        return [(row.device, row.first_device or row.device, row.fingerprint, row.model) for row in found]
+        return [(_Kin(row.device, row.model, row.fingerprint), row.first_device or row.device) for row in found]
 
-    def _replace(
-        self,
-        device: str,
-        fingerprint: bytes,
-        model: str,
-        serving: Sequence[WorkerCard],
-        live: Sequence[WorkerCard],
-        *,
-        fails: bool,
-    ) -> None:
+    def _replace(self, kin: _Kin, serving: Sequence[WorkerCard], live: Sequence[WorkerCard], *, fails: bool) -> None:
         if serving:
-            self._move_to_best(device, fingerprint, model, serving, f"no live worker on {device} any more")
+            self._move_to_best(kin, serving, f"no live worker on {kin.device} any more")
             return
-        base = model.partition("@")[0]
+        base = kin.model.partition("@")[0]
         names = {
             f"{card.device} serves {name}" for card in live for name in card.models if name.partition("@")[0] == base
         }
-        why = f"{device}: no live worker serves this vector space of {model}"
+        why = f"{kin.device}: no live worker serves this vector space of {kin.model}"
         if names:
             why += f"; {', '.join(sorted(names))}, which is another space and is not mixed with it"
-        self._fail_or_wait(_of_queue(device, fingerprint), why, fails=fails)
+        self._fail_or_wait(kin.rows, why, fails=fails)
 
-    def _move_to_best(
-        self, device: str, fingerprint: bytes, model: str, serving: Sequence[WorkerCard], reason: str
-    ) -> None:
-        kind, order = best_pool(serving, model=model, use_case=self._use_case)
+    def _move_to_best(self, kin: _Kin, serving: Sequence[WorkerCard], reason: str) -> None:
+        kind, order = best_pool(serving, model=kin.model, use_case=self._use_case)
         why = f"{kind}: {reason}; {kind} serves the same vector space ({order})"
-        self._move(device, fingerprint, kind, why)
+        self._move(kin, kind, why)
 
-    def _move(self, device: str, fingerprint: bytes, to: str, why: str, *, first: str | None = None) -> None:
-        which = _of_queue(device, fingerprint)
+    def _move(self, kin: _Kin, to: str, why: str, *, first: str | None = None) -> None:
+        which = kin.rows
         if first is not None:
             which &= jobs.c.first_device == first
         with self._db.write(reserve=True) as conn:
@@ -126,7 +134,7 @@ class Failover:
             sent = and_(chunks.c.job_id.in_(ids), chunks.c.state == "sent")
             conn.execute(update(chunks).where(sent).values(state="pending"))
         if ids:
-            log.warning("jobs moved to another device", jobs=len(ids), source=device, why=why)
+            log.warning("jobs moved to another device", jobs=len(ids), source=kin.device, why=why)
 
     def _fail_or_wait(self, which: ColumnElement[bool], why: str, *, fails: bool) -> None:
         waits = f"{why}: it waits for one"
@@ -139,7 +147,3 @@ class Failover:
         if any(row.why != waits for row in found):
             with self._db.write(reserve=True) as conn:
                 conn.execute(update(jobs).where(which).values(why=waits))
-
-
-def _of_queue(device: str, fingerprint: bytes) -> ColumnElement[bool]:
-    return and_(jobs.c.status.in_(ACTIVE), jobs.c.device == device, jobs.c.fingerprint == fingerprint)

@@ -19,8 +19,10 @@ from semel.cache.keys import KEY_BYTES, unpack_keys
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError, TextTooLongError
 from semel.tasks.schema import chunks, jobs, webhooks
+from semel.tracing import tell, traceparent
 from semel.values import (
     ENDED,
+    OPEN,
     Counts,
     Extra,
     Found,
@@ -95,7 +97,18 @@ class ChunkWork:
 
     def texts(self) -> list[Input]:
         """Unpacked only when some are missing in the cache."""
-        return _unpack_texts(self.payload)
+        return chunk_texts(self.payload)
+
+
+@dataclass(frozen=True)
+class Added:
+    """Of chunks that were added: texts that are done, and texts whose vectors were there.
+
+    A chunk with one missing text goes to a worker as a whole, so `done` may be less than `present`.
+    """
+
+    done: int
+    present: int
 
 
 @dataclass(frozen=True)
@@ -117,7 +130,7 @@ class ChunkResult:
 
     def texts(self) -> list[Input]:
         """Needed only when the cache has lost a vector since (a damaged row)."""
-        return _unpack_texts(self.payload)[self.skipped : self.skipped + len(self.keys)]
+        return chunk_texts(self.payload)[self.skipped : self.skipped + len(self.keys)]
 
 
 @dataclass(frozen=True)
@@ -176,7 +189,9 @@ class JobStore:
             "created_at": now,
             "expires_at": now + self._window_s,
             "metadata_json": json.dumps(metadata or {}),
+            "traceparent": traceparent(),
         }
+        tell(job=row["id"])
         row |= dict.fromkeys(["total", "chunks", "chunks_done", *Counts.__dataclass_fields__], 0)
         with self._db.write() as conn:
             conn.execute(jobs.insert().values(row))
@@ -184,13 +199,11 @@ class JobStore:
 
     def add_chunks(
         self, job: Job, new: Sequence[NewChunk], *, lookup: Callable[[Connection, Sequence[bytes]], Found]
-    ) -> int:
+    ) -> Added:
         """Append chunks; those whose texts are all in the cache are done at once and never queued.
 
         The look-up runs after the insert, inside the transaction: a prune that ran before it is seen, one that
         comes after it finds the keys in the chunk rows and spares them.
-
-        Returns: how many texts are done.
 
         Raises:
             ConflictError: the job takes no more texts (cancelled, expired).
@@ -219,7 +232,7 @@ class JobStore:
                 if all(p or i in chunk.errors for i, p in enumerate(found.present[part].tolist())):
                     part_found = Found(found.present[part], found.tokens[part], found.truncated[part])
                     done += _finish_hits(conn, job, first + offset, chunk, part_found)
-        return done
+        return Added(done, int(found.present.sum()))
 
     def touch(self, job_id: str) -> None:
         """A sign of life of an upload that has not filled a chunk yet."""
@@ -268,6 +281,19 @@ class JobStore:
         with self._db.read() as conn:
             return [_job(row) for row in conn.execute(query)]
 
+    def find(self, job_ids: Collection[str]) -> list[Job]:
+        """Those of these jobs that there are, in no fixed order."""
+        if not job_ids:
+            return []
+        with self._db.read() as conn:
+            return [_job(row) for row in conn.execute(select(jobs).where(jobs.c.id.in_(job_ids)))]
+
+    def list_open(self, *, limit: int) -> list[Job]:
+        """Jobs that have not ended, the oldest first."""
+        query = select(jobs).where(jobs.c.status.in_(OPEN)).order_by(jobs.c.created_at).limit(limit)
+        with self._db.read() as conn:
+            return [_job(row) for row in conn.execute(query)]
+
     def results(self, job_id: str, *, first: int = 0, stop: int | None = None) -> Iterator[ChunkResult]:
         """Finished chunks in order, a few rows at a time.
 
@@ -290,8 +316,8 @@ class JobStore:
                 rows = conn.execute(query).all()
             for row in rows:
                 keys = unpack_keys(row.packed_keys)
-                extras = _unpack_extras(row.extras, len(keys))
-                errors = _errors(row.errors_json)
+                extras = chunk_extras(row.extras, len(keys))
+                errors = chunk_errors(row.errors_json)
                 yield ChunkResult(row.first_index, keys, outcomes_of(row), errors, row.payload, extras)
                 last = row.position
             if not rows:
@@ -348,6 +374,12 @@ class JobStore:
             picked = _take_turns(pending, load, free)
             return [place for place in picked if _mark_sent(conn, *place)]
 
+    def traceparents(self, job_ids: Collection[str]) -> dict[str, str | None]:
+        """The trace of the request that made each job."""
+        with self._db.read() as conn:
+            rows = conn.execute(select(jobs.c.id, jobs.c.traceparent).where(jobs.c.id.in_(job_ids)))
+            return {row.id: row.traceparent for row in rows}
+
     def lease(self, job_id: str, position: int, *, owner: str, ttl_s: float) -> ChunkWork | None:
         """Take a chunk to work on it; None when it is done, taken, cancelled or gone."""
         now = time.time()
@@ -372,7 +404,7 @@ class JobStore:
             attempts=row.attempts,
             first_index=row.first_index,
             keys=unpack_keys(row.packed_keys),
-            errors=_errors(row.errors_json),
+            errors=chunk_errors(row.errors_json),
             payload=row.payload,
             model=job.model,
             prompt_name=job.prompt_name,
@@ -557,7 +589,7 @@ class JobStore:
                 self._end_if_done(conn, row.job_id)
                 continue
             error = ItemError("worker_lost", f"{row.attempts} workers died while they worked on this chunk")
-            before, errors = outcomes_of(row), _errors(row.errors_json)
+            before, errors = outcomes_of(row), chunk_errors(row.errors_json)
             kept = kept_of(before, errors)
             outcomes = [before[i] if i in kept else Outcome.FAILED for i in range(row.texts)]
             errors |= {i: error for i in range(row.texts) if i not in kept}
@@ -601,11 +633,13 @@ def _pack(values: Sequence[Any]) -> bytes:
     return zstandard.compress(text, 1)
 
 
-def _unpack_texts(payload: bytes) -> list[Input]:
+def chunk_texts(payload: bytes) -> list[Input]:
+    """The texts or pairs of a chunk's row; "" for one that could not be read."""
     return [as_input(item) for item in json.loads(zstandard.decompress(payload))]
 
 
-def _unpack_extras(packed: bytes | None, count: int) -> list[Extra | None]:
+def chunk_extras(packed: bytes | None, count: int) -> list[Extra | None]:
+    """What the texts of a chunk's row brought along, one for each."""
     if packed is None:
         return [None] * count
     return [None if pair is None else Extra(*pair) for pair in json.loads(zstandard.decompress(packed))]
@@ -636,7 +670,9 @@ def _outcome_values(outcomes: Sequence[Outcome], errors: dict[int, ItemError]) -
 def _count(conn: Connection, job_id: str, outcomes: Sequence[Outcome], *, truncated: int, tokens: int) -> None:
     added = {outcome.value: outcomes.count(outcome) for outcome in Outcome}
     added |= {"truncated": truncated, "tokens": tokens, "chunks_done": 1}
-    conn.execute(update(jobs).where(jobs.c.id == job_id).values({k: jobs.c[k] + v for k, v in added.items()}))
+    values: dict[str, Any] = {name: jobs.c[name] + n for name, n in added.items()}
+    values["first_result_at"] = func.coalesce(jobs.c.first_result_at, time.time())
+    conn.execute(update(jobs).where(jobs.c.id == job_id).values(values))
 
 
 def _cancelled() -> Any:
@@ -683,7 +719,8 @@ def _errors_json(errors: dict[int, ItemError]) -> str:
     return json.dumps({str(i): [e.code, e.message] for i, e in errors.items()})
 
 
-def _errors(text: str) -> dict[int, ItemError]:
+def chunk_errors(text: str) -> dict[int, ItemError]:
+    """Of a chunk's row: position in the chunk → why this text has no vector."""
     return {int(i): ItemError(*pair) for i, pair in json.loads(text).items()}
 
 

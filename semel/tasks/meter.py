@@ -19,7 +19,8 @@ class Work:
 
     Attributes:
         requests: messages: chunks of jobs and small requests.
-        texts, hits, failed: texts in them; found in the cache; without a vector.
+        texts, hits, coalesced, failed: texts in them; found in the cache; computed for an equal one; without a vector.
+        computed: texts that went through the device, as its batches end.
         queued_s: sum of the time that messages waited.
         worked_s: sum of the time that they took.
         tokens, padded_tokens: what the device read, and what it computed for that.
@@ -30,7 +31,9 @@ class Work:
     requests: int = 0
     texts: int = 0
     hits: int = 0
+    coalesced: int = 0
     failed: int = 0
+    computed: int = 0
     queued_s: float = 0.0
     worked_s: float = 0.0
     tokens: int = 0
@@ -43,7 +46,9 @@ class Work:
             self.requests + other.requests,
             self.texts + other.texts,
             self.hits + other.hits,
+            self.coalesced + other.coalesced,
             self.failed + other.failed,
+            self.computed + other.computed,
             self.queued_s + other.queued_s,
             self.worked_s + other.worked_s,
             self.tokens + other.tokens,
@@ -97,13 +102,15 @@ class Meter:
                 1,
                 sum(outcomes.values()),
                 outcomes.get(Outcome.HIT, 0),
+                outcomes.get(Outcome.COALESCED, 0),
                 outcomes.get(Outcome.FAILED, 0),
-                message.queued_s,
-                worked_s,
+                queued_s=message.queued_s,
+                worked_s=worked_s,
                 last_request_at=now,
             )
 
-    def work(self, *, tokens: int, padded_tokens: int) -> Work:
+    def work(self, *, computed: int, tokens: int, padded_tokens: int) -> Work:
         """The counters, with those of the device."""
         with self._lock:
-            return self._work + Work(tokens=tokens, padded_tokens=padded_tokens, recent_ms=list(self._recent))
+            recent = list(self._recent)
+            return self._work + Work(computed=computed, tokens=tokens, padded_tokens=padded_tokens, recent_ms=recent)

@@ -27,6 +27,7 @@ Sample: TypeAlias = tuple[Sequence[str], float]
 """Values of the labels, in their order, and the value."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_LONG_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _TOKENS = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
@@ -41,6 +42,11 @@ class Metric:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = _SECONDS
 
+
+_OF_BOTH = (
+    Metric("semel_chunks_resent_total", "counter", "Chunks that were started again, by why.", ("reason",)),
+    Metric("semel_cache_verify_failures_total", "counter", "Damaged vectors that were found by reading or verifying."),
+)
 
 _OF_WORKERS = (
     Metric("semel_texts_total", "counter", "Texts of finished messages.", ("outcome", "model", "device")),
@@ -67,12 +73,8 @@ _OF_WORKERS = (
         "Keys to compute: taken, held by another worker, or expired in hand.",
         ("result",),
     ),
-    Metric(
-        "semel_chunks_resent_total",
-        "counter",
-        "Chunks that were started again, by why; the API tells, too.",
-        ("reason",),
-    ),
+    Metric("semel_redeliveries_total", "counter", "Messages that Redis gave out a second time.", ("device",)),
+    *_OF_BOTH,
 )
 
 _OF_THE_API = (
@@ -81,10 +83,25 @@ _OF_THE_API = (
     Metric("semel_queue_work_seconds", "gauge", "Texts that wait, over the measured rate.", ("queue",)),
     Metric("semel_queue_oldest_seconds", "gauge", "Age of the oldest message that nobody took.", ("queue",)),
     Metric("semel_jobs", "gauge", "Jobs that are kept.", ("status",)),
+    Metric("semel_job_seconds", "histogram", "From a job's creation to its end.", ("status",), _LONG_SECONDS),
+    Metric(
+        "semel_job_first_result_seconds",
+        "histogram",
+        "From a job's creation until its first chunk was done; told when it has ended.",
+        (),
+        _LONG_SECONDS,
+    ),
     Metric("semel_workers", "gauge", "Workers, by kind of device.", ("device", "status")),
     Metric("semel_heartbeat_age_seconds", "gauge", "Age of the oldest heartbeat of a pool.", ("device",)),
     Metric("semel_cache_entries", "gauge", "Vectors in the cache, counted once a minute.", ("model",)),
     Metric("semel_cache_bytes", "gauge", "Their bytes, without indexes.", ("model",)),
+    Metric(
+        "semel_cache_lookups_total",
+        "counter",
+        "Texts that the API looked up, by whether the cache had them: the hit rate.",
+        ("result", "model"),
+    ),
+    Metric("semel_cache_evictions_total", "counter", "Vectors that were pruned through this API."),
     Metric(
         "semel_request_texts_total",
         "counter",
@@ -98,6 +115,7 @@ _OF_THE_API = (
         ("model",),
     ),
     Metric("semel_http_request_seconds", "histogram", "Time until an answer began.", ("method", "route", "status")),
+    *_OF_BOTH,
 )
 
 METRICS = {metric.name: metric for metric in (*_OF_WORKERS, *_OF_THE_API)}

@@ -18,6 +18,7 @@ from semel.cache.catalog import Catalog
 from semel.cache.store import VectorStore
 from semel.errors import TimedOutError, UnavailableError, UnknownDeviceError, revive
 from semel.log import get_log
+from semel.settings import Settings
 from semel.tasks.backlog import Backlog
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Answer, Doorbell
@@ -107,6 +108,8 @@ class Router:
         if wanted not in ("auto", *KINDS):
             raise UnknownDeviceError(f"semel knows no device {wanted!r} (known: auto, {', '.join(KINDS)})")
         live = [w for w in self._roster.live_lately() if w.serves(space.model, space.fingerprint)]
+        if not live:  # it may have come within the last second
+            live = [w for w in self._roster.live() if w.serves(space.model, space.fingerprint)]
         if wanted != "auto":
             live = [w for w in live if device_kind(w.device) == wanted]
         if live:
@@ -127,8 +130,8 @@ class QueueSender:
     """Has missing keys computed by the workers, and waits for them.
 
     Args:
-        inline_bytes: up to this many bytes of text travel in the message.
-        timeout_s: for one call.
+        settings: say how much text travels in the message, where a larger request is cut, as a job is, and how long a
+            call may take.
     """
 
     def __init__(
@@ -140,10 +143,7 @@ class QueueSender:
         dispatcher: Dispatcher,
         store: VectorStore,
         backlog: Backlog,
-        *,
-        inline_bytes: int,
-        chunk_texts: int,
-        timeout_s: float,
+        settings: Settings,
     ) -> None:
         self._app = app
         self._doorbell = doorbell
@@ -152,9 +152,10 @@ class QueueSender:
         self._dispatcher = dispatcher
         self._store = store
         self._backlog = backlog
-        self._inline_bytes = inline_bytes
-        self._chunk_texts = chunk_texts
-        self._timeout_s = timeout_s
+        self._inline_bytes = settings.inline_bytes
+        self._chunk_texts = settings.chunk_texts
+        self._chunk_bytes = settings.chunk_bytes
+        self._timeout_s = settings.request_timeout_s
 
     def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane = Lane.INTERACTIVE) -> Computed:
         """Bring `missing` (key → text) into the cache.
@@ -181,8 +182,8 @@ class QueueSender:
 
     def _read(self, space: Space, texts: Sequence[str], reading: Reading) -> list[Any]:
         readings = list[Any]()
-        for part in _in_parts(texts, self._inline_bytes):
-            request = self._request(space, part, reading=reading)
+        for part in _parts(texts, most_texts=len(texts), most_size=self._inline_bytes):
+            request = self._request(space, texts[part], reading=reading)
             readings += self._answer_to(READ_TEXTS, request, space, Lane.INTERACTIVE).readings
         return readings
 
@@ -245,8 +246,8 @@ class QueueSender:
             space, lane=lane, device=route.device, why=route.why, truncate=True, metadata={"origin": "request"}
         )
         keys, texts = list(missing), list(missing.values())
-        slices = [slice(at, at + self._chunk_texts) for at in range(0, len(keys), self._chunk_texts)]
-        new = [NewChunk(part.start, keys[part], texts[part]) for part in slices]
+        parts = _parts(texts, most_texts=self._chunk_texts, most_size=self._chunk_bytes)
+        new = [NewChunk(part.start, keys[part], texts[part]) for part in parts]
         self._jobs.add_chunks(job, new, lookup=self._store.lookup_on)
         self._jobs.seal(job.id)
         self._dispatcher.top_up(lane, route.device)
@@ -270,14 +271,14 @@ class QueueSender:
             raise revive(job.error.code, job.error.message)
 
 
-def _in_parts(texts: Sequence[str], most: int) -> Iterator[list[str]]:
-    """Slices of at most so many characters, and of one text at the least."""
-    part, size = list[str](), 0
-    for text in texts:
-        if part and size + len(text) > most:
-            yield part
-            part, size = [], 0
-        part.append(text)
-        size += len(text)
-    if part:
-        yield part
+def _parts(items: Sequence[Input], *, most_texts: int, most_size: int) -> Iterator[slice]:
+    """Where to cut: parts of at most so many texts and characters, and of one text at the least."""
+    first, size = 0, 0
+    for at, item in enumerate(items):
+        own = size_of(item)
+        if at > first and (at - first == most_texts or size + own > most_size):
+            yield slice(first, at)
+            first, size = at, 0
+        size += own
+    if items:
+        yield slice(first, len(items))

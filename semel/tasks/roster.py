@@ -39,6 +39,7 @@ class WorkerCard:
         memory_bytes: of the device, or of the process where both share it.
         gpu_utilization: 0 to 1, where the driver tells.
         texts_per_s: measured over its life, while the device was busy.
+        progress: job id → texts that are done in chunks that are not.
         measured: what `semel devices --measure` found for this device, if it was run.
     """
 
@@ -60,6 +61,7 @@ class WorkerCard:
     gpu_utilization: float | None = None
     texts_per_s: float = 0.0
     memory_halvings: int = 0
+    progress: dict[str, int] = field(default_factory=dict)
     measured: Measured | None = None
     work: Work = field(default_factory=Work)
 
@@ -75,7 +77,7 @@ class WorkerCard:
         """A card of another version may lack fields, or have more."""
         values = {key: value for key, value in json.loads(text).items() if key in cls.__dataclass_fields__}
         measured = values.get("measured")
-        work = Work(**values.get("work", {}))
+        work = Work(**{k: v for k, v in values.get("work", {}).items() if k in Work.__dataclass_fields__})
         return cls(**{**values, "work": work, "measured": Measured(**measured) if measured else None})
 
 

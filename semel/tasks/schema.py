@@ -38,8 +38,10 @@ jobs = Table(
     Column("expired_at", Float),
     Column("cancelling_at", Float),
     Column("cancelled_at", Float),
+    Column("first_result_at", Float),
     Column("error_json", Text),
     Column("metadata_json", Text, nullable=False),
+    Column("traceparent", String(55)),  # of the request that made it, when that was traced
     Index("ix_jobs_status", "status", "lane", "device"),
     Index("ix_jobs_created", "created_at", "id"),
 )

@@ -15,7 +15,7 @@ from typing import Any
 
 import redis
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, task_prerun
 from kombu.exceptions import OperationalError
 
 from semel.backends.devices import describe
@@ -46,6 +46,7 @@ from semel.tasks.queues import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS, queue_name
 from semel.tasks.requests import Request
 from semel.tasks.roster import Roster, WorkerCard, connect_redis, unreachable
 from semel.tasks.worker_metrics import WorkerMetrics
+from semel.tracing import tell
 from semel.values import ItemError, Lane, Outcome, Space, device_kind
 
 log = get_log("worker")
@@ -94,7 +95,7 @@ class Worker:
         self._db.upgrade()
         self._store = VectorStore(self._db, dtype=settings.vector_dtype)
         self._jobs = JobStore(self._db, window_s=settings.job_window_s, retention_s=settings.job_retention_s)
-        self._catalog = Catalog(self._db)
+        self._catalog = Catalog(self._db, default_model=settings.default_model)
         self._roster = Roster(self._redis)
         self._claims = RedisClaims(self._redis, ttl_s=settings.claim_ttl_s)
         self._meter = Meter()
@@ -107,7 +108,7 @@ class Worker:
             max_batch_tokens=settings.max_batch_tokens, observe=self._metrics.observe, on_batch=self._metrics.batch
         )
         self._models = LoadedModels(settings, self._engine, device=device)
-        self._metrics.watch(self._engine, self._models, self._claims)
+        self._metrics.watch(self._engine, self._models, self._claims, self._store)
         self._embedder = Embedder(self._engine, self._store, self._claims, observe=self._metrics.observe)
         self._app = make_app(settings.redis_url, device=device, events=settings.task_events)
         self._dispatcher = Dispatcher(self._jobs, self._app, self._roster)
@@ -286,8 +287,9 @@ class Worker:
             gpu_utilization=usage.gpu_utilization,
             texts_per_s=round(stats.texts / stats.busy_s, 1) if stats.busy_s else 0.0,
             memory_halvings=stats.memory_halvings,
+            progress=self._runner.progress(),
             measured=self._measured,
-            work=self._meter.work(tokens=stats.tokens, padded_tokens=stats.padded_tokens),
+            work=self._meter.work(computed=stats.texts, tokens=stats.tokens, padded_tokens=stats.padded_tokens),
         )
 
     def _sign_off(self) -> None:
@@ -300,14 +302,20 @@ class Worker:
         """Celery's loop, until a signal."""
         _register(self._app, self)
         setup_logging.connect(_keep_our_logging, weak=False)
+        task_prerun.connect(self._count_redelivery, weak=False)
         warnings.filterwarnings("ignore", message=".*superuser privileges.*")  # containers run as root
         consumer = self._app.Worker(
             hostname=self._id, quiet=True, without_gossip=True, without_mingle=True, loglevel="WARNING"
         )
         consumer.start()
 
+    def _count_redelivery(self, task: Any, **_: Any) -> None:
+        if (task.request.delivery_info or {}).get("redelivered"):
+            self._metrics.redelivered()
+
     def embed_chunk(self, job_id: str, position: int) -> None:
         """The task for a chunk; then the next chunks are sent."""
+        tell(job=job_id, chunk=position)
         try:
             self._runner.run(job_id, position)
         except BackendError as error:
@@ -326,6 +334,7 @@ class Worker:
 
     def _ring(self, task: str, request: Request, answer_to: Callable[[Request], Answer]) -> None:
         """Answer a request, whatever happens, unless another worker is to do that."""
+        tell(request=request.id, model=request.model, texts=len(request.texts))
         try:
             answer = answer_to(request)
         except BackendError as error:

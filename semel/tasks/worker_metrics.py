@@ -7,6 +7,7 @@ from prometheus_client import start_http_server
 from semel.backends.engine import Engine
 from semel.backends.usage import usage_of
 from semel.cache.claims import RedisClaims
+from semel.cache.store import VectorStore
 from semel.errors import UnavailableError
 from semel.tasks.loaded import LoadedModels
 from semel.tasks.metrics import Read, Resent, Sample, counter, histogram, new_registry
@@ -26,16 +27,17 @@ class WorkerMetrics:
         self._texts = counter("semel_texts_total", self.registry)
         self._messages = counter("semel_messages_total", self.registry)
         self.resent = Resent(self.registry)
+        self._redelivered = counter("semel_redeliveries_total", self.registry)
         self._stages = histogram("semel_stage_seconds", self.registry)
         self._batch_texts = histogram("semel_batch_texts", self.registry)
         self._batch_tokens = histogram("semel_batch_tokens", self.registry)
 
-    def watch(self, engine: Engine, models: LoadedModels, claims: RedisClaims) -> None:
+    def watch(self, engine: Engine, models: LoadedModels, claims: RedisClaims, store: VectorStore) -> None:
         """Read the rest off these when Prometheus asks."""
-        self.registry.register(Read(lambda: self._read(engine, models, claims)))
+        self.registry.register(Read(lambda: self._read(engine, models, claims, store)))
 
     def _read(
-        self, engine: Engine, models: LoadedModels, claims: RedisClaims
+        self, engine: Engine, models: LoadedModels, claims: RedisClaims, store: VectorStore
     ) -> Iterable[tuple[str, Iterable[Sample]]]:
         stats, usage, here = engine.stats, usage_of(self._device), [self._kind]
         yield "semel_tokens_total", [(here, stats.tokens)]
@@ -48,6 +50,11 @@ class WorkerMetrics:
             yield "semel_gpu_utilization_ratio", [(here, usage.gpu_utilization)]
         yield "semel_model_load_seconds", [([model.spaces[""].model, *here], model.load_s) for model in models.loaded()]
         yield "semel_claims_total", [(["taken"], claims.taken), (["held"], claims.held), (["expired"], claims.expired)]
+        yield "semel_cache_verify_failures_total", [([], store.damaged)]
+
+    def redelivered(self) -> None:
+        """A message came a second time: whoever had it did not say that it was done."""
+        self._redelivered.labels(self._kind).inc()
 
     def observe(self, stage: str, seconds: float) -> None:
         """One stage took so long: queue, tokenise, device or store."""

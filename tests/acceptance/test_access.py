@@ -1,6 +1,7 @@
 """A server with API keys."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import openai
@@ -53,3 +54,42 @@ def test_the_clients_that_people_use_send_their_key(guarded: Processes) -> None:
     with stranger, pytest.raises(openai.AuthenticationError, match="unknown here"):
         stranger.models.list()
     assert httpx.get(f"{guarded.url}/v1/jobs", headers={"x-api-key": "sk-look"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},  # another port of localhost
+        {"origin": "http://website.example"},
+        {"origin": "null"},
+        {"host": "website.example"},
+        {"host": "under_scored.website.example"},
+        {"host": "[::"},
+    ],
+)
+def test_without_keys_a_website_cannot_submit(semel: Processes, headers: dict[str, str]) -> None:
+    before = [job.id for job in semel.client.jobs()]
+    answer = httpx.post(f"{semel.url}/v1/jobs", headers=headers, files={"file": ("x.txt", b"planted")})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_page")
+    assert "SEMEL_API_KEYS" in answer.json()["error"]["message"]
+    assert [job.id for job in semel.client.jobs()] == before
+
+
+def test_without_keys_a_website_that_took_our_address_cannot_read(semel: Processes) -> None:
+    assert httpx.get(f"{semel.url}/v1/jobs", headers={"host": "website.example"}).status_code == 403
+    for host in (f"localhost:{semel.port}", "semel.localhost", "[::1]:8700", "10.0.0.7"):
+        assert httpx.get(f"{semel.url}/v1/jobs", headers={"host": host}).status_code == 200
+
+
+def test_a_name_that_was_said_is_the_servers_own(tmp_path: Path) -> None:
+    with processes(tmp_path, SEMEL_ALLOWED_HOSTS="semel.example") as named:
+        for host, status in (("semel.example:8700", 200), ("localhost", 200), ("website.example", 403)):
+            assert httpx.get(f"{named.url}/v1/jobs", headers={"host": host}).status_code == status
+
+
+def test_the_own_page_and_a_page_with_a_key_pass(semel: Processes, guarded: Processes) -> None:
+    for own in ({"sec-fetch-site": "same-origin"}, {"origin": semel.url}):
+        assert httpx.post(f"{semel.url}/v1/cache/verify", headers=own).status_code == 200
+    other = {"sec-fetch-site": "cross-site", "host": "semel.example", "authorization": "Bearer sk-work"}
+    assert httpx.post(f"{guarded.url}/v1/embeddings", headers=other, json={"input": "x"}, timeout=60).status_code == 200

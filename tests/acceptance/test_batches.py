@@ -179,6 +179,25 @@ def test_a_bad_request_fails_alone(client: openai.OpenAI) -> None:
     assert "longer than the model reads" in told["long"]
 
 
+@pytest.mark.parametrize("given", [["fine", ""], ["fine", "has poison in it"], [" ".join(["word"] * 30)]])
+def test_a_line_fails_as_the_route_does(semel: Processes, client: openai.OpenAI, given: list[str]) -> None:
+    body = {"model": "fake", "input": given, "truncate": False}
+    route = httpx.post(f"{semel.url}/v1/embeddings", json=body)
+    answer = read(client, run(client, [line("x", **body)]).error_file_id)["x"]["response"]
+    assert (answer["status_code"], answer["body"]) == (route.status_code, route.json())
+    assert answer["body"]["error"]["param"] == f"input[{len(given) - 1}]"
+
+
+def test_lines_mean_the_servers_model_and_half_a_surrogate_fails_one(semel: Processes, client: openai.OpenAI) -> None:
+    envelope = {"method": "POST", "url": "/v1/embeddings"}
+    lines = [{"custom_id": "none", **envelope, "body": {"input": "a text"}}, line("half", input="\ud83d")]
+    done = run(client, lines)
+    answer = read(client, done.output_file_id)["none"]["response"]["body"]
+    assert answer["model"] == "fake"
+    assert np.array_equal(np.array(answer["data"][0]["embedding"], np.float32), semel.client.embed(["a text"])[0])
+    assert "lone surrogate" in read(client, done.error_file_id)["half"]["response"]["body"]["error"]["message"]
+
+
 def test_an_unsound_file_fails_with_line_numbers_before_any_work(semel: Processes, client: openai.OpenAI) -> None:
     before = len(semel.client.jobs(limit=100))
     lines = [
@@ -189,7 +208,7 @@ def test_an_unsound_file_fails_with_line_numbers_before_any_work(semel: Processe
         line("c", url="/v1/rerank", input="x"),
         {**line("d", input="x"), "custom_id": 7},
         line("e", input="x", model="prompted"),
-        {"custom_id": "f", "method": "POST", "url": "/v1/embeddings", "body": {}},
+        {"custom_id": "f", "method": "POST", "url": "/v1/embeddings", "body": {"model": 7}},
         "[]",
     ]
     failed = run(client, lines)
@@ -267,6 +286,18 @@ def test_rerank_lines_give_what_the_route_gives(semel: Processes, client: openai
         direct = httpx.post(f"{semel.url}/v1/rerank", json=body).json()
         got = answers[str(i)]["response"]["body"]
         assert {**got, "id": ""} == {**direct, "id": ""}
+
+
+@pytest.mark.parametrize("model", ["fake", "reranker"])
+def test_rerank_lines_fail_as_the_route_does(semel: Processes, client: openai.OpenAI, model: str) -> None:
+    asked = [("q", ["fine", ""]), ("", ["fine"]), ("q", ["fine", "has poison"]), ("has poison", ["fine"])]
+    bodies = [{"model": model, "query": query, "documents": documents} for query, documents in asked]
+    done = run(client, [line(str(i), url="/v1/rerank", **body) for i, body in enumerate(bodies)], "/v1/rerank")
+    answers = read(client, done.error_file_id)
+    for i, body in enumerate(bodies):
+        direct = httpx.post(f"{semel.url}/v1/rerank", json=body)
+        got = answers[str(i)]["response"]
+        assert (got["status_code"], got["body"]) == (direct.status_code, direct.json()), body
 
 
 # Ends before the end

@@ -1,10 +1,10 @@
 """`semel embed` and its neighbours, as a user types them; locally and through a server."""
 
+import datetime
 import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.processes import Processes, wait_until
+from tests.support.processes import Processes, stored_vectors, wait_until
 
 TEXTS = ["one", "two words", "one", "three words here", "émigré 漢字"]
 WHERE = pytest.mark.parametrize("where", ["local", "server"])
@@ -158,8 +158,8 @@ def test_an_output_is_replaced_only_when_asked(semel: Processes, tmp_path: Path)
 
 
 def _slow(tmp_path: Path) -> list[str]:
-    """A model that takes four seconds for the input."""
-    (tmp_path / "slow.toml").write_text('default_model = "slow"\n[models.slow]\nsource = "fake:?dim=16&text_ms=1"\n')
+    """A model that takes eight seconds for the input."""
+    (tmp_path / "slow.toml").write_text('default_model = "slow"\n[models.slow]\nsource = "fake:?dim=16&text_ms=2"\n')
     source = tmp_path / "in.txt"
     source.write_text("".join(f"slow {i}\n" for i in range(4000)))
     return [sys.executable, "-m", "semel", "embed", str(source), "-o", str(tmp_path / "out.npy")]
@@ -174,7 +174,7 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_resumes(semel: Processe
         "SEMEL_MAX_BATCH_TOKENS": "256",
     }
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    time.sleep(2.5)
+    wait_until(lambda: stored_vectors(tmp_path / "home") > 200)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130, stderr
@@ -225,7 +225,7 @@ def _ticket_identity(source: Path, output: Path) -> str:
     from semel.cli.embedding import EmbedOptions, _Ticket
 
     options = EmbedOptions(
-        source, output, model="fake", device="auto", text_field="text", prompt_name="", skip_bad=False, truncate=True
+        source, output, model=None, device="auto", text_field="text", prompt_name="", skip_bad=False, truncate=True
     )
     return _Ticket(options)._identity
 
@@ -243,6 +243,31 @@ def test_jobs_from_submit_to_results(semel: Processes, tmp_path: Path) -> None:
     refused = semel.semel("jobs", "cancel", job_id, "--url", semel.url, ok=False)
     assert "is completed and cannot be cancelled" in refused.stderr
     assert "there is no job" in semel.semel("jobs", "show", "job_x", "--url", semel.url, ok=False).stderr
+
+
+def test_a_submitted_row_comes_back_whole(semel: Processes, tmp_path: Path) -> None:
+    source = tmp_path / "rows.parquet"
+    day = datetime.date(2026, 5, 4)
+    pq.write_table(pa.table({"id": [1.5, 2.5], "body": ["one", "two words"], "page": [3, 4], "day": [day] * 2}), source)
+    submit = ("jobs", "submit", str(source), "--text-field", "body", "--url", semel.url)
+    job = semel.client.wait(semel.semel(*submit).stdout.strip())
+    with semel.client.results_stream(job.id, fmt="ndjson") as parts:
+        rows = [json.loads(line) for line in b"".join(parts).splitlines()]
+    assert [row["id"] for row in rows] == [1.5, 2.5]
+    assert [row["metadata"] for row in rows] == [{"page": 3, "day": "2026-05-04"}, {"page": 4, "day": "2026-05-04"}]
+    assert np.array_equal(
+        np.array([r["embedding"] for r in rows], np.float32), semel.client.embed(["one", "two words"])
+    )
+
+
+def test_rerank_numbers_are_those_of_the_input(semel: Processes, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": ""}\n{"text": "one"}\n{"text": "two words"}\n')
+    command = ("rerank", "two words", str(source), "--skip-bad", "--json", "--url", semel.url)
+    done = semel.semel(*command)
+    assert [row["index"] for row in json.loads(done.stdout)] == [2, 1]
+    assert "1 inputs were not sent" in done.stderr
+    assert "in.jsonl:1: the text is empty" in done.stderr
 
 
 def test_jobs_are_filtered_and_deleted(semel: Processes, tmp_path: Path) -> None:

@@ -210,6 +210,19 @@ def test_similarity_names_the_sentence_that_is_bad(semel: Processes) -> None:
     assert post("a", "").startswith("text 0 is empty")
 
 
+def test_who_names_no_model_gets_the_servers_default(semel: Processes) -> None:
+    asked, documents = {"input": ["a text"]}, {"query": "a query", "documents": ["a text"]}
+    assert httpx.post(f"{semel.url}/v1/embeddings", json=asked).json()["model"] == "fake"
+    assert httpx.post(f"{semel.url}/v1/rerank", json=documents).json()["model"] == "fake"
+    cohere_body = {"texts": ["a text"], "input_type": "clustering"}
+    vectors = httpx.post(f"{semel.url}/v2/embed", json=cohere_body).json()["embeddings"]["float"]
+    expected = semel.client.embed(["a text"], model="fake")
+    assert np.array_equal(np.array(vectors, np.float32), expected)
+    assert np.array_equal(semel.client.embed(["a text"]), expected)
+    assert semel.client.rerank(**documents) == semel.client.rerank(**documents, model="fake")  # type: ignore[arg-type]
+    assert semel.client.submit(["a text"]).model == "fake"
+
+
 def test_every_answer_has_a_request_id(semel: Processes) -> None:
     ids = [httpx.get(f"{semel.url}/health/live").headers["x-request-id"] for _ in range(2)]
     assert len(set(ids)) == 2

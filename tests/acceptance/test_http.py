@@ -192,6 +192,8 @@ def test_results_of_a_failed_job_are_a_conflict_with_the_reason(semel: Processes
 def test_models_and_health(semel: Processes) -> None:
     (model,) = [m for m in semel.client.models() if m.id == "fake"]
     assert (model.dimensions, model.max_tokens, model.live) == (16, 20, True)
+    told = httpx.get(f"{semel.url}/v1/models").json()["data"]
+    assert [one["id"] for one in told if one["default"]] == ["fake"]
     assert httpx.get(f"{semel.url}/health/live").json() == {"status": "ok"}
     assert semel.client.ready() == {"database": "ok", "redis": "ok", "workers": "ok"}
     (worker,) = httpx.get(f"{semel.url}/health/backends").json()

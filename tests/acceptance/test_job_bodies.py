@@ -114,6 +114,38 @@ def test_half_a_surrogate_in_an_id_breaks_no_format(semel: Processes) -> None:
     assert results(semel, job.id)[0]["id"] == "\ud800"
 
 
+@pytest.mark.parametrize("where", ["json", "url", "form", "client"])
+def test_a_job_takes_the_prompt_for_its_kind_of_text(semel: Processes, where: str) -> None:
+    texts, asked = [f"by its kind, in {where}", "another"], {"model": "prompted", "input_type": "document"}
+    url = f"{semel.url}/v1/jobs"
+    if where == "client":
+        job_id = semel.client.submit(texts, **asked).id  # type: ignore[arg-type]
+    elif where == "form":
+        file = ("texts.txt", "\n".join(texts).encode())
+        job_id = httpx.post(url, data=asked, files={"file": file}).json()["id"]
+    elif where == "url":
+        job_id = httpx.post(url, params=asked, json={"input": texts}).json()["id"]
+    else:
+        job_id = httpx.post(url, json={**asked, "input": texts}).json()["id"]
+    semel.client.wait(job_id)
+    want = semel.client.embed(texts, model="prompted", input_type="document")
+    assert np.array_equal(semel.client.results(job_id), want)
+    assert not np.array_equal(semel.client.embed(texts, model="prompted"), want)
+
+
+@pytest.mark.parametrize("where", ["json", "url", "form"])
+def test_a_wish_that_no_job_has_is_refused(semel: Processes, where: str) -> None:
+    asked = {
+        "json": {"json": {"input": ["x"], "dimensions": 4}},
+        "url": {"params": {"dimensions": 4}, "json": {"input": ["x"]}},
+        "form": {"data": {"dimensions": "4"}, "files": {"file": ("x.txt", b"x")}},
+    }[where]
+    for path in ("jobs", "jobs/estimate"):
+        answer = httpx.post(f"{semel.url}/v1/{path}", **asked)  # type: ignore[arg-type]
+        assert answer.status_code == 400
+        assert "dimensions" in answer.json()["error"]["message"]
+
+
 def test_a_form_says_by_its_file_name_what_is_in_it(semel: Processes) -> None:
     for name in ("rows", "rows.xlsx", "rows." + "x" * 300):
         answer = httpx.post(f"{semel.url}/v1/jobs", files={"file": (name, b"x")})

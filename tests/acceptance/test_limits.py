@@ -16,6 +16,7 @@ LIMIT = 100_000
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     folder: Path = tmp_path_factory.mktemp("narrow")
     limits = {"SEMEL_MAX_BODY_BYTES": str(LIMIT), "SEMEL_MAX_FILE_BYTES": str(2 * LIMIT), "SEMEL_MAX_BATCH_LINES": "3"}
+    limits["SEMEL_MAX_TEXT_BYTES"] = str(LIMIT // 2)
     with processes(folder, **limits) as running:
         yield running
 
@@ -44,6 +45,24 @@ def test_a_large_body_is_refused(
         told = told[name]
     assert "SEMEL_MAX_BODY_BYTES" in told
     assert "x-request-id" in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": ["fine", "x" * (LIMIT // 2 + 1)]}),
+        ("/v1/rerank", {"query": "q", "documents": ["fine", "x" * (LIMIT // 2 + 1)]}),
+        ("/v1/rerank", {"query": "x" * (LIMIT // 2 + 1), "documents": ["fine"]}),
+        ("/v2/embed", {"texts": ["x" * (LIMIT // 2 + 1)], "input_type": "clustering"}),
+        ("/embed", {"inputs": "x" * (LIMIT // 2 + 1)}),
+    ],
+)
+def test_a_long_text_is_refused_as_in_a_job(narrow: Processes, path: str, body: object) -> None:
+    answer = httpx.post(f"{narrow.url}{path}", json=body)
+    assert 400 <= answer.status_code < 500
+    assert f"is longer than {LIMIT // 2} characters (SEMEL_MAX_TEXT_BYTES)" in answer.text
+    job = narrow.client.wait(narrow.client.submit(["fine", "x" * (LIMIT // 2 + 1)]).id)
+    assert (job.counts.computed + job.counts.hit, job.counts.failed) == (1, 1)
 
 
 def test_ndjson_has_no_limit(narrow: Processes) -> None:

@@ -1,16 +1,22 @@
 """Each metric moves when its thing happens, and carries no label that could grow without end."""
 
+import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
+import redis
 from prometheus_client.parser import text_string_to_metric_families
 
+from semel.cache.keys import input_key
 from semel.cli.stack import free_port
 from semel.tasks.metrics import METRICS
 from tests.support.processes import ON_CPU, Processes, processes, wait_until
@@ -108,6 +114,98 @@ def test_requests_jobs_and_pools_of_the_api(stack: tuple[Processes, str]) -> Non
     assert 0 <= after.value("semel_heartbeat_age_seconds", device="cpu") < 8
 
 
+def test_jobs_are_timed_when_they_have_ended(stack: tuple[Processes, str]) -> None:
+    semel, _ = stack
+    before = Scrape(semel.url)
+    job = semel.client.wait(semel.client.submit([f"timed {i}" for i in range(250)], model="fake").id)
+    cancelled = semel.client.submit([f"{'never ' * 9}{i}" for i in range(50_000)], model="fake")
+    semel.client.cancel(cancelled.id)
+    ended = {"name": "semel_job_seconds_count"}
+    for status in ("completed", "cancelled"):
+        was = before.value(**ended, status=status)
+        wait_until(lambda s=status, was=was: Scrape(semel.url).value(**ended, status=s) > was, timeout_s=40)
+    told = httpx.get(f"{semel.url}/v1/jobs/{job.id}").json()
+    assert told["created_at"] < told["first_result_at"] < told["completed_at"]
+    after = Scrape(semel.url)
+    took = after.value("semel_job_seconds_sum", status="completed") - before.value(
+        "semel_job_seconds_sum", status="completed"
+    )
+    assert took >= told["completed_at"] - told["created_at"]
+    first = "semel_job_first_result_seconds"
+    assert after.value(f"{first}_count") > before.value(f"{first}_count")
+    assert after.value(f"{first}_sum") > before.value(f"{first}_sum")
+
+
+def test_lookups_damage_and_evictions(stack: tuple[Processes, str]) -> None:
+    semel, _ = stack
+    before = Scrape(semel.url)
+    texts = [f"looked up {i}" for i in range(5)]
+    semel.client.embed(texts, model="fake")
+    semel.client.embed([*texts, "one of them is new"], model="fake")
+    with closing(sqlite3.connect(semel.folder / "home" / "semel.db", timeout=30)) as damaged, damaged:
+        newest = "SELECT key FROM vectors ORDER BY created_at DESC LIMIT 1"
+        damaged.execute(f"UPDATE vectors SET data = zeroblob(64) WHERE key = ({newest})")
+    semel.client.embed([*texts, "one of them is new"], model="fake")
+    httpx.post(f"{semel.url}/v1/cache/prune", json={"max_bytes": 0, "dry_run": False}).raise_for_status()
+    after = Scrape(semel.url)
+
+    def grew(name: str, **labels: str) -> float:
+        return after.value(name, **labels) - before.value(name, **labels)
+
+    assert grew("semel_cache_lookups_total", result="hit", model="fake") == 10
+    assert grew("semel_cache_lookups_total", result="miss", model="fake") == 7
+    assert grew("semel_cache_verify_failures_total") == 1
+    assert grew("semel_cache_evictions_total") >= 6
+
+
+def test_the_size_of_the_cache(tmp_path: Path) -> None:
+    with processes(tmp_path) as semel:
+        semel.client.embed([f"kept {i}" for i in range(9)], model="fake")
+        assert Scrape(semel.url).value("semel_cache_entries", model="fake") == 0  # counted once a minute
+        semel.stop("api")
+        semel.start_api()
+        wait_until(lambda: Scrape(semel.url).value("semel_cache_entries", model="fake") == 9)
+        assert Scrape(semel.url).value("semel_cache_bytes", model="fake") == 9 * 16 * 4
+
+
+def test_claims_that_others_hold_and_claims_that_run_out(tmp_path: Path) -> None:
+    port = free_port()
+    with processes(tmp_path, model="text_ms=1500", SEMEL_METRICS_PORT=str(port)) as semel:
+        (fake,) = [m for m in httpx.get(f"{semel.url}/v1/models").json()["data"] if m["id"] == "fake"]
+
+        def claim(text: str) -> bytes:
+            return b"semel:claim:" + input_key(bytes.fromhex(fake["fingerprint"]), text, 0)
+
+        def claims(result: str) -> float:
+            return Scrape(f"http://127.0.0.1:{port}").value("semel_claims_total", result=result)
+
+        with redis.Redis(port=semel.redis_port) as shared, ThreadPoolExecutor() as pool:
+            shared.set(claim("somebody has it"), "somebody", px=1000)
+            semel.client.embed(["somebody has it"], model="fake")
+            assert (claims("held") >= 1, claims("taken"), claims("expired")) == (True, 1, 0)
+            asked = pool.submit(semel.client.embed, ["it runs out"], model="fake")
+            wait_until(lambda: shared.delete(claim("it runs out")) == 1)
+            asked.result()
+            assert claims("expired") == 1
+
+
+def test_a_message_that_comes_again_is_counted(tmp_path: Path) -> None:
+    port = free_port()
+    with processes(tmp_path, SEMEL_METRICS_PORT=str(port)) as semel:
+        semel.stop("worker")
+        job = semel.client.submit(["given out twice"], model="fake")
+        queue = redis.Redis(port=semel.redis_port)
+        wait_until(lambda: queue.llen("bulk.cpu") == 1)
+        message = json.loads(queue.lpop("bulk.cpu"))
+        message["headers"]["redelivered"] = True  # as kombu does when nobody acknowledged it in time
+        message["properties"]["delivery_info"]["redelivered"] = True
+        queue.lpush("bulk.cpu", json.dumps(message))
+        queue.close()
+        semel.start_worker()
+        semel.client.wait(job.id, timeout_s=60)
+        assert Scrape(f"http://127.0.0.1:{port}").value("semel_redeliveries_total", device="cpu") == 1
+
+
 def _asks_again(semel: Processes) -> float:
     semel.client.embed(["a request of its own"], model="fake")
     return Scrape(semel.url).value("semel_saved_device_seconds_total", model="fake")
@@ -140,10 +238,10 @@ def test_every_metric_of_the_table_is_served_and_no_other(stack: tuple[Processes
     semel, worker = stack
     served = {name for url in (semel.url, worker) for name in Scrape(url).names() if name.startswith("semel_")}
     without_a_gpu = {"semel_gpu_utilization_ratio"}
-    once_a_minute = {"semel_cache_entries", "semel_cache_bytes"}
     after_a_sweep = {"semel_chunks_resent_total"}
+    after_a_redelivery = {"semel_redeliveries_total"}
     assert served - METRICS.keys() == set()
-    assert METRICS.keys() - served <= without_a_gpu | once_a_minute | after_a_sweep
+    assert METRICS.keys() - served <= without_a_gpu | after_a_sweep | after_a_redelivery
 
 
 def test_the_reference_is_that_of_the_code() -> None:

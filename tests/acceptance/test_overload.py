@@ -23,6 +23,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     with processes(folder, model="text_ms=20", **bounds) as running:
         running.client.embed(["known before"], model="fake")  # gives the worker a rate
         wait_until(lambda: httpx.get(f"{running.url}/health/backends").json()[0]["texts_per_s"] > 0)
+        running.client.cancel(running.client.submit([f"given up {i}" for i in range(100)], model="fake").id)
         job = running.client.submit([f"waits {i}" for i in range(2000)], model="fake")
         yield running
         running.client.cancel(job.id)
@@ -33,7 +34,7 @@ def test_a_job_is_refused_with_the_time_to_come_back(busy: Processes) -> None:
         answer = httpx.post(f"{busy.url}/v1/jobs", json={"model": "fake", "input": ["one more"]})
         if answer.status_code != 429:
             return False
-        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        assert 1 <= int(answer.headers["retry-after"]) <= 600
         assert answer.json()["error"]["code"] == "rate_limit_exceeded"
         return True
 
@@ -43,6 +44,13 @@ def test_a_job_is_refused_with_the_time_to_come_back(busy: Processes) -> None:
     assert len(busy.client.jobs()) == before, "nothing was written"
     with Client(busy.url) as client, pytest.raises(UnavailableError, match="s of work wait on cpu"):
         client.submit(["a third"], model="fake")
+
+
+def test_a_retry_is_new_work(busy: Processes) -> None:
+    ended = [job for job in busy.client.jobs() if job.status.ended]
+    job = ended[0] if ended else None
+    assert job is not None, "the fixture cancels one"
+    assert httpx.post(f"{busy.url}/v1/jobs/{job.id}/retry").status_code == 429
 
 
 def test_hits_and_the_other_lane_go_on(busy: Processes) -> None:

@@ -6,9 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,55 +14,8 @@ import pytest
 
 from semel.cli.stack import free_port
 from semel.client import Client
-from tests.support.processes import FAKE_TOML, wait_until
-
-
-class Up:
-    """A running `semel up` and its log."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        (folder / "semel.toml").write_text(FAKE_TOML.format(options=""))
-        self.port, self.redis_port = free_port(), free_port()
-        self.log: list[str] = []
-        environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("SEMEL_")},
-            "SEMEL_HOME": str(folder / "home"),
-        }
-        command = [sys.executable, "-m", "semel", "up", "--port", str(self.port), "--redis-port", str(self.redis_port)]
-        command += options or ["--no-flower"]
-        self.process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as lines:
-            self.log.extend(line.rstrip() for line in iter(lines.readline, ""))
-
-    def says(self, pattern: str) -> bool:
-        return any(re.search(pattern, line) for line in list(self.log))
-
-    def text(self) -> str:
-        return "\n".join(self.log)
-
-    def parts(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        self.process.wait(60)
-        self._reader.join()
-
-
-@contextmanager
-def up(folder: Path, *options: str) -> Iterator[Up]:
-    running = Up(folder, *options)
-    try:
-        wait_until(lambda: running.says("ready: ") or running.process.poll() is not None, timeout_s=90)
-        yield running
-    finally:
-        running.close()
+from tests.support.processes import wait_until
+from tests.support.up import Up, up
 
 
 def test_up_serves_restarts_what_dies_and_ends_clean(tmp_path: Path) -> None:
@@ -111,6 +61,13 @@ def test_a_taken_port_is_told_and_none_is_picked(tmp_path: Path) -> None:
             assert done.returncode == 1
             assert f"port {port} for {what} is taken" in done.stderr
             assert "Traceback" not in done.stderr
+
+
+def test_the_redis_of_the_configuration_is_used(tmp_path: Path, redis_port: int) -> None:
+    with up(tmp_path, redis_url=f"redis://127.0.0.1:{redis_port}/0") as running:
+        assert not [part for part in running.parts() if "redis-server" in part.name()]
+        with Client(running.url) as client:
+            assert client.embed(["by that Redis"]).shape == (1, 16)
 
 
 def test_the_demo_computes_once_answers_and_leaves_nothing(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_an_answer_without_end_holds_up_nobody(hooked: Processes, receiver: Rece
     submit(hooked, endless.url)
     wait_until(lambda: len(endless.got) == 1)
     submit(hooked, receiver.url)
-    wait_until(lambda: len(receiver.got) == 1, timeout_s=5)
+    wait_until(lambda: len(receiver.got) == 1, timeout_s=12)  # of the 15 s that it may take
     endless.server.shutdown()
     endless.server.server_close()
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +78,18 @@ _WITH_SQL = (
     "db.py",
     *(
         f"tasks/{name}.py"
-        for name in ("batches", "failover", "files", "idempotency", "job_counts", "jobs", "retry", "schema", "webhooks")
+        for name in (
+            "batches",
+            "failover",
+            "files",
+            "idempotency",
+            "job_counts",
+            "job_parts",
+            "jobs",
+            "retry",
+            "schema",
+            "webhooks",
+        )
     ),
 )
 
@@ -98,6 +110,14 @@ def test_the_environment_is_read_in_the_settings_only() -> None:
     allowed |= {"backends/vulkan_session.py"}
     readers = {m.relative_to(PACKAGE).as_posix() for m in MODULES if "os.environ" in m.read_text()}
     assert readers <= allowed
+
+
+def test_opentelemetry_is_for_one_module_that_only_tracing_loads() -> None:
+    # FastAPI and redis-py load its API where it is installed; semel's own part is loaded when traces are on.
+    assert [m.name for m in MODULES if re.search(r"(from|import) opentelemetry", m.read_text())] == ["otlp.py"]
+    tracing = (PACKAGE / "tracing.py").read_text()
+    assert [m.name for m in MODULES if "semel.otlp" in m.read_text()] == ["tracing.py"]
+    assert not re.search(r"^(from|import) semel.otlp", tracing, re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("bench_*.py")), ids=lambda path: path.stem)

@@ -18,7 +18,7 @@ def named(name: str, weights: str, prompt_name: str = "") -> Space:
 
 @pytest.fixture
 def catalog(db: Database) -> Catalog:
-    return Catalog(db)
+    return Catalog(db, default_model="qwen")
 
 
 def test_a_source_of_a_device_is_taken_where_it_is_asked_for(catalog: Catalog) -> None:
@@ -29,6 +29,12 @@ def test_a_source_of_a_device_is_taken_where_it_is_asked_for(catalog: Catalog) -
     assert catalog.space("qwen", device="cuda") == full
     assert catalog.space("qwen", device="mlx") == own
     assert catalog.space("qwen@mlx") == own
+
+
+def test_who_names_no_model_means_the_default(catalog: Catalog) -> None:
+    full, asked = named("qwen", "full"), named("qwen", "full", "query")
+    catalog.publish([named("other", "o"), full, asked], device="cpu")
+    assert [catalog.space(), catalog.space(None, "query"), catalog.space_for_input("", "query")] == [full, asked, asked]
 
 
 def test_it_stands_for_the_name_where_nothing_else_was_ever_served(catalog: Catalog) -> None:

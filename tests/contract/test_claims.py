@@ -42,10 +42,10 @@ def test_a_claim_of_a_dead_process_runs_out(redis_client: "redis.Redis") -> None
 
 
 def test_renewed_claims_last(redis_client: "redis.Redis") -> None:
-    claims = RedisClaims(redis_client, ttl_s=0.3)
+    claims = RedisClaims(redis_client, ttl_s=1)
     claims.take(KEYS)
     for _ in range(4):
-        time.sleep(0.15)
+        time.sleep(0.4)
         claims.renew()
     assert claims.take(KEYS).keys == set()
 

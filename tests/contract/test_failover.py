@@ -66,6 +66,18 @@ def test_work_of_a_lost_pool_goes_to_one_with_the_same_space(
     assert jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=8) == []
 
 
+def test_another_name_for_the_same_space_moves_by_itself(
+    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+) -> None:
+    named = submit(jobs, store)
+    alias = jobs.create(replace(SPACE, model="alias"), lane=Lane.BULK, device="mlx", why="asked for", truncate=True)
+    worker(roster, "mlx", SPACE.fingerprint, model="alias")
+    worker(roster, "cpu", SPACE.fingerprint)
+    failover.run()
+    assert jobs.get(named.id).device == "cpu"
+    assert jobs.get(alias.id).device == "mlx"  # its worker lives, and nobody on cpu knows that name
+
+
 def test_what_is_left_goes_back_when_the_pool_is_there_again(
     failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
 ) -> None:

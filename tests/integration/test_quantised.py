@@ -21,8 +21,11 @@ def loaded(precision: str) -> Backend:
     return backend
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_quantised_weights_stay_near_the_full_ones(precision: str) -> None:
+def test_quantised_weights_stay_near_the_full_ones(precision: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    speedup = 4.0 if dtype == "bfloat16" else 1.0  # the load of this machine must not choose
+    monkeypatch.setattr("semel.backends.torch_backend._bfloat16_speedup", lambda _torch: speedup)
     full, small = loaded("float32"), loaded(precision)
     one, other = full.embed_texts(TEXTS), small.embed_texts(TEXTS)
     cosines = (one * other).sum(axis=1)

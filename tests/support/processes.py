@@ -2,11 +2,12 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,13 @@ class Processes:
         command = [find_redis_server(), "--port", str(self.redis_port), "--save", "", "--dir", str(self.folder)]
         self._start("redis", command)
         client = redis.Redis(port=self.redis_port)
-        wait_until(lambda: _answers(client))
+        wait_until(lambda: answers(client))
         client.close()
 
     def start_api(self) -> None:
         self._start("api", [sys.executable, "-m", "semel", "serve"])
-        wait_until(lambda: "database" in self._parts())
+        wait_until(lambda: "database" in self._parts() or self._has_ended("api"), timeout_s=90, told=self.logs)
+        assert not self._has_ended("api"), self.logs()
 
     def start_worker(self, name: str = "worker", *, device: str = "cpu") -> None:
         self._start(name, [sys.executable, "-m", "semel", "worker", "--device", device])
@@ -97,6 +99,9 @@ class Processes:
             self._running[name] = subprocess.Popen(
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
             )
+
+    def _has_ended(self, name: str) -> bool:
+        return self._running[name].poll() is not None
 
     def pid(self, name: str) -> int:
         return self._running[name].pid
@@ -138,11 +143,21 @@ class Processes:
                 process.wait()
 
 
-def _answers(client: "redis.Redis") -> bool:
+def answers(client: "redis.Redis") -> bool:
     try:
         return bool(client.ping())
     except redis.ConnectionError:
         return False
+
+
+def stored_vectors(home: Path) -> int:
+    """How many vectors the SQLite cache in SEMEL_HOME holds; 0 before there is one."""
+    try:
+        with closing(sqlite3.connect(f"file:{home / 'semel.db'}?mode=ro", uri=True)) as database:
+            count: int = database.execute("SELECT count(*) FROM vectors").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+    return count
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from semel.api.access import ApiKey, Scope, load_keys, scope_of
+from semel.api.foreign_pages import OwnNames, is_loopback
 from semel.cli.main import app
-from semel.cli.serve import is_loopback
 from semel.errors import BadInputError
 from semel.settings import load_settings
 
@@ -72,3 +72,16 @@ def test_serve_refuses_a_public_address_without_keys() -> None:
     result = CliRunner().invoke(app, ["serve", "--host", "0.0.0.0", "--port", "0"])
     assert isinstance(result.exception, BadInputError)
     assert "SEMEL_API_KEYS" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "names", "any_name"),
+    [
+        ("127.0.0.1", "", set(), False),
+        ("0.0.0.0", "", set(), True),
+        ("0.0.0.0", "api, Semel.Example", {"api", "semel.example"}, False),
+        ("127.0.0.1", "semel.example", {"semel.example"}, False),
+    ],
+)
+def test_a_server_knows_its_names(host: str, allowed: str, names: set[str], any_name: bool) -> None:
+    assert OwnNames.of(load_settings(host=host, allowed_hosts=allowed)) == OwnNames(frozenset(names), any=any_name)

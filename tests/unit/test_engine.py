@@ -1,7 +1,6 @@
 """The engine: rows to their owners, bad texts alone, memory halved, lanes in turn."""
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -229,24 +228,30 @@ def test_a_model_can_be_unloaded_between_batches(engine: Engine) -> None:
 
 
 class Timed(FakeBackend):
-    """Takes so long for each padded token."""
+    """Takes so long for each padded token, by a clock of its own."""
 
     each_s = 0.0
     largest = 0
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
 
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
         self.largest = max(self.largest, len(batch))
-        time.sleep(self.each_s * len(batch) * max(len(t.ids) for t in batch))
+        self.now += self.each_s * len(batch) * max(len(t.ids) for t in batch)
         return super().forward(batch)
 
     def warm_up(self) -> str:
         return Backend.warm_up(self)
 
 
-def test_a_warm_up_runs_a_full_batch_or_says_why_not() -> None:
+def test_a_warm_up_runs_a_full_batch_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     quick, slow = (Timed("fake", FakeOptions(), device="cpu") for _ in range(2))
     slow.each_s = 0.002
+    monkeypatch.setattr("semel.backends.base.time", quick)
     assert quick.warm_up() == "warmed up with a full batch"
     assert quick.largest > 1000
+    monkeypatch.setattr("semel.backends.base.time", slow)
     assert slow.warm_up().startswith("no warm-up: a full batch would take about ")
     assert slow.largest == 2

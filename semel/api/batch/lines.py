@@ -1,7 +1,9 @@
 """The lines of a batch's input file: what a line must be, and how its request is run and answered."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,14 @@ import numpy as np
 import orjson
 from pydantic import ValidationError
 
-from semel.api.embedding import embeddings_body, space_of, texts_of
+from semel.api.embedding import embeddings_body, no_vector, space_of, texts_of
 from semel.api.reranking import RerankRequest, documents_of, rerank_body
 from semel.api.schemas import EmbeddingsRequest, as_bad_input
 from semel.api.services import Services
-from semel.errors import BadInputError, TextTooLongError
+from semel.cache.keys import check_text
+from semel.errors import BadInputError, SemelError, TextTooLongError
 from semel.pipeline import check_dimensions, cut_dimensions
-from semel.rerank import scores_of
+from semel.rerank import no_score, scores_of
 from semel.tasks.batches import LineError
 from semel.values import Input, ItemError, Outcome, Space, Vectors
 
@@ -48,10 +51,12 @@ class LineRequest:
     Attributes:
         inputs: what is to be computed, in order, each in its space.
         answer: makes the body of the answer of their rows.
+        failed: what the request fails with when the input at a position has this error.
     """
 
     inputs: list[tuple[Space, Input]]
     answer: Callable[[Sequence[Row]], dict[str, Any]]
+    failed: Callable[[int, ItemError], SemelError]
 
 
 class LineProblemError(BadInputError):
@@ -87,8 +92,8 @@ def read_line(number: int, raw: bytes, *, endpoint: str) -> Line:
         return LineProblemError(LineError(code, f"line {number}: {message}", line=number, param=param))
 
     try:
-        line = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
+        line = _json(raw)
+    except (ValueError, RecursionError) as error:
         raise wrong("invalid_json_line", f"is not JSON: {error}") from None
     if not isinstance(line, dict):
         raise wrong("invalid_json_line", f"is a {type(line).__name__}, where an object belongs")
@@ -101,9 +106,17 @@ def read_line(number: int, raw: bytes, *, endpoint: str) -> Line:
         raise wrong("mismatched_url", f"url is {line.get('url')!r}, the endpoint of the batch is {endpoint}", "url")
     if not isinstance(body, dict):
         raise wrong("invalid_request", "body must be an object", "body")
-    if not isinstance(body.get("model"), str):
+    if not isinstance(body.get("model"), str | None):
         raise wrong("invalid_request", "body.model must name a model", "body.model")
     return Line(custom_id, body)
+
+
+def _json(raw: bytes) -> Any:
+    """json takes lone surrogates, which then fail that one request."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return json.loads(raw)
 
 
 def request_of(services: Services, endpoint: str, line: Line) -> LineRequest:
@@ -121,30 +134,36 @@ def request_of(services: Services, endpoint: str, line: Line) -> LineRequest:
 def _embeddings(services: Services, body: dict[str, Any]) -> LineRequest:
     request = EmbeddingsRequest.model_validate(body)
     space = space_of(services.catalog, request)
-    texts = texts_of(request.input, limit=services.settings.max_request_texts)
+    texts = texts_of(request.input, services.settings)
+    for index, text in enumerate(texts):
+        check_text(text, index)
     space.check_input(texts[0])
     check_dimensions(request.dimensions, space)
 
     def answer(rows: Sequence[Row]) -> dict[str, Any]:
-        if not request.truncate and any(row.truncated for row in rows):
-            raise TextTooLongError
+        for index, row in enumerate(rows):
+            if row.truncated and not request.truncate:
+                raise no_vector(index, ItemError.of(TextTooLongError()))
         vectors = cut_dimensions(np.stack([row.vector for row in rows]), request.dimensions, space)
-        return embeddings_body(request, vectors, tokens=sum(row.tokens for row in rows))
+        return embeddings_body(request, vectors, model=space.model, tokens=sum(row.tokens for row in rows))
 
-    return LineRequest([(space, text) for text in texts], answer)
+    return LineRequest([(space, text) for text in texts], answer, no_vector)
 
 
 def _rerank(services: Services, body: dict[str, Any]) -> LineRequest:
     request = RerankRequest.model_validate(body)
-    documents = documents_of(request, limit=services.settings.max_request_texts)
+    documents = documents_of(request, services.settings)
     kind, inputs = services.reranker.inputs(request.model, request.query, documents)
 
     def answer(rows: Sequence[Row]) -> dict[str, Any]:
         scores = scores_of(kind, np.stack([row.vector for row in rows]))
         tokens = sum(row.tokens for row in rows)
-        return rerank_body(request, documents, scores, kind=kind, tokens=tokens).model_dump(exclude_none=True)
+        model = inputs[0][0].model
+        return rerank_body(request, documents, scores, model=model, kind=kind, tokens=tokens).model_dump(
+            exclude_none=True
+        )
 
-    return LineRequest(inputs, answer)
+    return LineRequest(inputs, answer, partial(no_score, kind))
 
 
 ENDPOINTS: dict[str, Callable[[Services, dict[str, Any]], LineRequest]] = {

@@ -11,7 +11,7 @@ from semel.api.problems import problem_body
 from semel.api.results import rows_of
 from semel.api.services import Services
 from semel.cache.keys import input_key
-from semel.errors import BadInputError, ConflictError, is_fault_of_the_text, revive
+from semel.errors import BadInputError, ConflictError
 from semel.tasks.batches import Batch
 from semel.tasks.jobs import NO_KEY
 from semel.values import Input, ItemError, Job, Outcome, Space
@@ -87,8 +87,7 @@ class OutputWriter:
             return None, None
         for index, row in enumerate(rows):
             if row.error is not None:
-                code = BadInputError.code if is_fault_of_the_text(row.error.code) else row.error.code
-                return problem_body(endpoint, revive(code, f"input {index}: {row.error.message}"))
+                return problem_body(endpoint, request.failed(index, row.error))
         try:
             body = request.answer(rows)
         except BadInputError as failed:

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from semel.api.background import Repeating
 from semel.api.batch.lines import LineProblemError, raw_lines, read_line, request_of
 from semel.api.batch.output import OutputWriter, Place, place_of
-from semel.api.ingest import Ingest
+from semel.api.ingest import JobIngest
 from semel.api.schemas import JobRequest
 from semel.api.services import Services
 from semel.api.submission import create
 from semel.errors import BadInputError, ConflictError, NotFoundError, OverloadedError, SemelError, UnavailableError
 from semel.log import get_log
 from semel.tasks.batches import Batch, LineError
+from semel.tracing import span
 from semel.values import ItemError, Job, JobStatus, Lane
 
 log = get_log("batches")
@@ -88,7 +89,8 @@ class BatchRunner:
             if late:
                 self._services.batches.end(batch.id, JobStatus.EXPIRED, owner=self._owner)
             else:
-                self._submit(batch)
+                with span("semel.submit", batch=batch.id):
+                    self._submit(batch)
             return
         if batch.in_progress_at is None:  # cancelled before its lines were in jobs: there is nothing to write
             self._services.batches.end(batch.id, JobStatus.CANCELLED, owner=self._owner)
@@ -130,7 +132,7 @@ class BatchRunner:
             self._services.batches.refuse(batch.id, errors, owner=self._owner)
             return
         self._services.backlog.check(Lane.BULK, self._services.router.route(self._services.catalog.space(model)).device)
-        ingests: dict[Place, Ingest] = {}
+        ingests: dict[Place, JobIngest] = {}
         try:
             for number, raw in self._lines(batch):
                 self._feed(batch, number, raw, ingests)
@@ -169,8 +171,9 @@ class BatchRunner:
             except LineProblemError as problem:
                 errors.append(problem.line)
                 continue
-            model = model or line.body["model"]
-            errors += _against_others(line.custom_id, line.body["model"], number, seen=seen, model=model)
+            own = line.body.get("model") or self._services.settings.default_model
+            model = model or own
+            errors += _against_others(line.custom_id, own, number, seen=seen, model=model)
             seen.add(line.custom_id)
             if len(errors) >= _LISTED:
                 break
@@ -183,7 +186,7 @@ class BatchRunner:
                 errors.append(LineError(error.code, str(error), line=1, param="body.model"))
         return model, total, errors[:_LISTED]
 
-    def _feed(self, batch: Batch, number: int, raw: bytes, ingests: dict[Place, Ingest]) -> None:
+    def _feed(self, batch: Batch, number: int, raw: bytes, ingests: dict[Place, JobIngest]) -> None:
         line = read_line(number, raw, endpoint=batch.endpoint)
         try:
             request = request_of(self._services, batch.endpoint, line)
@@ -196,7 +199,7 @@ class BatchRunner:
             if place not in ingests:
                 told = {"origin": "batch", "batch": batch.id}
                 wanted = JobRequest(input=[], model=space.model, prompt_name=space.prompt_name, metadata=told)
-                ingests[place] = Ingest(self._services, create(self._services, wanted))
+                ingests[place] = JobIngest(self._services, create(self._services, wanted))
             ingests[place].add(item)
 
     def _keep(self, batch: Batch) -> None:

@@ -1,20 +1,28 @@
-"""PUT /v1/cache/vectors: a corpus that was embedded elsewhere becomes hits."""
+"""/v1/cache: what it holds; verify, prune; vectors that were computed elsewhere."""
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 
-from semel.api.access import MAY_ADMINISTER
+from semel.api.access import MAY_ADMINISTER, MAY_READ
 from semel.api.deps import ServicesDep
+from semel.api.events import event, event_stream
 from semel.api.services import Services
 from semel.api.uploads import NDJSON, PARQUET, content_type, named, received
+from semel.cache.store import Verified
 from semel.errors import BadInputError
 from semel.importing import Imported
+from semel.values import as_plain
 
-router = APIRouter(tags=["Cache"], dependencies=MAY_ADMINISTER)
+router = APIRouter(tags=["Cache"])
+
+_TELL_S = 0.5
 
 _SUFFIXES = {NDJSON: ".jsonl", **PARQUET}
 
@@ -36,7 +44,116 @@ class ImportedObject(BaseModel):
     present: int
 
 
-@router.put("/v1/cache/vectors", response_model=ImportedObject, openapi_extra=_BODY)
+class SpaceObject(BaseModel):
+    """A vector space in the cache. Times are Unix seconds."""
+
+    fingerprint: str
+    model: str
+    prompt_name: str
+    weights: str = Field(description="SHA-256 of the weights: which revision of the model this is.")
+    precision: str
+    dim: int
+    entries: int
+    bytes: int
+    oldest_at: float | None
+    newest_at: float | None
+    used_at: float | None = Field(description="When an API last looked a text up.")
+    lookups: int
+    hits: int
+    saved_s: float = Field(description="Device time that the hits would have cost.")
+
+
+class GrowthObject(BaseModel):
+    """Vectors of a space that are in the cache and were stored in the span that begins at `at`."""
+
+    fingerprint: str
+    at: float
+    entries: int
+
+
+class CacheObject(BaseModel):
+    """What the cache holds, at most some seconds old."""
+
+    object: Literal["cache"] = "cache"
+    spaces: list[SpaceObject]
+    growth: list[GrowthObject]
+    span_s: float = Field(description="Length of the spans of `growth`.")
+
+
+class PruneRequest(BaseModel):
+    """Which vectors to delete. The conditions add up; one at the least."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"older_than_s": 7776000, "dry_run": True}})
+
+    max_bytes: int | None = Field(default=None, ge=0, description="Keep this much, the newest.")
+    older_than_s: float | None = Field(default=None, ge=0, description="What was stored longer ago than this.")
+    fingerprint: str | None = Field(default=None, description="In this space alone; in hex.")
+    dry_run: bool = Field(default=True, description="Count only. Say false to delete.")
+
+
+class PrunedObject(BaseModel):
+    object: Literal["pruned"] = "pruned"
+    entries: int
+    dry_run: bool
+
+
+@router.get("/v1/cache", dependencies=MAY_READ)
+def get_cache(services: ServicesDep) -> CacheObject:
+    """The vector spaces in the cache, and when their vectors came."""
+    contents = services.contents.read()
+    return CacheObject.model_validate(as_plain(contents))
+
+
+@router.post("/v1/cache/prune", dependencies=MAY_ADMINISTER)
+def prune(services: ServicesDep, wanted: PruneRequest) -> PrunedObject:
+    """Delete vectors, the oldest first; never what a job that has not expired still needs. A dry run by default."""
+    if wanted.max_bytes is None and wanted.older_than_s is None and wanted.fingerprint is None:
+        raise BadInputError("say what to delete: max_bytes, older_than_s or fingerprint")
+    if wanted.fingerprint is not None and not services.store.has_space(wanted.fingerprint):
+        raise BadInputError(f"fingerprint: no space has {wanted.fingerprint!r}; GET /v1/cache lists them")
+    entries = services.store.prune(
+        keep=services.jobs.needed_keys(),
+        max_bytes=wanted.max_bytes,
+        older_than_s=wanted.older_than_s,
+        fingerprint=None if wanted.fingerprint is None else bytes.fromhex(wanted.fingerprint),
+        dry_run=wanted.dry_run,
+    )
+    if not wanted.dry_run:
+        services.contents.forget()
+    return PrunedObject(entries=entries, dry_run=wanted.dry_run)
+
+
+@router.post(
+    "/v1/cache/verify",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}},
+    dependencies=MAY_ADMINISTER,
+)
+def verify(
+    services: ServicesDep,
+    repair: Annotated[bool, Query(description="Delete damaged rows: they are computed again.")] = False,  # noqa: FBT002
+) -> Response:
+    """Read every vector and check size, checksum and numbers: `progress` events, then `end`."""
+    return event_stream(_verified(services, repair=repair))
+
+
+_LISTED_KEYS = 20
+
+
+def _verified(services: Services, *, repair: bool) -> Iterator[bytes]:
+    total = sum(space.entries for space in services.contents.read().spaces)
+    told, state = 0.0, Verified(0, [])
+    for state in services.store.verify(repair=repair):
+        if time.monotonic() - told > _TELL_S:
+            told = time.monotonic()
+            yield event("progress", {"entries": state.entries, "total": total, "damaged": len(state.damaged)})
+    if repair:
+        services.contents.forget()
+    keys = [key.hex() for key in state.damaged[:_LISTED_KEYS]]
+    yield event("end", {"entries": state.entries, "damaged": len(state.damaged), "keys": keys, "repaired": repair})
+
+
+@router.put("/v1/cache/vectors", response_model=ImportedObject, openapi_extra=_BODY, dependencies=MAY_ADMINISTER)
 async def put_vectors(
     request: Request,
     services: ServicesDep,

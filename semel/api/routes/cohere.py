@@ -11,6 +11,7 @@ from semel.api.access import MAY_SUBMIT
 from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
+from semel.api.schemas import ModelName
 from semel.cache.catalog import InputType
 from semel.errors import BadInputError
 from semel.values import Vectors, unit_rows
@@ -38,7 +39,7 @@ class CohereEmbedRequest(BaseModel):
     )
 
     texts: list[str]
-    model: str = "minilm"
+    model: ModelName = None
     input_type: Literal["search_document", "search_query", "classification", "clustering"]
     embedding_types: list[EmbeddingType] = Field(default=["float"], min_length=1)
     output_dimension: int | None = Field(default=None, ge=1)
@@ -61,7 +62,7 @@ def embed(request: CohereEmbedRequest, services: ServicesDep) -> Response:
     if request.truncate == "START":
         raise BadInputError("truncate START is not offered: semel's models cut the end; send END or NONE")
     space = services.catalog.space_for_input(request.model, _INPUT_TYPES.get(request.input_type))
-    texts = texts_of(request.texts, limit=services.settings.max_request_texts, name="texts")
+    texts = texts_of(request.texts, services.settings, name="texts")
     embedded, vectors = embed_all(
         services, space, texts, truncate=request.truncate == "END", dimensions=request.output_dimension
     )

@@ -14,8 +14,8 @@ router = APIRouter(tags=["OpenAI"], dependencies=MAY_SUBMIT)
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse)
 def create_embeddings(request: EmbeddingsRequest, services: ServicesDep) -> Response:
     """Vectors for a text or a list of texts: from the cache, or computed once."""
-    texts = texts_of(request.input, limit=services.settings.max_request_texts)
+    texts = texts_of(request.input, services.settings)
     space = space_of(services.catalog, request)
     embedded, vectors = embed_all(services, space, texts, truncate=request.truncate, dimensions=request.dimensions)
-    body = embeddings_body(request, vectors, tokens=int(embedded.tokens.sum()))
+    body = embeddings_body(request, vectors, model=space.model, tokens=int(embedded.tokens.sum()))
     return Response(as_json(body), media_type="application/json", headers=cache_headers(embedded))

@@ -5,8 +5,8 @@ from fastapi import APIRouter, Response
 from semel.api.access import MAY_READ
 from semel.api.deps import ServicesDep
 from semel.api.pools import pools
+from semel.api.readiness import readiness
 from semel.api.schemas import Pool, Readiness
-from semel.errors import SemelError
 
 router = APIRouter(tags=["Health"])
 
@@ -20,14 +20,7 @@ def live() -> dict[str, str]:
 @router.get("/health/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 def ready(services: ServicesDep, response: Response) -> Readiness:
     """Every part answers; else 503, with the failing part named."""
-    parts = {}
-    for name, ping in services.pings.items():
-        try:
-            ping()
-            parts[name] = "ok"
-        except SemelError as error:
-            parts[name] = str(error)
-    answer = Readiness(ready=all(state == "ok" for state in parts.values()), parts=parts)
+    answer = readiness(services)
     response.status_code = 200 if answer.ready else 503
     return answer
 

@@ -1,4 +1,4 @@
-"""/v1/jobs: submit, look, follow, fetch, cancel, delete."""
+"""/v1/jobs: estimate, submit, look, follow, fetch, cancel, delete."""
 
 from collections.abc import AsyncIterable
 from typing import Annotated, Any, Literal
@@ -8,17 +8,38 @@ from fastapi.responses import StreamingResponse
 
 from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.deps import ServicesDep
-from semel.api.events import job_events
+from semel.api.estimate import estimating
+from semel.api.events import event_stream, job_events
 from semel.api.results import FORMATS, check_ready, read_rows
-from semel.api.schemas import JobList, JobObject, JobRequest, job_object
-from semel.api.submission import TABLES, HashedBody, metadata_of, once, receive_job
+from semel.api.schemas import (
+    ChunkList,
+    EstimateObject,
+    FailedList,
+    InputTypeOfTexts,
+    JobList,
+    JobObject,
+    JobRequest,
+    chunk_object,
+    failed_object,
+    job_object,
+)
+from semel.api.submission import TABLES, HashedBody, metadata_of, new_job, once, receive
 from semel.api.uploads import NDJSON
 from semel.tasks.retry import retry
 from semel.values import IfNoWorker, Job, JobStatus
 
 router = APIRouter(tags=["Jobs"], dependencies=MAY_READ)
 
-_TEXT_OPTIONS = ("model", "device", "prompt_name", "text_field", "metadata", "webhook_url", "if_no_worker")
+_TEXT_OPTIONS = (
+    "model",
+    "device",
+    "input_type",
+    "prompt_name",
+    "text_field",
+    "metadata",
+    "webhook_url",
+    "if_no_worker",
+)
 
 _BODY = {
     "requestBody": {
@@ -55,6 +76,7 @@ async def create_job(
     services: ServicesDep,
     model: str | None = None,
     device: str = "auto",
+    input_type: InputTypeOfTexts = None,
     prompt_name: str = "",
     truncate: Annotated[bool, Query()] = True,  # noqa: FBT002  # a query parameter
     if_no_worker: Annotated[
@@ -75,6 +97,7 @@ async def create_job(
     given = {
         "model": model,
         "device": device,
+        "input_type": input_type,
         "prompt_name": prompt_name,
         "truncate": truncate,
         "if_no_worker": if_no_worker,
@@ -84,12 +107,29 @@ async def create_job(
     }
     query = JobRequest.model_validate({k: v for k, v in given.items() if k in request.query_params} | {"input": []})
 
-    async def receive(body: AsyncIterable[bytes]) -> Job:
-        return await receive_job(services, request, body, query)
+    async def received(body: AsyncIterable[bytes]) -> Job:
+        return await receive(services, request, body, query, new_job)
 
     if idempotency_key is None:
-        return job_object(await receive(request.stream()))
-    return job_object(await once(services, idempotency_key, HashedBody(request), receive))
+        return job_object(await received(request.stream()))
+    return job_object(await once(services, idempotency_key, HashedBody(request), received))
+
+
+@router.post("/v1/jobs/estimate", response_model=EstimateObject, openapi_extra=_BODY, dependencies=MAY_SUBMIT)
+async def estimate_job(
+    request: Request,
+    services: ServicesDep,
+    model: str | None = None,
+    device: str = "auto",
+    input_type: InputTypeOfTexts = None,
+    prompt_name: str = "",
+    text_field: Annotated[str, Query(description="Which field of a row is the text.")] = "text",
+) -> EstimateObject:
+    """What a job with this body would do: texts, how many are cached, how long the rest takes. Submits nothing."""
+    query = JobRequest(
+        input=[], model=model, device=device, input_type=input_type, prompt_name=prompt_name, text_field=text_field
+    )
+    return await receive(services, request, request.stream(), query, estimating)
 
 
 @router.get("/v1/jobs", response_model=JobList)
@@ -102,7 +142,7 @@ def list_jobs(
 ) -> JobList:
     """Jobs, the newest first."""
     if model is not None:
-        services.catalog.space(model)  # an unknown name is an error, not an empty list
+        model = services.catalog.space(model).model  # an unknown name is an error, not an empty list
     found = services.jobs.list_jobs(limit=limit + 1, after=after, status=status, model=model)
     return JobList(data=[job_object(job) for job in found[:limit]], has_more=len(found) > limit)
 
@@ -111,6 +151,33 @@ def list_jobs(
 def get_job(job_id: str, services: ServicesDep) -> JobObject:
     """One job with its counts."""
     return job_object(services.jobs.get(job_id))
+
+
+@router.get("/v1/jobs/{job_id}/chunks")
+def get_chunks(
+    job_id: str,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    after: Annotated[int, Query(ge=-1, description="Position of the last chunk of the page before.")] = -1,
+) -> ChunkList:
+    """The chunks of a job, by position."""
+    services.jobs.get(job_id)  # an unknown id is an error, not an empty list
+    found = services.job_parts.chunks(job_id, after=after, limit=limit + 1)
+    states = services.job_parts.count_by_state(job_id)
+    return ChunkList(states=states, data=[chunk_object(c) for c in found[:limit]], has_more=len(found) > limit)
+
+
+@router.get("/v1/jobs/{job_id}/failed")
+def get_failed(
+    job_id: str,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[int, Query(ge=-1, description="Index of the last text of the page before.")] = -1,
+) -> FailedList:
+    """The texts of a job that failed so far, with their reasons; `retry` runs them again."""
+    services.jobs.get(job_id)
+    found = services.job_parts.failed(job_id, after=after, limit=limit + 1)
+    return FailedList(data=[failed_object(f) for f in found[:limit]], has_more=len(found) > limit)
 
 
 @router.post("/v1/jobs/{job_id}/cancel", response_model=JobObject, dependencies=MAY_SUBMIT)
@@ -123,6 +190,8 @@ def cancel_job(job_id: str, services: ServicesDep) -> JobObject:
 def retry_job(job_id: str, services: ServicesDep) -> JobObject:
     """Run again what failed in a job that has ended, and nothing else."""
     services.ping_redis()
+    job = services.jobs.get(job_id)
+    services.backlog.check(job.lane, job.device)
     retry(services.db, job_id, window_s=services.settings.job_window_s)
     job = services.jobs.get(job_id)
     services.dispatcher.top_up(job.lane, job.device)
@@ -143,8 +212,7 @@ def delete_job(job_id: str, services: ServicesDep) -> None:
 def get_events(job_id: str, services: ServicesDep) -> Response:
     """Progress as server-sent events: `progress` with the job, its rate and the seconds left, then `end`."""
     job = services.jobs.get(job_id)
-    headers = {"cache-control": "no-store"}
-    return StreamingResponse(job_events(services, job), media_type="text/event-stream", headers=headers)
+    return event_stream(job_events(services, job))
 
 
 @router.get("/v1/jobs/{job_id}/results", response_class=StreamingResponse)

@@ -18,12 +18,18 @@ def list_models(services: ServicesDep) -> ModelList:
     """Every model that a worker has served; `live` when one does now."""
     published = services.catalog.all()
     workers = services.roster.live_lately()
-    default = [(space, seen_at) for space, seen_at in published if not space.prompt_name]
-    return ModelList(data=[_model(space, seen_at, published, workers) for space, seen_at in default])
+    plain = [(space, seen_at) for space, seen_at in published if not space.prompt_name]
+    default = services.settings.default_model
+    return ModelList(data=[_model(space, seen_at, published, workers, default=default) for space, seen_at in plain])
 
 
 def _model(
-    space: Space, seen_at: float, published: list[tuple[Space, float]], workers: Sequence[WorkerCard]
+    space: Space,
+    seen_at: float,
+    published: list[tuple[Space, float]],
+    workers: Sequence[WorkerCard],
+    *,
+    default: str,
 ) -> ModelObject:
     return ModelObject(
         id=space.model,
@@ -33,4 +39,5 @@ def _model(
         prompts=[s.prompt_name for s, _ in published if s.model == space.model and s.prompt_name],
         fingerprint=space.fingerprint.hex(),
         live=any(space.model in card.models for card in workers),
+        default=space.model == default,
     )

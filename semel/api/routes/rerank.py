@@ -14,7 +14,7 @@ router = APIRouter(tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
 @router.post("/v2/rerank", response_model=RerankResponse, response_model_exclude_none=True)
 def rerank(request: RerankRequest, services: ServicesDep, response: Response) -> RerankResponse:
     """Order documents by their relevance to a query."""
-    documents = documents_of(request, limit=services.settings.max_request_texts)
+    documents = documents_of(request, services.settings)
     ranked = services.reranker.rank(request.model, request.query, documents)
     response.headers.update(cache_headers(*ranked.parts))
-    return rerank_body(request, documents, ranked.scores, kind=ranked.kind, tokens=ranked.tokens)
+    return rerank_body(request, documents, ranked.scores, model=ranked.model, kind=ranked.kind, tokens=ranked.tokens)

@@ -11,6 +11,7 @@ from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
 from semel.api.embedding import cache_headers, embed_all, texts_of
+from semel.api.reranking import check_query
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, InvalidTextError
 from semel.rerank import best_first
@@ -102,11 +103,11 @@ class TeiSimilarityRequest(BaseModel):
 @router.post("/embed", response_model=list[list[float]], dependencies=MAY_SUBMIT)
 def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
     """Vectors for a text or a list of texts, in order."""
-    space = services.catalog.space(services.settings.default_model, request.prompt_name or "")
+    space = services.catalog.space(prompt_name=request.prompt_name or "")
     normalized = json.loads(space.spec_json)["normalize"]
     if normalized and not request.normalize:
         raise BadInputError(f"normalize false is not offered: {space.model!r} scales its own vectors to length 1")
-    texts = texts_of(request.inputs, limit=services.settings.max_request_texts, name="inputs")
+    texts = texts_of(request.inputs, services.settings, name="inputs")
     embedded, vectors = embed_all(
         services, space, texts, truncate=bool(request.truncate), dimensions=request.dimensions
     )
@@ -123,9 +124,9 @@ def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
 )
 def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response) -> list[TeiRank]:
     """Scores for texts, the best first."""
-    texts = texts_of(request.texts, limit=services.settings.max_request_texts, name="texts")
-    model = services.settings.default_model
-    ranked = services.reranker.rank(model, request.query, texts, truncate=bool(request.truncate))
+    texts = texts_of(request.texts, services.settings, name="texts")
+    check_query(request.query, services.settings)
+    ranked = services.reranker.rank(None, request.query, texts, truncate=bool(request.truncate))
     response.headers.update(cache_headers(*ranked.parts))
     return [
         TeiRank(index=i, score=float(ranked.scores[i]), text=texts[i] if request.return_text else None)
@@ -136,12 +137,13 @@ def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response)
 @router.post("/similarity", dependencies=MAY_SUBMIT)
 def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: Response) -> list[float]:
     """Cosine of each sentence with the source sentence, in the order of the sentences."""
-    sentences = texts_of(request.inputs.sentences, limit=services.settings.max_request_texts, name="sentences")
-    space = services.catalog.space(services.settings.default_model, request.parameters.prompt_name or "")
+    sentences = texts_of(request.inputs.sentences, services.settings, name="sentences")
+    space = services.catalog.space(prompt_name=request.parameters.prompt_name or "")
     truncate = bool(request.parameters.truncate)
     found, vectors = embed_all(services, space, sentences, truncate=truncate)
     try:
-        asked, source = embed_all(services, space, [request.inputs.source_sentence], truncate=truncate)
+        asked_for = texts_of(request.inputs.source_sentence, services.settings)
+        asked, source = embed_all(services, space, asked_for, truncate=truncate)
     except InvalidTextError as error:
         raise BadInputError(f"source_sentence {error.why}") from None
     response.headers.update(cache_headers(asked, found))
@@ -152,8 +154,8 @@ def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: R
 @router.post("/tokenize", dependencies=MAY_SUBMIT)
 def tokenize(request: TeiTokenizeRequest, services: ServicesDep) -> list[list[TeiToken]]:
     """How the model reads each text, token by token."""
-    texts = texts_of(request.inputs, limit=services.settings.max_request_texts, name="inputs")
-    space = services.catalog.space(services.settings.default_model, request.prompt_name or "")
+    texts = texts_of(request.inputs, services.settings, name="inputs")
+    space = services.catalog.space(prompt_name=request.prompt_name or "")
     for index, text in enumerate(texts):
         check_text(text, index)
     spelled = services.sender.spell(space, texts, special=request.add_special_tokens)
@@ -163,7 +165,7 @@ def tokenize(request: TeiTokenizeRequest, services: ServicesDep) -> list[list[Te
 @router.get("/info", dependencies=MAY_READ)
 def info(services: ServicesDep) -> dict[str, Any]:
     """What runs here. Raises UnknownModelError before a worker has served the default model."""
-    space = services.catalog.space(services.settings.default_model)
+    space = services.catalog.space()
     spec = json.loads(space.spec_json)
     dtypes = {card.dtype for card in services.roster.live_lately() if space.model in card.models and card.dtype}
     return {

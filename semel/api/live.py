@@ -1,0 +1,150 @@
+"""What the page shows, read every second or two for everybody who watches, and not at all when nobody does."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.concurrency import run_in_threadpool
+
+from semel.api.events import SIGN_OF_LIFE, event
+from semel.api.pools import pools
+from semel.api.queue_states import queue_states
+from semel.api.readiness import readiness
+from semel.api.schemas import job_object
+from semel.api.services import Services
+from semel.errors import SemelError
+from semel.log import get_log
+from semel.values import Job
+
+log = get_log("page")
+
+_PERIOD_S = 1.0
+_AT_REST_S = 2.0
+"""While no job is open; workers tell of themselves as often."""
+
+_NEWEST = 10
+_OPEN = 50
+"""Jobs that are told of: the newest, and the oldest that are open, which are those under way."""
+
+_RATE_OVER = 15
+"""A job's rate is measured over so many frames."""
+
+_SIGN_OF_LIFE_S = 3.0
+_FORGOTTEN_S = 30.0
+
+_ENDED_FRAMES = 5
+"""Frames in which a job that has ended is still told of, so that no watcher misses its end."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One reading, as server-sent events; `jobs` is apart because it often stays the same."""
+
+    number: int
+    overview: bytes
+    jobs: bytes
+
+
+class Live:
+    """Frames for any number of watchers: the first who needs a newer one reads it for all."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._frame = Frame(0, b"", b"")
+        self._read_at = 0.0
+        self._reading = asyncio.Lock()
+        self._stopping = asyncio.Event()
+        self._done: dict[str, deque[tuple[float, int]]] = {}
+        self._ending: dict[str, int] = {}
+
+    def stop(self) -> None:
+        """Send all watchers away, so that the server can end."""
+        self._stopping.set()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """`history` once, then `overview` and `jobs` whenever something changed."""
+        yield event("history", self._services.throughput.as_plain())
+        number, overview, jobs = 0, b"", b""
+        while not self._stopping.is_set():
+            reading = asyncio.ensure_future(self._after(number))
+            try:
+                while not (await asyncio.wait({reading}, timeout=_SIGN_OF_LIFE_S))[0]:
+                    yield SIGN_OF_LIFE  # a part answers slowly: that is not a lost connection
+                frame = reading.result()
+            finally:
+                reading.cancel()
+            number = frame.number
+            news = b"".join(new for new, old in ((frame.overview, overview), (frame.jobs, jobs)) if new != old)
+            overview, jobs = frame.overview, frame.jobs
+            yield news or SIGN_OF_LIFE
+
+    async def _after(self, number: int) -> Frame:
+        async with self._reading:
+            if self._frame.number <= number:
+                pause_s = self._read_at + (_PERIOD_S if self._done else _AT_REST_S) - time.monotonic()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), max(0.0, pause_s))
+                self._frame = await run_in_threadpool(self._read, self._frame.number + 1)
+            return self._frame
+
+    def _read(self, number: int) -> Frame:
+        now = time.monotonic()
+        if now - self._read_at > _FORGOTTEN_S:
+            self._done.clear()  # nobody watched: a rate over that time would say nothing
+        self._read_at = now
+        try:
+            return Frame(number, event("overview", self._overview()), event("jobs", self._jobs()))
+        except SemelError as error:
+            return Frame(number, event("trouble", {"code": error.code, "message": str(error)}), b"")
+        except Exception as error:  # the stream's edge: the next reading may work
+            log.exception("the page's reading failed")
+            told = {"code": SemelError.code, "message": f"{type(error).__name__}: {error}"}
+            return Frame(number, event("trouble", told), b"")
+
+    def _overview(self) -> dict[str, Any]:
+        services = self._services
+        live, totals = services.roster.live(), services.space_use.totals()
+        return {
+            "pools": [pool.model_dump() for pool in pools(live, services.roster.failed())],
+            "queues": [queue.model_dump() for queue in queue_states(services, live)],
+            "jobs": services.job_counts.count_by_status(),
+            "point": services.throughput.last(),
+            "cache": {"lookups": totals.lookups, "hits": totals.hits, "saved_s": round(totals.saved_s, 1)},
+            "ready": readiness(services).model_dump(),
+        }
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        store = self._services.jobs
+        told = {job.id: job for job in (*store.list_jobs(limit=_NEWEST), *store.list_open(limit=_OPEN))}
+        told |= self._ended(told)
+        return [self._told(job) for job in told.values()]
+
+    def _ended(self, told: dict[str, Job]) -> dict[str, Job]:
+        """Jobs that were open some frames ago, and have ended; what newer jobs crowded out is forgotten."""
+        gone = self._done.keys() - {job.id for job in told.values() if not job.status.ended}
+        found = {job.id: job for job in self._services.jobs.find([*gone, *self._ending]) if job.status.ended}
+        for job_id in gone:
+            del self._done[job_id]
+        left = {job_id: self._ending.get(job_id, _ENDED_FRAMES) - 1 for job_id in found}
+        self._ending = {job_id: frames for job_id, frames in left.items() if frames}
+        return found
+
+    def _told(self, job: Job) -> dict[str, Any]:
+        rate, done = 0.0, job.counts.done
+        if not job.status.ended:
+            seen = self._done.setdefault(job.id, deque(maxlen=_RATE_OVER))
+            done = max(self._done_by_now(job), seen[-1][1] if seen else 0)
+            seen.append((time.monotonic(), done))
+            passed_s = seen[-1][0] - seen[0][0]
+            rate = (done - seen[0][1]) / passed_s if passed_s else 0.0
+        eta_s = round((job.total - done) / rate, 1) if rate else None
+        return {"job": job_object(job).model_dump(), "done": done, "texts_per_s": round(rate, 1), "eta_s": eta_s}
+
+    def _done_by_now(self, job: Job) -> int:
+        """With what workers say of unfinished chunks, which may be two seconds old: never all of them, never less."""
+        under_way = sum(card.progress.get(job.id, 0) for card in self._services.roster.live_lately())
+        return max(job.counts.done, min(job.total - 1, job.counts.done + under_way))

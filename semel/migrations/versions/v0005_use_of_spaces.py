@@ -1,0 +1,15 @@
+"""How much each space is used: what was looked up, what was there, what that saved, and when."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("spaces") as spaces:
+        spaces.add_column(sa.Column("lookups", sa.BigInteger, nullable=False, server_default="0"))
+        spaces.add_column(sa.Column("hits", sa.BigInteger, nullable=False, server_default="0"))
+        spaces.add_column(sa.Column("saved_s", sa.Float, nullable=False, server_default="0"))
+        spaces.add_column(sa.Column("used_at", sa.Float))

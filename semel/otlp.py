@@ -1,0 +1,157 @@
+"""OpenTelemetry, as semel uses it. Imported when traces are on, and not before; `semel.tracing` is the way in."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from opentelemetry import context, propagate, trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.celery import CeleryInstrumentor
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from semel import __version__
+
+_UNTRACED = r"//[^/]+/(health|metrics|page|v1/events)([/?]|$)"
+"""Asked every few seconds by machines; the page's own files; a stream that lasts as long as somebody watches."""
+
+_EXPORT_S = 3.0
+"""For one attempt to send spans: a process that ends must not wait long for a collector that is gone."""
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+"""Without baggage: what a client sends along would travel in every message."""
+
+
+class _Told:
+    """An open span."""
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+
+    def tell(self, **attributes: str | float) -> None:
+        _tell(self._span, attributes)
+
+
+class _WithoutWords(SpanExporter):
+    """Drops what exceptions say and what a URL asks, from whichever library: either may quote a text."""
+
+    def __init__(self, inner: SpanExporter) -> None:
+        self._inner = inner
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return self._inner.export([_without_words(span) for span in spans])
+
+    def shutdown(self) -> None:
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        return self._inner.force_flush(timeout_millis)
+
+
+class Traces:
+    """Collects spans and sends them in the background.
+
+    Args:
+        endpoint: OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`.
+        service: how the collector names this process.
+    """
+
+    def __init__(self, endpoint: str, *, service: str) -> None:
+        resource = Resource.create({"service.name": service, "service.version": __version__})
+        self._provider = TracerProvider(resource=resource)
+        exporter = _WithoutWords(OTLPSpanExporter(endpoint=endpoint, timeout=_EXPORT_S))
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("semel", __version__)
+        propagate.set_global_textmap(_PROPAGATOR)
+        CeleryInstrumentor().instrument(tracer_provider=self._provider)
+
+    def trace_requests(self, app: FastAPI) -> None:
+        FastAPIInstrumentor.instrument_app(
+            app, tracer_provider=self._provider, excluded_urls=_UNTRACED, exclude_spans=["receive", "send"]
+        )
+
+    @contextmanager
+    def span(
+        self, name: str, callers: Iterable[object | None], attributes: Mapping[str, str | float]
+    ) -> Iterator[_Told]:
+        given = [caller for caller in callers if isinstance(caller, SpanContext)]
+        known = list({(caller.trace_id, caller.span_id): caller for caller in given}.values())
+        parent = next((caller for caller in known if caller.trace_flags.sampled), known[0] if known else None)
+        with self._tracer.start_as_current_span(
+            name,
+            context=None if parent is None else trace.set_span_in_context(NonRecordingSpan(parent)),
+            links=[Link(caller) for caller in known if caller is not parent],
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            _tell(span, attributes)
+            try:
+                yield _Told(span)
+            except Exception as error:
+                span.set_status(StatusCode.ERROR)
+                span.set_attribute("error.type", type(error).__name__)
+                raise
+
+    def tell(self, attributes: Mapping[str, str | float]) -> None:
+        _tell(trace.get_current_span(), attributes)
+
+    def current_caller(self) -> SpanContext | None:
+        current = trace.get_current_span().get_span_context()
+        return current if current.is_valid else None
+
+    def traceparent(self) -> str | None:
+        carrier: dict[str, str] = {}
+        _PROPAGATOR.inject(carrier)
+        return carrier.get("traceparent")
+
+    @contextmanager
+    def within(self, parent: str | None) -> Iterator[None]:
+        token = context.attach(_PROPAGATOR.extract({"traceparent": parent} if parent else {}, context.Context()))
+        try:
+            yield
+        finally:
+            context.detach(token)
+
+    def ids(self) -> dict[str, str]:
+        current = trace.get_current_span().get_span_context()
+        if not current.is_valid:
+            return {}
+        return {"trace_id": trace.format_trace_id(current.trace_id), "span_id": trace.format_span_id(current.span_id)}
+
+    def close(self) -> None:
+        CeleryInstrumentor().uninstrument()
+        self._provider.shutdown()
+
+
+def _tell(span: trace.Span, attributes: Mapping[str, str | float]) -> None:
+    for name, value in attributes.items():
+        span.set_attribute(f"semel.{name}", value)
+
+
+def _without_query(value: Any) -> Any:
+    """A URL may carry a token, or a customer's words."""
+    is_url = isinstance(value, str) and value.startswith(("http://", "https://", "/"))
+    return value.partition("?")[0] if is_url else value
+
+
+def _without_words(span: ReadableSpan) -> ReadableSpan:
+    given = span.attributes or {}
+    attributes = {name: _without_query(value) for name, value in given.items() if name != "url.query"}
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=attributes,
+        links=span.links,
+        kind=span.kind,
+        status=Status(span.status.status_code),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )

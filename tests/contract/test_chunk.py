@@ -1,0 +1,81 @@
+"""What becomes of a chunk whose model or device fails as a whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
+
+from semel.cache.keys import input_keys
+from semel.cache.store import VectorStore
+from semel.db import Database
+from semel.errors import BackendError, DeviceLostError, ModelLoadError, SemelError, is_fault_of_the_text
+from semel.tasks.chunk import ChunkRunner
+from semel.tasks.jobs import NO_KEY, JobStore, NewChunk
+from semel.tasks.meter import Message
+from semel.values import ItemError, JobStatus, Lane, Outcome
+from tests.support.values import put, space, vectors
+
+SPACE = space()
+TEXTS = ["one", "two", "one"]
+
+
+class Failing:
+    """In the place of the models: none can be used."""
+
+    def __init__(self, error: SemelError) -> None:
+        self._error = error
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[object]:
+        raise self._error
+        yield name
+
+
+def runner(jobs: JobStore, store: VectorStore, error: SemelError, told: list[Message]) -> ChunkRunner:
+    return ChunkRunner(
+        jobs,
+        store,
+        None,  # type: ignore[arg-type]  # it never comes to that
+        Failing(error),  # type: ignore[arg-type]
+        owner="w",
+        lease_s=60,
+        max_attempts=1,
+        refuse=lambda *_: False,
+        record=told.append,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ModelLoadError("no files"), ModelLoadError.code), (BackendError("lost"), DeviceLostError.code)]
+)
+def test_every_text_fails_is_counted_and_is_not_to_blame(
+    db: Database, store: VectorStore, error: SemelError, code: str
+) -> None:
+    jobs = JobStore(db, window_s=60, retention_s=60)
+    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    jobs.add_chunks(job, [NewChunk(0, input_keys(SPACE.fingerprint, TEXTS), list(TEXTS))], lookup=store.lookup_on)
+    jobs.seal(job.id)
+    told: list[Message] = []
+    lost = pytest.raises(BackendError, match="lost") if isinstance(error, BackendError) else nullcontext()
+    with lost:
+        runner(jobs, store, error, told).run(job.id, 0)
+    done = jobs.get(job.id)
+    assert (done.status, done.counts.failed) == (JobStatus.COMPLETED, 3)
+    assert [message.outcomes for message in told] == [{Outcome.FAILED: 3}]
+    (chunk,) = jobs.results(job.id)
+    assert {failed.code for failed in chunk.errors.values()} == {code}
+    assert not is_fault_of_the_text(code)
+
+
+def test_a_text_that_was_refused_is_no_failure_of_the_worker(db: Database, store: VectorStore) -> None:
+    jobs = JobStore(db, window_s=60, retention_s=60)
+    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    keys = [*input_keys(SPACE.fingerprint, ["there", "there"]), NO_KEY]
+    new = NewChunk(0, keys, ["there", "there", ""], {2: ItemError("invalid_text", "is empty")})
+    jobs.add_chunks(job, [new], lookup=store.lookup_on)
+    jobs.seal(job.id)
+    put(store, ["there"], vectors(1))  # since the job was submitted
+    told: list[Message] = []
+    runner(jobs, store, BackendError("not asked"), told).run(job.id, 0)
+    assert jobs.get(job.id).counts.failed == 1
+    assert [message.outcomes for message in told] == [{Outcome.HIT: 2}]

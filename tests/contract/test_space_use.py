@@ -1,0 +1,80 @@
+"""How much a space is used is counted, added up over processes, and lost to nobody."""
+
+import time
+
+import pytest
+from sqlalchemy.exc import SQLAlchemyError
+
+from semel.cache.space_use import SpaceUse, Totals
+from semel.cache.store import VectorStore
+from semel.db import Database
+from semel.errors import UnavailableError
+from tests.support.values import put, space, vectors
+
+SPACE = space()
+
+
+def test_what_two_processes_counted_is_added_up(store: VectorStore, db: Database) -> None:
+    put(store, ["a"], vectors(1))
+    assert store.stats()[0].used_at is None
+    before = time.time()
+    for _ in range(2):
+        use = SpaceUse(db)
+        use.count(SPACE.fingerprint, lookups=10, hits=4, saved_s=0.5)
+        use.count(SPACE.fingerprint, lookups=1, hits=1, saved_s=0.25)
+        use.write()
+    (stats,) = store.stats()
+    assert (stats.lookups, stats.hits, stats.saved_s) == (22, 10, 1.5)
+    assert stats.used_at is not None
+    assert stats.used_at >= before
+    assert SpaceUse(db).totals() == Totals(22, 10, 1.5)
+
+
+def test_a_space_without_a_row_is_counted_until_it_has_one(store: VectorStore, db: Database) -> None:
+    use = SpaceUse(db)
+    use.count(SPACE.fingerprint, lookups=3, hits=0, saved_s=0)
+    use.write()
+    put(store, ["a"], vectors(1))
+    use.count(SPACE.fingerprint, lookups=2, hits=2, saved_s=0)
+    use.write()
+    use.write()  # nothing is left to add
+    (stats,) = store.stats()
+    assert (stats.lookups, stats.hits) == (5, 2)
+
+
+def test_what_could_not_be_written_is_written_later(
+    store: VectorStore, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, ["a"], vectors(1))
+    use = SpaceUse(db)
+    use.count(SPACE.fingerprint, lookups=3, hits=1, saved_s=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(db, "write", _away)
+        with pytest.raises((UnavailableError, SQLAlchemyError)):
+            use.write()
+    use.write()
+    assert store.stats()[0].lookups == 3
+
+
+def _away() -> None:
+    raise UnavailableError("the database is away")
+
+
+def test_growth_counts_what_is_there_by_when_it_came(store: VectorStore) -> None:
+    put(store, ["a", "b"], vectors(2))
+    other = space(weights="w2")
+    put(store, ["c"], vectors(1), into=other)
+    grown = store.growth(span_s=3600)
+    assert sum(part.entries for part in grown) == 3
+    assert {part.fingerprint for part in grown} == {SPACE.fingerprint.hex(), other.fingerprint.hex()}
+    now = time.time()
+    assert all(now - 3600 * 2 < part.at <= now for part in grown)
+    assert all(part.at % 3600 == 0 for part in grown)
+
+
+def test_what_is_pruned_and_what_is_damaged_is_counted(store: VectorStore) -> None:
+    put(store, ["a", "b"], vectors(2))
+    assert store.prune(keep=[], max_bytes=0, dry_run=True) == 2
+    assert store.pruned == 0
+    assert store.prune(keep=[], max_bytes=0) == 2
+    assert store.pruned == 2

@@ -1,0 +1,52 @@
+"""Rates from counters that come and go."""
+
+import pytest
+
+from semel.api import throughput as module
+from semel.api.throughput import Throughput
+from semel.tasks.meter import Work
+from semel.tasks.roster import WorkerCard
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A moment that the test moves on."""
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "time", lambda: now[0])
+    return now
+
+
+def card(computed: int, *, hits: int = 0, worker_id: str = "w", started_at: float = 0.0) -> WorkerCard:
+    work = Work(computed=computed, hits=hits)
+    return WorkerCard(id=worker_id, device="cpu", host="h", pid=1, started_at=started_at, work=work)
+
+
+def test_points_are_texts_a_second(clock: list[float]) -> None:
+    rates = Throughput()
+    rates.sample([card(100)], hits_here=5)
+    assert rates.last() is None
+    clock[0] += 2
+    rates.sample([card(300, hits=10)], hits_here=25)
+    assert rates.as_plain() == [{"at": 1002.0, "hit": 15.0, "computed": 100.0, "coalesced": 0.0, "failed": 0.0}]
+
+
+def test_a_worker_that_was_away_does_not_bring_its_whole_life(clock: list[float]) -> None:
+    rates = Throughput()
+    rates.sample([card(1_000_000)], hits_here=0)
+    clock[0] += 2
+    rates.sample([], hits_here=0)
+    clock[0] += 2
+    rates.sample([card(1_000_020), card(5_000_000, worker_id="older")], hits_here=0)
+    last = rates.last()
+    assert last is not None
+    assert last["computed"] == 10.0
+
+
+def test_a_new_worker_counts_from_its_start(clock: list[float]) -> None:
+    rates = Throughput()
+    rates.sample([], hits_here=0)
+    clock[0] += 2
+    rates.sample([card(30, started_at=1001.0)], hits_here=0)
+    last = rates.last()
+    assert last is not None
+    assert last["computed"] == 15.0
