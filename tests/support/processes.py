@@ -162,11 +162,17 @@ def stored_vectors(home: Path) -> int:
 
 @contextmanager
 def processes(folder: Path, *, model: str = "", toml: str = FAKE_TOML, **settings: str) -> Iterator[Processes]:
-    """All parts on a fake model, or on those of another configuration; none is left at the end."""
+    """All parts on a fake model, or on those of another configuration; none is left at the end.
+
+    A test that fails prints their logs.
+    """
     made = Processes(folder, model=model, toml=toml, settings=settings)
     try:
         made.start_all()
         yield made
+    except BaseException:
+        sys.stderr.write(made.logs())
+        raise
     finally:
         made.close()
 
