@@ -1,4 +1,5 @@
-# To be sourced: Debian packages unpacked into $folder, without root and without touching the system.
+# To be sourced: Debian packages unpacked into $folder, without root and without touching the system. Each function says
+# when it fails: `set -e` does not hold in what stands before an ||.
 
 codename() { (. /etc/os-release && echo "${VERSION_CODENAME:-}") 2>/dev/null || true; }
 
@@ -24,13 +25,13 @@ prepare() {
 
 # unpack PACKAGE…: these alone.
 unpack() {
-    (cd "$folder/debs" && private_apt download "$@" && for deb in *.deb; do dpkg-deb -x "$deb" "$folder/root"; done)
+    (cd "$folder/debs" && private_apt download "$@" && for deb in *.deb; do dpkg-deb -x "$deb" "$folder/root" || exit 1; done)
 }
 
 # unpack_all PACKAGE…: these, and whatever they need that the system lacks.
 unpack_all() {
-    private_apt install --yes --no-install-recommends --download-only "$@"
-    for deb in "$folder"/cache/archives/*.deb; do dpkg-deb -x "$deb" "$folder/root"; done
+    private_apt install --yes --no-install-recommends --download-only "$@" || return 1
+    for deb in "$folder"/cache/archives/*.deb; do dpkg-deb -x "$deb" "$folder/root" || return 1; done
 }
 
 # The folders of $folder that hold libraries, with colons between; some packages keep theirs in one of their own.

@@ -373,6 +373,7 @@ class Job:
     cancelling_at: float | None = None
     cancelled_at: float | None = None
     first_result_at: float | None = None
+    retried_at: float | None = None
     error: ItemError | None = None
     metadata: dict[str, str] = field(default_factory=dict)
 

@@ -21,8 +21,8 @@ from semel.settings import Settings
 class Scope(IntEnum):
     """What a key allows; each includes those before it.
 
-    READ: look at jobs, models and results. SUBMIT: also embed, rerank, submit and cancel. ADMIN: also what changes
-    the server for others.
+    READ: look at jobs, models and results, not at texts. SUBMIT: also embed, rerank, submit and cancel. ADMIN: also
+    what changes the server for others.
     """
 
     READ = 1
@@ -110,7 +110,7 @@ def scope_of(keys: tuple[ApiKey, ...], presented: str) -> Scope | None:
 
 
 def _needs(scope: Scope) -> Any:
-    """A dependency that lets a request pass when its key allows this.
+    """A dependency that lets a request pass when its key allows this; `request.state.scope` is what it allows.
 
     Raises:
         UnauthorizedError: no key, or an unknown one.
@@ -122,6 +122,7 @@ def _needs(scope: Scope) -> Any:
         keys: tuple[ApiKey, ...] = request.app.state.api_keys
         if not keys:
             refuse_foreign_pages(request, request.app.state.own_names)
+            request.state.scope = Scope.ADMIN
             return
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         presented = token.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key")
@@ -132,8 +133,14 @@ def _needs(scope: Scope) -> Any:
             raise UnauthorizedError("this API key is unknown here")
         if allowed < scope:
             raise ForbiddenError(f"this API key may {allowed.name.lower()}; it takes one that may {scope.name.lower()}")
+        request.state.scope = allowed
 
     return Depends(check)
+
+
+def may(request: Request, scope: Scope) -> bool:
+    """Whether a request that passed may do this, too."""
+    return bool(request.state.scope >= scope)
 
 
 MAY_READ = [_needs(Scope.READ)]

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from semel.api.embedding import space_of
 from semel.api.ingest import Ingest
 from semel.api.schemas import BadRow, EstimateObject, JobRequest
 from semel.api.services import Services
+from semel.api.submission import destination
 from semel.tasks.jobs import NO_KEY, NewChunk
+from semel.tasks.requests import Route
 from semel.values import Input, Lane, Pair, Space, device_kind
 
 _PREVIEW_ROWS = 5
@@ -24,10 +25,10 @@ _Digests = npt.NDArray[np.uint64]
 class EstimateIngest(Ingest[EstimateObject]):
     """Counts what a job of these rows would do; nothing is stored or computed."""
 
-    def __init__(self, services: Services, space: Space, wanted: JobRequest) -> None:
-        super().__init__(services.settings, space, fingerprint=space.fingerprint, text_field=wanted.text_field)
+    def __init__(self, services: Services, space: Space, route: Route, *, text_field: str) -> None:
+        super().__init__(services.settings, space, fingerprint=space.fingerprint, text_field=text_field)
         self._services = services
-        self._route = services.router.route(space, wanted=wanted.device)
+        self._route = route
         self._all: list[_Digests] = []
         self._missing: list[_Digests] = []
         self._rows = self._failed = self._cached = 0
@@ -72,8 +73,9 @@ class EstimateIngest(Ingest[EstimateObject]):
 
 @contextmanager
 def estimating(services: Services, wanted: JobRequest) -> Iterator[Ingest[EstimateObject]]:
-    """Raises BadInputError, UnknownModelError, UnknownDeviceError, UnavailableError."""
-    yield EstimateIngest(services, space_of(services.catalog, wanted, device=wanted.device), wanted)
+    """Raises what `destination` raises: better now than after the upload of the job."""
+    space, route = destination(services, wanted)
+    yield EstimateIngest(services, space, route, text_field=wanted.text_field)
 
 
 def _digests(keys: Sequence[bytes]) -> _Digests:

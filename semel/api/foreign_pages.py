@@ -15,7 +15,7 @@ from semel.errors import ForeignPageError
 from semel.settings import Settings
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
-"""What such a page may send, because it learns nothing from it."""
+"""What such a page may lead a visitor to. It may not load it by itself: it would learn nothing, and keep us busy."""
 
 
 def is_loopback(host: str) -> bool:
@@ -56,7 +56,7 @@ def refuse_foreign_pages(request: Request, own: OwnNames) -> None:
             f"without API keys this server answers as localhost, not as {host!r}: set SEMEL_API_KEYS, or say the "
             "name in SEMEL_ALLOWED_HOSTS"
         )
-    if request.method not in _READING and _crosses(request):
+    if _crosses(request) and not _is_followed_link(request):
         raise ForeignPageError(
             "a page of another website sends this, and without API keys this server takes it from its own page and "
             "from programs only: set SEMEL_API_KEYS, and send one"
@@ -75,6 +75,10 @@ def _is_ours(host: str, names: frozenset[str]) -> bool:
     except ValueError:
         return name == "localhost" or name.endswith(".localhost") or name in names
     return True
+
+
+def _is_followed_link(request: Request) -> bool:
+    return request.method in _READING and request.headers.get("sec-fetch-dest") == "document"
 
 
 def _crosses(request: Request) -> bool:

@@ -177,7 +177,9 @@ class JobIngest(Ingest[Job]):
     def take(self, chunks: Sequence[NewChunk]) -> None:
         services = self._services
         added = services.jobs.add_chunks(self.job, chunks, lookup=services.store.lookup_on)
-        services.metrics.ingested(self.space, texts=sum(len(chunk.keys) for chunk in chunks), added=added)
+        services.metrics.ingested(
+            self.space, texts=sum(len(chunk.keys) - len(chunk.errors) for chunk in chunks), added=added
+        )
         services.dispatcher.top_up(self.job.lane, self.job.device)
 
     def touch(self) -> None:

@@ -56,7 +56,7 @@ class Live:
         self._services = services
         self._frame = Frame(0, b"", b"")
         self._read_at = 0.0
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._done: dict[str, deque[tuple[float, int]]] = {}
         self._ending: dict[str, int] = {}
@@ -68,28 +68,31 @@ class Live:
     async def events(self) -> AsyncIterator[bytes]:
         """`history` once, then `overview` and `jobs` whenever something changed."""
         yield event("history", self._services.throughput.as_plain())
-        number, overview, jobs = 0, b"", b""
+        is_new = time.monotonic() - self._read_at < _AT_REST_S
+        number, overview, jobs = 0 if is_new else self._frame.number, b"", b""
         while not self._stopping.is_set():
-            reading = asyncio.ensure_future(self._after(number))
-            try:
-                while not (await asyncio.wait({reading}, timeout=_SIGN_OF_LIFE_S))[0]:
-                    yield SIGN_OF_LIFE  # a part answers slowly: that is not a lost connection
-                frame = reading.result()
-            finally:
-                reading.cancel()
+            if self._frame.number == number:  # no watcher ends what all wait for
+                await asyncio.wait({self._next()}, timeout=_SIGN_OF_LIFE_S)
+            frame = self._frame
+            if frame.number == number:
+                yield SIGN_OF_LIFE  # a part answers slowly: that is not a lost connection
+                continue
             number = frame.number
             news = b"".join(new for new, old in ((frame.overview, overview), (frame.jobs, jobs)) if new != old)
             overview, jobs = frame.overview, frame.jobs
             yield news or SIGN_OF_LIFE
 
-    async def _after(self, number: int) -> Frame:
-        async with self._reading:
-            if self._frame.number <= number:
-                pause_s = self._read_at + (_PERIOD_S if self._done else _AT_REST_S) - time.monotonic()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), max(0.0, pause_s))
-                self._frame = await run_in_threadpool(self._read, self._frame.number + 1)
-            return self._frame
+    def _next(self) -> "asyncio.Task[None]":
+        """The reading under way, or a new one."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_in_time())
+        return self._reading
+
+    async def _read_in_time(self) -> None:
+        pause_s = self._read_at + (_PERIOD_S if self._done else _AT_REST_S) - time.monotonic()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), max(0.0, pause_s))
+        self._frame = await run_in_threadpool(self._read, self._frame.number + 1)
 
     def _read(self, number: int) -> Frame:
         now = time.monotonic()

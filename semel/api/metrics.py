@@ -88,9 +88,9 @@ class ApiMetrics:
     def ended(self, jobs: Iterable[EndedJob]) -> None:
         """These jobs have ended."""
         for job in jobs:
-            self._job_seconds.labels(job.status).observe(max(0.0, job.ended_at - job.created_at))
-            if job.first_result_at is not None:
-                self._first_result.observe(max(0.0, job.first_result_at - job.created_at))
+            self._job_seconds.labels(job.status).observe(max(0.0, job.ended_at - job.begun_at))
+            if job.first_result_at is not None and job.first_result_at >= job.begun_at:
+                self._first_result.observe(job.first_result_at - job.begun_at)
 
     def count_cache(self, services: "Services") -> None:
         """To be called now and then."""

@@ -10,8 +10,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from semel.errors import (
     BackendError,
@@ -89,6 +90,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(SemelError, _semel_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _client_gone)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -129,6 +131,12 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
         return body_too_large(path, request.app.state.max_body_bytes)
     message = f"there is no {path} here; see /docs" if unknown else str(error.detail)
     return problem(path, error.status_code, message, code="not_found" if unknown else "invalid_request")
+
+
+async def _client_gone(request: Request, _error: Exception) -> Response:
+    """Nobody reads this; the status is nginx's, for the metrics."""
+    log.debug("the client went away", path=request.url.path)
+    return Response(status_code=499)
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:

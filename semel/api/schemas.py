@@ -142,6 +142,7 @@ class JobObject(BaseModel):
     cancelling_at: float | None
     cancelled_at: float | None
     first_result_at: float | None = Field(default=None, description="When its first chunk was done.")
+    retried_at: float | None = Field(default=None, description="When it was last put back in progress.")
 
 
 class BadRow(BaseModel):
@@ -190,11 +191,11 @@ class ChunkList(BaseModel):
 
 
 class FailedObject(BaseModel):
-    """A text of a job that has no vector: the first 500 characters of it, and why."""
+    """A text of a job that has no vector, and why."""
 
     index: int
     id: Any = None
-    text: str
+    text: str | None = Field(description="Its first 500 characters; null for a key that may only read.")
     error: ErrorObject
 
 
@@ -249,12 +250,12 @@ def chunk_object(chunk: ChunkState) -> ChunkObject:
     return ChunkObject(**as_plain(chunk))
 
 
-def failed_object(failed: FailedText) -> FailedObject:
+def failed_object(failed: FailedText, *, with_text: bool) -> FailedObject:
     text = failed.text if isinstance(failed.text, str) else " ‖ ".join(failed.text)
     return FailedObject(
         index=failed.index,
         id=failed.extra.id if failed.extra else None,
-        text=text[:_SHOWN_CHARACTERS],
+        text=text[:_SHOWN_CHARACTERS] if with_text else None,
         error=ErrorObject(code=failed.error.code, message=failed.error.message),
     )
 

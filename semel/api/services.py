@@ -162,7 +162,7 @@ def build_services(settings: Settings) -> Services:
         importer=Importer(store, pipeline, sender),
         metrics=metrics,
         space_use=space_use,
-        contents=CacheContents(store),
+        contents=CacheContents(store, space_use),
         throughput=Throughput(),
         ended_jobs=EndedJobs(job_counts),
         machine=Machine(),

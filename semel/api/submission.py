@@ -23,7 +23,8 @@ from semel.api.uploads import NDJSON, PARQUET, content_type, file_of, named, rea
 from semel.api.webhooks import check_webhook
 from semel.errors import BadInputError, BodyTooLargeError, ConflictError, SemelError
 from semel.inputs import FILE_SUFFIXES, read_records
-from semel.values import Extra, ItemError, Job, Lane, device_kind
+from semel.tasks.requests import Route
+from semel.values import Extra, ItemError, Job, Lane, Space, device_kind
 
 T = TypeVar("T")
 
@@ -174,8 +175,8 @@ def metadata_of(text: str) -> dict[str, str]:
     return given
 
 
-def create(services: Services, wanted: JobRequest) -> Job:
-    """A job without texts.
+def destination(services: Services, wanted: JobRequest) -> tuple[Space, Route]:
+    """Where a job's texts go, if it may be submitted now.
 
     Raises:
         BadInputError, UnavailableError, OverloadedError, UnknownModelError, UnknownDeviceError.
@@ -190,6 +191,12 @@ def create(services: Services, wanted: JobRequest) -> Job:
         )
     route = services.router.route(space, wanted=wanted.device)
     services.backlog.check(Lane.BULK, route.device)
+    return space, route
+
+
+def create(services: Services, wanted: JobRequest) -> Job:
+    """A job without texts. Raises what `destination` raises."""
+    space, route = destination(services, wanted)
     if wanted.webhook_url is not None:
         check_webhook(services.settings, wanted.webhook_url)
     job = services.jobs.create(

@@ -89,7 +89,8 @@ class ChunkRunner:
         try:
             self._do(work, done)
         finally:
-            del self._in_hand[job_id, position]
+            if self._in_hand.get((job_id, position)) is done:  # else its lease ran out, and another thread has it
+                del self._in_hand[job_id, position]
 
     def _do(self, work: ChunkWork, done: Computed) -> None:
         job_id, position = work.job_id, work.position

@@ -12,7 +12,7 @@ from semel.log import get_log
 from semel.tasks.jobs import JobStore
 from semel.tasks.queues import EMBED_CHUNK, queue_name
 from semel.tasks.roster import Roster, WorkerCard
-from semel.tracing import is_on, within
+from semel.tracing import is_on, span, within
 from semel.values import Lane, device_kind
 
 log = get_log("dispatch")
@@ -44,7 +44,7 @@ class Dispatcher:
         parents = self._jobs.traceparents({job_id for job_id, _ in places}) if places and is_on() else {}
         for place in places:
             try:
-                with within(parents.get(place[0])):  # whoever happens to send it
+                with within(parents.get(place[0])), span("semel.send"):  # whoever happens to send it
                     self._app.send_task(
                         EMBED_CHUNK,
                         args=list(place),

@@ -26,11 +26,16 @@ class Waiting:
 
 @dataclass(frozen=True)
 class EndedJob:
-    """A job that has ended. Times are Unix seconds; `first_result_at` is None when it never had one."""
+    """A job that has ended. Times are Unix seconds.
+
+    Attributes:
+        begun_at: when it was created, or last retried.
+        first_result_at: None when it never had one; before `begun_at` when an earlier try had it.
+    """
 
     id: str
     status: str
-    created_at: float
+    begun_at: float
     first_result_at: float | None
     ended_at: float
 
@@ -70,7 +75,8 @@ class JobCounts:
     def ended_since(self, at: float) -> list[EndedJob]:
         """Jobs that ended at or after this moment, Unix seconds."""
         ended_at = func.coalesce(*(jobs.c[f"{status}_at"] for status in ENDED)).label("ended_at")
-        columns = (jobs.c.id, jobs.c.status, jobs.c.created_at, jobs.c.first_result_at, ended_at)
+        begun_at = func.coalesce(jobs.c.retried_at, jobs.c.created_at).label("begun_at")
+        columns = (jobs.c.id, jobs.c.status, begun_at, jobs.c.first_result_at, ended_at)
         query = select(*columns).where(jobs.c.status.in_(ENDED), ended_at >= at)
         with self._db.read() as conn:
             return [EndedJob(**row._mapping) for row in conn.execute(query)]

@@ -83,11 +83,17 @@ _OF_THE_API = (
     Metric("semel_queue_work_seconds", "gauge", "Texts that wait, over the measured rate.", ("queue",)),
     Metric("semel_queue_oldest_seconds", "gauge", "Age of the oldest message that nobody took.", ("queue",)),
     Metric("semel_jobs", "gauge", "Jobs that are kept.", ("status",)),
-    Metric("semel_job_seconds", "histogram", "From a job's creation to its end.", ("status",), _LONG_SECONDS),
+    Metric(
+        "semel_job_seconds",
+        "histogram",
+        "From a job's creation, or its last retry, to its end.",
+        ("status",),
+        _LONG_SECONDS,
+    ),
     Metric(
         "semel_job_first_result_seconds",
         "histogram",
-        "From a job's creation until its first chunk was done; told when it has ended.",
+        "From a job's creation, or its last retry, until its first chunk was done; told when it has ended.",
         (),
         _LONG_SECONDS,
     ),
@@ -111,7 +117,7 @@ _OF_THE_API = (
     Metric(
         "semel_saved_device_seconds_total",
         "counter",
-        "Device time that those hits would have cost, at the measured rate.",
+        "Device time that the hits among the look-ups would have cost, at the measured rate.",
         ("model",),
     ),
     Metric("semel_http_request_seconds", "histogram", "Time until an answer began.", ("method", "route", "status")),

@@ -26,6 +26,7 @@ from semel.tasks.jobs import JobStore, NewChunk
 from semel.tasks.pools import best_pool
 from semel.tasks.queues import EMBED_TEXTS, READ_TEXTS, queue_name
 from semel.tasks.roster import Roster, unreachable
+from semel.tracing import span
 from semel.values import Computed, Input, Lane, Outcome, Space, UseCase, as_input, device_kind, size_of
 
 log = get_log("requests")
@@ -225,13 +226,14 @@ class QueueSender:
         deadline = time.monotonic() + self._timeout_s
         while time.monotonic() < deadline:
             route = self._router.route(space, must_live=True)  # each time: the pool may be gone since
-            self._app.send_task(
-                task,
-                args=[request.to_message()],
-                queue=queue_name(lane, route.device),
-                ignore_result=True,
-                argsrepr=request.shown,
-            )
+            with span("semel.send"):
+                self._app.send_task(
+                    task,
+                    args=[request.to_message()],
+                    queue=queue_name(lane, route.device),
+                    ignore_result=True,
+                    argsrepr=request.shown,
+                )
             resend = min(deadline, time.monotonic() + _RESEND_S)
             while (left := resend - time.monotonic()) > 0:
                 answer = self._doorbell.wait(request.id, timeout_s=min(_LOOK_S, left))

@@ -55,6 +55,7 @@ def retry(db: Database, job_id: str, *, window_s: float) -> None:
                     **dict.fromkeys([f"{status}_at" for status in (*ENDED, "cancelling", "finalizing")], None),
                     "status": JobStatus.IN_PROGRESS.value,
                     "expires_at": now + window_s,
+                    "retried_at": now,
                     "error_json": None,
                     "failed": jobs.c.failed - failed,
                     "chunks_done": jobs.c.chunks_done - reopened,

@@ -39,6 +39,7 @@ jobs = Table(
     Column("cancelling_at", Float),
     Column("cancelled_at", Float),
     Column("first_result_at", Float),
+    Column("retried_at", Float),
     Column("error_json", Text),
     Column("metadata_json", Text, nullable=False),
     Column("traceparent", String(55)),  # of the request that made it, when that was traced

@@ -46,7 +46,7 @@ from semel.tasks.queues import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS, queue_name
 from semel.tasks.requests import Request
 from semel.tasks.roster import Roster, WorkerCard, connect_redis, unreachable
 from semel.tasks.worker_metrics import WorkerMetrics
-from semel.tracing import tell
+from semel.tracing import span, tell
 from semel.values import ItemError, Lane, Outcome, Space, device_kind
 
 log = get_log("worker")
@@ -58,6 +58,9 @@ _LAST_WORDS_S = 5.0
 
 _MOST_PASSES, _PASS_S = 20, 0.05
 """A request goes from worker to worker this often, with such a pause, before it is answered with the error."""
+
+_PASSES_HERE = 4
+"""So often it goes back into the same queue: who should take it from there may be dead, and not known to be."""
 
 _MOST_KILLS = 2
 """A request whose texts may have killed so many devices is given to no further one."""
@@ -363,11 +366,15 @@ class Worker:
             others = self._failover.others(self._id, request.model, bytes.fromhex(request.fingerprint))
             if not others or request.passed_on >= _MOST_PASSES:
                 return False
+            if request.passed_on >= _PASSES_HERE:
+                here = device_kind(self._device)
+                others = [card for card in others if device_kind(card.device) != here] or others
             time.sleep(_PASS_S)  # in the same queue somebody else should take it
             device, _ = best_pool(others, model=request.model, use_case=self._settings.use_case)
             message = replace(request, passed_on=request.passed_on + 1).to_message()
             queue = queue_name(Lane.INTERACTIVE, device)
-            self._app.send_task(task, args=[message], queue=queue, ignore_result=True, argsrepr=request.shown)
+            with span("semel.send"):
+                self._app.send_task(task, args=[message], queue=queue, ignore_result=True, argsrepr=request.shown)
         except (UnavailableError, OperationalError) as error:
             log.warning("request not passed on", request=request.id, reason=str(error))
             return False

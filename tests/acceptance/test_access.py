@@ -16,7 +16,7 @@ KEYS = "sk-work:submit,sk-look:read"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    with processes(tmp_path_factory.mktemp("guarded"), SEMEL_API_KEYS=KEYS) as running:
+    with processes(tmp_path_factory.mktemp("guarded"), model="max_tokens=4", SEMEL_API_KEYS=KEYS) as running:
         yield running
 
 
@@ -45,6 +45,18 @@ def test_a_key_may_do_what_its_scope_says(guarded: Processes) -> None:
             reader.cancel(job.id)
     with Client(guarded.url) as nobody, pytest.raises(UnauthorizedError, match="Authorization: Bearer"):
         nobody.jobs()
+
+
+def test_a_key_that_may_only_look_sees_no_text(guarded: Processes) -> None:
+    with Client(guarded.url, api_key="sk-work") as worker:
+        job = worker.wait(worker.submit(["fine", "a secret that is too long"], model="fake", truncate=False).id)
+    shown = {}
+    for key in ("sk-work", "sk-look"):
+        headers = {"authorization": f"Bearer {key}"}
+        (failed,) = httpx.get(f"{guarded.url}/v1/jobs/{job.id}/failed", headers=headers).json()["data"]
+        assert failed["error"]["code"] == "text_too_long"
+        shown[key] = failed["text"]
+    assert shown == {"sk-work": "a secret that is too long", "sk-look": None}
 
 
 def test_the_clients_that_people_use_send_their_key(guarded: Processes) -> None:
@@ -80,6 +92,16 @@ def test_without_keys_a_website_that_took_our_address_cannot_read(semel: Process
     assert httpx.get(f"{semel.url}/v1/jobs", headers={"host": "website.example"}).status_code == 403
     for host in (f"localhost:{semel.port}", "semel.localhost", "[::1]:8700", "10.0.0.7"):
         assert httpx.get(f"{semel.url}/v1/jobs", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_without_keys_a_website_may_link_to_us_and_load_nothing(semel: Processes, site: str) -> None:
+    loads = {"sec-fetch-site": site, "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
+    assert httpx.get(f"{semel.url}/v1/inventory", headers=loads).status_code == 403
+    leads = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert httpx.get(f"{semel.url}/metrics", headers=leads).status_code == 200
+    frames = {**leads, "sec-fetch-dest": "iframe"}
+    assert httpx.get(f"{semel.url}/v1/jobs", headers=frames).status_code == 403
 
 
 def test_a_name_that_was_said_is_the_servers_own(tmp_path: Path) -> None:

@@ -145,6 +145,17 @@ def test_a_request_goes_on_where_the_model_fits_and_the_device_lives(tmp_path: P
         assert time.monotonic() - started < 30, "it waited for a pool that was gone"
 
 
+def test_a_request_leaves_a_queue_that_only_a_dead_worker_serves(tmp_path: Path) -> None:
+    toml = ONE.format(name="fake", options="weight_bytes=500")
+    with processes(tmp_path, toml=toml, **ON_CPU) as semel:
+        start_with(semel, "mlx", toml, device="mlx")
+        semel.wait_for_pool("mlx")
+        start_with(semel, "small", toml, SEMEL_MAX_MODEL_BYTES="100", SEMEL_PRELOAD="false")
+        wait_until(lambda: len(semel.pools()["cpu"]["workers"]) == 2, told=semel.logs)
+        semel.stop("worker", signal.SIGKILL)  # it is taken for alive for some seconds
+        assert semel.client.embed(["from queue to queue"], model="fake").shape == (1, 16)
+
+
 def test_one_hanging_text_takes_no_other_job_along(tmp_path: Path) -> None:
     toml = ONE.format(name="fake", options="hang_on=stuck&text_ms=5")
     with processes(tmp_path, toml=toml, SEMEL_HUNG_AFTER_S="0.3", SEMEL_CHUNK_TEXTS="20") as semel:
@@ -165,6 +176,7 @@ def test_a_default_model_that_does_not_fit_leaves_the_others_served(tmp_path: Pa
         semel.stop("worker")
         start_with(semel, "cpu", toml, SEMEL_MAX_MODEL_BYTES="100")
         semel.wait_for_pool("cpu", "standby")
+        wait_until(lambda: not next(model.live for model in semel.client.models() if model.id == "big"))
         assert semel.client.embed(["one"], model="small").shape == (1, 8)
         with pytest.raises(SemelError, match="no live worker serves 'big'"):
             semel.client.embed(["one"], model="big")

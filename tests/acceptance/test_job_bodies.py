@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +283,16 @@ def test_a_cancelled_job_goes_on_after_a_retry(tmp_path: Path) -> None:
         assert slow.client.wait(job.id).counts.done == 4096
         assert slow.client.results(job.id).shape == (4096, 16)
         assert httpx.post(f"{slow.url}/v1/jobs/nope/retry").status_code == 404
+
+
+@pytest.mark.parametrize("route", ["/v1/jobs", "/v1/jobs/estimate"])
+def test_an_upload_that_breaks_off_is_no_error_of_the_server(semel: Processes, route: str) -> None:
+    log = semel.folder / "api.log"
+    before = log.read_text().count("unforeseen")
+    gone = f'semel_http_request_seconds_count{{method="POST",route="{route}",status="499"}}'
+    head = f"POST {route}?model=fake HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n"
+    with socket.create_connection(("127.0.0.1", semel.port)) as upload:
+        upload.sendall(f'{head}content-length: 9999\r\n\r\n{{"text": "the first of many"}}\n'.encode())
+        time.sleep(0.5)
+    wait_until(lambda: gone in httpx.get(f"{semel.url}/metrics").text, told=semel.logs)
+    assert log.read_text().count("unforeseen") == before

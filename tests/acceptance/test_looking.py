@@ -73,6 +73,14 @@ def test_an_estimate_takes_bodies_that_a_job_takes(tmp_path: Path) -> None:
         assert estimate(semel, lines([f"a text of some length {i}" for i in range(500)])).json()["texts"] == 500
 
 
+def test_an_estimate_refuses_what_a_job_refuses(semel: Processes) -> None:
+    for wrong in ({"model": "none"}, {"device": "abacus"}, {"prompt_name": "none"}, {"colour": "red"}):
+        routes = (f"{semel.url}/v1/jobs", f"{semel.url}/v1/jobs/estimate")
+        job, asked = (httpx.post(url, params={"model": "fake", **wrong}, json={"input": ["x"]}) for url in routes)
+        assert job.is_client_error
+        assert (asked.status_code, asked.json()) == (job.status_code, job.json())
+
+
 def test_the_parts_of_a_job(semel: Processes) -> None:
     job = semel.client.wait(semel.client.submit(["fine", "a poison b", "fine too", "poison"], model="fake").id)
     chunks = httpx.get(f"{semel.url}/v1/jobs/{job.id}/chunks").json()
@@ -136,6 +144,19 @@ def test_pruning_counts_first_and_deletes_when_told(stack: Processes) -> None:
     assert refused.status_code == 400
     assert "say what to delete" in refused.json()["error"]["message"]
     assert prune(fingerprint="zz").status_code == 400
+
+
+def test_what_a_pruned_space_saved_is_still_told(stack: Processes) -> None:
+    for _ in range(2):
+        stack.client.embed(["saved once"], model="prompted", input_type="query")  # a space of its own
+    wait_until(lambda: space_of(stack, "prompted")["hits"] >= 1)
+    before = httpx.get(f"{stack.url}/v1/cache").json()["totals"]
+    assert before["lookups"] > before["hits"] > 0
+    gone = {"fingerprint": space_of(stack, "prompted")["fingerprint"], "dry_run": False}
+    assert httpx.post(f"{stack.url}/v1/cache/prune", json=gone).json()["entries"] == 1
+    after = httpx.get(f"{stack.url}/v1/cache").json()
+    assert "prompted" not in {space["model"] for space in after["spaces"]}
+    assert after["totals"] == before
 
 
 def test_verifying_tells_its_progress(stack: Processes) -> None:

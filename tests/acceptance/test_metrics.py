@@ -136,6 +136,27 @@ def test_jobs_are_timed_when_they_have_ended(stack: tuple[Processes, str]) -> No
     assert after.value(f"{first}_sum") > before.value(f"{first}_sum")
 
 
+def test_a_retried_job_is_timed_from_its_retry(stack: tuple[Processes, str]) -> None:
+    semel, _ = stack
+
+    def ended() -> float:
+        return Scrape(semel.url).value("semel_job_seconds_count", status="completed")
+
+    told = ended()
+    job = semel.client.wait(semel.client.submit(["fine so far", "poison"], model="fake").id)
+    wait_until(lambda: ended() > told, timeout_s=40)
+    with closing(sqlite3.connect(semel.folder / "home" / "semel.db", timeout=30)) as times, times:
+        times.execute("UPDATE jobs SET created_at = 1000, first_result_at = 1001 WHERE id = ?", [job.id])
+    before, told = Scrape(semel.url), ended()
+    semel.client.wait(semel.client.retry(job.id).id)
+    wait_until(lambda: ended() > told, timeout_s=40)
+    after = Scrape(semel.url)
+    took = {"name": "semel_job_seconds_sum", "status": "completed"}
+    assert after.value(**took) - before.value(**took) < 60
+    first = "semel_job_first_result_seconds_count"
+    assert after.value(first) == before.value(first)
+
+
 def test_lookups_damage_and_evictions(stack: tuple[Processes, str]) -> None:
     semel, _ = stack
     before = Scrape(semel.url)
@@ -146,13 +167,14 @@ def test_lookups_damage_and_evictions(stack: tuple[Processes, str]) -> None:
         newest = "SELECT key FROM vectors ORDER BY created_at DESC LIMIT 1"
         damaged.execute(f"UPDATE vectors SET data = zeroblob(64) WHERE key = ({newest})")
     semel.client.embed([*texts, "one of them is new"], model="fake")
+    semel.client.wait(semel.client.submit(["", texts[0], "", ""], model="fake").id)  # nobody looks for an empty text
     httpx.post(f"{semel.url}/v1/cache/prune", json={"max_bytes": 0, "dry_run": False}).raise_for_status()
     after = Scrape(semel.url)
 
     def grew(name: str, **labels: str) -> float:
         return after.value(name, **labels) - before.value(name, **labels)
 
-    assert grew("semel_cache_lookups_total", result="hit", model="fake") == 10
+    assert grew("semel_cache_lookups_total", result="hit", model="fake") == 11
     assert grew("semel_cache_lookups_total", result="miss", model="fake") == 7
     assert grew("semel_cache_verify_failures_total") == 1
     assert grew("semel_cache_evictions_total") >= 6

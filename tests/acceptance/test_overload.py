@@ -42,6 +42,8 @@ def test_a_job_is_refused_with_the_time_to_come_back(busy: Processes) -> None:
     before = len(busy.client.jobs())
     assert httpx.post(f"{busy.url}/v1/jobs", json={"model": "fake", "input": ["again"]}).status_code == 429
     assert len(busy.client.jobs()) == before, "nothing was written"
+    estimate = httpx.post(f"{busy.url}/v1/jobs/estimate", json={"model": "fake", "input": ["again"]})
+    assert estimate.status_code == 429, "better now than after the upload of the job"
     with Client(busy.url) as client, pytest.raises(UnavailableError, match="s of work wait on cpu"):
         client.submit(["a third"], model="fake")
 

@@ -50,18 +50,26 @@ def test_a_request_is_one_trace(traced: tuple[Processes, Collector]) -> None:
     server = spans.wait_for("POST /v1/embeddings", request=answer.headers["x-request-id"])
     wait_until(lambda: "run/semel.embed_texts" in [span.name for span in spans.of(server.trace)])
     found = spans.of(server.trace)
-    publish, run, batch, store = (
+    send, publish, run, batch, store = (
         only(found, name)
-        for name in ("apply_async/semel.embed_texts", "run/semel.embed_texts", "semel.batch", "semel.store")
+        for name in (
+            "semel.send",
+            "apply_async/semel.embed_texts",
+            "run/semel.embed_texts",
+            "semel.batch",
+            "semel.store",
+        )
     )
     assert (server.kind, publish.kind, run.kind) == (SERVER, PRODUCER, CONSUMER)
     assert (server.service, publish.service) == ("semel-api", "semel-api")
     assert {span.service for span in (run, batch, store)} == {"semel-worker"}
     assert server.parent == ""
-    assert children(found, server) == ["apply_async/semel.embed_texts", "semel.lookup", "semel.lookup"]
+    assert children(found, server) == ["semel.lookup", "semel.lookup", "semel.send"]
+    assert children(found, send) == ["apply_async/semel.embed_texts"]
+    assert send.seconds > publish.seconds  # it goes on until Redis has the message
     assert children(found, publish) == ["run/semel.embed_texts"]
     assert children(found, run) == ["semel.batch", "semel.store", "semel.tokenise"]
-    assert len(found) == 8
+    assert len(found) == 9
     assert batch.attributes == {
         "semel.model": "fake",
         "semel.device": "cpu",
@@ -106,7 +114,9 @@ def test_each_of_two_jobs_is_one_trace_whoever_sends_its_chunks(traced: tuple[Pr
         assert sorted(run.attributes["semel.chunk"] for run in runs.values()) == list(range(20))
         assert {run.attributes["semel.job"] for run in runs.values()} == {job}
         sent = {span.id: span for span in found if span.name == "apply_async/semel.embed_chunk"}
-        assert {span.parent for span in sent.values()} == {server.id}
+        sends = {span.id: span for span in found if span.name == "semel.send"}
+        assert {span.parent for span in sent.values()} == sends.keys()
+        assert {span.parent for span in sends.values()} == {server.id}
         assert {run.parent for run in runs.values()} == sent.keys()
         assert "semel-worker" in {span.service for span in sent.values()}  # beside or instead of the API
         stored = [span for span in found if span.name == "semel.store"]

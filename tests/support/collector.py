@@ -23,6 +23,7 @@ class Exported:
     service: str
     kind: int
     failed: bool
+    seconds: float
     attributes: dict[str, Any]
     links: list[tuple[str, str]] = field(default_factory=list)
 
@@ -64,6 +65,7 @@ def _exported(span: Any, service: str) -> Exported:
         service=service,
         kind=span.kind,
         failed=span.status.code == 2,
+        seconds=(span.end_time_unix_nano - span.start_time_unix_nano) / 1e9,
         attributes=_attributes(span.attributes),
         links=[(link.trace_id.hex(), link.span_id.hex()) for link in span.links],
     )

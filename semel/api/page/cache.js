@@ -1,9 +1,10 @@
 // Cache: what it holds, how it grew, whether it is sound, and what to delete.
 
 import { areas } from "./chart.js";
-import { confirmed, failure, field, fill, h, table, tile } from "./dom.js";
-import { ago, bytes, count, percent, seconds } from "./format.js";
+import { confirmed, failure, field, fill, h, once, table, tile } from "./dom.js";
+import { ago, bytes, count, percent, seconds, several } from "./format.js";
 import { events, get, post } from "./http.js";
+import { seen } from "./live.js";
 
 export const title = "Cache";
 
@@ -17,6 +18,8 @@ export function show(root) {
   let timer = null;
   async function look(byItself = false) {
     clearTimeout(timer);
+    if (byItself) await seen();
+    if (leaving.signal.aborted) return;
     try {
       draw(parts, choice, await get("v1/cache", { signal: leaving.signal, byItself }));
       fill(parts.trouble);
@@ -24,6 +27,7 @@ export function show(root) {
       if (error.name === "AbortError") return;
       fill(parts.trouble, failure(error));
     }
+    clearTimeout(timer);
     timer = setTimeout(look, LOOK_MS, true);
   }
   root.append(parts.trouble, parts.tiles,
@@ -37,12 +41,11 @@ export function show(root) {
   };
 }
 
-function draw(parts, choice, { spaces, growth, span_s }) {
+function draw(parts, choice, { totals, spaces, growth, span_s }) {
   const sum = (name) => spaces.reduce((total, space) => total + space[name], 0);
   fill(parts.tiles,
     tile("Vectors", count(sum("entries"))), tile("Size", bytes(sum("bytes")), "without indexes"),
-    tile("Hit rate", percent(sum("lookups") ? sum("hits") / sum("lookups") : null)),
-    tile("Saved device time", seconds(sum("saved_s"))));
+    tile("Hit rate", hitRate(totals)), tile("Saved device time", seconds(totals.saved_s)));
   fill(parts.growth, grown(spaces, growth, span_s));
   fill(parts.spaces, spaces.length ? listed(spaces) : h("p", { class: "empty" }, "The cache is empty: the first job fills it."));
   offer(choice, spaces);
@@ -68,8 +71,12 @@ function listed(spaces) {
     spaces.map((space) => [
       [space.model, space.prompt_name && h("small", {}, `prompt ${space.prompt_name}`)],
       h("code", { title: `weights ${space.weights}, fingerprint ${space.fingerprint}` }, space.weights.slice(0, 12)), space.precision, count(space.dim), count(space.entries), bytes(space.bytes),
-      ago(space.used_at), percent(space.lookups ? space.hits / space.lookups : null),
+      ago(space.used_at), hitRate(space),
     ]));
+}
+
+function hitRate({ lookups, hits }) {
+  return percent(lookups ? hits / lookups : null);
 }
 
 /** Vectors that are there now, by when they came: one layer for each of the large spaces. */
@@ -94,12 +101,13 @@ function grown(spaces, growth, spanS) {
 
 function verifying(look, leaving) {
   const result = h("div", { "aria-live": "polite" });
-  const check = h("button", { type: "button", onclick: () => run(false) }, "Verify");
+  const check = h("button", { type: "button", onclick: () => once(check, () => run(false)) }, "Verify");
   const repair = h("button", { type: "button", class: "danger", hidden: true, onclick: async () => {
-    if (await confirmed("Delete the damaged vectors? They are computed again when somebody asks for them.", "Delete them")) run(true);
+    if (await confirmed("Delete the damaged vectors? They are computed again when somebody asks for them.", "Delete them")) once(check, () => run(true));
   } }, "Delete the damaged ones");
   async function run(repairing) {
-    check.disabled = repair.disabled = true;
+    if (repairing) check.focus(); // the other one goes
+    repair.hidden = true;
     const bar = h("progress", { max: 1, value: 0, "aria-label": "Verifying" });
     const share = h("span");
     let ended = false;
@@ -119,8 +127,6 @@ function verifying(look, leaving) {
       look();
     } catch (error) {
       if (error.name !== "AbortError") fill(result, failure(error));
-    } finally {
-      check.disabled = repair.disabled = false;
     }
   }
   return h("section", {}, h("h2", {}, "Verify"), h("p", { class: "why" }, "Reads every vector and checks its size, checksum and numbers."),
@@ -128,7 +134,7 @@ function verifying(look, leaving) {
 }
 
 function verdict({ entries, damaged, keys, repaired }) {
-  const said = `${count(entries)} vectors read, ${count(damaged)} damaged${repaired && damaged ? " and deleted" : ""}.`;
+  const said = `${several(entries, "vector")} read, ${count(damaged)} damaged${repaired && damaged ? " and deleted" : ""}.`;
   return [h("p", { class: damaged ? "failure" : "fine" }, said), keys.length ? h("ul", {}, keys.map((key) => h("li", {}, h("code", { class: "long" }, key)))) : null];
 }
 
@@ -136,6 +142,7 @@ function pruning(choice, look) {
   const days = h("input", { type: "number", min: 0, step: "any", inputmode: "decimal" });
   const gigabytes = h("input", { type: "number", min: 0, step: "any", inputmode: "decimal" });
   const result = h("div", { "aria-live": "polite" });
+  const counting = h("button", { type: "submit" }, "Count what would go");
   const gone = h("button", { type: "button", class: "danger", hidden: true });
   let wanted = null; // what was counted last, and nothing else, is what may be deleted
   const forget = () => {
@@ -157,8 +164,8 @@ function pruning(choice, look) {
     try {
       const { entries } = await post("v1/cache/prune", { ...mine, dry_run: true });
       if (wanted !== mine) return;
-      fill(result, h("p", {}, entries ? `${count(entries)} vectors would go. Those that a job still needs are spared.` : "Nothing would go."));
-      gone.textContent = `Delete ${count(entries)} vectors`;
+      fill(result, h("p", {}, entries ? `${several(entries, "vector")} would go. Those that a job still needs are spared.` : "Nothing would go."));
+      gone.textContent = `Delete ${several(entries, "vector")}`;
       gone.hidden = !entries;
     } catch (error) {
       if (wanted === mine) fill(result, failure(error));
@@ -167,18 +174,19 @@ function pruning(choice, look) {
   gone.addEventListener("click", async () => {
     const mine = wanted;
     if (!(await confirmed(`${gone.textContent}? They would have to be computed again.`, gone.textContent)) || !mine) return;
+    counting.focus(); // the other one goes
     forget();
     try {
       const { entries } = await post("v1/cache/prune", { ...mine, dry_run: false });
-      fill(result, h("p", { class: "fine" }, `${count(entries)} vectors deleted.`));
+      fill(result, h("p", { class: "fine" }, `${several(entries, "vector")} deleted.`));
       look();
     } catch (error) {
       fill(result, failure(error));
     }
   });
-  return h("section", {}, h("h2", {}, "Prune"), h("p", { class: "why" }, "Deletes the oldest vectors. What is filled in adds up; the count comes first."),
+  return h("section", {}, h("h2", {}, "Prune"), h("p", { class: "why" }, "Deletes vectors, the oldest first, that meet all that is filled in. The count comes first."),
     h("form", { onsubmit: dryRun },
       h("div", { class: "fields" }, field("Space", choice), field("Older than, days", days), field("Keep at most, GB", gigabytes)),
-      h("div", { class: "buttons" }, h("button", { type: "submit" }, "Count what would go"), gone)),
+      h("div", { class: "buttons" }, counting, gone)),
     result);
 }

@@ -4,6 +4,8 @@ import { fill, h } from "./dom.js";
 import { get } from "./http.js";
 import { listen, now } from "./live.js";
 
+const AGAIN_MS = 5000;
+
 /** The models by name, those with a live worker first, and of these the default. */
 async function models() {
   const { data } = await get("v1/models");
@@ -23,7 +25,12 @@ export function watchModels(take, refused) {
     if (stopped || state === taken) return;
     taken = state;
     take(list);
-  }).catch((error) => stopped || refused(error));
+  }).catch((error) => {
+    if (stopped) return;
+    taken = ""; // what was refused is to be taken back
+    refused(error);
+    setTimeout(() => stopped || look(), AGAIN_MS);
+  });
   look();
   const deaf = listen((name) => {
     if (name === "overview") {

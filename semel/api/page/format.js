@@ -8,7 +8,11 @@ export function count(n) {
 }
 
 export function texts(n) {
-  return `${count(n)} ${n === 1 ? "text" : "texts"}`;
+  return several(n, "text");
+}
+
+export function several(n, what) {
+  return `${count(n)} ${what}${n === 1 ? "" : "s"}`;
 }
 
 export function rate(n) {

@@ -5,7 +5,7 @@ import { scores } from "./choices.js";
 import { announce, badge, confirmed, fact, failure, fill, h, once, say, table } from "./dom.js";
 import { at, count, progress, rate, seconds, share, texts } from "./format.js";
 import { download, get, post, remove } from "./http.js";
-import { listen, now, withRate } from "./live.js";
+import { listen, now, seen, withRate } from "./live.js";
 
 export const title = "Job";
 
@@ -39,6 +39,7 @@ export function show(root, id) {
   /** Draws the job, its chunks and what failed; comes back by itself while the job is open. */
   async function look(byItself = false) {
     clearTimeout(timer);
+    if (byItself) await seen();
     if (stopped) return;
     try {
       const job = await get(address, { byItself });
@@ -136,6 +137,7 @@ function drawHead(parts, { job, done, texts_per_s, eta_s }) {
   const { counts } = job;
   const over = ENDED.includes(job.status);
   const ended_at = job[`${job.status}_at`];
+  const begun_at = job.retried_at ?? job.created_at;
   fill(parts.status, badge(job.status.replace("_", " "), job.status));
   parts.bar.value = counts.total ? done / counts.total : 0;
   say(parts.share, job.status === "validating" ? progress(job, done) : `${share(done, counts.total)}, ${count(done)} of ${texts(counts.total)}`);
@@ -153,8 +155,9 @@ function drawHead(parts, { job, done, texts_per_s, eta_s }) {
     fact("tokens", count(counts.tokens)),
     counts.truncated ? fact("cut to the model's length", texts(counts.truncated)) : null,
     fact("created", at(job.created_at)),
-    job.first_result_at && fact("first result", `after ${seconds(job.first_result_at - job.created_at)}`),
-    over && fact(job.status, `${at(ended_at)}, after ${seconds(ended_at - job.created_at)}`),
+    job.retried_at && fact("retried", at(job.retried_at)),
+    job.first_result_at >= begun_at && fact("first result", `after ${seconds(job.first_result_at - begun_at)}`),
+    over && fact(job.status, `${at(ended_at)}, after ${seconds(ended_at - begun_at)}`),
     fact(over ? "kept until" : "must be done by", at(job.expires_at)),
     Object.entries(job.metadata).map(([name, value]) => fact(name, value)));
 }
@@ -196,7 +199,7 @@ function failedTexts(root, address) {
       more.hidden = !page.has_more;
       fill(trouble);
       fill(list, table("Failed texts", ["Index", "Id", "Text", "Reason"],
-        rows.map((row) => [count(row.index), row.id === null ? "–" : String(row.id), h("span", { class: "quoted" }, row.text || "(empty)"), row.error.message])));
+        rows.map((row) => [count(row.index), row.id === null ? "–" : String(row.id), h("span", { class: "quoted" }, row.text === null ? "(not shown to this key)" : row.text || "(empty)"), row.error.message])));
     } catch (error) {
       fill(trouble, failure(error));
       throw error;

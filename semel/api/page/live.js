@@ -32,7 +32,10 @@ function take({ name, data }) {
   }
   if (name === "jobs") {
     now.news = data.map((told) => told.job.id);
-    for (const told of data) now.jobs.set(told.job.id, told);
+    for (const told of data) {
+      now.jobs.delete(told.job.id); // what was told last is forgotten last
+      now.jobs.set(told.job.id, told);
+    }
     for (const id of [...now.jobs.keys()].slice(0, -KEPT_JOBS)) now.jobs.delete(id);
   }
   if (name === "overview") {
@@ -50,7 +53,7 @@ let wake = () => {};
 export async function follow() {
   let pause = 500;
   for (;;) {
-    if (document.hidden) await seen(); // browsers allow few connections to a server, over all their tabs
+    await seen(); // browsers allow few connections to a server, over all their tabs
     const connection = new AbortController();
     const leave = () => document.hidden && connection.abort();
     document.addEventListener("visibilitychange", leave);
@@ -80,8 +83,8 @@ export async function follow() {
   }
 }
 
-/** Resolves when somebody looks at the tab again. */
-function seen() {
+/** Resolves when somebody looks at the tab. */
+export function seen() {
   return new Promise((resolve) => {
     const look = () => {
       if (document.hidden) return;
@@ -89,6 +92,7 @@ function seen() {
       resolve();
     };
     document.addEventListener("visibilitychange", look);
+    look();
   });
 }
 

@@ -2,7 +2,7 @@
 
 import { areas, OUTCOMES } from "./chart.js";
 import { badge, fact, fill, h, tile } from "./dom.js";
-import { bytes, count, milliseconds, percent, rate, seconds, texts } from "./format.js";
+import { bytes, count, milliseconds, percent, rate, seconds, several, texts } from "./format.js";
 import { listen, now } from "./live.js";
 
 export const title = "Now";
@@ -75,7 +75,7 @@ function queueBars() {
       bar,
       h("span", { class: "value" }, queue.work_s === null ? "no rate known" : `${seconds(queue.work_s)} of work`),
       h("small", {}, [
-        texts(queue.texts), `${count(queue.messages)} ${queue.messages === 1 ? "message" : "messages"}`,
+        texts(queue.texts), several(queue.messages, "message"),
         queue.oldest_s >= 1 ? `oldest waits ${seconds(queue.oldest_s)}` : null,
         queue.workers ? null : "no live worker",
       ].filter(Boolean).join(" · ")));
@@ -115,7 +115,7 @@ function card(pool, open) {
       fact("padding", pool.batch_efficiency === null ? "–" : percent(1 - pool.batch_efficiency)),
       fact("errors", pool.error_rate === null ? "–" : percent(pool.error_rate))),
     h("details", { open },
-      h("summary", {}, `${pool.workers.length} ${pool.workers.length === 1 ? "worker" : "workers"}`),
+      h("summary", {}, several(pool.workers.length, "worker")),
       h("ul", {}, pool.workers.map((worker) => h("li", {},
         h("b", {}, worker.device), ` on ${worker.host}, process ${worker.pid} `, badge(worker.status),
         h("small", {}, worker.about))))));

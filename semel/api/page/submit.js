@@ -117,12 +117,14 @@ export function show(root) {
     fields, nothing, answer, h("div", { class: "buttons" }, go)));
   chooseDevices();
   const deaf = listen((name) => name === "overview" && chooseDevices());
+  const chosen = () => JSON.stringify([prompt.value, known.find((one) => one.id === model.value)?.fingerprint]);
   const unwatch = watchModels((list) => {
+    const before = known.length ? chosen() : null;
     known = list;
     offer(model, list);
     fill(nothing, list.length ? null : h("p", { class: "empty" }, "No worker has served a model yet: start one."));
     choosePrompts();
-    ask();
+    if (chosen() !== before) ask(); // else the file need not be read again
   }, (error) => fill(nothing, failure(error)));
   return () => {
     deaf();

@@ -8,6 +8,7 @@ import { post } from "./http.js";
 export const title = "Try";
 
 const MOST_TEXTS = 12;
+const HOT = 82; // per cent of the colour from which page.css writes on it in the other one
 
 const TEXTS = "The cat sleeps on the sofa.\nA kitten naps on the couch.\nShares fell in New York.\nThe stock market lost two percent.";
 const QUERY = "How do I read a file line by line?";
@@ -79,8 +80,9 @@ function unit(vector) {
 }
 
 function cell(value) {
-  const made = h("td", { class: value > 0.6 ? "strong" : "" }, value.toFixed(2));
-  made.style.setProperty("--share", `${Math.round(Math.max(0, Math.min(1, value)) * 100)}%`);
+  const share = Math.round(Math.max(0, Math.min(1, value)) * 100);
+  const made = h("td", { class: share >= HOT ? "hot" : "" }, value.toFixed(2));
+  made.style.setProperty("--share", `${share}%`);
   return made;
 }
 

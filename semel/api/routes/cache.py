@@ -71,17 +71,26 @@ class GrowthObject(BaseModel):
     entries: int
 
 
+class UseObject(BaseModel):
+    """Look-ups in all spaces, those without a vector included."""
+
+    lookups: int
+    hits: int
+    saved_s: float = Field(description="Device time that the hits would have cost.")
+
+
 class CacheObject(BaseModel):
     """What the cache holds, at most some seconds old."""
 
     object: Literal["cache"] = "cache"
+    totals: UseObject
     spaces: list[SpaceObject]
     growth: list[GrowthObject]
     span_s: float = Field(description="Length of the spans of `growth`.")
 
 
 class PruneRequest(BaseModel):
-    """Which vectors to delete. The conditions add up; one at the least."""
+    """Which vectors to delete: those that meet every condition. One at the least."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"older_than_s": 7776000, "dry_run": True}})
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from semel.api.access import MAY_READ, MAY_SUBMIT
+from semel.api.access import MAY_READ, MAY_SUBMIT, Scope, may
 from semel.api.deps import ServicesDep
 from semel.api.estimate import estimating
 from semel.api.events import event_stream, job_events
@@ -169,6 +169,7 @@ def get_chunks(
 
 @router.get("/v1/jobs/{job_id}/failed")
 def get_failed(
+    request: Request,
     job_id: str,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -177,7 +178,9 @@ def get_failed(
     """The texts of a job that failed so far, with their reasons; `retry` runs them again."""
     services.jobs.get(job_id)
     found = services.job_parts.failed(job_id, after=after, limit=limit + 1)
-    return FailedList(data=[failed_object(f) for f in found[:limit]], has_more=len(found) > limit)
+    with_text = may(request, Scope.SUBMIT)
+    data = [failed_object(one, with_text=with_text) for one in found[:limit]]
+    return FailedList(data=data, has_more=len(found) > limit)
 
 
 @router.post("/v1/jobs/{job_id}/cancel", response_model=JobObject, dependencies=MAY_SUBMIT)

@@ -1,4 +1,4 @@
-"""When the first chunk of a job was done."""
+"""When the first chunk of a job was done, and when it was last retried."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,3 +10,4 @@ down_revision = "0006"
 def upgrade() -> None:
     with op.batch_alter_table("jobs") as jobs:
         jobs.add_column(sa.Column("first_result_at", sa.Float))
+        jobs.add_column(sa.Column("retried_at", sa.Float))
