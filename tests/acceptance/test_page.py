@@ -283,6 +283,60 @@ def test_more_jobs_than_a_frame_tells_of_are_listed(page: Page, tmp_path: Path) 
         expect(page.locator("tbody .badge.completed")).to_have_count(40)
 
 
+def test_what_is_told_last_is_forgotten_last(page: Page, semel: Up, client: Client) -> None:
+    job = httpx.get(f"{semel.url}/v1/jobs/{client.submit(['told of for long'], model='fake').id}").json()
+
+    def told(*jobs: tuple[str, int]) -> str:
+        rows = [
+            {"job": {**job, "id": i, "status": "in_progress"}, "done": n, "texts_per_s": 7, "eta_s": 1} for i, n in jobs
+        ]
+        return f"event: jobs\ndata: {json.dumps(rows)}\n\n"
+
+    others = [told(("job_long", 0), *((f"job_other_{n}_{i}", 0) for i in range(50))) for n in range(12)]
+    stream = "".join(["event: history\ndata: []\n\n", *others, told(("job_long", 1))])
+    page.route("**/v1/events", lambda route: route.fulfill(body=stream, content_type="text/event-stream"))
+    page.route("**/v1/jobs?*", lambda route: route.fulfill(json={"object": "list", "data": [], "has_more": False}))
+    page.goto(f"{semel.url}/#jobs")
+    expect(page.locator("tr[data-job=job_long]")).to_contain_text("100 % of 1")
+
+
+def test_a_tab_that_nobody_sees_asks_for_nothing(page: Page, semel: Up, client: Client) -> None:
+    job = client.submit([f"{'seen or not ' * 5}{i}" for i in range(20_000)], model="fake")
+    visit(page, semel, f"jobs/{job.id}")
+    expect(page.locator(".headline .badge")).to_have_text("in progress")
+    show = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
+    show += " document.dispatchEvent(new Event('visibilitychange')) }"
+    page.evaluate(show, True)
+    page.wait_for_timeout(2500)  # what was under way ends
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(5000)
+    assert asked == []
+    client.cancel(job.id)
+    page.evaluate(show, False)
+    expect(page.locator(".headline .badge")).to_have_text("cancelled")
+
+
+def test_a_form_recovers_and_does_not_send_its_file_again(page: Page, tmp_path: Path) -> None:
+    with processes(tmp_path) as semel:
+        page.route("**/v1/models", lambda route: route.fulfill(status=503, json={}))
+        page.goto(f"{semel.url}/#submit")
+        expect(page.get_by_role("alert").filter(has_text="the server answered 503")).to_be_visible()
+        page.unroute("**/v1/models")
+        expect(page.get_by_label("Model")).to_have_value("fake")
+        expect(page.get_by_role("alert").filter(has_text="the server answered 503")).to_be_hidden()
+        sent: list[str] = []
+        page.on("request", lambda request: "estimate" in request.url and sent.append(request.url))
+        page.locator("#file").set_input_files(jsonl(tmp_path, ["one", "two"]))
+        expect(tile(page, "Texts")).to_contain_text("2")
+        semel.stop("worker")
+        expect(page.get_by_label("Model").locator("option").first).to_contain_text("no live worker")
+        semel.start_worker()
+        expect(page.get_by_label("Model").locator("option").first).not_to_contain_text("no live worker")
+        page.wait_for_timeout(1000)
+        assert len(sent) == 1
+
+
 def test_forms_learn_of_models_that_come_later(page: Page, tmp_path: Path) -> None:
     running = Processes(tmp_path, toml=FAKE_TOML)
     try:
@@ -311,6 +365,14 @@ def test_similarity_and_order_are_those_of_the_model(page: Page, semel: Up, clie
     vectors = client.embed(texts, model="fake")
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     assert np.abs(np.array(shown) - vectors @ vectors.T).max() < 0.006
+    cells = page.locator(".heat tbody td")
+    alike = np.array(shown).ravel().clip(0, 1)
+    colours = cells.evaluate_all("all => all.map(cell => getComputedStyle(cell).backgroundColor)")
+    bright = [
+        sum(float(part) for part in re.findall(r"[\d.]+", colour.partition("srgb")[2] or colour)) for colour in colours
+    ]
+    by_likeness = [bright[i] for i in np.argsort(alike)]
+    assert by_likeness == sorted(by_likeness, reverse=True)  # the more alike, the darker
     documents = ["nothing of it", "a query in it", "what a query is"]
     page.get_by_label("Query").fill("a query")
     page.get_by_label("Documents, one a line").fill("\n".join(documents))
@@ -340,6 +402,7 @@ def test_the_cache_is_verified_and_pruned_after_a_count_and_a_question(page: Pag
     expect(page.locator("tbody tr", has_text="prompt query")).to_contain_text("7")
     page.get_by_role("button", name="Verify").click()
     expect(page.get_by_text(re.compile(r"^[\d,]+ vectors read, 0 damaged\.$")).first).to_be_visible()
+    expect(page.get_by_role("button", name="Verify")).to_be_focused()
     prune = page.locator("section", has=page.get_by_role("heading", name="Prune"))
     prune.get_by_label("Space").select_option(fingerprint())
     prune.get_by_role("button", name="Count what would go").click()
@@ -350,6 +413,7 @@ def test_the_cache_is_verified_and_pruned_after_a_count_and_a_question(page: Pag
     prune.get_by_role("button", name="Delete 7 vectors").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete 7 vectors").click()
     expect(prune).to_contain_text("7 vectors deleted")
+    expect(prune.get_by_role("button", name="Count what would go")).to_be_focused()
     assert fingerprint() is None
     prune.get_by_label("Space").select_option("")
     prune.get_by_role("button", name="Count what would go").click()  # nothing is filled in

@@ -1,6 +1,7 @@
 """What becomes of a chunk whose model or device fails as a whole."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import pytest
@@ -22,23 +23,33 @@ TEXTS = ["one", "two", "one"]
 class Failing:
     """In the place of the models: none can be used."""
 
-    def __init__(self, error: SemelError) -> None:
+    def __init__(self, error: SemelError, meanwhile: Callable[[], None]) -> None:
         self._error = error
+        self._meanwhile = meanwhile
 
     @contextmanager
     def using(self, name: str) -> Iterator[object]:
+        self._meanwhile()
         raise self._error
         yield name
 
 
-def runner(jobs: JobStore, store: VectorStore, error: SemelError, told: list[Message]) -> ChunkRunner:
+def runner(
+    jobs: JobStore,
+    store: VectorStore,
+    error: SemelError,
+    told: list[Message],
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
+    lease_s: float = 60,
+) -> ChunkRunner:
     return ChunkRunner(
         jobs,
         store,
         None,  # type: ignore[arg-type]  # it never comes to that
-        Failing(error),  # type: ignore[arg-type]
+        Failing(error, meanwhile),  # type: ignore[arg-type]
         owner="w",
-        lease_s=60,
+        lease_s=lease_s,
         max_attempts=1,
         refuse=lambda *_: False,
         record=told.append,
@@ -79,3 +90,24 @@ def test_a_text_that_was_refused_is_no_failure_of_the_worker(db: Database, store
     runner(jobs, store, BackendError("not asked"), told).run(job.id, 0)
     assert jobs.get(job.id).counts.failed == 1
     assert [message.outcomes for message in told] == [{Outcome.HIT: 2}]
+
+
+def test_a_worker_may_have_a_chunk_twice_when_its_lease_ran_out(db: Database, store: VectorStore) -> None:
+    jobs = JobStore(db, window_s=60, retention_s=60)
+    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    jobs.add_chunks(job, [NewChunk(0, input_keys(SPACE.fingerprint, TEXTS), list(TEXTS))], lookup=store.lookup_on)
+    jobs.seal(job.id)
+    held: list[list[tuple[str, int]]] = []
+
+    def again() -> None:
+        held.append(twice.in_hand())
+        if len(held) == 1:
+            time.sleep(0.05)
+            twice.run(job.id, 0)
+            held.append(twice.in_hand())
+
+    twice = runner(jobs, store, ModelLoadError("no files"), [], meanwhile=again, lease_s=0.01)
+    twice.run(job.id, 0)
+    assert held == [[(job.id, 0)], [(job.id, 0)], []]  # the second ended first, and nobody renews its lease any more
+    assert twice.in_hand() == []
+    assert jobs.get(job.id).status is JobStatus.COMPLETED
