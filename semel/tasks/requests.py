@@ -117,7 +117,7 @@ class Router:
             kind, why = best_pool(live, model=model, use_case=self._use_case)
             count = sum(device_kind(w.device) == kind for w in live)
             reason = "asked for" if wanted != "auto" else why
-            return Route(kind, f"{kind}: {reason}, {count} live worker(s) with {model}")
+            return Route(kind, f"{kind}: {reason}, {count} live worker{'s' if count > 1 else ''} with {model}")
         device = device_kind(self._catalog.find(model)[1]) if wanted == "auto" else wanted
         if must_live:
             raise UnavailableError(

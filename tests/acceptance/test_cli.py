@@ -235,7 +235,7 @@ def test_jobs_from_submit_to_results(semel: Processes, tmp_path: Path) -> None:
     assert "completed" in semel.semel("jobs", "wait", job_id, "--url", semel.url).stdout
     shown = semel.semel("jobs", "show", job_id, "--url", semel.url).stdout
     assert "5 of 5" in shown
-    assert "live worker(s) with fake" in shown
+    assert "1 live worker with fake" in shown
     assert job_id in semel.semel("jobs", "list", "--url", semel.url).stdout
     out = tmp_path / "out.npy"
     semel.semel("jobs", "results", job_id, "-o", str(out), "--url", semel.url)
