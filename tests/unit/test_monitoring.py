@@ -37,13 +37,18 @@ def test_every_alert_says_how_urgent_it_is_and_what_is_wrong() -> None:
         assert rule["annotations"]["summary"].endswith((".", "?"))
 
 
-def test_prometheus_takes_the_rules() -> None:
+def test_prometheus_takes_the_rules_and_what_the_dashboard_asks(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         missing("promtool is not here; 'make test' fetches it where it can")
         return
-    for kind, file in (("rules", "alerts.yml"), ("config", "prometheus.yml")):
-        subprocess.run([promtool, "check", kind, str(DOCKER / "prometheus" / file)], check=True, capture_output=True)
+    questions = tmp_path / "dashboard.yml"
+    rules = [{"record": f"panel:{i}", "expr": expression} for i, (_, expression) in enumerate(ASKED)]
+    questions.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    folder = DOCKER / "prometheus"
+    for kind, file in (("rules", folder / "alerts.yml"), ("config", folder / "prometheus.yml"), ("rules", questions)):
+        done = subprocess.run([promtool, "check", kind, str(file)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_compose_file_is_sound() -> None:
