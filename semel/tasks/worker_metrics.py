@@ -27,7 +27,7 @@ class WorkerMetrics:
         self._texts = counter("semel_texts_total", self.registry)
         self._messages = counter("semel_messages_total", self.registry)
         self.resent = Resent(self.registry)
-        self._redelivered = counter("semel_redeliveries_total", self.registry)
+        self._redelivered = counter("semel_redeliveries_total", self.registry).labels(self._kind)
         self._stages = histogram("semel_stage_seconds", self.registry)
         self._batch_texts = histogram("semel_batch_texts", self.registry)
         self._batch_tokens = histogram("semel_batch_tokens", self.registry)
@@ -54,7 +54,7 @@ class WorkerMetrics:
 
     def redelivered(self) -> None:
         """A message came a second time: whoever had it did not say that it was done."""
-        self._redelivered.labels(self._kind).inc()
+        self._redelivered.inc()
 
     def observe(self, stage: str, seconds: float) -> None:
         """One stage took so long: queue, tokenise, device or store."""
@@ -68,8 +68,8 @@ class WorkerMetrics:
     def message(self, model: str, outcomes: Mapping[Outcome, int]) -> None:
         """One message is done."""
         self._messages.labels(self._kind).inc()
-        for outcome, count in outcomes.items():
-            self._texts.labels(outcome.value, model, self._kind).inc(count)
+        for outcome in Outcome:  # all of them: a counter that begins with the first failure has not grown by it
+            self._texts.labels(outcome.value, model, self._kind).inc(outcomes.get(outcome, 0))
 
     def serve(self, host: str, port: int) -> None:
         """Answer Prometheus on a port, in a thread. Raises UnavailableError when it is taken."""

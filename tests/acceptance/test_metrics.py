@@ -73,6 +73,8 @@ def test_texts_batches_and_stages_of_a_worker(stack: tuple[Processes, str]) -> N
         o: grew("semel_texts_total", outcome=o, model="fake", device="cpu") for o in ("computed", "failed", "hit")
     }
     assert of_texts == {"computed": 202, "failed": 1, "hit": 50}  # chunks of hits alone never come here
+    told = {dict(labels)["outcome"] for name, labels in after.samples if name == "semel_texts_total"}
+    assert told == {"hit", "computed", "coalesced", "failed"}  # or the first failure would raise no alert
     assert grew("semel_messages_total", device="cpu") == 5
     assert grew("semel_batch_texts_sum", device="cpu") >= 203
     assert grew("semel_batch_texts_count", device="cpu") == grew("semel_batch_tokens_count", device="cpu") > 0
