@@ -131,7 +131,9 @@ class Roster:
                 self._client.srem(_MEMBERS, *gone)
         except redis.RedisError as error:
             raise unreachable(error) from error
-        return [WorkerCard.from_json(value) for value in raw if value is not None]
+        cards = [WorkerCard.from_json(value) for value in raw if value is not None]
+        self._seen = (time.monotonic(), cards)
+        return cards
 
     def time_left(self, worker_ids: Sequence[str]) -> list[float]:
         """Seconds until each would be taken for dead; a beat sets it to `LIVE_S`. Raises UnavailableError."""
@@ -145,9 +147,8 @@ class Roster:
 
     def live_lately(self) -> Sequence[WorkerCard]:
         """As `live`, at most one second old: for every request."""
-        if time.monotonic() - self._seen[0] > 1.0:
-            self._seen = (time.monotonic(), self.live())
-        return self._seen[1]
+        seen_at, cards = self._seen
+        return cards if time.monotonic() - seen_at <= 1.0 else self.live()
 
 
 def _text(value: bytes | str) -> str:

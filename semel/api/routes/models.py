@@ -17,7 +17,7 @@ router = APIRouter(tags=["OpenAI"], dependencies=MAY_READ)
 def list_models(services: ServicesDep) -> ModelList:
     """Every model that a worker has served; `live` when one does now."""
     published = services.catalog.all()
-    workers = services.roster.live_lately()
+    workers = services.roster.live()  # the page asks when it has just seen a change
     plain = [(space, seen_at) for space, seen_at in published if not space.prompt_name]
     default = services.settings.default_model
     return ModelList(data=[_model(space, seen_at, published, workers, default=default) for space, seen_at in plain])
