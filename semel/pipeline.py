@@ -11,11 +11,14 @@ import numpy as np
 
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
-from semel.errors import BadInputError, SemelError, TextTooLongError
+from semel.errors import BadInputError, TextTooLongError, UnavailableError
 from semel.tasks.embed import Embedder
 from semel.tasks.loaded import LoadedModels
 from semel.tracing import is_on, span
 from semel.values import Computed, Embedded, Found, Input, ItemError, Lane, Outcome, Space, Vectors, unit_rows
+
+_ATTEMPTS = 3
+"""Two prunes in a row can hardly take what is just computed."""
 
 
 class Sender(Protocol):
@@ -67,23 +70,31 @@ class Pipeline:
             space.check_input(item)
         keys = input_keys(space.fingerprint, texts)
         found = self._look_up(space, keys)
-        started, waited_s = time.perf_counter(), 0.0
-        if found.all_present:
-            done = Computed(inference_s=0.0)
-        else:
-            missing = {keys[i]: texts[i] for i in np.flatnonzero(~found.present).tolist()}
-            done = self._sender.compute(space, missing, lane=lane)
-            waited_s = time.perf_counter() - started
-            found = self._look_up(space, keys)
+        started = time.perf_counter()
+        done, found = self._compute(space, keys, texts, found, lane)
+        waited_s = time.perf_counter() - started
         outcomes, errors = _outcomes(keys, done)
-        if not truncate:
-            _refuse_truncated(found.truncated.tolist(), outcomes, errors)
         for i in np.flatnonzero(~found.present).tolist():
-            if i not in errors:  # stored, and gone again: never answer with a made-up row
-                raise SemelError(f"the vector of text {i} vanished from the cache while it was read; ask again")
+            if i not in errors:  # stored, and gone again, and again: never answer with a made-up row
+                raise UnavailableError(f"the vector of text {i} vanishes from the cache while it is read; ask again")
         assert found.vectors is not None  # get_many brings vectors
         self._on_embedded(space, outcomes)
+        if not truncate:
+            _refuse_truncated(found.truncated.tolist(), outcomes, errors)
         return Embedded(found.vectors, outcomes, errors, found.tokens, found.truncated, waited_s, done.inference_s)
+
+    def _compute(
+        self, space: Space, keys: Sequence[bytes], texts: Sequence[Input], found: Found, lane: Lane
+    ) -> tuple[Computed, Found]:
+        """Have computed what was not found; once more what a prune took meanwhile."""
+        done = Computed(inference_s=0.0)
+        for _ in range(_ATTEMPTS):
+            absent = [i for i in np.flatnonzero(~found.present).tolist() if keys[i] not in done.errors]
+            if not absent:
+                break
+            done.merge(self._sender.compute(space, {keys[i]: texts[i] for i in absent}, lane=lane))
+            found = self._look_up(space, keys)
+        return done, found
 
     def _look_up(self, space: Space, keys: Sequence[bytes]) -> Found:
         with span("semel.lookup", model=space.model, texts=len(keys)) as looked:

@@ -301,6 +301,7 @@ class Computed:
         self.errors |= other.errors
         self.tokens |= other.tokens
         self.truncated |= other.truncated
+        self.inference_s = None if other.inference_s is None else (self.inference_s or 0.0) + other.inference_s
 
 
 @dataclass(frozen=True)

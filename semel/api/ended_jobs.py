@@ -1,5 +1,6 @@
 """Jobs that have ended since somebody looked: each is told once."""
 
+import threading
 import time
 from collections.abc import Iterable
 
@@ -16,9 +17,14 @@ class EndedJobs:
         self._counts = counts
         self._from = time.time()
         self._told: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     def new(self) -> Iterable[EndedJob]:
-        """Those that were not told yet."""
+        """Those that were not told yet. Thread-safe."""
+        with self._lock:
+            return self._new()
+
+    def _new(self) -> list[EndedJob]:
         found = self._counts.ended_since(self._from)
         new = [job for job in found if self._told.get(job.id) != job.ended_at]
         horizon = time.time() - _OVERLAP_S

@@ -1,8 +1,7 @@
 """A job's progress as server-sent events (the HTML standard's `text/event-stream`)."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
@@ -19,8 +18,12 @@ _SIGN_OF_LIFE_S = 15.0
 """A comment this often keeps proxies from closing a quiet connection."""
 
 
-async def job_events(services: Services, job: Job) -> AsyncIterator[bytes]:
-    """`progress` whenever something changed, with the job, its rate in texts/s and the seconds left; at last `end`."""
+async def job_events(services: Services, job: Job, pause: Callable[[float], Awaitable[bool]]) -> AsyncIterator[bytes]:
+    """`progress` whenever something changed, with the job, its rate in texts/s and the seconds left; at last `end`.
+
+    Args:
+        pause: waits so many seconds; False when the server ends.
+    """
     started, at_start, last_sent = time.monotonic(), job.counts.done, 0.0
     told: Job | None = None
     while True:
@@ -36,7 +39,8 @@ async def job_events(services: Services, job: Job) -> AsyncIterator[bytes]:
         elif time.monotonic() - last_sent > _SIGN_OF_LIFE_S:
             yield SIGN_OF_LIFE
             last_sent = time.monotonic()
-        await asyncio.sleep(_LOOK_S)
+        if not await pause(_LOOK_S):
+            return
         try:
             job = await run_in_threadpool(services.jobs.get, job.id)
         except NotFoundError:  # deleted meanwhile: nothing is left to tell

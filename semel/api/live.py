@@ -8,14 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi.concurrency import run_in_threadpool
-
 from semel.api.events import SIGN_OF_LIFE, event
 from semel.api.pools import pools
 from semel.api.queue_states import queue_states
 from semel.api.readiness import readiness
 from semel.api.schemas import job_object
 from semel.api.services import Services
+from semel.api.watchers import for_watchers
 from semel.errors import SemelError
 from semel.log import get_log
 from semel.values import Job
@@ -65,6 +64,12 @@ class Live:
         """Send all watchers away, so that the server can end."""
         self._stopping.set()
 
+    async def pause(self, seconds: float) -> bool:
+        """Wait; whether watchers may stay."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), max(0.0, seconds))
+        return not self._stopping.is_set()
+
     async def events(self) -> AsyncIterator[bytes]:
         """`history` once, then `overview` and `jobs` whenever something changed."""
         yield event("history", self._services.throughput.as_plain())
@@ -90,9 +95,8 @@ class Live:
 
     async def _read_in_time(self) -> None:
         pause_s = self._read_at + (_PERIOD_S if self._done else _AT_REST_S) - time.monotonic()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), max(0.0, pause_s))
-        self._frame = await run_in_threadpool(self._read, self._frame.number + 1)
+        await self.pause(pause_s)
+        self._frame = await for_watchers(lambda: self._read(self._frame.number + 1))
 
     def _read(self, number: int) -> Frame:
         now = time.monotonic()

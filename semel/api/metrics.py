@@ -157,16 +157,25 @@ class HttpMetrics:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started, begun = time.perf_counter(), False
+
+        def tell(status: int) -> None:
+            nonlocal begun
+            begun = True
+            route = getattr(scope.get("route"), "path", _UNKNOWN_ROUTE)
+            self._answered(_method(scope), route, status, time.perf_counter() - started)
 
         async def timed(message: Any) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", _UNKNOWN_ROUTE)
-                seconds = time.perf_counter() - started
-                self._answered(_method(scope), route, message["status"], seconds)
+                tell(message["status"])
             await send(message)
 
-        await self._app(scope, receive, timed)
+        try:
+            await self._app(scope, receive, timed)
+        except Exception:
+            if not begun:
+                tell(500)  # which Starlette answers, outside of this
+            raise
 
 
 def _method(scope: Any) -> str:

@@ -172,7 +172,17 @@ def metadata_of(text: str) -> dict[str, str]:
         given = None
     if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
         raise BadInputError("metadata must be a JSON object whose values are strings")
+    check_metadata(given)
     return given
+
+
+def check_metadata(metadata: dict[str, str]) -> None:
+    """Raises BadInputError for what no answer could repeat."""
+    for name, value in metadata.items():
+        try:
+            (name + value).encode()
+        except UnicodeEncodeError:
+            raise BadInputError(f"metadata: {name!a} has a lone surrogate, which is not Unicode text") from None
 
 
 def destination(services: Services, wanted: JobRequest) -> tuple[Space, Route]:

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -378,7 +378,7 @@ class VectorStore:
     def prune(
         self,
         *,
-        keep: Iterable[bytes],
+        keep: Callable[[Connection], Iterable[bytes]],
         max_bytes: int | None = None,
         older_than_s: float | None = None,
         fingerprint: bytes | None = None,
@@ -386,11 +386,11 @@ class VectorStore:
     ) -> int:
         """Delete vectors, the oldest first, and return how many; never one of `keep`.
 
-        The conditions add up: with `fingerprint` the other two look at that space alone.
+        What goes meets every condition: with `fingerprint` the other two look at that space alone.
 
         Args:
-            keep: packed keys (32 bytes each, joined) that unexpired jobs still need. Read inside the
-                transaction, after the lock, so that a job submitted meanwhile is safe.
+            keep: reads the packed keys (32 bytes each, joined) that unexpired jobs still need, on the transaction's own
+                connection, after the lock, so that a job submitted meanwhile is safe.
             max_bytes: delete until the vectors take no more than this.
             older_than_s: delete what was computed longer ago than this.
             fingerprint: delete in this space only; alone, the whole space.
@@ -398,15 +398,16 @@ class VectorStore:
         """
         if dry_run:
             with self._db.read() as conn:  # nobody has to wait for a count
-                _fill_keep(conn, keep)
+                _fill_keep(conn, keep(conn))
                 doomed = _doomed(conn, max_bytes, older_than_s, fingerprint)
                 return conn.execute(select(func.count()).select_from(doomed.subquery())).scalar_one()
         with self._db.write(reserve=True) as conn:
             if self._db.dialect == "postgresql":
                 conn.exec_driver_sql("LOCK TABLE chunks IN EXCLUSIVE MODE")
-            _fill_keep(conn, keep)
+            _fill_keep(conn, keep(conn))
             doomed = _doomed(conn, max_bytes, older_than_s, fingerprint)
             gone = conn.execute(delete(vectors).where(vectors.c.key.in_(doomed))).rowcount
+            conn.exec_driver_sql("DROP TABLE prune_keep")  # it may be large, and the connection stays
         with self._lock:
             self.pruned += gone
         return gone

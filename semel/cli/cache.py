@@ -96,7 +96,7 @@ def prune(
         raise BadInputError("say what to delete: --max-bytes, --older-than or --fingerprint")
     store, jobs = _open()
     count = store.prune(
-        keep=jobs.needed_keys(),
+        keep=jobs.needed_keys,
         max_bytes=None if max_bytes is None else _parse(max_bytes, _BYTES, "--max-bytes"),
         older_than_s=None if older_than is None else _parse(older_than, _SECONDS, "--older-than"),
         fingerprint=None if fingerprint is None else _find_space(store, fingerprint),

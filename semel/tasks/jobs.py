@@ -323,8 +323,8 @@ class JobStore:
             if not rows:
                 return
 
-    def needed_keys(self) -> Iterator[bytes]:
-        """Packed keys of every job that has not expired: what `prune` must spare."""
+    def needed_keys(self, conn: Connection) -> Iterator[bytes]:
+        """Packed keys of every job that has not expired: what `prune` must spare, read in its transaction."""
         last = ("", -1)
         while True:
             query = (
@@ -334,8 +334,7 @@ class JobStore:
                 .order_by(chunks.c.job_id, chunks.c.position)
                 .limit(256)
             )
-            with self._db.read() as conn:
-                rows = conn.execute(query).all()
+            rows = conn.execute(query).all()
             if not rows:
                 return
             yield from (row.packed_keys for row in rows)

@@ -311,6 +311,8 @@ class Worker:
             hostname=self._id, quiet=True, without_gossip=True, without_mingle=True, loglevel="WARNING"
         )
         consumer.start()
+        if consumer.exitcode:
+            raise UnavailableError("Celery's loop ended with an error, which the log tells; start this worker again")
 
     def _count_redelivery(self, task: Any, **_: Any) -> None:
         if (task.request.delivery_info or {}).get("redelivered"):

@@ -59,6 +59,19 @@ def test_a_key_that_may_only_look_sees_no_text(guarded: Processes) -> None:
     assert shown == {"sk-work": "a secret that is too long", "sk-look": None}
 
 
+def test_a_batch_file_has_texts_too(guarded: Processes) -> None:
+    headers = {key: {"authorization": f"Bearer {key}"} for key in ("sk-work", "sk-look")}
+    sent = httpx.post(
+        f"{guarded.url}/v1/files",
+        data={"purpose": "batch"},
+        files={"file": ("secrets.jsonl", b'{"secret": 1}\n')},
+        headers=headers["sk-work"],
+    )
+    content = f"{guarded.url}/v1/files/{sent.json()['id']}/content"
+    assert httpx.get(content, headers=headers["sk-work"]).text == '{"secret": 1}\n'
+    assert httpx.get(content, headers=headers["sk-look"]).status_code == 403
+
+
 def test_the_clients_that_people_use_send_their_key(guarded: Processes) -> None:
     with openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="sk-work") as client:
         assert len(client.embeddings.create(model="fake", input="x").data[0].embedding) == 16
@@ -75,6 +88,7 @@ def test_the_clients_that_people_use_send_their_key(guarded: Processes) -> None:
         {"sec-fetch-site": "same-site"},  # another port of localhost
         {"origin": "http://website.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"host": "website.example"},
         {"host": "under_scored.website.example"},
         {"host": "[::"},

@@ -296,3 +296,22 @@ def test_an_upload_that_breaks_off_is_no_error_of_the_server(semel: Processes, r
         time.sleep(0.5)
     wait_until(lambda: gone in httpx.get(f"{semel.url}/metrics").text, told=semel.logs)
     assert log.read_text().count("unforeseen") == before
+
+
+def test_metadata_that_no_answer_could_repeat_is_refused(semel: Processes) -> None:
+    half, before = '{"a": "\\ud800"}', [job.id for job in semel.client.jobs()]
+    jobs = f"{semel.url}/v1/jobs"
+    by_url = httpx.post(jobs, params={"metadata": half}, json={"input": ["x"]})
+    by_form = httpx.post(jobs, data={"metadata": half}, files={"file": ("x.txt", b"x")})
+    batch = {
+        "input_file_id": "x",
+        "endpoint": "/v1/embeddings",
+        "completion_window": "24h",
+        "metadata": {"a": "\ud800"},
+    }
+    as_json = {"content": json.dumps(batch), "headers": {"content-type": "application/json"}}
+    by_batch = httpx.post(f"{semel.url}/v1/batches", **as_json)  # type: ignore[arg-type]
+    for answer in (by_url, by_form, by_batch):
+        assert answer.status_code == 400
+        assert "lone surrogate" in answer.json()["error"]["message"]
+    assert [job.id for job in semel.client.jobs()] == before

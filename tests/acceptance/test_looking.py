@@ -4,9 +4,10 @@ import asyncio
 import csv
 import io
 import json
+import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,21 @@ def test_the_parts_of_a_job(semel: Processes) -> None:
     assert [row["index"] for row in rest["data"]] == [3]
     for part in ("chunks", "failed"):
         assert httpx.get(f"{semel.url}/v1/jobs/job_none/{part}").status_code == 404
+
+
+def test_ids_of_failed_texts_are_told_as_they_came(semel: Processes) -> None:
+    ids = ["\ud800", {"a": [1]}, json.loads("[" * 300 + "]" * 300)]
+    rows = "".join(json.dumps({"id": one, "text": ""}) + "\n" for one in ids)
+    job = httpx.post(f"{semel.url}/v1/jobs", params={"model": "fake"}, content=rows, headers=NDJSON).json()
+    semel.client.wait(job["id"])
+    failed = httpx.get(f"{semel.url}/v1/jobs/{job['id']}/failed")
+    assert [row["id"] for row in json.loads(failed.content)["data"]] == ids
+
+
+@pytest.mark.parametrize("part", ["chunks", "failed"])
+def test_places_that_no_job_has_are_refused(semel: Processes, part: str) -> None:
+    asked = httpx.get(f"{semel.url}/v1/jobs/job_none/{part}", params={"after": 2**64})
+    assert (asked.status_code, asked.json()["error"]["param"]) == (400, "after")
 
 
 def space_of(semel: Processes, model: str) -> dict[str, Any]:
@@ -267,9 +283,13 @@ def test_a_dead_redis_is_told_and_the_stream_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_watcher_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    with processes(tmp_path) as semel, watching(semel) as events:
+    with processes(tmp_path, model="text_ms=20") as semel, watching(semel) as events:
         next(data for name, data in events if name == "overview")
-        semel.stop("api")  # fails unless it ends
+        job = semel.client.submit([f"followed {i}" for i in range(400)], model="fake")
+        with httpx.stream("GET", f"{semel.url}/v1/jobs/{job.id}/events", timeout=30) as following:
+            next(following.iter_lines())
+            semel.stop("api")  # fails unless it ends
+        assert "graceful" not in semel.logs()
 
 
 def test_the_machine_says_what_it_has_and_how_to_get_the_rest(semel: Processes) -> None:
@@ -283,3 +303,32 @@ def test_the_machine_says_what_it_has_and_how_to_get_the_rest(semel: Processes) 
     again = httpx.get(f"{semel.url}/v1/inventory", timeout=120)
     assert again.json() == inventory
     assert again.elapsed < first.elapsed / 2, "it looked again"
+
+
+def test_those_who_watch_need_not_wait_for_those_who_wait(tmp_path: Path) -> None:
+    async def watch(url: str) -> None:
+        async with httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None)) as client:
+            body = {"model": "fake", "input": "waits for a worker that says nothing"}
+            waiting = [asyncio.ensure_future(client.post(f"{url}/v1/embeddings", json=body)) for _ in range(230)]
+            await asyncio.sleep(3)
+            assert not any(one.done() for one in waiting)
+            for route in ("/health/live", "/metrics"):
+                assert (await client.get(f"{url}{route}", timeout=10)).status_code == 200
+            async with client.stream("GET", f"{url}/v1/events", timeout=20) as stream:
+                assert "event: overview" in [line async for line in _until(stream, "event: overview")]
+            for one in waiting:
+                one.cancel()
+
+    with processes(tmp_path) as running:
+        os.kill(running.pid("worker"), signal.SIGSTOP)
+        try:
+            asyncio.run(watch(running.url))
+        finally:
+            os.kill(running.pid("worker"), signal.SIGCONT)
+
+
+async def _until(stream: httpx.Response, last: str) -> AsyncIterator[str]:
+    async for line in stream.aiter_lines():
+        yield line
+        if line == last:
+            return

@@ -159,6 +159,16 @@ def test_a_retried_job_is_timed_from_its_retry(stack: tuple[Processes, str]) -> 
     assert after.value(first) == before.value(first)
 
 
+def test_a_job_that_is_deleted_at_once_is_timed(stack: tuple[Processes, str]) -> None:
+    semel, _ = stack
+    ended = {"name": "semel_job_seconds_count", "status": "completed"}
+    before = Scrape(semel.url).value(**ended)
+    for i in range(3):
+        job = semel.client.wait(semel.client.submit([f"deleted at once {i}"], model="fake").id)
+        semel.client.delete(job.id)
+    assert Scrape(semel.url).value(**ended) >= before + 3
+
+
 def test_lookups_damage_and_evictions(stack: tuple[Processes, str]) -> None:
     semel, _ = stack
     before = Scrape(semel.url)

@@ -266,8 +266,9 @@ def test_the_keys_of_living_jobs_are_needed(db: Database, jobs: JobStore, store:
     submit(jobs, store, chunk(0, "a"))
     expired = submit(JobStore(db, window_s=0, retention_s=-1), store, chunk(0, "b"))
     assert expired.status is JobStatus.COMPLETED
-    assert list(jobs.needed_keys()) == input_keys(SPACE.fingerprint, ["a"])
-    assert store.prune(keep=jobs.needed_keys(), max_bytes=0) == 1
+    with db.read() as conn:
+        assert list(jobs.needed_keys(conn)) == input_keys(SPACE.fingerprint, ["a"])
+    assert store.prune(keep=jobs.needed_keys, max_bytes=0) == 1
 
 
 def test_jobs_are_listed_newest_first_page_by_page(jobs: JobStore, store: VectorStore) -> None:
@@ -304,3 +305,14 @@ def test_chunks_of_a_worker_that_hangs_are_given_back_uncharged(jobs: JobStore, 
     jobs.give_back_uncharged([], owner="w1")
     assert lease(jobs, job, 0).attempts == 1
     assert jobs.lease(job.id, 1, owner="w2", ttl_s=60) is None  # still in the hands of w1
+
+
+def test_a_prune_takes_one_connection(
+    db: Database, jobs: JobStore, store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, ["a", "b"], vectors(2))
+    submit(jobs, store, chunk(0, "a"))
+    with monkeypatch.context() as alone:
+        alone.setattr(db, "read", lambda: pytest.fail("it waits for a second one, and everybody for it"))
+        assert store.prune(keep=jobs.needed_keys, max_bytes=0) == 1
+    assert store.prune(keep=lambda _: [], max_bytes=0) == 1  # and what it needed for that is gone

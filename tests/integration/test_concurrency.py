@@ -2,20 +2,24 @@
 
 import multiprocessing
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import redis
 
 from semel.backends.engine import Engine
-from semel.cache.claims import RedisClaims
+from semel.cache.claims import LocalClaims, RedisClaims
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
+from semel.errors import UnavailableError
+from semel.pipeline import LocalSender, Pipeline
 from semel.settings import Settings
 from semel.tasks.embed import Embedder
 from semel.tasks.loaded import LoadedModels
-from semel.values import Computed, Lane, ModelEntry, Outcome
+from semel.values import Computed, Input, Lane, ModelEntry, Outcome, Space
+from tests.support.local import LocalSemel, local_semel
 from tests.support.values import put, space, vectors
 
 PROCESSES = 8
@@ -106,3 +110,31 @@ def test_the_claim_of_a_dead_worker_is_taken_over(
     dead.take(input_keys(worker.space.fingerprint, ["text"]))  # and never renewed or released
     assert list(worker.compute(["text"]).outcomes.values()) == [Outcome.COMPUTED]
     worker.engine.close()
+
+
+class _PrunedAfter:
+    """A sender after whose first answers somebody prunes everything."""
+
+    def __init__(self, semel: LocalSemel, *, prunes: int) -> None:
+        self._semel = semel
+        self._prunes = prunes
+        self._inner = LocalSender(semel.models, Embedder(semel.engine, semel.store, LocalClaims()))
+
+    def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane = Lane.INTERACTIVE) -> Computed:
+        done = self._inner.compute(space, missing, lane=lane)
+        if self._prunes:
+            self._prunes -= 1
+            self._semel.store.prune(keep=lambda _: [], max_bytes=0)
+        return done
+
+
+def test_what_a_prune_takes_while_it_is_computed_is_computed_again(tmp_path: Path) -> None:
+    with local_semel(tmp_path) as semel:
+        semel.embed("there before")
+        pruned = Pipeline(semel.store, _PrunedAfter(semel, prunes=1))
+        got = pruned.embed(semel.space(), ["there before", "new", "newer"])
+        assert got.errors == {}
+        assert (got.vectors == semel.embed("there before", "new", "newer").vectors).all()
+        always = Pipeline(semel.store, _PrunedAfter(semel, prunes=9))
+        with pytest.raises(UnavailableError, match="vanishes"):
+            always.embed(semel.space(), ["newest"])

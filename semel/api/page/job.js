@@ -199,7 +199,7 @@ function failedTexts(root, address) {
       more.hidden = !page.has_more;
       fill(trouble);
       fill(list, table("Failed texts", ["Index", "Id", "Text", "Reason"],
-        rows.map((row) => [count(row.index), row.id === null ? "–" : String(row.id), h("span", { class: "quoted" }, row.text === null ? "(not shown to this key)" : row.text || "(empty)"), row.error.message])));
+        rows.map((row) => [count(row.index), row.id === null ? "–" : typeof row.id === "object" ? JSON.stringify(row.id) : String(row.id), h("span", { class: "quoted" }, row.text === null ? "(not shown to this key)" : row.text || "(empty)"), row.error.message])));
     } catch (error) {
       fill(trouble, failure(error));
       throw error;

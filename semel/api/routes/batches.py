@@ -9,6 +9,7 @@ from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.batch.lines import ENDPOINTS
 from semel.api.deps import ServicesDep
 from semel.api.routes.files import expires_after
+from semel.api.submission import check_metadata
 from semel.errors import BadInputError
 from semel.tasks.batches import Batch
 
@@ -129,6 +130,7 @@ def create_batch(wanted: BatchRequest, services: ServicesDep) -> BatchObject:
 def _check_metadata(metadata: dict[str, str]) -> None:
     if len(metadata) > 16 or any(len(key) > 64 or len(value) > 512 for key, value in metadata.items()):
         raise BadInputError("metadata has at most 16 pairs, keys of 64 and values of 512 characters")
+    check_metadata(metadata)
 
 
 @router.get("/v1/batches", response_model=BatchList)

@@ -94,7 +94,7 @@ class PruneRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"older_than_s": 7776000, "dry_run": True}})
 
-    max_bytes: int | None = Field(default=None, ge=0, description="Keep this much, the newest.")
+    max_bytes: int | None = Field(default=None, ge=0, le=2**62, description="Keep this much, the newest.")
     older_than_s: float | None = Field(default=None, ge=0, description="What was stored longer ago than this.")
     fingerprint: str | None = Field(default=None, description="In this space alone; in hex.")
     dry_run: bool = Field(default=True, description="Count only. Say false to delete.")
@@ -121,7 +121,7 @@ def prune(services: ServicesDep, wanted: PruneRequest) -> PrunedObject:
     if wanted.fingerprint is not None and not services.store.has_space(wanted.fingerprint):
         raise BadInputError(f"fingerprint: no space has {wanted.fingerprint!r}; GET /v1/cache lists them")
     entries = services.store.prune(
-        keep=services.jobs.needed_keys(),
+        keep=services.jobs.needed_keys,
         max_bytes=wanted.max_bytes,
         older_than_s=wanted.older_than_s,
         fingerprint=None if wanted.fingerprint is None else bytes.fromhex(wanted.fingerprint),

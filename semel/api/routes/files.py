@@ -9,11 +9,11 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel
 from starlette.datastructures import FormData
 
-from semel.api.access import MAY_READ, MAY_SUBMIT
+from semel.api.access import MAY_READ, MAY_SUBMIT, Scope, may
 from semel.api.deps import ServicesDep
 from semel.api.services import Services
 from semel.api.uploads import file_of, read_form
-from semel.errors import BadInputError, ConflictError
+from semel.errors import BadInputError, ConflictError, ForbiddenError
 from semel.tasks.files import StoredFile
 
 router = APIRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
@@ -145,9 +145,11 @@ def delete_file(file_id: str, services: ServicesDep) -> FileDeleted:
     response_class=FileResponse,
     responses={200: {"content": {"application/octet-stream": {}}}},
 )
-def get_content(file_id: str, services: ServicesDep) -> FileResponse:
-    """What is in a file."""
+def get_content(request: Request, file_id: str, services: ServicesDep) -> FileResponse:
+    """What is in a file; what goes into a batch has texts, which a key that may only read does not see."""
     stored = services.files.get(file_id)
+    if stored.purpose == "batch" and not may(request, Scope.SUBMIT):
+        raise ForbiddenError(f"file {file_id} has texts; it takes a key that may submit")
     path = services.files.path(stored.id)
     if not path.exists():
         raise ConflictError(f"the content of file {file_id} is not in {path.parent}: was it deleted by hand?")

@@ -12,8 +12,8 @@ router = APIRouter(tags=["Health"])
 
 
 @router.get("/health/live")
-def live() -> dict[str, str]:
-    """This process answers."""
+async def live() -> dict[str, str]:
+    """This process answers, however many requests wait for its threads."""
     return {"status": "ok"}
 
 

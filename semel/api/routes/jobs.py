@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from semel.api.access import MAY_READ, MAY_SUBMIT, Scope, may
+from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
 from semel.api.estimate import estimating
 from semel.api.events import event_stream, job_events
@@ -29,6 +30,9 @@ from semel.tasks.retry import retry
 from semel.values import IfNoWorker, Job, JobStatus
 
 router = APIRouter(tags=["Jobs"], dependencies=MAY_READ)
+
+_MOST_ROWS = 2**62
+"""No job has more; the databases count to 2**63 - 1."""
 
 _TEXT_OPTIONS = (
     "model",
@@ -158,7 +162,9 @@ def get_chunks(
     job_id: str,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-    after: Annotated[int, Query(ge=-1, description="Position of the last chunk of the page before.")] = -1,
+    after: Annotated[
+        int, Query(ge=-1, le=_MOST_ROWS, description="Position of the last chunk of the page before.")
+    ] = -1,
 ) -> ChunkList:
     """The chunks of a job, by position."""
     services.jobs.get(job_id)  # an unknown id is an error, not an empty list
@@ -167,20 +173,21 @@ def get_chunks(
     return ChunkList(states=states, data=[chunk_object(c) for c in found[:limit]], has_more=len(found) > limit)
 
 
-@router.get("/v1/jobs/{job_id}/failed")
+@router.get("/v1/jobs/{job_id}/failed", response_model=FailedList)
 def get_failed(
     request: Request,
     job_id: str,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: Annotated[int, Query(ge=-1, description="Index of the last text of the page before.")] = -1,
-) -> FailedList:
+    after: Annotated[int, Query(ge=-1, le=_MOST_ROWS, description="Index of the last text of the page before.")] = -1,
+) -> Response:
     """The texts of a job that failed so far, with their reasons; `retry` runs them again."""
     services.jobs.get(job_id)
     found = services.job_parts.failed(job_id, after=after, limit=limit + 1)
     with_text = may(request, Scope.SUBMIT)
     data = [failed_object(one, with_text=with_text) for one in found[:limit]]
-    return FailedList(data=data, has_more=len(found) > limit)
+    told = FailedList(data=data, has_more=len(found) > limit)
+    return Response(as_json(told.model_dump()), media_type="application/json")  # ids are whatever a client sent
 
 
 @router.post("/v1/jobs/{job_id}/cancel", response_model=JobObject, dependencies=MAY_SUBMIT)
@@ -204,6 +211,7 @@ def retry_job(job_id: str, services: ServicesDep) -> JobObject:
 @router.delete("/v1/jobs/{job_id}", status_code=204, dependencies=MAY_SUBMIT)
 def delete_job(job_id: str, services: ServicesDep) -> None:
     """Forget a job that has ended. Its vectors stay in the cache."""
+    services.metrics.ended(services.ended_jobs.new())  # before it is gone
     services.jobs.delete(job_id)
 
 
@@ -212,10 +220,10 @@ def delete_job(job_id: str, services: ServicesDep) -> None:
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {}}}},
 )
-def get_events(job_id: str, services: ServicesDep) -> Response:
+def get_events(request: Request, job_id: str, services: ServicesDep) -> Response:
     """Progress as server-sent events: `progress` with the job, its rate and the seconds left, then `end`."""
     job = services.jobs.get(job_id)
-    return event_stream(job_events(services, job))
+    return event_stream(job_events(services, job, request.app.state.live.pause))
 
 
 @router.get("/v1/jobs/{job_id}/results", response_class=StreamingResponse)

@@ -5,11 +5,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from semel.api.access import MAY_READ
 from semel.api.deps import ServicesDep
+from semel.api.watchers import for_watchers
 
 router = APIRouter(tags=["Health"], dependencies=MAY_READ)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def metrics(services: ServicesDep) -> Response:
+async def metrics(services: ServicesDep) -> Response:
     """What this API sees; docs/reference/metrics.md says what each metric is. Workers serve their own."""
-    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    told = await for_watchers(lambda: generate_latest(services.metrics.registry))
+    return Response(told, media_type=CONTENT_TYPE_LATEST)
