@@ -8,6 +8,7 @@ from typing import Protocol
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
+from fastapi_offline import FastAPIOffline
 
 from semel import __version__
 from semel.api.access import load_keys
@@ -57,7 +58,9 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await run_in_threadpool(_end, services, background)
 
-    app = FastAPI(
+    app = FastAPIOffline(  # /docs without a CDN
+        redoc_url=None,
+        favicon_url="page/icon.svg",
         title="semel",
         version=__version__,
         summary="Every text is embedded once.",

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -128,7 +128,19 @@ class Live:
         store = self._services.jobs
         told = {job.id: job for job in (*store.list_jobs(limit=_NEWEST), *store.list_open(limit=_OPEN))}
         told |= self._ended(told)
-        return [self._told(job) for job in told.values()]
+        under_way = self._under_way()  # after the counts: what ended in between is missed, and not counted twice
+        return [self._told(job, under_way[job.id]) for job in told.values()]
+
+    def _under_way(self) -> Counter[str]:
+        """Job id → texts that are done in chunks that are not, as workers said within the last two seconds."""
+        cards = self._services.roster.live_lately()
+        said = [(job_id, position, texts) for card in cards for job_id, position, texts in card.progress]
+        running = self._services.job_parts.running({(job_id, position) for job_id, position, _ in said})
+        done = Counter[str]()
+        for job_id, position, texts in said:
+            if (job_id, position) in running:
+                done[job_id] += texts
+        return done
 
     def _ended(self, told: dict[str, Job]) -> dict[str, Job]:
         """Jobs that were open some frames ago, and have ended; what newer jobs crowded out is forgotten."""
@@ -140,18 +152,13 @@ class Live:
         self._ending = {job_id: frames for job_id, frames in left.items() if frames}
         return found
 
-    def _told(self, job: Job) -> dict[str, Any]:
+    def _told(self, job: Job, under_way: int) -> dict[str, Any]:
         rate, done = 0.0, job.counts.done
         if not job.status.ended:
             seen = self._done.setdefault(job.id, deque(maxlen=_RATE_OVER))
-            done = max(self._done_by_now(job), seen[-1][1] if seen else 0)
+            done = max(done, min(job.total - 1, done + under_way), seen[-1][1] if seen else 0)
             seen.append((time.monotonic(), done))
             passed_s = seen[-1][0] - seen[0][0]
             rate = (done - seen[0][1]) / passed_s if passed_s else 0.0
         eta_s = round((job.total - done) / rate, 1) if rate else None
         return {"job": job_object(job).model_dump(), "done": done, "texts_per_s": round(rate, 1), "eta_s": eta_s}
-
-    def _done_by_now(self, job: Job) -> int:
-        """With what workers say of unfinished chunks, which may be two seconds old: never all of them, never less."""
-        under_way = sum(card.progress.get(job.id, 0) for card in self._services.roster.live_lately())
-        return max(job.counts.done, min(job.total - 1, job.counts.done + under_way))

@@ -84,9 +84,10 @@ def list_jobs(
         _print_json(found)
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("job", "status", "model", "device", "done", "total", "hits", "failed", box=None)
+    whole = Column("job", min_width=max((len(job.id) for job in found), default=0))  # a cut id is of no use
+    table = Table(whole, "status", "model", "device", "done", "total", "hits", "failed", box=None)
     for job in found:
         c = job.counts
         table.add_row(

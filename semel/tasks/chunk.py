@@ -69,12 +69,9 @@ class ChunkRunner:
         """(job id, position) of the chunks that are being worked on: those whose leases are to be renewed."""
         return list(self._in_hand)
 
-    def progress(self) -> dict[str, int]:
-        """Job id → texts that are done in chunks that are not."""
-        done: Counter[str] = Counter()
-        for (job_id, _), computed in list(self._in_hand.items()):
-            done[job_id] += len(computed.outcomes)
-        return dict(done)
+    def progress(self) -> list[tuple[str, int, int]]:
+        """(job id, position, texts that are done) of the chunks that are being worked on."""
+        return [(*place, len(computed.outcomes)) for place, computed in list(self._in_hand.items())]
 
     def run(self, job_id: str, position: int) -> None:
         """Do one chunk, if nobody else does or did. Running it twice has the same outcome.

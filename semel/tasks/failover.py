@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, select, update
 from semel.db import Database
 from semel.errors import UnavailableError
 from semel.log import get_log
-from semel.tasks.jobs import ACTIVE, JobStore
+from semel.tasks.jobs import ACTIVE, WAITS, JobStore
 from semel.tasks.pools import best_pool
 from semel.tasks.roster import Roster, WorkerCard
 from semel.tasks.schema import chunks, jobs
@@ -137,7 +137,7 @@ class Failover:
             log.warning("jobs moved to another device", jobs=len(ids), source=kin.device, why=why)
 
     def _fail_or_wait(self, which: ColumnElement[bool], why: str, *, fails: bool) -> None:
-        waits = f"{why}: it waits for one"
+        waits = f"{why}: {WAITS}"
         with self._db.read() as conn:
             found = conn.execute(select(jobs.c.id, jobs.c.if_no_worker, jobs.c.why).where(which)).all()
         if fails:

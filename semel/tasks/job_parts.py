@@ -1,9 +1,9 @@
 """A look inside one job: its chunks, and the texts that failed. For people; work goes by `semel.tasks.jobs`."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 
 from semel.db import Database
 from semel.tasks.jobs import chunk_errors, chunk_extras, chunk_texts, outcomes_of
@@ -53,6 +53,15 @@ class JobParts:
         query = select(chunks.c.state, func.count()).where(chunks.c.job_id == job_id).group_by(chunks.c.state)
         with self._db.read() as conn:
             return {state: int(count) for state, count in conn.execute(query)}
+
+    def running(self, places: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Those of these chunks (job id, position) that somebody works on."""
+        if not places:
+            return set()
+        these = tuple_(chunks.c.job_id, chunks.c.position).in_(list(places))
+        with self._db.read() as conn:
+            rows = conn.execute(select(chunks.c.job_id, chunks.c.position).where(these, chunks.c.state == "running"))
+            return {(row.job_id, row.position) for row in rows}
 
     def chunks(self, job_id: str, *, after: int, limit: int) -> list[ChunkState]:
         """By position; `after` is the position of the last one of the page before, or -1."""

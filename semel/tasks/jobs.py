@@ -48,6 +48,9 @@ CODE_OUTCOMES = {code: outcome for outcome, code in OUTCOME_CODES.items()}
 NO_KEY = bytes(KEY_BYTES)
 """Stands in the packed keys for a text that has none, so that no row shifts."""
 
+WAITS = "it waits for one"
+"""How the `why` of a job ends that no live worker can do."""
+
 UPLOAD_SILENCE_S = 120.0
 """An upload that sent nothing for this long was cut off."""
 
@@ -396,6 +399,9 @@ class JobStore:
             if row is None:
                 return None
             job = conn.execute(select(jobs).where(jobs.c.id == job_id)).one()
+            if job.why.endswith(WAITS):
+                why = f"{job.device}: it waited for a worker"
+                conn.execute(update(jobs).where(jobs.c.id == job_id).values(why=why))
         return ChunkWork(
             job_id=job_id,
             position=position,

@@ -22,7 +22,7 @@ from semel.settings import Settings
 from semel.tasks.backlog import Backlog
 from semel.tasks.dispatch import Dispatcher
 from semel.tasks.doorbell import Answer, Doorbell
-from semel.tasks.jobs import JobStore, NewChunk
+from semel.tasks.jobs import WAITS, JobStore, NewChunk
 from semel.tasks.pools import best_pool
 from semel.tasks.queues import EMBED_TEXTS, READ_TEXTS, queue_name
 from semel.tasks.roster import Roster, unreachable
@@ -124,7 +124,7 @@ class Router:
                 f"no live worker serves {model!r}{'' if wanted == 'auto' else f' on {wanted}'}; "
                 f"start one: semel worker --device {device}"
             )
-        return Route(device, f"{device}: no worker with {model} is alive now, it waits for one")
+        return Route(device, f"{device}: no worker with {model} is alive now, {WAITS}")
 
 
 class QueueSender:

@@ -39,7 +39,7 @@ class WorkerCard:
         memory_bytes: of the device, or of the process where both share it.
         gpu_utilization: 0 to 1, where the driver tells.
         texts_per_s: measured over its life, while the device was busy.
-        progress: job id → texts that are done in chunks that are not.
+        progress: (job id, position, texts that are done) of the chunks in hand.
         measured: what `semel devices --measure` found for this device, if it was run.
     """
 
@@ -61,7 +61,7 @@ class WorkerCard:
     gpu_utilization: float | None = None
     texts_per_s: float = 0.0
     memory_halvings: int = 0
-    progress: dict[str, int] = field(default_factory=dict)
+    progress: list[tuple[str, int, int]] = field(default_factory=list)
     measured: Measured | None = None
     work: Work = field(default_factory=Work)
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.processes import Processes, processes, wait_until
+from tests.support.processes import Processes, processes, stored_vectors, wait_until
 
 NDJSON = {"content-type": "application/x-ndjson"}
 
@@ -234,6 +234,18 @@ def test_progress_is_told_before_a_chunk_is_done(tmp_path: Path) -> None:
             within.append((told["job"]["counts"]["done"], told["done"]))
     assert any(counted == 0 < done < 40 for counted, done in within), within
     assert [done for _, done in within] == sorted(done for _, done in within)
+
+
+def test_progress_never_tells_more_than_is_done(tmp_path: Path) -> None:
+    with processes(tmp_path, model="text_ms=5", SEMEL_CHUNK_TEXTS="50") as semel, watching(semel) as events:
+        job = semel.client.submit([f"one of several chunks {i}" for i in range(1500)], model="fake")
+        seen = []
+        for told in (told for name, data in events if name == "jobs" for told in data if told["job"]["id"] == job.id):
+            assert told["done"] <= stored_vectors(tmp_path / "home")
+            seen.append(told["done"])
+            if told["job"]["status"] == "completed":
+                break
+    assert len(set(seen)) > 3
 
 
 def test_of_very_many_open_jobs_those_under_way_are_told(tmp_path: Path) -> None:

@@ -104,9 +104,11 @@ def test_a_file_is_submitted_watched_to_its_end_and_downloaded(
         seen.add(told.split(",")[0])
         time.sleep(0.1)
     assert len(seen) >= 3, seen  # it moved
+    expect(page.locator(".headline b")).to_have_text(file.name)
     expect(page.locator(".headline .badge")).to_have_text("completed")
     with page.expect_download() as ndjson:
         page.get_by_role("button", name="NDJSON").click()
+    assert ndjson.value.suggested_filename == "texts.ndjson"
     rows = [json.loads(line) for line in ndjson.value.path().read_text().splitlines()]
     assert [row["id"] for row in rows] == list(range(3010))
     want = client.embed([*texts[:2000]], model="fake")
@@ -141,6 +143,11 @@ def test_what_is_wrong_with_a_file_is_said_before_it_is_sent(page: Page, semel: 
     page.locator("#file").set_input_files(bad)
     expect(tile(page, "Cannot be embedded")).to_contain_text("1")
     expect(page.locator("li", has_text="text 1 is empty")).to_be_visible()
+    expect(page.get_by_role("button", name="Embed")).to_be_enabled()
+    (tmp_path / "other").mkdir()
+    page.locator("#file").set_input_files(jsonl(tmp_path / "other", [""]))
+    expect(tile(page, "To compute")).to_have_text("0nothing here can be embedded")
+    expect(page.get_by_role("button", name="Embed")).to_be_disabled()
 
 
 def test_a_job_is_cancelled_after_a_question(page: Page, semel: Up, client: Client) -> None:
@@ -216,6 +223,16 @@ def test_the_policy_refuses_what_was_not_sent_by_the_server(chromium: Browser, s
         strange.goto(f"{semel.url}/#{view}")
         expect(strange.locator("#connection", has_text="live")).to_be_visible()
         strange.close()
+
+
+def test_the_list_of_routes_needs_no_internet(chromium: Browser, semel: Up) -> None:
+    with chromium.new_context() as context, context.new_page() as tab:
+        asked: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(semel.url)
+        tab.get_by_role("link", name="HTTP API").evaluate("link => location.href = link.href")
+        expect(tab.get_by_text("/v1/jobs/estimate")).to_be_visible()
+        assert [url for url in asked if not url.startswith((semel.url, "data:"))] == []
 
 
 def test_a_form_of_a_website_is_refused(chromium: Browser, semel: Up) -> None:
@@ -417,7 +434,7 @@ def test_the_cache_is_verified_and_pruned_after_a_count_and_a_question(page: Pag
     assert fingerprint() is None
     prune.get_by_label("Space").select_option("")
     prune.get_by_role("button", name="Count what would go").click()  # nothing is filled in
-    expect(page.get_by_role("alert").filter(has_text="say what to delete")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="Choose a space, or fill in")).to_be_visible()
 
 
 def test_models_and_devices_say_what_is_there_and_how_to_get_the_rest(page: Page, semel: Up) -> None:

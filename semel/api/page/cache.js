@@ -159,6 +159,7 @@ function pruning(choice, look) {
       ...(days.value && { older_than_s: Number(days.value) * 86400 }),
       ...(gigabytes.value && { max_bytes: Math.round(Number(gigabytes.value) * 1e9) }),
     };
+    if (!Object.keys(mine).length) return fill(result, failure({ message: "Choose a space, or fill in an age or a size." }));
     wanted = mine;
     fill(result, h("p", { class: "busy" }, "Counting …"));
     try {

@@ -93,9 +93,9 @@ export function show(root, id) {
   });
   for (const [format, button] of parts.formats) {
     button.addEventListener("click", () => act(button, async () => {
-      await get(address); // a link would not say why it fails
+      const job = await get(address); // a link would not say why it fails
       announce("Preparing the download");
-      await download(`${address}/results?format=${format}`, `${id}.${format}`);
+      await download(`${address}/results?format=${format}`, `${stem(job) ?? id}.${format}`);
     }));
   }
 
@@ -114,6 +114,11 @@ export function show(root, id) {
   };
 }
 
+/** The name of the file that it was made of, without its ending. */
+function stem({ metadata }) {
+  return metadata.file?.replace(/\.[^.]*$/, "") || null;
+}
+
 function layout() {
   const button = (text, kind = "") => h("button", { type: "button", class: kind, hidden: true }, text);
   const [cancel, retry, gone] = [button("Cancel", "danger"), button("Retry what failed", "quiet"), button("Forget", "quiet")];
@@ -122,6 +127,7 @@ function layout() {
     cancel, retry, formats, remove: gone,
     trouble: h("div"), refused: h("div"), facts: h("dl", { class: "facts wide" }), chunks: h("div"), failed: h("section", { hidden: true }),
     status: h("span"), share: h("span"), speed: h("span"), outcomes: h("div"),
+    name: h("b"),
     bar: h("progress", { max: 1, value: 0, "aria-label": "Progress" }),
     buttons: h("div", { class: "buttons" }, cancel, retry, gone),
     downloads: h("div", { class: "buttons", hidden: true }, h("span", {}, "Download"), formats.map(([, made]) => made)),
@@ -130,7 +136,7 @@ function layout() {
 
 function headline(id, parts) {
   return h("div", { class: "headline" },
-    h("code", { class: "long" }, id), parts.status, parts.bar, h("p", {}, parts.share, " ", parts.speed), parts.outcomes);
+    parts.name, h("code", { class: "long" }, id), parts.status, parts.bar, h("p", {}, parts.share, " ", parts.speed), parts.outcomes);
 }
 
 function drawHead(parts, { job, done, texts_per_s, eta_s }) {
@@ -138,6 +144,8 @@ function drawHead(parts, { job, done, texts_per_s, eta_s }) {
   const over = ENDED.includes(job.status);
   const ended_at = job[`${job.status}_at`];
   const begun_at = job.retried_at ?? job.created_at;
+  say(parts.name, job.metadata.file ?? "");
+  say(parts.retry, job.status === "completed" ? "Retry what failed" : "Run what is left");
   fill(parts.status, badge(job.status.replace("_", " "), job.status));
   parts.bar.value = counts.total ? done / counts.total : 0;
   say(parts.share, job.status === "validating" ? progress(job, done) : `${share(done, counts.total)}, ${count(done)} of ${texts(counts.total)}`);
@@ -199,7 +207,7 @@ function failedTexts(root, address) {
       more.hidden = !page.has_more;
       fill(trouble);
       fill(list, table("Failed texts", ["Index", "Id", "Text", "Reason"],
-        rows.map((row) => [count(row.index), row.id === null ? "–" : typeof row.id === "object" ? JSON.stringify(row.id) : String(row.id), h("span", { class: "quoted" }, row.text === null ? "(not shown to this key)" : row.text || "(empty)"), row.error.message])));
+        rows.map((row) => [count(row.index), row.id === null ? "–" : typeof row.id === "object" ? JSON.stringify(row.id) : String(row.id), h("span", { class: "quoted" }, row.text === null ? "(not shown to this key)" : row.text || "–"), row.error.message])));
     } catch (error) {
       fill(trouble, failure(error));
       throw error;

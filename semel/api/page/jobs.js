@@ -117,7 +117,7 @@ function rowOf(told) {
   const bar = h("progress", { max: 1, value: 0, "aria-label": `Progress of ${job.id}` });
   const device = h("span");
   const element = row(COLUMNS, [
-    [h("a", { href: `#jobs/${job.id}`, title: job.id }, short(job.id)), h("small", {}, job.model)],
+    [h("a", { href: `#jobs/${job.id}`, title: job.id }, job.metadata.file ?? short(job.id)), h("small", {}, job.metadata.file ? `${short(job.id)}, ${job.model}` : job.model)],
     status, [bar, said], speed, left, outcomes, device, created,
   ], { "data-job": job.id, "data-created": job.created_at });
   let before = "";

@@ -37,8 +37,8 @@ function figures() {
   const open = (jobs.in_progress ?? 0) + (jobs.validating ?? 0) + (jobs.cancelling ?? 0);
   return [
     tile("Texts a second", rate(point ? total(point) : 0)),
-    tile("Hit rate", percent(cache.lookups ? cache.hits / cache.lookups : null), `of ${texts(cache.lookups)} looked up`),
-    tile("Saved device time", seconds(cache.saved_s), "what the hits would have cost"),
+    tile("Hit rate", percent(cache.lookups ? cache.hits / cache.lookups : null), `of ${texts(cache.lookups)} looked up so far`),
+    tile("Saved device time", seconds(cache.saved_s), "what all hits would have cost"),
     tile("Open jobs", count(open), `${count(jobs.completed ?? 0)} completed are kept`),
   ];
 }
@@ -75,7 +75,7 @@ function queueBars() {
       bar,
       h("span", { class: "value" }, queue.work_s === null ? "no rate known" : `${seconds(queue.work_s)} of work`),
       h("small", {}, [
-        texts(queue.texts), several(queue.messages, "message"),
+        `${texts(queue.texts)} to do`, `${several(queue.messages, "message")} in the queue`,
         queue.oldest_s >= 1 ? `oldest waits ${seconds(queue.oldest_s)}` : null,
         queue.workers ? null : "no live worker",
       ].filter(Boolean).join(" · ")));
@@ -86,7 +86,7 @@ function queueBars() {
 function drawPools(root) {
   const { pools } = now.overview;
   const before = new Map([...root.querySelectorAll("article")].map((card) => [card.dataset.device, card]));
-  if (!pools.length) return fill(root, h("p", { class: "empty" }, "No worker has reported yet."));
+  if (!pools.length) return fill(root, h("p", { class: "empty" }, "No worker is alive."));
   const cards = pools.map((pool) => {
     const state = JSON.stringify(pool);
     const old = before.get(pool.device);

@@ -22,7 +22,7 @@ export function show(root) {
     for: "file", class: "drop",
     ondragover: (event) => { event.preventDefault(); drop.classList.add("over"); },
     ondragleave: () => drop.classList.remove("over"),
-    ondrop: (event) => { event.preventDefault(); drop.classList.remove("over"); take(event.dataTransfer.files[0]); },
+    ondrop: (event) => { event.preventDefault(); drop.classList.remove("over"); takeAll(event.dataTransfer.files); },
   }, h("b", {}, "Drop a file here, or choose one"), h("small", {}, SUFFIXES.join(", ")));
   const model = h("select", { onchange: () => { choosePrompts(); ask(); } });
   const prompt = h("select", { onchange: () => ask() });
@@ -59,10 +59,16 @@ export function show(root) {
     ask();
   }
 
+  function takeAll({ length, 0: first }) {
+    if (length > 1) fill(answer, failure({ message: `${length} files were dropped; a job takes one.` }));
+    else take(first);
+  }
+
   function form() {
     const data = new FormData();
     const fields = { model: model.value, prompt_name: prompt.value, device: device.value, text_field: column.value || "text" };
     for (const [key, value] of Object.entries(fields)) data.append(key, value);
+    data.append("metadata", JSON.stringify({ file: file.name.toWellFormed() })); // by which people know the job
     data.append("file", file, file.name);
     return data;
   }
@@ -85,8 +91,9 @@ export function show(root) {
   async function estimate() {
     const mine = (asking = new AbortController());
     try {
-      fill(answer, told(await send("v1/jobs/estimate", "Reading", { signal: mine.signal })));
-      go.disabled = false;
+      const estimate = await send("v1/jobs/estimate", "Reading", { signal: mine.signal });
+      fill(answer, told(estimate));
+      go.disabled = estimate.failed === estimate.texts;
     } catch (error) {
       if (mine === asking && error.name !== "AbortError") fill(answer, failure(error));
     }
@@ -149,8 +156,8 @@ function told(estimate) {
   ];
 }
 
-function duration({ to_compute, compute_s, queue_s, device }) {
-  if (!to_compute) return "all done at once";
+function duration({ to_compute, cached, compute_s, queue_s, device }) {
+  if (!to_compute) return cached ? "all done at once" : "nothing here can be embedded";
   const queue = queue_s >= 1 ? `, after ${seconds(queue_s)} of other work` : "";
   return compute_s === null ? `${device} has not been measured yet` : `about ${seconds(compute_s)}${queue}`;
 }

@@ -68,7 +68,7 @@ async function similarity(model, texts) {
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Cosine similarities" },
       h("table", { class: "heat" }, h("caption", { class: "unseen" }, "Cosine similarity of each pair of texts"),
         h("thead", {}, h("tr", {}, h("td"), texts.map((text, i) => h("th", { scope: "col", title: text }, i + 1)))),
-        h("tbody", {}, texts.map((text, row) => h("tr", {}, h("th", { scope: "row" }, h("b", {}, row + 1), " ", text),
+        h("tbody", {}, texts.map((text, row) => h("tr", {}, h("th", { scope: "row", title: text }, h("span", { class: "clamped" }, h("b", {}, row + 1), " ", text)),
           texts.map((_, column) => cell(cosine(row, column)))))))),
     h("p", { class: "why" }, `${count(usage.total_tokens)} tokens, ${data[0].embedding.length} dimensions; 1 is the same direction, 0 has nothing in common.`),
   ];

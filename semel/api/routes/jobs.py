@@ -1,7 +1,9 @@
 """/v1/jobs: estimate, submit, look, follow, fetch, cancel, delete."""
 
 from collections.abc import AsyncIterable
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -239,5 +241,7 @@ def get_results(
     check_ready(job, format)
     span = range(min(offset, job.total), job.total if limit is None else min(offset + limit, job.total))
     media_type, write = FORMATS[format]
-    headers: dict[str, Any] = {"content-disposition": f'attachment; filename="{job_id}.{format}"'}
+    named = quote(PurePath(job.metadata.get("file") or job_id).stem)  # the page says of which file a job is made
+    disposition = f"attachment; filename=\"{job_id}.{format}\"; filename*=UTF-8''{named}.{format}"
+    headers: dict[str, Any] = {"content-disposition": disposition}
     return StreamingResponse(write(job, span, read_rows(services, job, span)), media_type=media_type, headers=headers)
