@@ -88,7 +88,7 @@ async def rate(url: str, requests: int, connections: int) -> float:
 async def client(host: str, port: int, requests: int) -> None:
     """One connection."""
     reader, writer = await asyncio.open_connection(host, port)
-    head = "POST /v1/embeddings HTTP/1.1\r\nhost: semel\r\ncontent-type: application/json\r\ncontent-length: "
+    head = "POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: "
     for i in range(requests):
         content = json.dumps(body(TEXTS[i % len(TEXTS)]))
         writer.write(f"{head}{len(content)}\r\n\r\n{content}".encode())
