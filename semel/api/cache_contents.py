@@ -37,7 +37,7 @@ class CacheContents:
         self._use = use
         self._until = 0.0
         self._contents: Contents | None = None
-        self._deletions = 0
+        self._deletions = self._counted_after = 0
         self._lock = threading.Lock()
 
     def read(self) -> Contents:
@@ -48,12 +48,11 @@ class CacheContents:
             return contents
         try:
             started, deletions = time.monotonic(), self._deletions
-            if self._contents is None or started > self._until:
+            if self._contents is None or started > self._until or deletions != self._counted_after:
                 self._contents = self._count()
+                self._counted_after = deletions  # what was deleted meanwhile may have been counted still
                 now = time.monotonic()
                 self._until = now + max(_KEPT_S, (now - started) * _KEPT_TIMES)
-            if deletions != self._deletions:  # it may have been counted still
-                self._until = 0.0
             return self._contents
         finally:
             self._lock.release()
@@ -61,7 +60,6 @@ class CacheContents:
     def forget(self) -> None:
         """Something was deleted: count again when asked."""
         self._deletions += 1
-        self._until = 0.0
 
     def _count(self) -> Contents:
         spaces = self._store.stats()

@@ -2,7 +2,7 @@
 
 import { areas } from "./chart.js";
 import { confirmed, failure, field, fill, h, once, table, tile } from "./dom.js";
-import { ago, bytes, count, percent, seconds, several } from "./format.js";
+import { ago, bytes, count, seconds, several, shareOfHits } from "./format.js";
 import { events, get, post } from "./http.js";
 import { seen } from "./live.js";
 
@@ -45,7 +45,7 @@ function draw(parts, choice, { totals, spaces, growth, span_s }) {
   const sum = (name) => spaces.reduce((total, space) => total + space[name], 0);
   fill(parts.tiles,
     tile("Vectors", count(sum("entries"))), tile("Size", bytes(sum("bytes")), "without indexes"),
-    tile("Hit rate", hitRate(totals)), tile("Saved device time", seconds(totals.saved_s)));
+    tile("Hit rate", shareOfHits(totals)), tile("Saved device time", seconds(totals.saved_s)));
   fill(parts.growth, grown(spaces, growth, span_s));
   fill(parts.spaces, spaces.length ? listed(spaces) : h("p", { class: "empty" }, "The cache is empty: the first job fills it."));
   offer(choice, spaces);
@@ -71,12 +71,8 @@ function listed(spaces) {
     spaces.map((space) => [
       [space.model, space.prompt_name && h("small", {}, `prompt ${space.prompt_name}`)],
       h("code", { title: `weights ${space.weights}, fingerprint ${space.fingerprint}` }, space.weights.slice(0, 12)), space.precision, count(space.dim), count(space.entries), bytes(space.bytes),
-      ago(space.used_at), hitRate(space),
+      ago(space.used_at), shareOfHits(space),
     ]));
-}
-
-function hitRate({ lookups, hits }) {
-  return percent(lookups ? hits / lookups : null);
 }
 
 /** Vectors that are there now, by when they came: one layer for each of the large spaces. */

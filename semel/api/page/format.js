@@ -23,6 +23,11 @@ export function percent(share) {
   return share === null || Number.isNaN(share) ? "–" : `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 }
 
+/** Of look-ups, since they are counted. */
+export function shareOfHits({ lookups, hits }) {
+  return percent(lookups ? hits / lookups : null);
+}
+
 /** Rounded down, so that 100 % means that nothing is left. */
 export function share(part, all) {
   return all ? `${Math.floor((part / all) * 100)} %` : "–";

@@ -2,7 +2,7 @@
 
 import { areas, OUTCOMES } from "./chart.js";
 import { badge, fact, fill, h, tile } from "./dom.js";
-import { bytes, count, milliseconds, percent, rate, seconds, several, texts } from "./format.js";
+import { bytes, count, milliseconds, percent, rate, seconds, several, shareOfHits, texts } from "./format.js";
 import { listen, now } from "./live.js";
 
 export const title = "Now";
@@ -37,7 +37,7 @@ function figures() {
   const open = (jobs.in_progress ?? 0) + (jobs.validating ?? 0) + (jobs.cancelling ?? 0);
   return [
     tile("Texts a second", rate(point ? total(point) : 0)),
-    tile("Hit rate", percent(cache.lookups ? cache.hits / cache.lookups : null), `of ${texts(cache.lookups)} looked up so far`),
+    tile("Hit rate", shareOfHits(cache), `of ${texts(cache.lookups)} looked up so far`),
     tile("Saved device time", seconds(cache.saved_s), "what all hits would have cost"),
     tile("Open jobs", count(open), `${count(jobs.completed ?? 0)} completed are kept`),
   ];
