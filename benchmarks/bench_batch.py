@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import openai
 
-from semel.cli.stack import throwaway_stack
+from semel.cli.work.stack import throwaway_stack
 from semel.client import Client
 
 _CONFIG = 'default_model = "fake"\n[models.fake]\nsource = "fake:?dim=384"\n'

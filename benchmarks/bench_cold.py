@@ -16,13 +16,13 @@ from benchmarks.corpora import paragraphs, sentences
 from semel.backends.engine import Engine
 from semel.cache.claims import LocalClaims
 from semel.cache.store import VectorStore
-from semel.cli.embedding import EmbedOptions, _items, _local_blocks, _write
-from semel.cli.local import MMAP_BYTES
+from semel.cli.work.embedding import EmbedOptions, _items, _local_blocks, _write
+from semel.cli.work.local import MMAP_BYTES
 from semel.db import Database
 from semel.pipeline import LocalSender, Pipeline
 from semel.settings import load_settings
-from semel.tasks.embed import Embedder
-from semel.tasks.loaded import LoadedModels
+from semel.tasks.worker.embed import Embedder
+from semel.tasks.worker.models import LoadedModels
 
 
 class Semel:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from semel.cli.stack import throwaway_stack
+from semel.cli.work.stack import throwaway_stack
 from semel.client import Client
 
 LOOK_S = 10.0

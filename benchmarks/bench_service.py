@@ -13,9 +13,9 @@ import httpx
 
 from benchmarks.bench_cold import Semel
 from benchmarks.corpora import sentences
-from semel.cli.stack import throwaway_stack
+from semel.cli.work.stack import throwaway_stack
 from semel.client import Client
-from semel.tasks.loaded import LoadedModels
+from semel.tasks.worker.models import LoadedModels
 
 
 def main() -> None:

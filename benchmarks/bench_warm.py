@@ -17,7 +17,7 @@ from langchain_core.embeddings import Embeddings
 
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
-from semel.cli.local import MMAP_BYTES
+from semel.cli.work.local import MMAP_BYTES
 from semel.db import Database
 from semel.pipeline import Pipeline
 from semel.values import Computed, Producer, Space

@@ -3,7 +3,7 @@
 import random
 import re
 
-from semel.cli.docstrings import standard_library_docstrings
+from semel.cli.work.docstrings import standard_library_docstrings
 
 SEED = 20261121
 

@@ -12,8 +12,8 @@ import numpy as np
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.errors import BadInputError, TextTooLongError, UnavailableError
-from semel.tasks.embed import Embedder
-from semel.tasks.loaded import LoadedModels
+from semel.tasks.worker.embed import Embedder
+from semel.tasks.worker.models import LoadedModels
 from semel.tracing import is_on, span
 from semel.values import Computed, Embedded, Found, Input, ItemError, Lane, Outcome, Space, Vectors, unit_rows
 

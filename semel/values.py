@@ -30,7 +30,7 @@ IfNoWorker: TypeAlias = Literal["wait", "fail"]
 """What a job does while no live worker serves its vector space."""
 
 UseCase: TypeAlias = Literal["auto", "low_latency", "high_throughput", "memory_efficient", "cross_platform"]
-"""What a device is chosen for; `semel.backends.select` has the order of each."""
+"""What a device is chosen for; `semel.backends.devices.select` has the order of each."""
 
 Kind: TypeAlias = Literal["embed", "cross-encoder"]
 """What a model makes: a vector of each text, or a score of each pair, kept as a vector of one number."""

@@ -11,22 +11,22 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi_offline import FastAPIOffline
 
 from semel import __version__
-from semel.api.access import load_keys
-from semel.api.background import Repeating
 from semel.api.batch.runner import BatchRunner
-from semel.api.body_limit import BodyLimit
-from semel.api.foreign_pages import OwnNames
-from semel.api.live import Live
-from semel.api.metrics import COUNT_CACHE_S, HttpMetrics
-from semel.api.openapi import document
-from semel.api.problems import add_problem_handlers
-from semel.api.request_id import RequestId
+from semel.api.edge.access import load_keys
+from semel.api.edge.body_limit import BodyLimit
+from semel.api.edge.foreign_pages import OwnNames
+from semel.api.edge.openapi import document
+from semel.api.edge.problems import add_problem_handlers
+from semel.api.edge.request_id import RequestId
+from semel.api.jobs.webhooks import WebhookSender
 from semel.api.routes import batches, cache, cohere, embeddings, files, health, jobs, live, models, page, rerank, tei
 from semel.api.routes import metrics as metrics_route
 from semel.api.services import Services, build_services
-from semel.api.webhooks import WebhookSender
+from semel.api.watch.live import Live
+from semel.api.watch.metrics import COUNT_CACHE_S, HttpMetrics
+from semel.repeating import Repeating
 from semel.settings import Settings
-from semel.tasks.roster import BEAT_S
+from semel.tasks.fleet.roster import BEAT_S
 from semel.tracing import close_traces, trace_requests
 
 _THREADS = 200

@@ -6,36 +6,36 @@ from dataclasses import dataclass
 import redis
 from celery import Celery
 
-from semel.api.cache_contents import CacheContents
-from semel.api.ended_jobs import EndedJobs
-from semel.api.machine import Machine
-from semel.api.metrics import ApiMetrics
-from semel.api.throughput import Throughput
+from semel.api.watch.contents import CacheContents
+from semel.api.watch.ended_jobs import EndedJobs
+from semel.api.watch.machine import Machine
+from semel.api.watch.metrics import ApiMetrics
+from semel.api.watch.throughput import Throughput
 from semel.cache.catalog import Catalog
 from semel.cache.space_use import SpaceUse
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import SemelError, UnavailableError
-from semel.importing import Importer
 from semel.log import get_log
 from semel.pipeline import Pipeline
 from semel.rerank import Reranker
 from semel.settings import Settings
-from semel.tasks.app import make_app
-from semel.tasks.backlog import Backlog
-from semel.tasks.batches import BatchStore
-from semel.tasks.dispatch import Dispatcher
-from semel.tasks.doorbell import Doorbell
-from semel.tasks.failover import Failover
-from semel.tasks.files import FileStore
-from semel.tasks.idempotency import IdempotencyKeys
-from semel.tasks.job_counts import JobCounts
-from semel.tasks.job_parts import JobParts
-from semel.tasks.jobs import JobStore
-from semel.tasks.requests import QueueSender, Router
-from semel.tasks.roster import Roster, connect_redis, unreachable
-from semel.tasks.webhooks import WebhookStore
+from semel.tasks.fleet.failover import Failover
+from semel.tasks.fleet.roster import Roster, connect_redis, unreachable
+from semel.tasks.jobs.batches import BatchStore
+from semel.tasks.jobs.counts import JobCounts
+from semel.tasks.jobs.files import FileStore
+from semel.tasks.jobs.idempotency import IdempotencyKeys
+from semel.tasks.jobs.parts import JobParts
+from semel.tasks.jobs.store import JobStore
+from semel.tasks.jobs.webhooks import WebhookStore
+from semel.tasks.queue.app import make_app
+from semel.tasks.queue.backlog import Backlog
+from semel.tasks.queue.dispatch import Dispatcher
+from semel.tasks.queue.doorbell import Doorbell
+from semel.tasks.queue.sender import QueueSender, Router
 from semel.values import device_kind
+from semel.vector_import import Importer
 
 log = get_log("api")
 

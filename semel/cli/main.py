@@ -15,14 +15,14 @@ app = typer.Typer(
 
 
 def _add(module: str, name: str) -> None:
-    command = importlib.import_module(f"semel.cli.{module}")
+    command = importlib.import_module(f"semel.cli.commands.{module}")
     app.command(name)(getattr(command, name))
 
 
 for _name in ("demo", "up", "serve", "worker", "embed", "rerank", "devices", "key"):
     _add(_name, _name)
 for _name in ("jobs", "cache", "models"):
-    app.add_typer(importlib.import_module(f"semel.cli.{_name}").app, name=_name)
+    app.add_typer(importlib.import_module(f"semel.cli.commands.{_name}").app, name=_name)
 
 
 def _version(value: bool) -> None:  # typer's callback

@@ -17,8 +17,8 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from semel.cache.keys import input_key
-from semel.cli.stack import free_port
-from semel.tasks.metrics import METRICS
+from semel.cli.work.stack import free_port
+from semel.metrics import METRICS
 from tests.support.processes import ON_CPU, Processes, processes, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -280,7 +280,7 @@ def test_every_metric_of_the_table_is_served_and_no_other(stack: tuple[Processes
 
 def test_the_reference_is_that_of_the_code() -> None:
     made = subprocess.run(
-        [sys.executable, "-c", "from semel.tasks.metrics import as_markdown; print(as_markdown(), end='')"],
+        [sys.executable, "-c", "from semel.metrics import as_markdown; print(as_markdown(), end='')"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert made in (ROOT / "docs" / "reference" / "metrics.md").read_text()

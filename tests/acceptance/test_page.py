@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from semel.client import Client
 from semel.db import Database
-from semel.tasks.jobs import JobStore
+from semel.tasks.jobs.store import JobStore
 from semel.values import Lane
 from tests.conftest import missing
 from tests.support.browser import browser, find_chromium

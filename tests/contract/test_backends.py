@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from semel.backends.base import Backend
-from semel.backends.digests import Digests
-from semel.backends.registry import find_model
+from semel.backends.models.digests import Digests
+from semel.backends.models.source import find_model
 from semel.settings import BUILT_IN_MODELS
 from semel.values import ModelEntry, Precision
 from tests.support.tiny_models import small_bert

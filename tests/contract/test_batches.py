@@ -10,9 +10,9 @@ from sqlalchemy import update
 
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
-from semel.tasks.batches import Batch, BatchStore, LineError
-from semel.tasks.files import FileStore, StoredFile
-from semel.tasks.schema import batches
+from semel.tasks.jobs.batches import Batch, BatchStore, LineError
+from semel.tasks.jobs.files import FileStore, StoredFile
+from semel.tasks.jobs.schema import batches
 from semel.values import JobStatus
 
 

@@ -10,9 +10,9 @@ from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import BackendError, DeviceLostError, ModelLoadError, SemelError, is_fault_of_the_text
-from semel.tasks.chunk import ChunkRunner
-from semel.tasks.jobs import NO_KEY, JobStore, NewChunk
-from semel.tasks.meter import Message
+from semel.tasks.fleet.meter import Message
+from semel.tasks.jobs.store import NO_KEY, JobStore, NewChunk
+from semel.tasks.worker.chunk import ChunkRunner
 from semel.values import ItemError, JobStatus, Lane, Outcome
 from tests.support.values import put, space, vectors
 

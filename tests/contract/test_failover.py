@@ -8,10 +8,10 @@ import redis
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.tasks import failover as failover_module
-from semel.tasks.failover import Failover
-from semel.tasks.jobs import JobStore, NewChunk
-from semel.tasks.roster import Roster, WorkerCard
+from semel.tasks.fleet import failover as failover_module
+from semel.tasks.fleet.failover import Failover
+from semel.tasks.fleet.roster import Roster, WorkerCard
+from semel.tasks.jobs.store import JobStore, NewChunk
 from semel.values import IfNoWorker, Job, JobStatus, Lane
 from tests.support.values import space
 

@@ -8,9 +8,9 @@ from sqlalchemy import update
 
 from semel.db import Database
 from semel.errors import ConflictError
-from semel.tasks.idempotency import KEPT_S, RESERVED_S, Earlier, IdempotencyKeys
-from semel.tasks.jobs import JobStore
-from semel.tasks.schema import idempotency_keys
+from semel.tasks.jobs.idempotency import KEPT_S, RESERVED_S, Earlier, IdempotencyKeys
+from semel.tasks.jobs.schema import idempotency_keys
+from semel.tasks.jobs.store import JobStore
 from semel.values import Lane
 from tests.support.values import space
 

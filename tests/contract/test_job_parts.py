@@ -3,8 +3,8 @@
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.tasks.job_parts import JobParts
-from semel.tasks.jobs import NO_KEY, JobStore, NewChunk
+from semel.tasks.jobs.parts import JobParts
+from semel.tasks.jobs.store import NO_KEY, JobStore, NewChunk
 from semel.values import Extra, ItemError, Job, Lane, Outcome
 from tests.support.values import space
 

@@ -9,7 +9,7 @@ from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
-from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore, NewChunk
+from semel.tasks.jobs.store import NO_KEY, ChunkWork, JobStore, NewChunk
 from semel.values import ItemError, Job, JobStatus, Lane, Outcome
 from tests.support.values import PRODUCER, put, space, vectors
 
@@ -256,7 +256,7 @@ def test_a_late_job_expires_and_an_old_one_is_deleted(db: Database, store: Vecto
 
 def test_an_upload_that_was_cut_off_fails(jobs: JobStore, store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
-    monkeypatch.setattr("semel.tasks.jobs.UPLOAD_SILENCE_S", -1)
+    monkeypatch.setattr("semel.tasks.jobs.store.UPLOAD_SILENCE_S", -1)
     sweep(jobs)
     assert jobs.get(job.id).error == ItemError("upload_cut_off", jobs.get(job.id).error.message)  # type: ignore[union-attr]
 

@@ -8,8 +8,8 @@ from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError, TextTooLongError
-from semel.tasks.jobs import NO_KEY, ChunkWork, JobStore, NewChunk
-from semel.tasks.retry import retry
+from semel.tasks.jobs.retry import retry
+from semel.tasks.jobs.store import NO_KEY, ChunkWork, JobStore, NewChunk
 from semel.values import ItemError, Job, JobStatus, Lane, Outcome
 from tests.support.values import space
 

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import update
 
 from semel.db import Database
-from semel.tasks.jobs import JobStore
-from semel.tasks.retry import retry
-from semel.tasks.schema import jobs as job_rows
-from semel.tasks.schema import webhooks
-from semel.tasks.webhooks import DELAYS_S, WebhookStore
+from semel.tasks.jobs.retry import retry
+from semel.tasks.jobs.schema import jobs as job_rows
+from semel.tasks.jobs.schema import webhooks
+from semel.tasks.jobs.store import JobStore
+from semel.tasks.jobs.webhooks import DELAYS_S, WebhookStore
 from semel.values import ItemError, Lane
 from tests.support.values import space
 

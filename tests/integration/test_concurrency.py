@@ -16,8 +16,8 @@ from semel.db import Database
 from semel.errors import UnavailableError
 from semel.pipeline import LocalSender, Pipeline
 from semel.settings import Settings
-from semel.tasks.embed import Embedder
-from semel.tasks.loaded import LoadedModels
+from semel.tasks.worker.embed import Embedder
+from semel.tasks.worker.models import LoadedModels
 from semel.values import Computed, Input, Lane, ModelEntry, Outcome, Space
 from tests.support.local import LocalSemel, local_semel
 from tests.support.values import put, space, vectors

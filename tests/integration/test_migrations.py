@@ -8,7 +8,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-import semel.tasks.schema  # adds its tables
+import semel.migrations
+import semel.tasks.jobs.schema  # adds its tables
 from semel.cache.schema import metadata
 from semel.db import HEAD, Database
 from semel.errors import SchemaError
@@ -20,7 +21,7 @@ def test_an_upgrade_from_empty_gives_the_tables(db: Database) -> None:
 
 
 def test_the_head_that_start_up_compares_with_is_the_newest_migration() -> None:
-    folder = Path(semel.tasks.schema.__file__).parent.parent / "migrations"
+    folder = Path(semel.migrations.__file__).parent
     assert ScriptDirectory(str(folder)).get_current_head() == HEAD
 
 

@@ -38,7 +38,7 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from semel.backends.registry import ModelSource
+from semel.backends.models.source import ModelSource
 from semel.errors import BackendError, ModelLoadError
 from semel.settings import BUILT_IN_MODELS
 from semel.values import Vectors

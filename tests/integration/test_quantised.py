@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semel.backends.base import Backend
-from semel.cli.docstrings import standard_library_docstrings
+from semel.cli.work.docstrings import standard_library_docstrings
 from semel.errors import ModelLoadError
 from semel.settings import BUILT_IN_MODELS
 from tests.support.tiny_models import reranker, source
@@ -25,7 +25,7 @@ def loaded(precision: str) -> Backend:
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_quantised_weights_stay_near_the_full_ones(precision: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     speedup = 4.0 if dtype == "bfloat16" else 1.0  # the load of this machine must not choose
-    monkeypatch.setattr("semel.backends.torch_backend._bfloat16_speedup", lambda _torch: speedup)
+    monkeypatch.setattr("semel.backends.torch.backend._bfloat16_speedup", lambda _torch: speedup)
     full, small = loaded("float32"), loaded(precision)
     one, other = full.embed_texts(TEXTS), small.embed_texts(TEXTS)
     cosines = (one * other).sum(axis=1)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semel.backends import torch_backend
-from semel.backends.digests import Digests
-from semel.backends.registry import ModelSource, find_model
-from semel.cli.docstrings import standard_library_docstrings
+from semel.backends.models.digests import Digests
+from semel.backends.models.source import ModelSource, find_model
+from semel.backends.torch import backend as torch_backend
+from semel.cli.work.docstrings import standard_library_docstrings
 from semel.errors import ModelLoadError
 from semel.settings import BUILT_IN_MODELS
 from semel.values import ModelEntry, Vectors

@@ -3,11 +3,11 @@
 import pytest
 import redis
 
-from semel.backends import verify as verify_module
+from semel.backends.devices import verify as verify_module
 from semel.errors import BackendError
 from semel.settings import Settings
-from semel.tasks.roster import Roster
-from semel.tasks.worker import Worker
+from semel.tasks.fleet.roster import Roster
+from semel.tasks.worker.worker import Worker
 
 
 def test_a_failed_self_test_is_reported_with_its_reason(

@@ -28,10 +28,11 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from semel.backends import vulkan_backend, vulkan_session
-from semel.backends.registry import ModelSource
-from semel.backends.verify import verify
-from semel.backends.vulkan_backend import VulkanBackend
+from semel.backends.devices.verify import verify
+from semel.backends.models.source import ModelSource
+from semel.backends.vulkan import backend as vulkan_backend
+from semel.backends.vulkan import session as vulkan_session
+from semel.backends.vulkan.backend import VulkanBackend
 from semel.errors import BackendError, ModelLoadError
 from semel.settings import BUILT_IN_MODELS
 from tests.support.tiny_models import PAIRS, SIZES, WORDS, reranker, source, tokenizer

@@ -10,8 +10,8 @@ from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.pipeline import LocalSender, Pipeline
 from semel.settings import Settings
-from semel.tasks.embed import Embedder
-from semel.tasks.loaded import LoadedModels
+from semel.tasks.worker.embed import Embedder
+from semel.tasks.worker.models import LoadedModels
 from semel.values import Embedded, ModelEntry, Space
 
 

@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from semel.backends.digests import Digests
-from semel.backends.registry import ModelSource, find_model
+from semel.backends.models.digests import Digests
+from semel.backends.models.source import ModelSource, find_model
 from semel.settings import BUILT_IN_MODELS
 from semel.values import ModelEntry, Pair
 

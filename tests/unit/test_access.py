@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from semel.api.access import ApiKey, Scope, load_keys, scope_of
-from semel.api.foreign_pages import OwnNames, is_loopback
+from semel.api.edge.access import ApiKey, Scope, load_keys, scope_of
+from semel.api.edge.foreign_pages import OwnNames, is_loopback
 from semel.cli.main import app
 from semel.errors import BadInputError
 from semel.settings import load_settings

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from semel.api.cache_contents import CacheContents
+from semel.api.watch.contents import CacheContents
 
 
 def test_what_is_deleted_while_it_is_counted_is_counted_again() -> None:

@@ -5,8 +5,8 @@ import threading
 import time
 from types import SimpleNamespace
 
-from semel.api.events import SIGN_OF_LIFE, event
-from semel.api.live import Frame, Live
+from semel.api.jobs.events import SIGN_OF_LIFE, event
+from semel.api.watch.live import Frame, Live
 
 
 class Slow(Live):

@@ -8,8 +8,8 @@ import pytest
 from semel.backends.engine import Engine
 from semel.errors import ModelLoadError
 from semel.settings import Settings
-from semel.tasks import loaded as loaded_module
-from semel.tasks.loaded import LoadedModels
+from semel.tasks.worker import models as loaded_module
+from semel.tasks.worker.models import LoadedModels
 from semel.values import ModelEntry
 from tests.support.processes import wait_until
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from semel.tasks.metrics import METRICS
+from semel.metrics import METRICS
 from tests.conftest import missing
 
 DOCKER = Path(__file__).parents[2] / "docker"

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from semel.backends.base import Tokens
-from semel.backends.torch_cpu import PackedEncoder, rebuild, runs_of, split
+from semel.backends.torch.cpu import PackedEncoder, rebuild, runs_of, split
 
 PAD = 1
 LENGTHS = [1, 3, 3, 15, 16, 17, 17, 40, 200]  # below a vector register, on it, above; long enough for fused attention

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling
 
-from semel.backends.pooling import pooling_modes, read_head
+from semel.backends.shared.pooling import pooling_modes, read_head
 from semel.errors import ModelLoadError
 
 MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from semel.backends import devices
-from semel.backends.devices import KINDS, find_devices, pin, torch_name
-from semel.backends.select import ORDERS, Measurements, best_of, choose_device
+from semel.backends.devices import find as devices
+from semel.backends.devices.find import KINDS, find_devices, pin, torch_name
+from semel.backends.devices.select import ORDERS, Measurements, best_of, choose_device
 from semel.errors import UnknownDeviceError
 from semel.values import DeviceInfo, Measured, ModelEntry, UseCase, for_device
 

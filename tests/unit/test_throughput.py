@@ -2,10 +2,10 @@
 
 import pytest
 
-from semel.api import throughput as module
-from semel.api.throughput import Throughput
-from semel.tasks.meter import Work
-from semel.tasks.roster import WorkerCard
+from semel.api.watch import throughput as module
+from semel.api.watch.throughput import Throughput
+from semel.tasks.fleet.meter import Work
+from semel.tasks.fleet.roster import WorkerCard
 
 
 @pytest.fixture

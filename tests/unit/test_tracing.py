@@ -22,7 +22,7 @@ OFF = """
 import sys
 for name in ("sdk", "exporter", "instrumentation"):
     sys.modules[f"opentelemetry.{name}"] = None
-import semel.api.app, semel.tasks.worker, semel.tracing
+import semel.api.app, semel.tasks.worker.worker, semel.tracing
 from semel.settings import Settings
 semel.tracing.configure_traces(Settings(), service="test")
 semel.api.app.create_app(Settings())

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from semel.api.webhooks import is_public
+from semel.api.jobs.webhooks import is_public
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,15 @@ import numpy as np
 import orjson
 from pydantic import ValidationError
 
-from semel.api.embedding import embeddings_body, no_vector, space_of, texts_of
-from semel.api.reranking import RerankRequest, documents_of, rerank_body
-from semel.api.schemas import EmbeddingsRequest, as_bad_input
+from semel.api.dialects.cohere import RerankRequest, documents_of, rerank_body
+from semel.api.dialects.embedding import embeddings_body, no_vector, space_of, texts_of
+from semel.api.dialects.openai import EmbeddingsRequest, as_bad_input
 from semel.api.services import Services
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, SemelError, TextTooLongError
 from semel.pipeline import check_dimensions, cut_dimensions
 from semel.rerank import no_score, scores_of
-from semel.tasks.batches import LineError
+from semel.tasks.jobs.batches import LineError
 from semel.values import Input, ItemError, Outcome, Space, Vectors
 
 

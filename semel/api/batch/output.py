@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from semel.api.as_json import as_json
 from semel.api.batch.lines import Line, Row, raw_lines, read_line, request_of
-from semel.api.problems import problem_body
-from semel.api.results import rows_of
+from semel.api.edge.as_json import as_json
+from semel.api.edge.problems import problem_body
+from semel.api.jobs.results import rows_of
 from semel.api.services import Services
 from semel.cache.keys import input_key
 from semel.errors import BadInputError, ConflictError
-from semel.tasks.batches import Batch
-from semel.tasks.jobs import NO_KEY
+from semel.tasks.jobs.batches import Batch
+from semel.tasks.jobs.store import NO_KEY
 from semel.values import Input, ItemError, Job, Outcome, Space
 
 Place = tuple[str, str]

@@ -7,16 +7,16 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 
-from semel.api.background import Repeating
 from semel.api.batch.lines import LineProblemError, raw_lines, read_line, request_of
 from semel.api.batch.output import OutputWriter, Place, place_of
-from semel.api.ingest import JobIngest
-from semel.api.schemas import JobRequest
+from semel.api.dialects.openai import JobRequest
+from semel.api.jobs.ingest import JobIngest
+from semel.api.jobs.submission import create
 from semel.api.services import Services
-from semel.api.submission import create
 from semel.errors import BadInputError, ConflictError, NotFoundError, OverloadedError, SemelError, UnavailableError
 from semel.log import get_log
-from semel.tasks.batches import Batch, LineError
+from semel.repeating import Repeating
+from semel.tasks.jobs.batches import Batch, LineError
 from semel.tracing import span
 from semel.values import ItemError, Job, JobStatus, Lane
 

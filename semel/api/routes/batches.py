@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from semel.api.access import MAY_READ, MAY_SUBMIT
 from semel.api.batch.lines import ENDPOINTS
 from semel.api.deps import ServicesDep
+from semel.api.edge.access import MAY_READ, MAY_SUBMIT
+from semel.api.jobs.submission import check_metadata
 from semel.api.routes.files import expires_after
-from semel.api.submission import check_metadata
 from semel.errors import BadInputError
-from semel.tasks.batches import Batch
+from semel.tasks.jobs.batches import Batch
 
 router = APIRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
 

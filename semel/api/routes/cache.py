@@ -10,15 +10,15 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from semel.api.access import MAY_ADMINISTER, MAY_READ
 from semel.api.deps import ServicesDep
-from semel.api.events import event, event_stream
+from semel.api.edge.access import MAY_ADMINISTER, MAY_READ
+from semel.api.jobs.events import event, event_stream
+from semel.api.jobs.uploads import NDJSON, PARQUET, content_type, named, received
 from semel.api.services import Services
-from semel.api.uploads import NDJSON, PARQUET, content_type, named, received
 from semel.cache.store import Verified
 from semel.errors import BadInputError
-from semel.importing import Imported
 from semel.values import as_plain
+from semel.vector_import import Imported
 
 router = APIRouter(tags=["Cache"])
 

@@ -7,11 +7,11 @@ import numpy as np
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from semel.api.access import MAY_SUBMIT
-from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
-from semel.api.embedding import cache_headers, embed_all, texts_of
-from semel.api.schemas import ModelName
+from semel.api.dialects.embedding import cache_headers, embed_all, texts_of
+from semel.api.dialects.openai import ModelName
+from semel.api.edge.access import MAY_SUBMIT
+from semel.api.edge.as_json import as_json
 from semel.cache.catalog import InputType
 from semel.errors import BadInputError
 from semel.values import Vectors, unit_rows

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Response
 
-from semel.api.access import MAY_SUBMIT
-from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
-from semel.api.embedding import cache_headers, embed_all, embeddings_body, space_of, texts_of
-from semel.api.schemas import EmbeddingsRequest, EmbeddingsResponse
+from semel.api.dialects.embedding import cache_headers, embed_all, embeddings_body, space_of, texts_of
+from semel.api.dialects.openai import EmbeddingsRequest, EmbeddingsResponse
+from semel.api.edge.access import MAY_SUBMIT
+from semel.api.edge.as_json import as_json
 
 router = APIRouter(tags=["OpenAI"], dependencies=MAY_SUBMIT)
 

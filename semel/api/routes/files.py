@@ -9,12 +9,12 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel
 from starlette.datastructures import FormData
 
-from semel.api.access import MAY_READ, MAY_SUBMIT, Scope, may
 from semel.api.deps import ServicesDep
+from semel.api.edge.access import MAY_READ, MAY_SUBMIT, Scope, may
+from semel.api.jobs.uploads import file_of, read_form
 from semel.api.services import Services
-from semel.api.uploads import file_of, read_form
 from semel.errors import BadInputError, ConflictError, ForbiddenError
-from semel.tasks.files import StoredFile
+from semel.tasks.jobs.files import StoredFile
 
 router = APIRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
 

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Response
 
-from semel.api.access import MAY_READ
 from semel.api.deps import ServicesDep
-from semel.api.pools import pools
-from semel.api.readiness import readiness
-from semel.api.schemas import Pool, Readiness
+from semel.api.dialects.openai import Pool, Readiness
+from semel.api.edge.access import MAY_READ
+from semel.api.watch.pools import pools
+from semel.api.watch.readiness import readiness
 
 router = APIRouter(tags=["Health"])
 

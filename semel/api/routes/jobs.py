@@ -8,13 +8,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from semel.api.access import MAY_READ, MAY_SUBMIT, Scope, may
-from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
-from semel.api.estimate import estimating
-from semel.api.events import event_stream, job_events
-from semel.api.results import FORMATS, check_ready, read_rows
-from semel.api.schemas import (
+from semel.api.dialects.openai import (
     ChunkList,
     EstimateObject,
     FailedList,
@@ -26,9 +21,14 @@ from semel.api.schemas import (
     failed_object,
     job_object,
 )
-from semel.api.submission import TABLES, HashedBody, metadata_of, new_job, once, receive
-from semel.api.uploads import NDJSON
-from semel.tasks.retry import retry
+from semel.api.edge.access import MAY_READ, MAY_SUBMIT, Scope, may
+from semel.api.edge.as_json import as_json
+from semel.api.jobs.estimate import estimating
+from semel.api.jobs.events import event_stream, job_events
+from semel.api.jobs.results import FORMATS, check_ready, read_rows
+from semel.api.jobs.submission import TABLES, HashedBody, metadata_of, new_job, once, receive
+from semel.api.jobs.uploads import NDJSON
+from semel.tasks.jobs.retry import retry
 from semel.values import IfNoWorker, Job, JobStatus
 
 router = APIRouter(tags=["Jobs"], dependencies=MAY_READ)

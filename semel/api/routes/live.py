@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from semel.api.access import MAY_READ
 from semel.api.deps import ServicesDep
-from semel.api.events import event_stream
+from semel.api.edge.access import MAY_READ
+from semel.api.jobs.events import event_stream
 
 router = APIRouter(tags=["Health"], dependencies=MAY_READ)
 

@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from semel.api.access import MAY_READ
 from semel.api.deps import ServicesDep
-from semel.api.watchers import for_watchers
+from semel.api.edge.access import MAY_READ
+from semel.api.watch.threads import for_watchers
 
 router = APIRouter(tags=["Health"], dependencies=MAY_READ)
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
-from semel.api.access import MAY_READ
 from semel.api.deps import ServicesDep
-from semel.api.schemas import ModelList, ModelObject
-from semel.tasks.roster import WorkerCard
+from semel.api.dialects.openai import ModelList, ModelObject
+from semel.api.edge.access import MAY_READ
+from semel.tasks.fleet.roster import WorkerCard
 from semel.values import Space
 
 router = APIRouter(tags=["OpenAI"], dependencies=MAY_READ)

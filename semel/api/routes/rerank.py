@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Response
 
-from semel.api.access import MAY_SUBMIT
 from semel.api.deps import ServicesDep
-from semel.api.embedding import cache_headers
-from semel.api.reranking import RerankRequest, RerankResponse, documents_of, rerank_body
+from semel.api.dialects.cohere import RerankRequest, RerankResponse, documents_of, rerank_body
+from semel.api.dialects.embedding import cache_headers
+from semel.api.edge.access import MAY_SUBMIT
 
 router = APIRouter(tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
 

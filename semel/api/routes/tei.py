@@ -7,11 +7,11 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from semel import __version__
-from semel.api.access import MAY_READ, MAY_SUBMIT
-from semel.api.as_json import as_json
 from semel.api.deps import ServicesDep
-from semel.api.embedding import cache_headers, embed_all, texts_of
-from semel.api.reranking import check_query
+from semel.api.dialects.cohere import check_query
+from semel.api.dialects.embedding import cache_headers, embed_all, texts_of
+from semel.api.edge.access import MAY_READ, MAY_SUBMIT
+from semel.api.edge.as_json import as_json
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, InvalidTextError
 from semel.rerank import best_first

@@ -1,0 +1,1 @@
+"""The API dialects: wire models and shaping, one file per dialect."""

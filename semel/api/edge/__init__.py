@@ -1,0 +1,1 @@
+"""Around every route: keys, limits, errors, request ids, metrics, the OpenAPI document."""

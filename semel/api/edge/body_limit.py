@@ -1,0 +1,43 @@
+"""413 for bodies that are parsed whole and larger than allowed: at once when they say so, else while they arrive."""
+
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+
+from semel.api.edge.problems import body_too_large
+
+STREAMED = frozenset({"/v1/jobs", "/v1/jobs/estimate", "/v1/files", "/v1/cache/vectors"})
+"""Routes that read their body as it arrives, and bound it themselves."""
+
+
+class BodyLimit:
+    """ASGI middleware.
+
+    Args:
+        max_bytes: of a body.
+    """
+
+    def __init__(self, app: Any, *, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] in STREAMED:
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            await body_too_large(scope["path"], self._max_bytes)(scope, receive, send)
+            return
+        read = 0
+
+        async def bounded() -> Any:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._max_bytes:
+                raise HTTPException(413)  # of the kinds that FastAPI passes on while it reads a body
+            return message
+
+        await self._app(scope, bounded, send)

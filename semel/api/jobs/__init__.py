@@ -1,0 +1,1 @@
+"""Jobs over HTTP: rows in, results out, estimates, events and webhooks."""

@@ -1,0 +1,91 @@
+"""What a job would cost, before it is submitted: how many of its texts are cached, and how long the rest takes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from semel.api.dialects.openai import BadRow, EstimateObject, JobRequest
+from semel.api.jobs.ingest import Ingest
+from semel.api.jobs.submission import destination
+from semel.api.services import Services
+from semel.tasks.jobs.store import NO_KEY, NewChunk
+from semel.tasks.queue.sender import Route
+from semel.values import Input, Lane, Pair, Space, device_kind
+
+_PREVIEW_ROWS = 5
+_PREVIEW_CHARACTERS = 300
+_BAD_ROWS = 5
+
+_Digests = npt.NDArray[np.uint64]
+"""The first eight bytes of each key: enough to count by, and 8 MB for a million texts."""
+
+
+class EstimateIngest(Ingest[EstimateObject]):
+    """Counts what a job of these rows would do; nothing is stored or computed."""
+
+    def __init__(self, services: Services, space: Space, route: Route, *, text_field: str) -> None:
+        super().__init__(services.settings, space, fingerprint=space.fingerprint, text_field=text_field)
+        self._services = services
+        self._route = route
+        self._all: list[_Digests] = []
+        self._missing: list[_Digests] = []
+        self._rows = self._failed = self._cached = 0
+        self._preview: list[Input] = []
+        self._bad: list[BadRow] = []
+
+    def take(self, chunks: Sequence[NewChunk]) -> None:
+        for chunk in chunks:
+            sound = [key for key in chunk.keys if key != NO_KEY]
+            present = self._services.store.present(list(set(sound)))
+            missing = [key for key in sound if key not in present]
+            self._rows += len(chunk.keys)
+            self._failed += len(chunk.errors)
+            self._cached += len(sound) - len(missing)
+            self._all.append(_digests(sound))
+            self._missing.append(_digests(missing))
+            room = _PREVIEW_ROWS - len(self._preview)
+            self._preview += [text for i, text in enumerate(chunk.texts) if i not in chunk.errors][:room]
+            told = [BadRow(index=chunk.first_index + i, message=e.message) for i, e in chunk.errors.items()]
+            self._bad += told[: _BAD_ROWS - len(self._bad)]
+
+    def end(self) -> EstimateObject:
+        to_compute = _distinct(self._missing)
+        cards = self._services.roster.live_lately()
+        able = [card for card in cards if card.serves(self.space.model, self.space.fingerprint)]
+        rate = sum(card.texts_per_s for card in able if device_kind(card.device) == self._route.device)
+        return EstimateObject(
+            model=self.space.model,
+            texts=self._rows,
+            distinct=_distinct(self._all),
+            cached=self._cached,
+            to_compute=to_compute,
+            failed=self._failed,
+            device=self._route.device,
+            why=self._route.why,
+            queue_s=self._services.backlog.seconds(Lane.BULK, self._route.device),
+            compute_s=0.0 if not to_compute else (to_compute / rate if rate else None),
+            preview=[_shown(item) for item in self._preview],
+            bad_rows=self._bad,
+        )
+
+
+@contextmanager
+def estimating(services: Services, wanted: JobRequest) -> Iterator[Ingest[EstimateObject]]:
+    """Raises what `destination` raises: better now than after the upload of the job."""
+    space, route = destination(services, wanted)
+    yield EstimateIngest(services, space, route, text_field=wanted.text_field)
+
+
+def _digests(keys: Sequence[bytes]) -> _Digests:
+    return np.frombuffer(b"".join(key[:8] for key in keys), np.uint64)
+
+
+def _distinct(digests: Sequence[_Digests]) -> int:
+    return len(np.unique(np.concatenate(digests))) if digests else 0
+
+
+def _shown(item: Input) -> dict[str, str]:
+    fields = item._asdict() if isinstance(item, Pair) else {"text": item}
+    return {name: text[:_PREVIEW_CHARACTERS] for name, text in fields.items()}

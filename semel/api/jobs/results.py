@@ -1,0 +1,211 @@
+"""Results of a job, streamed chunk by chunk in four formats. Memory holds one chunk."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from semel.api.edge.as_json import as_json
+from semel.api.services import Services
+from semel.errors import ConflictError
+from semel.tasks.jobs.store import NO_KEY, ChunkResult
+from semel.values import Extra, ItemError, Job, JobStatus, Lane, Outcome, Vectors
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one chunk; a row of a failed text has `errors[i]` and no meaning in `vectors`."""
+
+    first_index: int
+    vectors: Vectors
+    outcomes: list[Outcome]
+    errors: dict[int, ItemError]
+    truncated: list[bool]
+    tokens: list[int]
+    extras: Sequence[Extra | None]
+
+
+def read_rows(services: Services, job: Job, span: range) -> Iterator[Rows]:
+    """The rows of these texts, in order. Raises ConflictError at the end when some are missing."""
+    read = 0
+    for chunk in services.jobs.results(job.id, first=span.start, stop=span.stop):
+        part = _cut(chunk, span)
+        read += len(part.keys)
+        yield rows_of(services, job, part)
+    if read != len(span):
+        raise ConflictError(f"job {job.id} has {read} of {len(span)} rows; it was deleted while it was read")
+
+
+def _cut(chunk: ChunkResult, span: range) -> ChunkResult:
+    """The part of a chunk that lies in `span`."""
+    start = max(0, span.start - chunk.first_index)
+    stop = min(len(chunk.keys), span.stop - chunk.first_index)
+    if (start, stop) == (0, len(chunk.keys)):
+        return chunk
+    errors = {i - start: error for i, error in chunk.errors.items() if start <= i < stop}
+    return replace(
+        chunk,
+        first_index=chunk.first_index + start,
+        keys=chunk.keys[start:stop],
+        outcomes=chunk.outcomes[start:stop],
+        errors=errors,
+        extras=chunk.extras[start:stop],
+        skipped=start,
+    )
+
+
+def rows_of(services: Services, job: Job, chunk: ChunkResult) -> Rows:
+    """The rows of a chunk, from the cache; what it has lost since is computed again."""
+    found = services.store.get_many(chunk.keys, dim=job.dim)
+    wanted = [i for i, key in enumerate(chunk.keys) if not found.present[i] and key != NO_KEY and i not in chunk.errors]
+    vectors, truncated, errors = found.vectors, found.truncated, dict(chunk.errors)
+    assert vectors is not None  # get_many brings vectors
+    if wanted:  # the cache has lost rows since (damage, a dropped space): compute them again
+        texts = chunk.texts()
+        space = services.catalog.space(job.model, job.prompt_name)
+        if space.fingerprint != job.fingerprint:
+            raise ConflictError(f"the cache lost vectors of job {job.id}, and {job.model!r} has other weights now")
+        again = services.pipeline.embed(space, [texts[i] for i in wanted], lane=Lane.INTERACTIVE)
+        vectors[wanted], truncated[wanted], found.tokens[wanted] = again.vectors, again.truncated, again.tokens
+        errors |= {wanted[i]: error for i, error in again.errors.items()}
+    tokens: list[int] = found.tokens.tolist()
+    return Rows(chunk.first_index, vectors, chunk.outcomes, errors, truncated.tolist(), tokens, chunk.extras)
+
+
+def check_ready(job: Job, fmt: str) -> None:
+    """Raises ConflictError when there are no complete results, or this format cannot carry them."""
+    if job.status is not JobStatus.COMPLETED:
+        reason = f": {job.error.message}" if job.error else ""
+        raise ConflictError(f"job {job.id} is {job.status}{reason}; results are there when it is completed")
+    if fmt == "npy" and job.counts.failed:
+        raise ConflictError(
+            f"{job.counts.failed} of {job.total} texts failed, and npy cannot mark their rows; "
+            "ask for format=ndjson, arrow or parquet"
+        )
+
+
+def ndjson(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
+    """One object a line: index, what the row brought along, outcome, and embedding, score or error."""
+    for part in rows:
+        lines = []
+        for i, outcome in enumerate(part.outcomes):
+            extra = part.extras[i]
+            item: dict[str, Any] = {"index": part.first_index + i, **(extra._asdict() if extra else {})}
+            item["outcome"] = outcome.value
+            if i in part.errors:
+                item["error"] = {"code": part.errors[i].code, "message": part.errors[i].message}
+            else:
+                made = {"score": part.vectors[i, 0]} if job.scores else {"embedding": part.vectors[i]}
+                item |= {"truncated": part.truncated[i], **made}
+            lines.append(as_json(item))
+        yield b"\n".join(lines) + b"\n"
+
+
+def npy(job: Job, span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
+    """NumPy's format: float32 (len(span), dim)."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (len(span), job.dim)}
+    )
+    yield header.getvalue()
+    for part in rows:
+        if part.errors:
+            raise ConflictError(f"a text of job {job.id} has no vector any more")  # ends the stream short
+        yield part.vectors.astype("<f4", copy=False).tobytes()
+
+
+def _schema(dim: int) -> pa.Schema:
+    return pa.schema(
+        [
+            ("index", pa.int64()),
+            ("id", pa.string()),
+            ("metadata", pa.string()),
+            ("embedding", pa.list_(pa.float32(), dim)),
+            ("outcome", pa.string()),
+            ("truncated", pa.bool_()),
+            ("error", pa.string()),
+        ]
+    )
+
+
+def _batch(job: Job, part: Rows) -> pa.RecordBatch:
+    n = len(part.outcomes)
+    failed = np.zeros(n, np.bool_)
+    failed[list(part.errors)] = True
+    flat = pa.array(part.vectors.reshape(-1))
+    embedding = pa.FixedSizeListArray.from_arrays(flat, job.dim, mask=pa.array(failed))
+    errors = [part.errors[i].message if i in part.errors else None for i in range(n)]
+    return pa.record_batch(
+        [
+            pa.array(np.arange(part.first_index, part.first_index + n)),
+            pa.array([_id_text(e) for e in part.extras], pa.string()),
+            pa.array([as_json(e.metadata) if e else None for e in part.extras], pa.string()),
+            embedding,
+            pa.array([o.value for o in part.outcomes]),
+            pa.array(part.truncated),
+            pa.array(errors, pa.string()),
+        ],
+        schema=_schema(job.dim),
+    )
+
+
+def _id_text(extra: Extra | None) -> str | None:
+    """Half a surrogate pair, which Arrow cannot hold, becomes a question mark."""
+    return None if extra is None or extra.id is None else str(extra.id).encode("utf-8", "replace").decode()
+
+
+class _Pipe(io.RawIOBase):
+    """A file that arrow writes into and a generator takes from."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._at = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        part = bytes(data)
+        self._parts.append(part)
+        self._at += len(part)
+        return len(part)
+
+    def tell(self) -> int:
+        return self._at
+
+    def take(self) -> bytes:
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
+
+def arrow(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
+    """An Arrow IPC stream; a failed text has a null embedding and its error. `metadata` is JSON."""
+    pipe = _Pipe()
+    with pa.ipc.new_stream(pipe, _schema(job.dim)) as writer:
+        for part in rows:
+            writer.write_batch(_batch(job, part))
+            yield pipe.take()
+    yield pipe.take()
+
+
+def parquet(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
+    """A Parquet file, one row group a chunk; columns as in `arrow`."""
+    pipe = _Pipe()
+    with pq.ParquetWriter(pipe, _schema(job.dim)) as writer:
+        for part in rows:
+            writer.write_batch(_batch(job, part))
+            yield pipe.take()
+    yield pipe.take()
+
+
+FORMATS: dict[str, tuple[str, Callable[[Job, range, Iterator[Rows]], Iterator[bytes]]]] = {
+    "ndjson": ("application/x-ndjson", ndjson),
+    "npy": ("application/octet-stream", npy),
+    "arrow": ("application/vnd.apache.arrow.stream", arrow),
+    "parquet": ("application/vnd.apache.parquet", parquet),
+}
+"""Name → media type and writer."""

@@ -1,0 +1,189 @@
+"""Webhooks: a signed POST when a job has ended, as https://www.standardwebhooks.com specifies it.
+
+Addresses that are not public are refused, at the submission and again at each delivery, and the connection goes to
+the address that was checked: a name that points elsewhere by then cannot turn the server against its own network.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import json
+import socket
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from semel.api.dialects.openai import job_object
+from semel.api.services import Services
+from semel.errors import BadInputError, NotFoundError
+from semel.log import get_log
+from semel.repeating import Repeating
+from semel.settings import Settings
+from semel.tasks.jobs.webhooks import Delivery
+
+log = get_log("webhooks")
+
+_LOOK_S = 0.5
+_TIMEOUT_S = 15.0
+"""For all of a delivery, however slowly the receiver answers."""
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+_TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")
+_AT_ONCE = 4
+
+
+def check_webhook(settings: Settings, url: str) -> None:
+    """Raises BadInputError unless this server can sign webhooks and the URL is public."""
+    _secret(settings)
+    _public_address(settings, _parsed(url))
+
+
+def _secret(settings: Settings) -> bytes:
+    text = settings.webhook_secret.get_secret_value()
+    if not text:
+        raise BadInputError("this server sends no webhooks: its SEMEL_WEBHOOK_SECRET is not set")
+    try:
+        secret = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        secret = b""
+    if not 24 <= len(secret) <= 64:
+        raise BadInputError("SEMEL_WEBHOOK_SECRET of this server is not 'whsec_' and 24 to 64 bytes in base64")
+    return secret
+
+
+def _parsed(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise BadInputError(f"webhook_url is not a URL: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+        raise BadInputError("webhook_url must be http:// or https:// with a host, and without a password")
+    return parsed
+
+
+def _public_address(settings: Settings, url: httpx.URL) -> str:
+    """The address behind the host's name. Raises BadInputError when it has none, or a private one."""
+    port = url.port or (443 if url.scheme == "https" else 80)
+    try:
+        found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise BadInputError(f"webhook_url: the host {url.host!r} has no address: {error}") from None
+    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
+    for address in addresses:
+        if not (settings.webhook_allow_private or is_public(ipaddress.ip_address(address))):
+            raise BadInputError(
+                f"webhook_url: {url.host!r} is the private address {address}; "
+                "SEMEL_WEBHOOK_ALLOW_PRIVATE=true on the server allows it"
+            )
+    return addresses[0]
+
+
+def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether an address is one of the internet's; of an IPv6 address that carries an IPv4 one, that counts."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64 or address in _COMPATIBLE:
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        carried = address.ipv4_mapped or address.sixtofour
+        if carried is not None:
+            return is_public(carried)
+        if address.is_site_local or address in _TRANSLATED:
+            return False
+    return address.is_global and not address.is_multicast
+
+
+def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
+    """The value of the header `webhook-signature`."""
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
+
+
+class WebhookSender:
+    """A thread that looks for what is due, and a few that deliver."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook")
+        self._under_way: set[Future[None]] = set()
+        self._looking = Repeating("webhooks", self._once, every_s=_LOOK_S)
+
+    def start(self) -> None:
+        self._looking.start()
+
+    def stop(self) -> None:
+        self._looking.stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _once(self) -> None:
+        self._under_way = {future for future in self._under_way if not future.done()}
+        if free := _AT_ONCE - len(self._under_way):
+            due = self._services.webhooks.take_due(limit=free)
+            self._under_way |= {self._pool.submit(self._deliver, delivery) for delivery in due}
+
+    def _deliver(self, delivery: Delivery) -> None:
+        """The pool's edge: what goes wrong here is in the log, and the delivery is due again in a minute."""
+        try:
+            self._attempt(delivery)
+        except Exception:
+            log.exception("webhook not settled", job=delivery.job_id)
+
+    def _attempt(self, delivery: Delivery) -> None:
+        store, bound = self._services.webhooks, log.bind(job=delivery.job_id)
+        try:
+            status = self._post(delivery)
+        except NotFoundError:  # the job was deleted meanwhile
+            return
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, BadInputError) as error:
+            delay_s = store.failed(delivery, f"{type(error).__name__}: {error}")
+            bound.warning("webhook failed", reason=str(error), again_in_s=delay_s)
+            return
+        if status is None:
+            return
+        if 200 <= status < 300:
+            store.delivered(delivery)
+            bound.info("webhook delivered")
+        else:
+            delay_s = store.failed(delivery, f"HTTP status {status}", for_good=status == 410)
+            bound.warning("webhook refused", status=status, again_in_s=delay_s)
+
+    def _post(self, delivery: Delivery) -> int | None:
+        """The status of the answer, or None for a job that was started again meanwhile."""
+        job = self._services.jobs.get(delivery.job_id)
+        if not job.status.ended:
+            return None
+        settings, url = self._services.settings, _parsed(delivery.url)
+        address = _public_address(settings, url)
+        data: dict[str, Any] = job_object(job).model_dump(mode="json")
+        ended_at = float(data[f"{job.status}_at"] or 0)
+        event = {
+            "type": f"job.{job.status}",
+            "timestamp": datetime.fromtimestamp(ended_at, UTC).isoformat(),
+            "data": data,
+        }
+        body = json.dumps(event).encode()
+        message_id, timestamp = f"msg_{job.id}_{int(ended_at)}", int(time.time())
+        headers = {
+            "host": url.netloc.decode(),
+            "content-type": "application/json",
+            "user-agent": "semel",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature(_secret(settings), message_id, timestamp, body),
+        }
+        return asyncio.run(_status_of(url.copy_with(host=address), body, headers, server=url.host))
+
+
+async def _status_of(url: httpx.URL, body: bytes, headers: dict[str, str], *, server: str) -> int:
+    """The status of the answer, whose body is not read; a connection of its own, as its certificate is `server`'s."""
+    async with (
+        asyncio.timeout(_TIMEOUT_S),
+        httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False) as http,
+        http.stream("POST", url, content=body, headers=headers, extensions={"sni_hostname": server}) as answer,
+    ):
+        return answer.status_code

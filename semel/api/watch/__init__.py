@@ -1,0 +1,1 @@
+"""What the page, metrics and health routes show."""

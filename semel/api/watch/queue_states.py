@@ -1,0 +1,54 @@
+"""How full each queue is, by messages, texts and seconds of work."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, Field
+
+from semel.tasks.fleet.roster import WorkerCard
+from semel.tasks.jobs.counts import Waiting
+from semel.tasks.queue.names import queue_name
+from semel.values import Lane, device_kind
+
+if TYPE_CHECKING:
+    from semel.api.services import Services
+
+
+class QueueState(BaseModel):
+    """One queue. A text that comes now waits `work_s`, at the measured rate."""
+
+    queue: str
+    lane: Lane
+    device: str
+    messages: int = Field(description="That wait in Redis.")
+    texts: int = Field(description="Of open jobs that are not done.")
+    work_s: float | None = Field(description="Null while something waits and no live worker has measured a rate.")
+    oldest_s: float = Field(description="Age of the oldest message that nobody took.")
+    workers: int = Field(description="Live workers of this kind of device.")
+
+
+def queue_states(services: "Services", live: Sequence[WorkerCard]) -> list[QueueState]:
+    """Every queue that has a live worker, or work. Raises UnavailableError."""
+    kinds, waiting = [device_kind(card.device) for card in live], services.job_counts.waiting()
+    states, now = [], time.time()
+    for device in sorted({*kinds, *(device for _, device in waiting)}):
+        rate = services.backlog.rate(device)
+        messages = {lane: services.backlog.messages(lane, device) for lane in Lane}
+        before = messages[Lane.INTERACTIVE]  # the bulk lane waits for the interactive one
+        for lane in Lane:
+            here = waiting.get((lane, device), Waiting(0, None))
+            before += here.texts
+            states.append(
+                QueueState(
+                    queue=queue_name(lane, device),
+                    lane=lane,
+                    device=device,
+                    messages=messages[lane],
+                    texts=here.texts,
+                    work_s=before / rate if rate else (None if before else 0.0),
+                    oldest_s=max(0.0, now - (here.oldest_sent_at or now)),
+                    workers=kinds.count(device),
+                )
+            )
+    return states

@@ -1,0 +1,1 @@
+"""Backends on MLX: Apple's GPU."""

@@ -1,0 +1,1 @@
+"""What several backends share: tokenizing, pooling, scoring, pair templates."""

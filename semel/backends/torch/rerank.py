@@ -1,0 +1,108 @@
+"""Cross-encoders on torch: sentence-transformers reads the pair and scores it, semel batches around it.
+
+BERT-class classifiers with one label, and causal models whose score is the log-odds of "yes" over "no", such as
+Qwen3-Reranker. The score is what `CrossEncoder.predict` returns: after the model's own activation function.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semel.backends.base import SAMPLE_PAIRS, Tokens
+from semel.backends.shared.tokenizing import TextTokenizer, as_pairs
+from semel.backends.torch.backend import TorchBackend, weight_bytes
+from semel.errors import ModelLoadError
+from semel.values import Input, Precision
+
+if TYPE_CHECKING:
+    from semel.backends.models.source import ModelSource
+
+
+class TorchReranker(TorchBackend):
+    """A cross-encoder on one torch device; its vectors are float32 (n, 1)."""
+
+    def __init__(self, source: "ModelSource", *, device: str, threads: int | None = None) -> None:
+        super().__init__(source, device=device, threads=threads)
+        self._reading = threading.Lock()
+
+    def _choose_dtype(self) -> tuple[Any, str]:
+        """bfloat16 moves a score by 1e-2, which changes the order of documents that are close."""
+        if self._kind == "cuda" and self._source.entry.precision != "float32":
+            return self._torch.float16, "float16: a GPU is fast in it, and scores keep three digits"
+        return self._torch.float32, "float32: bfloat16 would change the order of documents with close scores"
+
+    def _build(self, dtype: Any) -> None:
+        from sentence_transformers import CrossEncoder
+
+        if self._source.entry.precision in (Precision.INT8, Precision.INT4):
+            raise ModelLoadError(
+                f"model {self._source.name!r}: a cross-encoder is not quantised here, its scores would lose "
+                "their order; leave out precision"
+            )
+        model = self._model = self._open(CrossEncoder, dtype).eval()
+        if model.num_labels != 1:
+            raise ModelLoadError(
+                f"model {self._source.name!r} sorts pairs into {model.num_labels} classes; a reranker gives one score"
+            )
+        self._weight_bytes = weight_bytes(model)
+        self._check_weights(dtype)
+        self._max_tokens = model.max_seq_length = self._source.described.spec.max_tokens
+        self._tokenizer = TextTokenizer(self._source.name, model.tokenizer, max_tokens=self._max_tokens)
+        sample = model.preprocess(self.samples())
+        self._beside = {name: value for name, value in sample.items() if not hasattr(value, "shape")}
+
+    def _check_weights(self, dtype: Any) -> None:
+        """Raises ModelLoadError when a weight is not in the files: transformers fills it with random numbers."""
+        transformer = self._model.transformers_model
+        _, loading = type(transformer).from_pretrained(
+            self._source.path, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+        if missing := sorted(loading["missing_keys"]):
+            raise ModelLoadError(
+                f"model {self._source.name!r}: its files lack {', '.join(missing[:3])}, so its head was never trained; "
+                "semel gives it no random one. Take a model that was trained as a reranker"
+            )
+
+    def samples(self) -> Sequence[Input]:
+        return SAMPLE_PAIRS
+
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
+        tokens = self._read(as_pairs(self._source.name, texts), prompt)
+        full = [i for i, read in enumerate(tokens) if len(read.ids) >= self._max_tokens]
+        if full:  # cut, or exactly as long as the limit: only reading it whole can tell
+            whole = self._read([texts[i] for i in full], prompt, processing_kwargs={"text": {"truncation": False}})
+            for i, uncut in zip(full, whole, strict=True):
+                cut = len(uncut.ids) > len(tokens[i].ids)
+                tokens[i] = Tokens(tokens[i].ids, truncated=cut, segments=tokens[i].segments)
+        return tokens
+
+    def _read(self, pairs: Sequence[Input], prompt: str, **options: Any) -> list[Tokens]:
+        """The library's own reading, chat template and all; it keeps state in the tokenizer, so one at a time."""
+        with self._reading:
+            features = self._model.preprocess(list(pairs), prompt=prompt or None, **options)
+        there = features["attention_mask"].numpy().astype(bool)
+        ids: npt.NDArray[np.int64] = features["input_ids"].numpy()
+        segments = features["token_type_ids"].numpy() if "token_type_ids" in features else None
+        return [
+            Tokens(
+                ids[row][mask].tolist(),
+                truncated=False,
+                segments=() if segments is None else segments[row][mask].tolist(),
+            )
+            for row, mask in enumerate(there)
+        ]
+
+    def _compute(self, batch: Sequence[Tokens]) -> Any:
+        rows: dict[str, list[Any]] = {"input_ids": [list(tokens.ids) for tokens in batch]}
+        if batch[0].segments:
+            rows["token_type_ids"] = [list(tokens.segments) for tokens in batch]
+        padded = self._model.tokenizer.pad(rows, return_tensors="pt")  # on the side that the model wants
+        features = {name: tensor.to(self._device) for name, tensor in padded.items()}
+        scores = self._model({**features, **self._beside})["scores"].float()
+        return self._model.activation_fn(scores).reshape(len(batch), 1)
+
+    def close(self) -> None:
+        self._model = None

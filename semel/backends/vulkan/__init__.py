@@ -1,0 +1,1 @@
+"""Backends on Vulkan, through ONNX Runtime."""

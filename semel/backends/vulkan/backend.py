@@ -1,0 +1,175 @@
+"""Vulkan: encoders and cross-encoders as ONNX graphs on any GPU with a Vulkan driver, in float32.
+
+float16 loses 2.5e-3 there (measured), which is more than the class `full` allows.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semel.backends.base import SAMPLE_PAIRS, Backend, ModelInfo, Spelled, Tokens
+from semel.backends.batching import bucket
+from semel.backends.shared.pooling import read_head
+from semel.backends.shared.scoring import activation_of, check_one_score
+from semel.backends.shared.tokenizing import TextTokenizer, check_places, load_tokenizer, padded, padded_segments
+from semel.backends.vulkan.export import Exported, exported
+from semel.backends.vulkan.session import LIMIT_BYTES, open_session
+from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
+from semel.values import Input, Vectors
+
+if TYPE_CHECKING:
+    from semel.backends.models.source import ModelSource
+
+_MAX_BATCH_TOKENS = 8192
+
+_AGREE = 2e-3
+"""Largest difference from torch on the CPU, of hidden states that a LayerNorm keeps near 1, or of logits."""
+
+
+class VulkanBackend(Backend):
+    """An embedding model on Vulkan.
+
+    Args:
+        converted: folder for exported graphs.
+    """
+
+    def __init__(self, source: "ModelSource", *, device: str, converted: Path) -> None:
+        self._source = source
+        self._device = device
+        self._converted = converted
+        self._session: Any = None
+        self._graph: Exported | None = None
+
+    def load(self) -> None:
+        try:
+            import onnxruntime as ort
+            import onnxruntime_ep_webgpu  # noqa: F401
+        except ImportError as error:
+            raise ModelLoadError(f"the Vulkan backend needs {error.name}: pip install 'semel[vulkan]'") from None
+        self._version = ort.__version__
+        check_places(self._source)
+        self._prepare()
+        self._graph = exported(self._source, self._converted)
+        self._check_longest(self._graph)
+        self._session = open_session(self._graph.graph)
+        self._check_session(self._graph)
+
+    def _prepare(self) -> None:
+        """What stands before and behind the graph."""
+        source = self._source
+        spec = source.described.spec
+        self._head = read_head(source.name, source.path, source.modules, normalize=spec.normalize)
+        self._tokenizer = TextTokenizer(source.name, load_tokenizer(source), max_tokens=spec.max_tokens)
+
+    def _check_longest(self, graph: Exported) -> None:
+        """Raises ModelLoadError when a single text could make a tensor that this device cuts in silence."""
+        longest = self._source.described.spec.max_tokens
+        if _largest_bytes(graph, longest) < LIMIT_BYTES:
+            return
+        fits = next(length for length in range(longest, 0, -1) if _largest_bytes(graph, length) < LIMIT_BYTES)
+        raise ModelLoadError(
+            f"model {self._source.name!r} reads {longest} tokens, of which Vulkan takes {fits} at a time: add "
+            f"max_tokens = {fits} or less to its entry in semel.toml, or use --device cpu or cuda"
+        )
+
+    def _check_session(self, graph: Exported) -> None:
+        """Raises BackendError unless this device gives torch's numbers for long and padded texts."""
+        ids, mask = graph.check_ids, graph.check_mask
+        got = self._run(ids, mask, np.zeros_like(ids))
+        off = np.abs(got - graph.check_answer)
+        if got.ndim == 3:
+            off = off * mask[:, :, None]  # behind a text stands what nobody reads
+        worst = float(off.max())
+        if not worst <= _AGREE:
+            raise BackendError(
+                f"{self._device} failed its self-test with model {self._source.name!r}: its numbers are off by "
+                f"{worst:.2g} where {_AGREE:g} is allowed; update its driver, or use another device"
+            )
+
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
+        return self._tokenizer.tokenize(texts, prompt=prompt)
+
+    def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
+        return self._tokenizer.spell(text, special=special)
+
+    def forward(self, batch: Sequence[Tokens]) -> Vectors:
+        longest = min(bucket(max(len(tokens.ids) for tokens in batch)), self._source.described.spec.max_tokens)
+        most = self._most_texts(longest)
+        return np.concatenate(
+            [self._part(batch[at : at + most], longest) for at in range(0, len(batch), most)], dtype=np.float32
+        )
+
+    def _most_texts(self, length: int) -> int:
+        """Texts at a time so that every tensor stays below the limit."""
+        assert self._graph is not None  # load made it
+        return (LIMIT_BYTES - 1) // _largest_bytes(self._graph, length)
+
+    def _part(self, batch: Sequence[Tokens], length: int) -> Vectors:
+        ids, mask = padded(batch, pad_id=self._tokenizer.pad_id, length=length)
+        segments = padded_segments(batch, length=length, rows=len(batch))
+        return self._finish(self._run(ids, mask, segments), batch)
+
+    def _finish(self, states: npt.NDArray[np.float32], batch: Sequence[Tokens]) -> Vectors:
+        return self._head(states, [len(tokens.ids) for tokens in batch])
+
+    def _run(
+        self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64], segments: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        assert self._graph is not None  # load made it
+        given: dict[str, npt.NDArray[Any]] = {"embeds": self._graph.words[ids], "mask": mask.astype(np.float32)}
+        if self._graph.segments:
+            given["segments"] = segments
+        try:
+            answer: npt.NDArray[np.float32] = self._session.run(None, given)[0]
+            return answer
+        except Exception as error:  # its classes are private, and differ between releases
+            if "memory" in str(error).lower():
+                raise DeviceMemoryError(f"{self._device} has no memory for {mask.size} tokens: {error}") from error
+            raise
+
+    def get_model_info(self) -> ModelInfo:
+        assert self._graph is not None  # load made it
+        described = self._source.described
+        return ModelInfo(
+            name=self._source.name,
+            backend=f"onnxruntime-webgpu-{self._version}",
+            device=self._device,
+            dtype="float32",
+            why="float32: float16 loses three digits on Vulkan",
+            dim=described.dim,
+            max_tokens=described.spec.max_tokens,
+            max_batch_tokens=_MAX_BATCH_TOKENS,
+            weight_bytes=len(self._graph.graph),
+        )
+
+    def close(self) -> None:
+        self._session = self._graph = None
+
+
+def _largest_bytes(graph: Exported, length: int) -> int:
+    """Of one text's tensors: the scores of attention, or the inside of the feed-forward."""
+    return 4 * max(graph.heads * length * length, graph.inner * length)
+
+
+class VulkanReranker(VulkanBackend):
+    """A BERT-class cross-encoder on Vulkan; its vectors are float32 (n, 1)."""
+
+    def _prepare(self) -> None:
+        source = self._source
+        check_one_score(source)
+        self._activation = activation_of(source)
+        self._tokenizer = TextTokenizer(
+            source.name, load_tokenizer(source), max_tokens=source.described.spec.max_tokens
+        )
+
+    def samples(self) -> Sequence[Input]:
+        return SAMPLE_PAIRS
+
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
+        return self._tokenizer.tokenize_pairs(texts, prompt=prompt)
+
+    def _finish(self, states: npt.NDArray[np.float32], batch: Sequence[Tokens]) -> Vectors:  # noqa: ARG002
+        return self._activation(states)

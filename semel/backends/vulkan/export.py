@@ -1,0 +1,217 @@
+"""A transformer as an ONNX graph, exported once by torch and kept; imports torch only when it exports.
+
+The graph takes the embeddings of the words, not their ids: the table is looked up on the host, since a vocabulary of
+250,000 words is larger than many devices let a buffer be. Attention is not fused, and masks are numbers, not booleans:
+both of the other ways gave wrong vectors on WebGPU from 32 or 64 tokens on, without an error.
+"""
+
+import hashlib
+import io
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semel.errors import ModelLoadError
+from semel.log import get_log
+
+if TYPE_CHECKING:
+    from semel.backends.models.source import ModelSource
+
+log = get_log("onnx")
+
+MODEL_TYPES = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "distilbert",
+    "mpnet",
+    "modernbert",
+)
+"""Architectures whose graph is compared with torch by a test."""
+
+_FORMAT = 1
+"""Raised when the export changes: older files are then left alone and made anew."""
+
+_OPSET = 17
+
+_FAR = -3.0e38
+"""Added to the score of what must not be looked at; float32 ends at 3.4e38."""
+
+_CHECK_LENGTHS = (96, 70, 5)
+"""Tokens of the texts that a session is checked with: more than 64, and padding; less if the model reads less."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What a session needs.
+
+    Attributes:
+        graph: ONNX: embeds float32 (n, length, width), mask float32 (n, length) of 0 and 1 [, segments int64] →
+            hidden states (n, length, width), or logits (n, labels) of a classifier.
+        words: the embedding table, float32 (vocabulary, width), mapped from its file.
+        check_ids, check_mask, check_answer: int64 (3, 96) twice, and what torch computes for them on the CPU.
+        heads, inner: sizes that bound the largest tensor, with the number of labels or the width.
+        segments: whether the graph is told which token is the document's.
+    """
+
+    graph: bytes
+    words: npt.NDArray[np.float32]
+    check_ids: npt.NDArray[np.int64]
+    check_mask: npt.NDArray[np.int64]
+    check_answer: npt.NDArray[np.float32]
+    heads: int
+    inner: int
+    segments: bool
+
+
+def exported(source: "ModelSource", folder: Path) -> Exported:
+    """The graph of a model: from `folder`, or made now and left there.
+
+    Raises:
+        ModelLoadError: an architecture that has not been compared; or torch is needed for the first export.
+    """
+    kind = str(source.config.get("model_type", ""))
+    if kind not in MODEL_TYPES:
+        raise ModelLoadError(
+            f"model {source.name!r} is a {kind}, which the Vulkan backend does not run (it runs "
+            f"{', '.join(MODEL_TYPES)}); the torch backend does: --device cpu or cuda"
+        )
+    spec = source.described.spec
+    digest = hashlib.sha256(json.dumps([_FORMAT, spec.kind, spec.weights, spec.architecture]).encode()).hexdigest()
+    place = folder / f"{kind}-{digest[:32]}"
+    if not (place / "about.json").exists():
+        _export(source, place)
+    about = json.loads((place / "about.json").read_text())
+    check = np.load(place / "check.npz")
+    words = np.load(place / "words.npy", mmap_mode="r")
+    return Exported((place / "model.onnx").read_bytes(), words, check["ids"], check["mask"], check["answer"], **about)
+
+
+def _export(source: "ModelSource", place: Path) -> None:
+    try:
+        import onnx  # noqa: F401  # torch's exporter needs it
+        import torch
+        import transformers
+    except ImportError as error:
+        raise ModelLoadError(
+            f"model {source.name!r} must be exported once, which needs {error.name}: pip install 'semel[vulkan]'"
+        ) from None
+    log.info("exporting the model to ONNX, once", model=source.name, folder=str(place))
+    reranks = source.entry.kind == "cross-encoder"
+    loader = transformers.AutoModelForSequenceClassification if reranks else transformers.AutoModel
+    try:
+        model, loading = loader.from_pretrained(
+            str(source.base),
+            dtype=torch.float32,
+            attn_implementation="eager",
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        model.eval()
+    except Exception as error:  # anything can be wrong in a model folder; say which one
+        raise ModelLoadError(f"model {source.name!r} in {source.base} cannot be loaded: {error}") from error
+    if missing := sorted(key for key in loading["missing_keys"] if reranks or "pooler" not in key):
+        raise ModelLoadError(
+            f"model {source.name!r}: its files lack {', '.join(missing[:3])}; semel gives it no random numbers instead"
+        )
+    segments = bool(reranks and getattr(model.config, "type_vocab_size", 1) > 1)
+    table = model.get_input_embeddings().weight.detach().numpy()
+    graph = _graph(model, segments=segments)
+    ids, mask = _check_texts(len(table), most=source.described.spec.max_tokens)
+    with torch.inference_mode():
+        given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        answer = model(**given)
+        answer = (answer.logits if reranks else answer.last_hidden_state).numpy()
+    about = {
+        "heads": model.config.num_attention_heads,
+        "inner": int(getattr(model.config, "intermediate_size", None) or model.config.hidden_dim),
+        "segments": segments,
+    }
+    check = {"ids": ids, "mask": mask, "answer": answer}
+    _keep(place, graph=graph, words=table, check=check, about=about)
+
+
+def _keep(place: Path, *, graph: bytes, words: Any, check: dict[str, Any], about: dict[str, Any]) -> None:
+    """`about.json` comes last: it says that the rest is complete. Two processes may write the same."""
+    place.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, io.BytesIO] = {name: io.BytesIO() for name in ("words.npy", "check.npz")}
+    np.save(parts["words.npy"], words)
+    np.savez(parts["check.npz"], **check)
+    files = {name: part.getvalue() for name, part in parts.items()}
+    for name, data in {"model.onnx": graph, **files, "about.json": json.dumps(about).encode()}.items():
+        part = place / f"{name}.{os.getpid()}"
+        part.write_bytes(data)
+        part.replace(place / name)
+
+
+def _check_texts(vocabulary: int, *, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Ids and mask of texts that nobody wrote, padded on the right with the id 1, as RoBERTa wants it."""
+    lengths = [min(length, most) for length in _CHECK_LENGTHS]
+    ids = np.ones((len(lengths), max(lengths)), np.int64)
+    mask = np.zeros_like(ids)
+    random = np.random.default_rng(0)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = random.integers(min(5, vocabulary - 1), vocabulary, length)
+        mask[row, :length] = 1
+    return ids, mask
+
+
+def _graph(model: Any, *, segments: bool) -> bytes:
+    import torch
+
+    width = model.get_input_embeddings().weight.shape[1]
+    names = ["embeds", "mask", *(["segments"] if segments else [])]
+    mask = torch.ones(3, 37)
+    mask[1, 20:] = 0
+    given = [torch.randn(3, 37, width), mask, *([torch.zeros(3, 37, dtype=torch.int64)] if segments else [])]
+    graph = _wrapper(model).eval()  # the wrapper, too: the exporter puts its mode back, dropout and all
+    with torch.no_grad():
+        out = graph(*given)
+    axes = {name: {0: "texts", 1: "length"} for name in names}
+    axes["out"] = {0: "texts", 1: "length"} if out.ndim == 3 else {0: "texts"}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter: that a newer one exists, which is slower and no better here
+        torch.onnx.export(
+            graph,
+            tuple(given),
+            buffer,
+            input_names=names,
+            output_names=["out"],
+            dynamo=False,
+            opset_version=_OPSET,
+            dynamic_axes=axes,
+        )
+    return buffer.getvalue()
+
+
+def _wrapper(model: Any) -> Any:
+    """A module from embeddings and a mask of numbers to hidden states or logits."""
+    import torch
+
+    window = model.config.sliding_window if model.config.model_type == "modernbert" else None
+
+    class Graph(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, embeds: Any, mask: Any, segments: Any = None) -> Any:
+            far: Any = (1.0 - mask[:, None, None, :]) * _FAR
+            if window is not None:
+                places = torch.arange(mask.shape[1], dtype=torch.float32)
+                beyond = ((places[None, :] - places[:, None]).abs() - float(window)).clamp(0.0, 1.0)
+                near = (1.0 - mask[:, None, None, :] + beyond[None, None]).clamp(0.0, 1.0) * _FAR
+                far = {"full_attention": far, "sliding_attention": near}
+            kinds = {} if segments is None else {"token_type_ids": segments}
+            out = self.model(inputs_embeds=embeds, attention_mask=far, **kinds)
+            return out.logits if hasattr(out, "logits") else out.last_hidden_state
+
+    return Graph()

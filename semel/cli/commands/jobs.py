@@ -1,0 +1,198 @@
+"""`semel jobs …`: through a server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from semel.cli.commands import options
+
+if TYPE_CHECKING:
+    from semel.client import Client, RemoteJob
+
+app = typer.Typer(help="Submit jobs to a server, watch them, fetch their results.", no_args_is_help=True)
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="As 'semel jobs list' shows it.")]
+
+
+def _client(url: str | None) -> "Client":
+    from semel.client import Client
+    from semel.settings import load_settings
+
+    return Client(load_settings(url=url).url)
+
+
+@app.command()
+def submit(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help=".jsonl .csv .parquet .txt, or a folder of them.")],
+    model: options.Model = None,
+    device: options.Device = "auto",
+    text_field: options.TextField = "text",
+    prompt_name: options.Prompt = "",
+    skip_bad: options.SkipBad = False,
+    no_truncate: options.NoTruncate = False,
+    fail_if_no_worker: Annotated[
+        bool, typer.Option("--fail-if-no-worker", help="Fail instead of waiting when its workers are gone for good.")
+    ] = False,
+    url: options.Url = None,
+) -> None:
+    """Send the texts of a file or folder as a job, and print its id. Other columns come back with the results."""
+    from semel.cli.work.progress import progress_line
+    from semel.cli.work.skipped import tell_skipped
+    from semel.rows import Item, read_items
+    from semel.settings import load_settings
+    from semel.values import Counts
+
+    limit = load_settings().max_text_bytes
+    skipped: list[Item] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for item in read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=limit, whole=True):
+            if item.text is None:
+                skipped.append(item)
+            else:
+                yield item.fields
+
+    with _client(url) as client, progress_line("sending texts") as line:
+        job = client.submit(
+            rows(),
+            text_field=text_field,
+            model=model,
+            device=device,
+            prompt_name=prompt_name,
+            truncate=not no_truncate,
+            if_no_worker="fail" if fail_if_no_worker else "wait",
+            on_sent=lambda count: line.show(Counts(computed=count), total=None),
+        )
+    tell_skipped(skipped, "rows of the results count without them")
+    typer.echo(job.id)
+
+
+@app.command("list")
+def list_jobs(
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    status: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """The newest jobs."""
+    with _client(url) as client:
+        found = client.jobs(limit=limit, status=status, model=model)
+    if as_json:
+        _print_json(found)
+        return
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    whole = Column("job", min_width=max((len(job.id) for job in found), default=0))  # a cut id is of no use
+    table = Table(whole, "status", "model", "device", "done", "total", "hits", "failed", box=None)
+    for job in found:
+        c = job.counts
+        table.add_row(
+            job.id, job.status, job.model, job.device, f"{c.done:,}", f"{job.total:,}", f"{c.hit:,}", f"{c.failed:,}"
+        )
+    Console().print(table if found else "no jobs yet")
+
+
+@app.command()
+def show(job_id: JobId, url: options.Url = None, as_json: options.AsJson = False) -> None:
+    """One job: state, counts, device and why."""
+    with _client(url) as client:
+        job = client.job(job_id)
+    if as_json:
+        _print_json(job)
+    else:
+        _print_job(job)
+
+
+@app.command()
+def wait(
+    job_id: JobId,
+    timeout_s: Annotated[float | None, typer.Option("--timeout", help="Seconds; default for ever.")] = None,
+    url: options.Url = None,
+) -> None:
+    """Wait until a job ends, with a progress bar. Exit code 0 when it completed."""
+    from semel.cli.work.progress import progress_line
+    from semel.values import JobStatus
+
+    with _client(url) as client:
+        job = client.job(job_id)
+        with progress_line(f"{job.model} on {job.device}", total=job.total) as line:
+            job = client.wait(job_id, timeout_s=timeout_s, on_progress=lambda j: line.show(j.counts, total=j.total))
+    _print_job(job)
+    if job.status is not JobStatus.COMPLETED:
+        raise typer.Exit(1)
+
+
+@app.command()
+def cancel(job_id: JobId, url: options.Url = None) -> None:
+    """Stop a job; what was computed stays in the cache."""
+    with _client(url) as client:
+        typer.echo(f"{job_id} is {client.cancel(job_id).status}")
+
+
+@app.command()
+def retry(job_id: JobId, url: options.Url = None) -> None:
+    """Run again what failed in a job that has ended."""
+    with _client(url) as client:
+        typer.echo(f"{job_id} is {client.retry(job_id).status}")
+
+
+@app.command()
+def delete(job_id: JobId, url: options.Url = None) -> None:
+    """Forget a job that has ended; its vectors stay in the cache."""
+    with _client(url) as client:
+        client.delete(job_id)
+
+
+@app.command()
+def results(
+    job_id: JobId,
+    output: Annotated[Path, typer.Option("--output", "-o", help=".npy .parquet .ndjson .jsonl or .arrow")],
+    overwrite: options.Overwrite = False,
+    url: options.Url = None,
+) -> None:
+    """Fetch the vectors of a completed job into a file."""
+    from semel.errors import BadInputError
+
+    formats = {".npy": "npy", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson", ".arrow": "arrow"}
+    if output.suffix not in formats:
+        raise BadInputError(f"{output}: results come as {', '.join(formats)}, not {output.suffix or 'this kind'!r}")
+    if output.exists() and not overwrite:
+        raise BadInputError(f"{output} exists; --overwrite replaces it")
+    part = output.with_name(output.name + ".part")
+    with _client(url) as client, client.results_stream(job_id, fmt=formats[output.suffix]) as parts:
+        try:
+            with part.open("wb") as file:
+                for data in parts:
+                    file.write(data)
+        except BaseException:  # Ctrl-C too: never leave half a file
+            part.unlink(missing_ok=True)
+            raise
+    part.replace(output)
+    typer.echo(str(output), err=True)
+
+
+def _print_job(job: "RemoteJob") -> None:
+    c = job.counts
+    typer.echo(f"{job.id}  {job.status}")
+    typer.echo(f"  model    {job.model} ({job.dimensions} dimensions)")
+    typer.echo(f"  device   {job.why}")
+    typer.echo(
+        f"  texts    {c.done:,} of {job.total:,}: {c.computed:,} computed, {c.hit:,} hits, "
+        f"{c.coalesced:,} coalesced, {c.failed:,} failed; {c.truncated:,} truncated"
+    )
+    if job.completed_at:
+        typer.echo(f"  took     {job.completed_at - job.created_at:.1f} s")
+    if job.error:
+        typer.echo(f"  error    {job.error.message}")
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    from semel.values import as_plain
+
+    typer.echo(json.dumps(as_plain(value), indent=2))

@@ -1,0 +1,121 @@
+"""`semel models …`."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from semel.cli.commands import options
+
+if TYPE_CHECKING:
+    from semel.backends.models.source import ModelSource
+    from semel.settings import Settings
+
+app = typer.Typer(help="The configured models: where they are, how to get them, whether they work.")
+
+
+@app.callback(invoke_without_command=True)
+def _default(context: typer.Context, as_json: options.AsJson = False) -> None:
+    if context.invoked_subcommand is None:
+        list_models(as_json=as_json)
+
+
+@app.command("list")
+def list_models(as_json: options.AsJson = False) -> None:
+    """The configured models: where their files are, or how to get them."""
+    from semel.settings import load_settings
+
+    listed = [_row(source) for source in _sources(load_settings())]
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(listed, indent=2))
+        return
+    for row in listed:
+        typer.echo(f"{row['name']:<12} {row['source']}")
+        for key in ("architecture", "dimensions", "max_tokens", "megabytes", "prompts", "weights", "error"):
+            if row.get(key):
+                typer.echo(f"  {key:<12} {row[key]}")
+
+
+def _sources(settings: "Settings") -> "Iterator[ModelSource]":
+    """Each model, and each source of its own that it has for a device."""
+    from semel.backends.devices.find import KINDS
+    from semel.values import for_device
+
+    entries = dict(settings.all_models)
+    for kind in KINDS:
+        entries |= {name: entry for name, entry in for_device(settings.all_models, kind).items() if "@" in name}
+    yield from (_source(settings, name, entries) for name in entries)
+
+
+def _source(settings: "Settings", name: str, entries: Any) -> "ModelSource":
+    from semel.backends.models.digests import Digests
+    from semel.backends.models.source import find_model
+
+    return find_model(name, entries, models_dir=settings.models_dir, digests=Digests(settings.home / "digests.json"))
+
+
+def _row(source: "ModelSource") -> dict[str, Any]:
+    from semel.errors import ModelLoadError
+
+    row: dict[str, Any] = {"name": source.name, "source": source.entry.source}
+    try:
+        described = source.described
+        row |= {"dimensions": described.dim, "max_tokens": described.spec.max_tokens}
+        row |= {"prompts": [p for p in described.prompts if p], "weights": described.spec.weights}
+        row |= {"megabytes": source.weight_bytes >> 20}
+        if not source.entry.source.startswith("fake:"):
+            row["architecture"] = source.config.get("model_type", "")
+    except ModelLoadError as error:
+        row["error"] = str(error)
+    return row
+
+
+@app.command()
+def pull(name: str) -> None:
+    """Bring a model's files to this machine, or say how to get them; what is here already is not fetched again."""
+    from semel.settings import load_settings
+
+    settings = load_settings()
+    found = [source for source in _sources(settings) if source.name.partition("@")[0] == name or source.name == name]
+    for source in found or [_source(settings, name, settings.all_models)]:  # the latter says which names there are
+        typer.echo(f"{source.name}: {source.entry.source} …", err=True)
+        typer.echo(f"{source.name}: {source.path}, {source.weight_bytes / 1e6:,.0f} MB of weights")
+
+
+@app.command()
+def check(name: str, device: options.Device = "auto") -> None:
+    """Load a model on a device and see whether it works: self-test, meaning, fingerprint, memory."""
+    from semel.backends.devices.measure import embed_all, makes_sense
+    from semel.backends.devices.select import find_device
+    from semel.backends.devices.usage import usage_of
+    from semel.backends.devices.verify import verify
+    from semel.backends.engine import Engine
+    from semel.errors import BackendError
+    from semel.log import configure_logs
+    from semel.settings import load_settings
+    from semel.tasks.worker.models import LoadedModels
+
+    settings = load_settings()
+    configure_logs(level="error", fmt=settings.log_format)
+    chosen, why = find_device(options.wanted_device(device, settings), settings)
+    typer.echo(f"device       {chosen}: {why}")
+    verify(chosen)
+    typer.echo("self-test    the device computes what the CPU computes")
+    engine = Engine()
+    try:
+        model = LoadedModels(settings, engine, device=chosen).get(name)
+        info, space = model.backend.get_model_info(), model.spaces[""]
+        typer.echo(f"loaded       in {model.load_s:.1f} s by {info.backend}: {info.why}")
+        typer.echo(f"fingerprint  {space.fingerprint.hex()}")
+        used = usage_of(chosen).memory_bytes
+        typer.echo(f"memory       {info.weight_bytes / 1e6:,.0f} MB of weights, {used / 1e6:,.0f} MB in all")
+        if space.kind == "embed":
+            sensible, figures = makes_sense(embed_all(engine, model.backend))
+            if not sensible:
+                raise BackendError(f"model {name!r} puts a cat nearer to the stock market than to a feline: {figures}")
+            typer.echo(f"meaning      {figures}")
+    finally:
+        engine.close()
+    typer.echo(f"{name} works on {chosen}")

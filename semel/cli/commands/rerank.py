@@ -1,0 +1,42 @@
+"""`semel rerank`: through a server."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semel.cli.commands import options
+
+
+def rerank(
+    query: Annotated[str, typer.Argument(help="What the texts should be relevant to.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help=".jsonl .csv .parquet .txt, or a folder of them.")],
+    model: options.Model = None,
+    text_field: options.TextField = "text",
+    skip_bad: options.SkipBad = False,
+    top_n: Annotated[int, typer.Option("--top-n", min=1, help="How many to print.")] = 10,
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Print the texts that are most relevant to a query, the best first."""
+    from semel.cli.work.skipped import tell_skipped
+    from semel.client import Client
+    from semel.rows import read_items
+    from semel.settings import load_settings
+
+    settings = load_settings(url=url)
+    items = list(read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=settings.max_text_bytes))
+    good = [item for item in items if item.text is not None]
+    texts = [str(item.text) for item in good]
+    tell_skipped([item for item in items if item.text is None], "the numbers are those of the input")
+    with Client(settings.url) as client:
+        ranked = client.rerank(query, texts, model=model, top_n=top_n)
+    if as_json:
+        import json
+
+        rows = [{"index": good[r.index].index, "score": r.score, "text": texts[r.index]} for r in ranked]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for r in ranked:
+        first_line = texts[r.index].strip().partition("\n")[0]
+        typer.echo(f"{r.score:7.4f}  {good[r.index].index:>6}  {first_line[:100]}")

@@ -1,0 +1,306 @@
+"""The work behind `semel embed`: a stream of blocks from the input through the pipeline into the output."""
+
+import hashlib
+import json
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semel.cli.commands.options import wanted_device
+from semel.cli.work.local import local
+from semel.cli.work.outputs import Block, open_output, read_record_batches
+from semel.cli.work.progress import progress_line
+from semel.client import Client, RemoteJob
+from semel.errors import BadInputError, NotFoundError, SemelError
+from semel.pipeline import Pipeline
+from semel.rows import Item, read_items
+from semel.settings import Settings
+from semel.values import Counts, JobStatus, Lane, Outcome, Space, Vectors
+
+_BLOCK_TEXTS = 1024
+_BLOCKS_UNDER_WAY = 6
+"""Enough that texts of like length meet in a batch and the device never waits; memory holds these blocks."""
+
+_LISTED = 20
+"""Bad inputs shown one by one at the end."""
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """What the user asked for."""
+
+    source: Path
+    output: Path
+    model: str | None  # of this machine, or of the server: its default
+    device: str
+    text_field: str
+    prompt_name: str
+    skip_bad: bool
+    truncate: bool
+
+
+@dataclass
+class Summary:
+    """What happened, for the lines at the end."""
+
+    seconds: float = 0.0
+    texts: int = 0
+    by_outcome: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    truncated: int = 0
+    bad: list[str] = field(default_factory=list)
+
+    def counts(self) -> Counts:
+        o = self.by_outcome
+        return Counts(o[Outcome.HIT], o[Outcome.COMPUTED], o[Outcome.COALESCED], o[Outcome.FAILED])
+
+    def take(self, done: "_Done") -> None:
+        """Count a block."""
+        self.texts += len(done.block.items)
+        self.truncated += sum(done.block.truncated)
+        for outcome, count in Counter(done.outcomes).items():
+            self.by_outcome[outcome] += count
+        # Those without a text have no outcome of their own.
+        self.by_outcome[Outcome.FAILED] += len(done.block.items) - len(done.outcomes)
+        for i, why in done.block.errors.items():
+            if len(self.bad) < _LISTED:
+                self.bad.append(f"  {done.block.items[i].where}: {why}")
+
+    def lines(self, output: Path) -> list[str]:
+        c = self.counts()
+        rate = self.texts / self.seconds if self.seconds else 0.0
+        lines = [
+            f"{self.texts:,} texts in {self.seconds:.1f} s ({rate:,.0f} texts/s): {c.computed:,} computed, "
+            f"{c.hit:,} hits, {c.coalesced:,} duplicates on the way → {output}"
+        ]
+        if self.truncated:
+            lines.append(f"{self.truncated:,} texts were longer than the model reads and were cut")
+        if c.failed:
+            lines += [f"{c.failed:,} inputs have no vector:", *self.bad]
+            lines += [f"  … and {c.failed - len(self.bad):,} more"] if c.failed > len(self.bad) else []
+        return lines
+
+
+def _items(settings: Settings, wanted: EmbedOptions) -> Iterator[Item]:
+    return read_items(
+        wanted.source,
+        text_field=wanted.text_field,
+        skip_bad=wanted.skip_bad,
+        max_text_bytes=settings.max_text_bytes,
+    )
+
+
+def _blocks(items: Iterator[Item]) -> Iterator[list[Item]]:
+    while block := list(islice(items, _BLOCK_TEXTS)):
+        yield block
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A block with its vectors, and what became of its good texts."""
+
+    block: Block
+    outcomes: list[Outcome]
+
+
+def _write(wanted: EmbedOptions, blocks: Iterator[_Done], *, dim: int, label: str) -> Summary:
+    """Drain `blocks` into the output; on an error or Ctrl-C the output does not appear."""
+    summary, started = Summary(), time.perf_counter()
+    output = open_output(wanted.output, dim=dim)
+    try:
+        with progress_line(label) as line:
+            for done in blocks:
+                output.write(done.block)
+                summary.take(done)
+                summary.seconds = time.perf_counter() - started
+                line.show(summary.counts(), total=None)
+            line.show(summary.counts(), total=summary.texts)
+    except BaseException:  # Ctrl-C too: never leave half a file
+        output.abandon()
+        raise
+    if not summary.texts:
+        output.abandon()
+        raise BadInputError(f"{wanted.source} holds no texts")
+    output.commit()
+    return summary
+
+
+# In this process
+
+
+def embed_local(settings: Settings, wanted: EmbedOptions) -> Summary:
+    """Embed in this process, on the cache at SEMEL_DATABASE_URL."""
+    with local(settings, device=wanted_device(wanted.device, settings)) as here:
+        space = here.space(wanted.model or settings.default_model, wanted.prompt_name)
+        blocks = _local_blocks(here.pipeline, space, wanted, _items(settings, wanted))
+        return _write(wanted, blocks, dim=space.dim, label=f"{space.model} here")
+
+
+def _local_blocks(pipeline: Pipeline, space: Space, wanted: EmbedOptions, items: Iterator[Item]) -> Iterator[_Done]:
+    """Some blocks at once, given back in order."""
+    under_way: deque[Future[_Done]] = deque()
+    pool = ThreadPoolExecutor(_BLOCKS_UNDER_WAY, thread_name_prefix="block")
+    try:
+        for block in _blocks(items):
+            under_way.append(pool.submit(_embed_block, pipeline, space, wanted, block))
+            if len(under_way) >= _BLOCKS_UNDER_WAY:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for future in under_way:
+            future.cancel()
+        pool.shutdown(wait=False)
+
+
+def _embed_block(pipeline: Pipeline, space: Space, wanted: EmbedOptions, items: list[Item]) -> _Done:
+    good = [i for i, item in enumerate(items) if item.text is not None]
+    texts = [item.text for item in items if item.text is not None]
+    embedded = pipeline.embed(space, texts, lane=Lane.BULK, truncate=wanted.truncate)
+    errors = {good[i]: error.message for i, error in embedded.errors.items()}
+    return _Done(_spread(items, good, embedded.vectors, errors, embedded.truncated.tolist()), list(embedded.outcomes))
+
+
+def _spread(
+    items: Sequence[Item], good: list[int], vectors: Vectors, errors: dict[int, str], truncated: list[bool]
+) -> Block:
+    """A block in which every input has its row, also those that had no text."""
+    if len(good) == len(items):
+        return Block(items, vectors, errors, truncated)
+    every = np.full((len(items), vectors.shape[1]), np.nan, np.float32)
+    cut = np.zeros(len(items), np.bool_)
+    every[good], cut[good] = vectors, truncated
+    bad = {i: item.error or "" for i, item in enumerate(items) if item.text is None}
+    return Block(items, every, bad | errors, cut.tolist())
+
+
+# Through a server
+
+
+def embed_remote(settings: Settings, wanted: EmbedOptions) -> Summary:
+    """Embed through the server at `settings.url`; a job that was left behind by Ctrl-C is taken up again."""
+    with Client(settings.url) as client:
+        ticket = _Ticket(wanted)
+        recalled = ticket.recall(client)
+        job, digest = recalled or _submit(client, settings, wanted)
+        ticket.keep(job.id, digest)
+        try:
+            job = _wait(client, job)
+        except KeyboardInterrupt:
+            raise BadInputError(
+                f"stopped waiting; job {job.id} goes on. The same command fetches its results, "
+                f"'semel jobs cancel {job.id}' ends it"
+            ) from None
+        ticket.forget()
+        if job.status is not JobStatus.COMPLETED:
+            raise SemelError(f"job {job.id} ended as {job.status}: {job.error.message if job.error else 'no reason'}")
+        with client.results_stream(job.id, fmt="arrow") as parts:
+            blocks = _remote_blocks(parts, _items(settings, wanted), dim=job.dimensions, digest=digest)
+            return _write(wanted, blocks, dim=job.dimensions, label="fetching vectors")
+
+
+_CHANGED = "the input changed while its job ran, so the vectors are not those of its texts; run the command again"
+
+
+class _Ticket:
+    """A note beside the output: which job computes it, for the next run of the same command."""
+
+    def __init__(self, wanted: EmbedOptions) -> None:
+        self._path = wanted.output.with_name(wanted.output.name + ".job")
+        status = wanted.source.stat() if wanted.source.exists() else None
+        identity = repr((wanted, status and (status.st_size, status.st_mtime_ns)))
+        self._identity = hashlib.sha256(identity.encode()).hexdigest()
+
+    def recall(self, client: Client) -> tuple[RemoteJob, str] | None:
+        """The job of an earlier run on the same input, unless it failed."""
+        try:
+            noted = json.loads(self._path.read_text())
+            job = client.job(noted["job"]) if noted["identity"] == self._identity else None
+            digest = str(noted["digest"])
+        except (OSError, ValueError, KeyError, NotFoundError):
+            return None
+        if job is None or (job.status.ended and job.status is not JobStatus.COMPLETED):
+            return None
+        return job, digest
+
+    def keep(self, job_id: str, digest: str) -> None:
+        self._path.write_text(json.dumps({"identity": self._identity, "job": job_id, "digest": digest}))
+
+    def forget(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+class _TextsDigest:
+    """SHA-256 over texts in order: the input is read twice, and must be the same both times."""
+
+    def __init__(self) -> None:
+        self._sha = hashlib.sha256()
+
+    def add(self, text: str) -> str:
+        data = text.encode()
+        self._sha.update(len(data).to_bytes(8, "little") + data)
+        return text
+
+    def hex(self) -> str:
+        return self._sha.hexdigest()
+
+
+def _submit(client: Client, settings: Settings, wanted: EmbedOptions) -> tuple[RemoteJob, str]:
+    digest = _TextsDigest()
+    with progress_line("sending texts") as line:
+        texts = (digest.add(item.text) for item in _items(settings, wanted) if item.text is not None)
+        job = client.submit(
+            texts,
+            model=wanted.model,
+            device=wanted.device,
+            prompt_name=wanted.prompt_name,
+            truncate=wanted.truncate,
+            on_sent=lambda count: line.show(Counts(computed=count), total=None),
+        )
+    return job, digest.hex()
+
+
+def _wait(client: Client, job: RemoteJob) -> RemoteJob:
+    with progress_line(f"{job.model} on {job.device}", total=job.total) as line:
+        return client.wait(job.id, on_progress=lambda job: line.show(job.counts, total=job.total))
+
+
+def _remote_blocks(parts: Iterator[bytes], items: Iterator[Item], *, dim: int, digest: str) -> Iterator[_Done]:
+    """Join the server's rows with the inputs they belong to; inputs without text have no row there.
+
+    Raises:
+        BadInputError: the texts are not those that were sent; the output is not written.
+    """
+    read = _TextsDigest()
+    for batch in read_record_batches(parts):
+        block: list[Item] = []
+        good: list[int] = []
+        while len(good) < batch.num_rows and (item := next(items, None)):
+            if item.text is not None:
+                read.add(item.text)
+                good.append(len(block))
+            block.append(item)
+        if len(good) < batch.num_rows:
+            raise BadInputError(_CHANGED)
+        yield _joined(block, good, batch, dim)
+    rest = list(items)
+    if any(item.text is not None for item in rest) or read.hex() != digest:
+        raise BadInputError(_CHANGED)
+    if rest:
+        yield _Done(_spread(rest, [], np.empty((0, dim), np.float32), {}, []), [])
+
+
+def _joined(block: list[Item], good: list[int], batch: Any, dim: int) -> _Done:
+    column = batch.column("embedding")
+    vectors = column.values.to_numpy(zero_copy_only=False)[column.offset * dim :][: len(column) * dim]
+    messages = batch.column("error").to_pylist()
+    errors = {good[i]: message for i, message in enumerate(messages) if message is not None}
+    outcomes = [Outcome(value) for value in batch.column("outcome").to_pylist()]
+    truncated = batch.column("truncated").to_pylist()
+    return _Done(_spread(block, good, vectors.reshape(-1, dim), errors, truncated), outcomes)

@@ -1,0 +1,205 @@
+"""Vectors into files: .parquet, .npy, .jsonl. Written as a stream beside the target, moved there when complete."""
+
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semel.errors import BadInputError, UnavailableError
+from semel.rows import Item
+from semel.values import Vectors
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows to write, in order.
+
+    Attributes:
+        items: n inputs.
+        vectors: float32 (n, dim); rows with an error are not written.
+        errors: position in the block → why there is no vector.
+        truncated: n flags.
+    """
+
+    items: Sequence[Item]
+    vectors: Vectors
+    errors: dict[int, str]
+    truncated: Sequence[bool]
+
+
+class Output(ABC):
+    """A file that appears under its name when it is complete."""
+
+    def __init__(self, path: Path, *, dim: int) -> None:
+        self._path = path
+        self._part = path.with_name(path.name + ".part")
+        self._dim = dim
+
+    @abstractmethod
+    def write(self, block: Block) -> None:
+        """Append rows. Raises BadInputError when the format cannot carry them."""
+
+    @abstractmethod
+    def _close(self) -> None: ...
+
+    def commit(self) -> None:
+        """Finish the file and give it its name."""
+        self._close()
+        self._part.replace(self._path)
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self._close()
+        self._part.unlink(missing_ok=True)
+
+
+class NpyOutput(Output):
+    """float32 (n, dim) in NumPy's format."""
+
+    def __init__(self, path: Path, *, dim: int) -> None:
+        super().__init__(path, dim=dim)
+        self._file = self._part.open("wb")
+        self._rows = 0
+        self._write_header()
+
+    def _write_header(self) -> None:
+        # numpy pads the header so that the first axis can grow without moving the data.
+        shape = (self._rows, self._dim)
+        np.lib.format.write_array_header_1_0(self._file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+    def write(self, block: Block) -> None:
+        if block.errors:
+            where = block.items[next(iter(block.errors))].where
+            raise BadInputError(
+                f"{where} has no vector ({next(iter(block.errors.values()))}), and .npy cannot mark a missing row; "
+                "write .parquet or .jsonl"
+            )
+        self._file.write(np.ascontiguousarray(block.vectors, "<f4").data)
+        self._rows += len(block.items)
+
+    def _close(self) -> None:
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+
+class JsonlOutput(Output):
+    """One object a line: index, id, text, embedding or error."""
+
+    def __init__(self, path: Path, *, dim: int) -> None:
+        super().__init__(path, dim=dim)
+        self._file = self._part.open("w", encoding="utf-8")
+
+    def write(self, block: Block) -> None:
+        for i, item in enumerate(block.items):
+            record: dict[str, Any] = {"index": item.index}
+            if item.id is not None:
+                record["id"] = item.id
+            record["text"] = item.text
+            if i in block.errors:
+                record["error"] = block.errors[i]
+            else:
+                record |= {"truncated": bool(block.truncated[i]), "embedding": block.vectors[i].tolist()}
+            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def _close(self) -> None:
+        self._file.close()
+
+
+class ParquetOutput(Output):
+    """Columns index, id, text, embedding (fixed-size list of float32), truncated, error."""
+
+    def __init__(self, path: Path, *, dim: int) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        super().__init__(path, dim=dim)
+        self._pa = pa
+        self._schema = pa.schema(
+            [
+                ("index", pa.int64()),
+                ("id", pa.string()),
+                ("text", pa.string()),
+                ("embedding", pa.list_(pa.float32(), dim)),
+                ("truncated", pa.bool_()),
+                ("error", pa.string()),
+            ]
+        )
+        self._writer = pq.ParquetWriter(self._part, self._schema)
+
+    def write(self, block: Block) -> None:
+        pa, n = self._pa, len(block.items)
+        failed = np.zeros(n, np.bool_)
+        failed[list(block.errors)] = True
+        flat = pa.array(np.ascontiguousarray(block.vectors).reshape(-1))
+        columns = [
+            pa.array([item.index for item in block.items]),
+            pa.array([None if item.id is None else str(item.id) for item in block.items], pa.string()),
+            pa.array([item.text for item in block.items], pa.string()),
+            pa.FixedSizeListArray.from_arrays(flat, self._dim, mask=pa.array(failed)),
+            pa.array([bool(t) for t in block.truncated]),
+            pa.array([block.errors.get(i) for i in range(n)], pa.string()),
+        ]
+        self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
+
+    def _close(self) -> None:
+        self._writer.close()
+
+
+_OUTPUTS: dict[str, type[Output]] = {".npy": NpyOutput, ".jsonl": JsonlOutput, ".parquet": ParquetOutput}
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Raises BadInputError for an unknown kind, a missing folder, or a file that exists. Call it before the work."""
+    if path.suffix.lower() not in _OUTPUTS:
+        raise BadInputError(f"{path}: semel writes {', '.join(_OUTPUTS)}, not {path.suffix or 'this kind'!r}")
+    if path.exists() and not overwrite:
+        raise BadInputError(f"{path} exists; --overwrite replaces it")
+    if not path.absolute().parent.is_dir():
+        raise BadInputError(f"there is no folder {path.absolute().parent} to write {path.name} into")
+
+
+def open_output(path: Path, *, dim: int) -> Output:
+    """The writer for this file's kind."""
+    return _OUTPUTS[path.suffix.lower()](path, dim=dim)
+
+
+class _Incoming(io.RawIOBase):
+    """Parts of bytes as a file, for arrow to read."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            part = next(self._parts, None)
+            if part is None:
+                return 0
+            self._rest = part
+        taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
+def read_record_batches(parts: Iterator[bytes]) -> Iterator[Any]:
+    """Arrow record batches from an IPC stream, as they arrive.
+
+    Raises:
+        UnavailableError: the stream ended early.
+    """
+    import pyarrow as pa
+
+    try:
+        with pa.ipc.open_stream(io.BufferedReader(_Incoming(parts), 1 << 20)) as reader:
+            yield from reader
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UnavailableError(f"the results ended early ({error}); run the command again") from error

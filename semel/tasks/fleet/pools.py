@@ -1,0 +1,22 @@
+"""Which of the pools that serve a vector space takes its work."""
+
+from collections.abc import Sequence
+
+from semel.backends.devices.select import best_of
+from semel.tasks.fleet.roster import WorkerCard
+from semel.values import UseCase, device_kind
+
+
+def best_pool(cards: Sequence[WorkerCard], *, model: str, use_case: UseCase) -> tuple[str, str]:
+    """The kind of device to send work to, and why.
+
+    Args:
+        cards: live workers that serve the space, one at the least. What imitates a GPU comes last.
+        model: figures that were measured with another model say nothing about this one.
+    """
+    real = [card for card in cards if not card.software] or cards
+    base = model.partition("@")[0]
+    measured = {
+        device_kind(card.device): card.measured for card in real if card.measured and card.measured.model == base
+    }
+    return best_of({device_kind(card.device) for card in real}, use_case=use_case, measured=measured)

@@ -1,0 +1,258 @@
+"""Batches: a file of requests, its jobs, and the files that come out; every change of state is one transaction.
+
+    validating → in_progress → finalizing → completed
+    validating → failed        validating or in_progress → cancelling → cancelled, or finalizing → expired
+
+Whoever works on a batch holds a lease on it, so several API processes share the work, and one that dies is replaced.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import or_, select, tuple_, update
+
+from semel.db import Database
+from semel.errors import ConflictError, NotFoundError
+from semel.tasks.jobs.schema import batches
+from semel.values import OPEN, JobStatus
+
+_LEASE_S = 15.0
+
+_CAN_STOP = (JobStatus.VALIDATING, JobStatus.IN_PROGRESS)
+"""Not while the output is written: that takes seconds, and everything is done by then."""
+
+
+@dataclass(frozen=True)
+class LineError:
+    """What is wrong with a line of the input file; `line` counts from 1."""
+
+    code: str
+    message: str
+    line: int | None = None
+    param: str | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch. Times are Unix seconds.
+
+    Attributes:
+        inputs: texts and pairs of all lines.
+        total, completed, failed: lines.
+        jobs: ids, once every line is in a job.
+    """
+
+    id: str
+    status: JobStatus
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    created_at: float
+    expires_at: float
+    model: str | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    output_expires_s: float | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    errors: tuple[LineError, ...] = ()
+    jobs: tuple[str, ...] = ()
+    inputs: int = 0
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    in_progress_at: float | None = None
+    finalizing_at: float | None = None
+    completed_at: float | None = None
+    failed_at: float | None = None
+    expired_at: float | None = None
+    cancelling_at: float | None = None
+    cancelled_at: float | None = None
+
+
+class BatchStore:
+    """Batches by id."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def create(
+        self,
+        *,
+        endpoint: str,
+        input_file_id: str,
+        completion_window: str,
+        window_s: float,
+        metadata: dict[str, str],
+        output_expires_s: float | None,
+    ) -> Batch:
+        """A batch in state `validating`."""
+        now = time.time()
+        row = {
+            "id": f"batch_{uuid.uuid4().hex}",
+            "status": JobStatus.VALIDATING.value,
+            "endpoint": endpoint,
+            "input_file_id": input_file_id,
+            "completion_window": completion_window,
+            "output_expires_s": output_expires_s,
+            "metadata_json": json.dumps(metadata),
+            "errors_json": "[]",
+            "jobs_json": "[]",
+            "lease_until": 0.0,
+            "created_at": now,
+            "expires_at": now + window_s,
+            **dict.fromkeys(["inputs", "total", "completed", "failed", "input_tokens", "cached_tokens"], 0),
+        }
+        with self._db.write() as conn:
+            conn.execute(batches.insert().values(row))
+        return self.get(str(row["id"]))
+
+    def get(self, batch_id: str) -> Batch:
+        """Raises NotFoundError."""
+        with self._db.read() as conn:
+            row = conn.execute(select(batches).where(batches.c.id == batch_id)).first()
+        if row is None:
+            raise NotFoundError("batch", batch_id)
+        return _batch(row)
+
+    def list_batches(self, *, limit: int, after: str | None = None) -> list[Batch]:
+        """The newest first; `after` is the id of the last batch of the page before."""
+        query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc()).limit(limit)
+        if after is not None:
+            last = self.get(after)
+            here: Any = (last.created_at, last.id)
+            query = query.where(tuple_(batches.c.created_at, batches.c.id) < here)
+        with self._db.read() as conn:
+            return [_batch(row) for row in conn.execute(query)]
+
+    # Working
+
+    def lease(self, *, owner: str) -> list[Batch]:
+        """Every batch that has not ended and that nobody else works on; ours from now on."""
+        now = time.time()
+        free = or_(batches.c.lease_owner == owner, batches.c.lease_until < now)
+        with self._db.read() as conn:
+            if conn.execute(select(batches.c.id).where(batches.c.status.in_(OPEN)).limit(1)).first() is None:
+                return []
+        with self._db.write(reserve=True) as conn:
+            rows = conn.execute(
+                update(batches)
+                .where(batches.c.status.in_(OPEN), free)
+                .values(lease_owner=owner, lease_until=now + _LEASE_S)
+                .returning(batches)
+            ).all()
+        return sorted((_batch(row) for row in rows), key=lambda batch: batch.created_at)
+
+    def renew(self, batch_id: str, *, owner: str) -> bool:
+        """Extend the lease; False when it was lost, or the batch is gone."""
+        return self._change(batch_id, owner, lease_until=time.time() + _LEASE_S)
+
+    def give_back(self, *, owner: str) -> None:
+        """Free every lease of this owner: it stops."""
+        with self._db.write(reserve=True) as conn:
+            conn.execute(update(batches).where(batches.c.lease_owner == owner).values(lease_until=0.0))
+
+    def fail(self, batch_id: str, errors: Sequence[LineError], *, owner: str) -> bool:
+        """The input cannot be used, or the output cannot be written."""
+        text = json.dumps([vars(error) for error in errors])
+        return self._move(batch_id, OPEN, JobStatus.FAILED, owner, errors_json=text)
+
+    def refuse(self, batch_id: str, errors: Sequence[LineError], *, owner: str) -> bool:
+        """Its lines are not valid; False when it was cancelled meanwhile, which is how it then ends."""
+        text = json.dumps([vars(error) for error in errors])
+        return self._move(batch_id, (JobStatus.VALIDATING,), JobStatus.FAILED, owner, errors_json=text)
+
+    def start(self, batch_id: str, *, model: str, total: int, inputs: int, jobs: Sequence[str], owner: str) -> bool:
+        """Every line is valid and in a job."""
+        return self._move(
+            batch_id,
+            (JobStatus.VALIDATING,),
+            JobStatus.IN_PROGRESS,
+            owner,
+            model=model,
+            total=total,
+            inputs=inputs,
+            jobs_json=json.dumps(list(jobs)),
+        )
+
+    def progress(self, batch_id: str, *, completed: int, failed: int, owner: str) -> bool:
+        """How many lines are done so far."""
+        return self._change(batch_id, owner, completed=completed, failed=failed)
+
+    def finalize(self, batch_id: str, *, owner: str) -> bool:
+        """The jobs have ended; the output is being written."""
+        return self._move(batch_id, (JobStatus.IN_PROGRESS,), JobStatus.FINALIZING, owner)
+
+    def end(
+        self,
+        batch_id: str,
+        status: JobStatus,
+        *,
+        owner: str,
+        completed: int = 0,
+        failed: int = 0,
+        input_tokens: int = 0,
+        cached_tokens: int = 0,
+        output_file_id: str | None = None,
+        error_file_id: str | None = None,
+    ) -> bool:
+        """The last state, with the files and counts; False when the lease was lost."""
+        return self._move(
+            batch_id,
+            OPEN,
+            status,
+            owner,
+            completed=completed,
+            failed=failed,
+            input_tokens=input_tokens,
+            cached_tokens=cached_tokens,
+            output_file_id=output_file_id,
+            error_file_id=error_file_id,
+        )
+
+    def _move(self, batch_id: str, before: Sequence[JobStatus], status: JobStatus, owner: str, **values: Any) -> bool:
+        states = [state.value for state in before]
+        changed = {"status": status.value, f"{status.value}_at": time.time(), **values}
+        return self._change(batch_id, owner, batches.c.status.in_(states), **changed)
+
+    def _change(self, batch_id: str, owner: str, *where: Any, **values: Any) -> bool:
+        ours = (batches.c.id == batch_id) & (batches.c.lease_owner == owner)
+        with self._db.write(reserve=True) as conn:
+            changed = update(batches).where(ours, *where).values(values).returning(batches.c.id)
+            return conn.execute(changed).first() is not None
+
+    def cancel(self, batch_id: str) -> Batch:
+        """Stop it; what is done goes into the output file.
+
+        Raises:
+            NotFoundError, ConflictError: the batch has ended.
+        """
+        states = [state.value for state in _CAN_STOP]
+        with self._db.write(reserve=True) as conn:
+            conn.execute(
+                update(batches)
+                .where(batches.c.id == batch_id, batches.c.status.in_(states))
+                .values(status=JobStatus.CANCELLING.value, cancelling_at=time.time())
+            )
+        batch = self.get(batch_id)
+        if batch.status not in (JobStatus.CANCELLING, JobStatus.CANCELLED):
+            raise ConflictError(f"batch {batch_id} is {batch.status} and cannot be cancelled any more")
+        return batch
+
+
+def _batch(row: Any) -> Batch:
+    same = {name: getattr(row, name) for name in Batch.__dataclass_fields__ if hasattr(row, name)}
+    return Batch(
+        **{
+            **same,
+            "status": JobStatus(row.status),
+            "metadata": json.loads(row.metadata_json),
+            "errors": tuple(LineError(**error) for error in json.loads(row.errors_json)),
+            "jobs": tuple(json.loads(row.jobs_json)),
+        }
+    )

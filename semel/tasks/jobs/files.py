@@ -1,0 +1,152 @@
+"""Uploaded and written files: a row in the database, the content in a folder beside it."""
+
+import errno
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sqlalchemy import delete, select, tuple_
+
+from semel.db import Database
+from semel.errors import ConflictError, NotFoundError, StorageFullError
+from semel.tasks.jobs.schema import batches, files
+from semel.values import OPEN
+
+_ORPHAN_S = 3600.0
+"""Content without a row is what a crash left behind; a write takes less than this."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file. Times are Unix seconds."""
+
+    id: str
+    purpose: str
+    filename: str
+    bytes: int
+    created_at: float
+    expires_at: float | None
+
+
+class FileStore:
+    """Files by id.
+
+    Args:
+        folder: where the content lies; several API processes share it.
+        retention_s: how long a file is kept that does not say otherwise.
+    """
+
+    def __init__(self, db: Database, folder: Path, *, retention_s: float) -> None:
+        self._db = db
+        self._folder = folder
+        self._retention_s = retention_s
+
+    def path(self, file_id: str) -> Path:
+        """Where the content of an existing file lies."""
+        return self._folder / file_id
+
+    @contextmanager
+    def writing(self, suffix: str = "") -> Iterator[BinaryIO]:
+        """A file to write; nothing is left of it unless `add` takes it before the block ends.
+
+        Raises:
+            StorageFullError: no room.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"part-{uuid.uuid4().hex}{suffix}"
+        try:
+            with path.open("xb") as file:
+                yield file
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise StorageFullError(str(self._folder)) from error
+        finally:
+            path.unlink(missing_ok=True)
+
+    def add(self, written: BinaryIO, *, purpose: str, filename: str, expires_s: float | None = None) -> StoredFile:
+        """Keep what was written, under a new id.
+
+        Args:
+            expires_s: from now on; None takes the default.
+
+        Raises:
+            StorageFullError: no room.
+        """
+        written.flush()
+        now = time.time()
+        stored = StoredFile(
+            id=f"file-{uuid.uuid4().hex}",
+            purpose=purpose,
+            filename=filename[:300],
+            bytes=written.tell(),
+            created_at=now,
+            expires_at=now + (self._retention_s if expires_s is None else expires_s),
+        )
+        Path(written.name).replace(self.path(stored.id))  # the row comes after the content: never a row without it
+        with self._db.write() as conn:
+            conn.execute(files.insert().values(vars(stored)))
+        return stored
+
+    def get(self, file_id: str) -> StoredFile:
+        """Raises NotFoundError."""
+        with self._db.read() as conn:
+            row = conn.execute(select(files).where(files.c.id == file_id)).first()
+        if row is None:
+            raise NotFoundError("file", file_id)
+        return StoredFile(**row._mapping)
+
+    def list_files(
+        self, *, limit: int, after: str | None = None, purpose: str | None = None, ascending: bool = False
+    ) -> list[StoredFile]:
+        """The newest first, or the oldest; `after` is the id of the last file of the page before."""
+        place = tuple_(files.c.created_at, files.c.id)
+        query = select(files).limit(limit)
+        query = query.order_by(*(column if ascending else column.desc() for column in (files.c.created_at, files.c.id)))
+        if purpose is not None:
+            query = query.where(files.c.purpose == purpose)
+        if after is not None:
+            last = self.get(after)
+            here: Any = (last.created_at, last.id)
+            query = query.where(place > here if ascending else place < here)
+        with self._db.read() as conn:
+            return [StoredFile(**row._mapping) for row in conn.execute(query)]
+
+    def delete(self, file_id: str) -> None:
+        """Raises NotFoundError; ConflictError while a batch still reads it."""
+        with self._db.write(reserve=True) as conn:
+            reader = conn.execute(select(batches.c.id).where(_read_by_open_batches(file_id)).limit(1)).scalar()
+            if reader is not None:
+                raise ConflictError(f"batch {reader} still reads file {file_id}; cancel it first")
+            gone = conn.execute(delete(files).where(files.c.id == file_id).returning(files.c.id)).first()
+        if gone is None:
+            raise NotFoundError("file", file_id)
+        self.path(file_id).unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Delete what has expired, and content that has no row. Returns how many files went."""
+        now, gone = time.time(), 0
+        with self._db.read() as conn:
+            old = list(conn.execute(select(files.c.id).where(files.c.expires_at < now)).scalars())
+        for file_id in old:
+            try:
+                self.delete(file_id)
+                gone += 1
+            except (NotFoundError, ConflictError):  # somebody else was quicker, or a batch still reads it
+                continue
+        if self._folder.is_dir():
+            with self._db.read() as conn:
+                known = set(conn.execute(select(files.c.id)).scalars())
+            for path in self._folder.iterdir():
+                with suppress(OSError):  # it may be gone by now; what is no file is not ours
+                    if path.is_file() and path.name not in known and path.stat().st_mtime < now - _ORPHAN_S:
+                        path.unlink()
+        return gone
+
+
+def _read_by_open_batches(file_id: str) -> Any:
+    return (batches.c.input_file_id == file_id) & batches.c.status.in_(OPEN)

@@ -1,0 +1,122 @@
+"""A look inside one job: its chunks, and the texts that failed. For people; work goes by `semel.tasks.jobs.store`."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, tuple_
+
+from semel.db import Database
+from semel.tasks.jobs.schema import chunks
+from semel.tasks.jobs.store import chunk_errors, chunk_extras, chunk_texts, outcomes_of
+from semel.values import Extra, Input, ItemError, Outcome
+
+
+@dataclass(frozen=True)
+class ChunkState:
+    """One chunk as it stands.
+
+    Attributes:
+        state: pending, sent, running, done or cancelled.
+        failed: texts of it that have no vector.
+        worker: who has it in hand; empty when nobody has.
+        sent_at: Unix seconds, of its last message.
+    """
+
+    position: int
+    state: str
+    first_index: int
+    texts: int
+    failed: int
+    attempts: int
+    worker: str
+    sent_at: float | None
+
+
+@dataclass(frozen=True)
+class FailedText:
+    """A text of a job that has no vector, what it brought along, and why it failed."""
+
+    index: int
+    text: Input
+    extra: Extra | None
+    error: ItemError
+
+
+class JobParts:
+    """Reads chunks; changes nothing."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def count_by_state(self, job_id: str) -> dict[str, int]:
+        """How many chunks are in each state."""
+        query = select(chunks.c.state, func.count()).where(chunks.c.job_id == job_id).group_by(chunks.c.state)
+        with self._db.read() as conn:
+            return {state: int(count) for state, count in conn.execute(query)}
+
+    def running(self, places: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Those of these chunks (job id, position) that somebody works on."""
+        if not places:
+            return set()
+        these = tuple_(chunks.c.job_id, chunks.c.position).in_(list(places))
+        with self._db.read() as conn:
+            rows = conn.execute(select(chunks.c.job_id, chunks.c.position).where(these, chunks.c.state == "running"))
+            return {(row.job_id, row.position) for row in rows}
+
+    def chunks(self, job_id: str, *, after: int, limit: int) -> list[ChunkState]:
+        """By position; `after` is the position of the last one of the page before, or -1."""
+        names = (
+            "position", "state", "first_index", "texts", "errors_json", "outcomes", "attempts", "lease_owner", "sent_at"
+        )  # fmt: skip
+        query = (
+            select(*(chunks.c[name] for name in names))
+            .where(chunks.c.job_id == job_id, chunks.c.position > after)
+            .order_by(chunks.c.position)
+            .limit(limit)
+        )
+        with self._db.read() as conn:
+            rows = conn.execute(query).all()
+        return [
+            ChunkState(
+                position=row.position,
+                state=row.state,
+                first_index=row.first_index,
+                texts=row.texts,
+                failed=outcomes_of(row).count(Outcome.FAILED) or len(chunk_errors(row.errors_json)),
+                attempts=row.attempts,
+                worker=row.lease_owner or "",
+                sent_at=row.sent_at,
+            )
+            for row in rows
+        ]
+
+    def failed(self, job_id: str, *, after: int = -1, limit: int) -> list[FailedText]:
+        """By index; `after` is the index of the last one of the page before, or -1."""
+        found: list[FailedText] = []
+        for failed in self._failed(job_id, after):
+            if len(found) == limit:
+                break
+            found.append(failed)
+        return found
+
+    def _failed(self, job_id: str, after: int) -> Iterator[FailedText]:
+        names = ("position", "first_index", "texts", "errors_json", "payload", "extras")
+        last = -1
+        while True:
+            query = (
+                select(*(chunks.c[name] for name in names))
+                .where(chunks.c.job_id == job_id, chunks.c.position > last, chunks.c.errors_json != "{}")
+                .where(chunks.c.first_index + chunks.c.texts > after + 1)
+                .order_by(chunks.c.position)
+                .limit(4)
+            )
+            with self._db.read() as conn:
+                rows = conn.execute(query).all()
+            if not rows:
+                return
+            for row in rows:
+                texts, extras = chunk_texts(row.payload), chunk_extras(row.extras, row.texts)
+                for i, error in sorted(chunk_errors(row.errors_json).items()):
+                    if row.first_index + i > after:
+                        yield FailedText(row.first_index + i, texts[i], extras[i], error)
+            last = rows[-1].position

@@ -1,0 +1,1 @@
+"""The worker process: it takes messages, computes what is missing, and stores it."""

@@ -1,0 +1,206 @@
+"""One chunk of a job, from the lease to its recorded outcomes."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from semel.cache.store import VectorStore
+from semel.errors import (
+    BackendError,
+    DeviceLostError,
+    FingerprintError,
+    ModelLoadError,
+    StorageFullError,
+    TextTooLongError,
+    UnknownModelError,
+)
+from semel.log import get_log
+from semel.tasks.fleet.meter import Message
+from semel.tasks.jobs.store import NO_KEY, ChunkWork, JobStore
+from semel.tasks.worker.embed import CancelledError, Embedder
+from semel.tasks.worker.models import LoadedModels
+from semel.values import Computed, ItemError, Outcome
+
+log = get_log("chunk")
+
+_ELSEWHERE_S = 0.5
+"""A pause before a chunk goes back into a queue that this worker listens to, too: somebody else should take it."""
+
+_CANCEL_LOOK_S = 0.5
+"""How often a chunk looks whether its job was cancelled."""
+
+
+class ChunkRunner:
+    """Does leased chunks.
+
+    Args:
+        owner: this worker's id, on its leases.
+        lease_s: how long a lease lasts; the worker renews them.
+        max_attempts: how often a chunk may fail as a whole before its texts fail.
+        record: told of each chunk that is done.
+        refuse: told the model, its fingerprint and why it cannot be loaded; whether another pool has its jobs now.
+    """
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        store: VectorStore,
+        embedder: Embedder,
+        models: LoadedModels,
+        *,
+        owner: str,
+        lease_s: float,
+        max_attempts: int,
+        refuse: Callable[[str, bytes, str], bool],
+        record: Callable[[Message], None],
+    ) -> None:
+        self._jobs = jobs
+        self._store = store
+        self._embedder = embedder
+        self._models = models
+        self._record_message = record
+        self._refuse = refuse
+        self._owner = owner
+        self._lease_s = lease_s
+        self._max_attempts = max_attempts
+        self._in_hand: dict[tuple[str, int], Computed] = {}
+
+    def in_hand(self) -> list[tuple[str, int]]:
+        """(job id, position) of the chunks that are being worked on: those whose leases are to be renewed."""
+        return list(self._in_hand)
+
+    def progress(self) -> list[tuple[str, int, int]]:
+        """(job id, position, texts that are done) of the chunks that are being worked on."""
+        return [(*place, len(computed.outcomes)) for place, computed in list(self._in_hand.items())]
+
+    def run(self, job_id: str, position: int) -> None:
+        """Do one chunk, if nobody else does or did. Running it twice has the same outcome.
+
+        Raises:
+            BackendError: the device is lost; the chunk was given back.
+        """
+        work = self._jobs.lease(job_id, position, owner=self._owner, ttl_s=self._lease_s)
+        if work is None:
+            return
+        done = self._in_hand[job_id, position] = Computed()
+        try:
+            self._do(work, done)
+        finally:
+            if self._in_hand.get((job_id, position)) is done:  # else its lease ran out, and another thread has it
+                del self._in_hand[job_id, position]
+
+    def _do(self, work: ChunkWork, done: Computed) -> None:
+        job_id, position = work.job_id, work.position
+        bound = log.bind(job=job_id, chunk=position)
+        started_at = time.time()
+        try:
+            self._compute(work, done)
+            self._record(work, done, started_at)
+            bound.debug("chunk done", texts=len(work.keys), seconds=round(time.time() - started_at, 3))
+        except CancelledError:
+            self._jobs.give_back(work)
+            bound.info("chunk stopped, its job was cancelled")
+        except (StorageFullError, FingerprintError) as error:
+            self._jobs.give_back(work)
+            self._jobs.fail(job_id, ItemError.of(error))
+            bound.error("job failed", reason=str(error))
+        except (ModelLoadError, UnknownModelError) as error:
+            bound.error("model not usable on this worker", reason=str(error))
+            if self._refuse(work.model, work.fingerprint, str(error)):
+                time.sleep(_ELSEWHERE_S)
+                self._jobs.give_back(work)
+            else:
+                self._give_up_or_back(work, ItemError.of(error), started_at)
+        except BackendError as error:
+            # It may be this chunk that kills the device: it must not do so for ever.
+            if work.attempts < 2 * self._max_attempts and self._refuse(work.model, work.fingerprint, str(error)):
+                self._jobs.give_back(work)
+            else:
+                self._give_up_or_back(work, ItemError(DeviceLostError.code, str(error)), started_at)
+            raise
+        except Exception as error:  # the worker's edge: anything unforeseen ends one chunk, not the worker
+            bound.exception("chunk failed")
+            self._give_up_or_back(work, ItemError("internal_error", f"{type(error).__name__}: {error}"), started_at)
+
+    def _give_up_or_back(self, work: ChunkWork, error: ItemError, started_at: float) -> None:
+        if work.attempts < self._max_attempts:
+            self._jobs.give_back(work)
+            return
+        failed = Computed()
+        for key in work.keys:
+            failed.fail(key, error)
+        self._record(work, failed, started_at)
+
+    def _compute(self, work: ChunkWork, done: Computed) -> None:
+        """Hits by one look-up; the texts are unpacked only when something is missing."""
+        keys = list(dict.fromkeys(key for i, key in enumerate(work.keys) if key != NO_KEY and i not in work.kept))
+        found = self._store.lookup(keys)
+        for row in found.present.nonzero()[0].tolist():
+            tokens, truncated = int(found.tokens[row]), bool(found.truncated[row])
+            done.add(keys[row], Outcome.HIT, tokens=tokens, truncated=truncated)
+        if found.all_present:
+            return
+        texts = work.texts()
+        wanted = set(keys) - done.outcomes.keys()
+        missing = {key: texts[i] for i, key in enumerate(work.keys) if key in wanted}
+        with self._models.using(work.model) as model:
+            space = model.spaces.get(work.prompt_name)
+            if space is None or space.fingerprint != work.fingerprint:
+                raise FingerprintError(
+                    f"the model {work.model!r} changed on this worker since the job was submitted; submit it again"
+                )
+            self._embedder.compute(
+                model,
+                work.prompt_name,
+                missing,
+                lane=work.lane,
+                still_wanted=self._still_wanted(work.job_id),
+                label=(work.job_id, work.position),
+                alone=work.attempts > 1,  # it may have killed a worker, and others that were with it
+                into=done,
+            )
+
+    def _still_wanted(self, job_id: str) -> Callable[[], bool]:
+        looked = time.monotonic()
+
+        def still_wanted() -> bool:
+            nonlocal looked
+            if time.monotonic() - looked < _CANCEL_LOOK_S:
+                return True
+            looked = time.monotonic()
+            return self._jobs.is_active(job_id)
+
+        return still_wanted
+
+    def _record(self, work: ChunkWork, done: Computed, started_at: float) -> None:
+        errors = dict(work.errors)
+        outcomes = []
+        counts: Counter[Outcome] = Counter()  # a text that was refused is no failure of the worker
+        seen: set[bytes] = set()
+        too_long = TextTooLongError()
+        for i, key in enumerate(work.keys):
+            if i in work.kept:
+                outcomes.append(work.before[i])
+                continue
+            outcome = done.outcomes.get(key, Outcome.FAILED)
+            if i not in errors and key in done.errors:
+                errors[i] = done.errors[key]
+            if i not in errors and not work.truncate and done.truncated.get(key):
+                errors[i] = ItemError.of(too_long)
+            if key in seen and outcome is Outcome.COMPUTED:
+                outcome = Outcome.COALESCED  # an equal text beside it in this chunk was computed
+            seen.add(key)
+            if i not in work.errors:
+                counts[outcome] += 1
+            outcomes.append(Outcome.FAILED if i in errors else outcome)
+        recorded = self._jobs.finish(
+            work,
+            outcomes,
+            errors,
+            truncated=sum(done.truncated.get(key, False) for i, key in enumerate(work.keys) if i not in work.kept),
+            tokens=sum(done.tokens.get(key, 0) for i, key in enumerate(work.keys) if i not in work.kept),
+        )
+        if recorded:
+            self._record_message(Message(work.model, work.sent_at, started_at, counts))
+        else:
+            log.warning("lease lost, another worker has this chunk", job=work.job_id, chunk=work.position)

@@ -1,0 +1,199 @@
+"""The models of one device: their spaces at once, their weights when first needed, the idle ones out again."""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+
+from semel.backends.devices.find import torch_name
+from semel.backends.devices.select import find_device
+from semel.backends.engine import Engine
+from semel.backends.models.digests import Digests
+from semel.backends.models.source import ModelSource, find_model
+from semel.cache.keys import fingerprint
+from semel.errors import FingerprintError, ModelLoadError
+from semel.log import get_log
+from semel.settings import Settings
+from semel.tasks.worker.embed import LoadedModel
+from semel.values import ModelEntry, Producer, Space, for_device
+
+log = get_log("models")
+
+_PATIENCE_S = 10.0
+"""A model that waited this long for room stops new work on those that have it, or they would keep it for ever."""
+
+
+class LoadedModels:
+    """Models by name on one device.
+
+    Args:
+        engine: runs them; one device thread for all.
+        device: where; `auto` is resolved when the answer is first needed.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, *, device: str) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._wanted = device
+        self._digests = Digests(settings.home / "digests.json")
+        self._sources: dict[str, ModelSource] = {}
+        self._loaded: dict[str, LoadedModel] = {}
+        self._users: dict[str, int] = {}
+        self._used_at: dict[str, float] = {}
+        self._changed = threading.Condition()
+        self._next: str | None = None
+
+    @cached_property
+    def device(self) -> str:
+        """Where they run. Raises UnknownDeviceError."""
+        device, why = find_device(self._wanted, self._settings)
+        log.debug("device chosen", device=device, why=why)
+        return device
+
+    @cached_property
+    def entries(self) -> dict[str, ModelEntry]:
+        """Name → entry as this device serves it; a source of its own makes `NAME@DEVICE` of NAME."""
+        entries = self._settings.all_models
+        if self._wanted == "auto" and not any(entry.has_own_sources for entry in entries.values()):
+            return entries  # alike on every device: finding one would import every framework
+        return for_device(entries, self.device if self._wanted == "auto" else self._wanted)
+
+    @property
+    def all_fake(self) -> bool:
+        """Whether no framework is needed for any of them."""
+        return all(entry.source.startswith("fake:") for entry in self.entries.values())
+
+    def full_name(self, name: str) -> str:
+        """The name under which this device serves a model: its own, or `NAME@DEVICE`."""
+        own = (key for key in self.entries if key.partition("@")[0] == name)
+        return name if name in self.entries else next(own, name)
+
+    def _source(self, name: str) -> ModelSource:
+        if name not in self._sources:
+            self._sources[name] = self._find(name)
+        return self._sources[name]
+
+    def _find(self, name: str) -> ModelSource:
+        return find_model(name, self.entries, models_dir=self._settings.models_dir, digests=self._digests)
+
+    def spaces(self, name: str) -> dict[str, Space]:
+        """Prompt name → space, from the files alone. Raises UnknownModelError, ModelLoadError."""
+        name = self.full_name(name)
+        source = self._source(name)
+        described = source.described
+        spaces = {}
+        for prompt_name, prompt in described.prompts.items():
+            spec = replace(described.spec, prompt=prompt)
+            spaces[prompt_name] = Space(
+                fingerprint=fingerprint(spec),
+                model=name,
+                prompt_name=prompt_name,
+                dim=described.dim,
+                max_tokens=spec.max_tokens,
+                precision=spec.precision,
+                spec_json=spec.canonical_json().decode(),
+                matryoshka_dims=source.entry.matryoshka_dims,
+            )
+        return spaces
+
+    def available(self, names: Iterable[str]) -> dict[str, dict[str, Space]]:
+        """The spaces of those models whose files are here; why not, for the others, goes to the log."""
+        found = {}
+        for name in names:
+            try:
+                found[name] = self.spaces(name)
+            except ModelLoadError as error:
+                log.warning("model not served here", model=name, reason=str(error))
+        return found
+
+    def get(self, name: str) -> LoadedModel:
+        """Load on first use; other threads wait. Raises UnknownModelError, ModelLoadError, BackendError."""
+        with self.using(name) as model:
+            return model
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[LoadedModel]:
+        """As `get`; while it is in use it is not unloaded."""
+        name = self.full_name(name)
+        with self._changed:
+            self._bring(name)
+            self._users[name] = self._users.get(name, 0) + 1
+        try:
+            yield self._loaded[name]
+        finally:
+            with self._changed:
+                self._users[name] -= 1
+                self._used_at[name] = time.monotonic()
+                self._changed.notify_all()
+
+    def _bring(self, name: str) -> None:
+        """Wait until it is loaded. Who has waited for room long enough goes before those whose model has it."""
+        since = time.monotonic()
+        try:
+            while name not in self._loaded or self._next not in (None, name):
+                if name not in self._loaded and self._makes_room(self._source(name)):
+                    self._loaded[name] = self._load(name)
+                    return
+                self._changed.wait(_PATIENCE_S)
+                if name not in self._loaded and self._next is None and time.monotonic() - since >= _PATIENCE_S:
+                    self._next = name
+        finally:
+            if self._next == name:
+                self._next = None
+                self._changed.notify_all()
+
+    def _makes_room(self, source: ModelSource) -> bool:
+        """Unload what is idle until this one fits; False while the rest is in use.
+
+        Raises:
+            ModelLoadError: it never fits.
+        """
+        most = self._settings.max_model_bytes
+        if most is None:
+            return True
+        if source.weight_bytes > most:
+            raise ModelLoadError(
+                f"model {source.name!r} has {source.weight_bytes:,} bytes of weights, and SEMEL_MAX_MODEL_BYTES allows "
+                f"{most:,}: raise it, or serve this model on another machine"
+            )
+        sizes = {name: self._source(name).weight_bytes for name in self._loaded}
+        while sum(sizes.values()) + source.weight_bytes > most:
+            idle = [name for name in sizes if not self._users[name]]
+            if not idle:
+                return False
+            oldest = min(idle, key=lambda name: self._used_at[name])
+            self._engine.unload(self._loaded.pop(oldest).backend)
+            log.info("idle model unloaded", model=oldest, bytes=sizes.pop(oldest), for_model=source.name)
+        return True
+
+    def _load(self, name: str) -> LoadedModel:
+        source = self._source(name)
+        # A fake model runs where no framework is, and so on any device.
+        device = "cpu" if self._wanted == "auto" and source.entry.source.startswith("fake:") else self.device
+        started = time.perf_counter()
+        backend = source.create_backend(
+            torch_name(device), threads=self._settings.cpu_threads, converted=self._settings.home / "converted"
+        )
+        warm_up = self._engine.load(backend)
+        if self._find(name).described.spec != source.described.spec:
+            self._engine.unload(backend)
+            raise FingerprintError(f"the files of model {name!r} changed since this process started; start it again")
+        info, load_s = backend.get_model_info(), time.perf_counter() - started
+        log.info(
+            "model loaded",
+            model=name,
+            device=device,
+            dtype=info.dtype,
+            why=info.why,
+            seconds=round(load_s, 1),
+            megabytes=info.weight_bytes >> 20,
+            warm_up=warm_up,
+        )
+        producer = Producer(device, info.backend, info.dtype)
+        return LoadedModel(backend, producer, source.described.prompts, self.spaces(name), load_s)
+
+    def loaded(self) -> list[LoadedModel]:
+        """Those in memory."""
+        return list(self._loaded.values())
