@@ -19,9 +19,10 @@ from semel.cache.store import VectorStore
 from semel.cli.work.embedding import EmbedOptions, _items, _local_blocks, _write
 from semel.cli.work.local import MMAP_BYTES
 from semel.db import Database
-from semel.pipeline import LocalSender, Pipeline
+from semel.pipeline import Pipeline
 from semel.settings import load_settings
 from semel.tasks.worker.embed import Embedder
+from semel.tasks.worker.local import LocalSender
 from semel.tasks.worker.models import LoadedModels
 
 

@@ -20,7 +20,8 @@ from semel.cache.store import VectorStore
 from semel.cli.work.local import MMAP_BYTES
 from semel.db import Database
 from semel.pipeline import Pipeline
-from semel.values import Computed, Producer, Space
+from semel.values.model import Producer, Space
+from semel.values.vectors import Computed
 
 DIM = 384
 SLICE = 8192

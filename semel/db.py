@@ -23,7 +23,7 @@ RESERVE_BYTES = 4 << 20
 BALLAST_BYTES = 1 << 20
 """A file beside the SQLite database that is given up when the disk is full, for the same purpose."""
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration (semel/migrations/versions); a test compares."""
 
 

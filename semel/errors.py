@@ -27,14 +27,23 @@
 A message says what is wrong, where, and what to do about it.
 """
 
-from typing import ClassVar
+import re
+from functools import cache
+from typing import ClassVar, Self
 
 
 class SemelError(Exception):
-    """The root of the tree; `status` and `code` are what an HTTP answer carries."""
+    """The root of the tree; an HTTP answer carries its `status` and `code`."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
+
+    @classmethod
+    def revived(cls, message: str, *, retry_after_s: float | None = None) -> Self:  # noqa: ARG003  # for subclasses
+        """An error of this class with a message that another process worded. A class with attributes sets them."""
+        error = cls.__new__(cls)
+        Exception.__init__(error, message)
+        return error
 
 
 class BadInputError(SemelError):
@@ -56,8 +65,16 @@ class InvalidTextError(BadInputError):
 
     def __init__(self, index: int, why: str) -> None:
         super().__init__(f"text {index} {why}")
-        self.index = index
+        self.index: int | None = index
         self.why = why
+
+    @classmethod
+    def revived(cls, message: str, *, retry_after_s: float | None = None) -> Self:
+        """`index` is None when the message does not name a position."""
+        error = super().revived(message, retry_after_s=retry_after_s)
+        named = re.match(r"text (\d+) (.*)", message, re.DOTALL)
+        error.index, error.why = (int(named[1]), named[2]) if named else (None, message)
+        return error
 
 
 class TextTooLongError(BadInputError):
@@ -147,12 +164,31 @@ class OverloadedError(SemelError):
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
+    @classmethod
+    def revived(cls, message: str, *, retry_after_s: float | None = None) -> Self:
+        """Without a time from the server, `retry_after_s` is one second."""
+        error = super().revived(message)
+        error.retry_after_s = 1.0 if retry_after_s is None else retry_after_s
+        return error
+
 
 class UnavailableError(SemelError):
-    """A service that semel needs does not answer."""
+    """A service that semel needs does not answer.
+
+    Attributes:
+        retry_after_s: when to ask again, if the server said so.
+    """
 
     status = 503
     code = "service_unavailable"
+    retry_after_s: float | None = None
+
+    @classmethod
+    def revived(cls, message: str, *, retry_after_s: float | None = None) -> Self:
+        """Keeps the time that the server named."""
+        error = super().revived(message)
+        error.retry_after_s = retry_after_s
+        return error
 
 
 class TimedOutError(UnavailableError):
@@ -217,22 +253,24 @@ class DeviceLostError(BackendError):
     code = "device_lost"
 
 
-def revive(code: str, message: str) -> SemelError:
-    """The error of that code, as another process raised it; SemelError for a code that is unknown here."""
+def revive(code: str, message: str, *, retry_after_s: float | None = None) -> SemelError:
+    """The error that another process raised, rebuilt from its code and message; SemelError for an unknown code.
+
+    The error is whole: every attribute that its class promises is set.
+    """
+    kind = _kinds().get(code, SemelError)
+    return kind.revived(message, retry_after_s=retry_after_s)
+
+
+@cache
+def _kinds() -> dict[str, type[SemelError]]:
+    """Every error class by its code; a class that inherits its code from its base does not replace it."""
     kinds: list[type[SemelError]] = [SemelError]
-    for kind in kinds:  # grows while it is walked: the whole tree
+    for kind in kinds:  # the list grows while it is walked, until the whole tree is in it
         kinds += kind.__subclasses__()
-    kind = next((k for k in kinds if k.code == code), SemelError)
-    return remade(kind, message)
+    return {kind.code: kind for kind in reversed(kinds)}
 
 
 def is_fault_of_the_text(code: str) -> bool:
-    """Whether the model fails on this very text; errors of other codes are the service's to answer for."""
+    """Whether this very text makes the model fail; an error with any other code is the service's fault."""
     return code in {InvalidTextError.code, TextTooLongError.code, InvalidVectorError.code, BackendError.code}
-
-
-def remade(kind: type[SemelError], message: str) -> SemelError:
-    """An error of that kind with a message that was worded elsewhere; its own arguments are not needed."""
-    error = kind.__new__(kind)
-    Exception.__init__(error, message)
-    return error

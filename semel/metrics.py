@@ -20,8 +20,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from semel.tasks.jobs.store import Swept
-
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Sample: TypeAlias = tuple[Sequence[str], float]
 """Values of the labels, in their order, and the value."""
@@ -148,14 +146,15 @@ def histogram(name: str, registry: CollectorRegistry) -> Histogram:
 
 
 class Resent:
-    """Counts what a sweep started again; workers and the API sweep, and whoever did it tells."""
+    """Counts the chunks that sweeps started again. Workers and the API sweep; each counts its own sweeps."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._chunks = counter("semel_chunks_resent_total", registry)
 
-    def count(self, swept: Swept) -> None:
-        self._chunks.labels("lease_expired").inc(swept.leases_expired)
-        self._chunks.labels("message_lost").inc(swept.messages_lost)
+    def count(self, *, leases_expired: int, messages_lost: int) -> None:
+        """Add what one sweep started again."""
+        self._chunks.labels("lease_expired").inc(leases_expired)
+        self._chunks.labels("message_lost").inc(messages_lost)
 
 
 class Read(Collector):

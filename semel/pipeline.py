@@ -12,10 +12,10 @@ import numpy as np
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.errors import BadInputError, TextTooLongError, UnavailableError
-from semel.tasks.worker.embed import Embedder
-from semel.tasks.worker.models import LoadedModels
 from semel.tracing import is_on, span
-from semel.values import Computed, Embedded, Found, Input, ItemError, Lane, Outcome, Space, Vectors, unit_rows
+from semel.values.model import Space
+from semel.values.text import Input, ItemError, Lane, Outcome
+from semel.values.vectors import Computed, Embedded, Found, Vectors, unit_rows
 
 _ATTEMPTS = 3
 """Two prunes in a row can hardly take what is just computed."""
@@ -25,18 +25,6 @@ class Sender(Protocol):
     """Brings missing keys into the cache; returns when each is there or has failed."""
 
     def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane) -> Computed: ...
-
-
-class LocalSender:
-    """Computes in this process."""
-
-    def __init__(self, models: LoadedModels, embedder: Embedder) -> None:
-        self._models = models
-        self._embedder = embedder
-
-    def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane) -> Computed:
-        with self._models.using(space.model) as model:
-            return self._embedder.compute(model, space.prompt_name, missing, lane=lane)
 
 
 class Pipeline:

@@ -17,7 +17,9 @@ from semel.cache.catalog import Catalog
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, InvalidTextError, SemelError, UnavailableError, is_fault_of_the_text, revive
 from semel.pipeline import Pipeline
-from semel.values import Embedded, Input, ItemError, Pair, Space, Vectors, cosines
+from semel.values.model import Space
+from semel.values.text import Input, ItemError, Pair
+from semel.values.vectors import Embedded, Vectors, cosines
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 

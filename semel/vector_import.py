@@ -17,7 +17,8 @@ from semel.cache.store import IMPORTED, VectorStore
 from semel.errors import BadInputError, InvalidVectorError
 from semel.pipeline import Pipeline
 from semel.rows import Record, read_records
-from semel.values import Space, Vectors, cosines
+from semel.values.model import Space
+from semel.values.vectors import Vectors, cosines
 
 LEAST_COSINE = 0.999
 """Of an imported vector and the one computed here: the tolerance of one precision (docs/reference/precision.md)."""

@@ -15,6 +15,7 @@ from semel.api.batch.runner import BatchRunner
 from semel.api.edge.access import load_keys
 from semel.api.edge.body_limit import BodyLimit
 from semel.api.edge.foreign_pages import OwnNames
+from semel.api.edge.http_metrics import HttpMetrics
 from semel.api.edge.openapi import document
 from semel.api.edge.problems import add_problem_handlers
 from semel.api.edge.request_id import RequestId
@@ -23,7 +24,8 @@ from semel.api.routes import batches, cache, cohere, embeddings, files, health, 
 from semel.api.routes import metrics as metrics_route
 from semel.api.services import Services, build_services
 from semel.api.watch.live import Live
-from semel.api.watch.metrics import COUNT_CACHE_S, HttpMetrics
+from semel.api.watch.metrics import COUNT_CACHE_S
+from semel.api.watch.overview import overview
 from semel.repeating import Repeating
 from semel.settings import Settings
 from semel.tasks.fleet.roster import BEAT_S
@@ -50,8 +52,13 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         services = app.state.services = build_services(settings)
-        app.state.live = Live(services)
-        services.metrics.watch(services)
+        app.state.live = Live(
+            services.stores.jobs,
+            services.stores.parts,
+            services.fleet.roster,
+            services.watch.throughput,
+            overview=lambda: overview(services),
+        )
         background = _background(services)
         for part in background:
             part.start()
@@ -75,7 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
-    app.add_middleware(HttpMetrics, answered=lambda *told: app.state.services.metrics.responded(*told))
+    app.add_middleware(HttpMetrics, answered=lambda *told: app.state.services.watch.metrics.responded(*told))
     trace_requests(app)
 
     return app
@@ -99,16 +106,24 @@ class _Part(Protocol):
 
 
 def _background(services: Services) -> tuple[_Part, ...]:
-    metrics = services.metrics
+    stores, roster, watch = services.stores, services.fleet.roster, services.watch
+
+    def sweep() -> None:
+        """End what was cancelled or is late, and free what dead workers held; sending again is for workers."""
+        watch.metrics.swept(services.sweeper.sweep())
+
+    def sample() -> None:
+        watch.throughput.sample(roster.live_lately(), hits_here=watch.metrics.answered)
+
     return (
         BatchRunner(services),
-        WebhookSender(services),
-        # Workers watch over pools and jobs, too; the API does when there is none left.
-        Repeating("failover", services.failover.run, every_s=BEAT_S),
-        Repeating("sweep", services.sweep, every_s=BEAT_S),
-        Repeating("cache size", lambda: metrics.count_cache(services), every_s=COUNT_CACHE_S, at_once=True),
-        Repeating("use of spaces", services.space_use.write, every_s=_WRITE_USE_S),
-        Repeating("throughput", services.sample_throughput, every_s=BEAT_S),
-        Repeating("ended jobs", lambda: metrics.ended(services.ended_jobs.new()), every_s=_COUNT_JOBS_S),
-        Repeating("rates", lambda: metrics.look_at_rates(services), every_s=BEAT_S),
+        WebhookSender(services.settings, stores.jobs, stores.webhooks),
+        # Workers do these two as well; the API does them when there is no worker left.
+        Repeating("failover", services.fleet.failover.run, every_s=BEAT_S),
+        Repeating("sweep", sweep, every_s=BEAT_S),
+        Repeating("cache size", watch.readings.count_cache, every_s=COUNT_CACHE_S, at_once=True),
+        Repeating("use of spaces", stores.space_use.write, every_s=_WRITE_USE_S),
+        Repeating("throughput", sample, every_s=BEAT_S),
+        Repeating("ended jobs", lambda: watch.metrics.ended(watch.ended_jobs.new()), every_s=_COUNT_JOBS_S),
+        Repeating("rates", lambda: watch.metrics.take_rates(roster.live_lately()), every_s=BEAT_S),
     )

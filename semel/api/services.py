@@ -4,59 +4,71 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import redis
-from celery import Celery
 
+from semel.api.jobs.results import ResultReader
 from semel.api.watch.contents import CacheContents
 from semel.api.watch.ended_jobs import EndedJobs
 from semel.api.watch.machine import Machine
-from semel.api.watch.metrics import ApiMetrics
+from semel.api.watch.metrics import ApiMetrics, ApiReadings
 from semel.api.watch.throughput import Throughput
 from semel.cache.catalog import Catalog
+from semel.cache.prune import Pruner
 from semel.cache.space_use import SpaceUse
+from semel.cache.stats import CacheStats
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import SemelError, UnavailableError
 from semel.log import get_log
 from semel.pipeline import Pipeline
+from semel.redis_client import connect_redis, unreachable
 from semel.rerank import Reranker
 from semel.settings import Settings
 from semel.tasks.fleet.failover import Failover
-from semel.tasks.fleet.roster import Roster, connect_redis, unreachable
+from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.batches import BatchStore
+from semel.tasks.jobs.chunks import ChunkStore
 from semel.tasks.jobs.counts import JobCounts
 from semel.tasks.jobs.files import FileStore
 from semel.tasks.jobs.idempotency import IdempotencyKeys
+from semel.tasks.jobs.moves import JobMoves
 from semel.tasks.jobs.parts import JobParts
 from semel.tasks.jobs.store import JobStore
+from semel.tasks.jobs.sweep import Sweeper
 from semel.tasks.jobs.webhooks import WebhookStore
 from semel.tasks.queue.app import make_app
 from semel.tasks.queue.backlog import Backlog
 from semel.tasks.queue.dispatch import Dispatcher
 from semel.tasks.queue.doorbell import Doorbell
-from semel.tasks.queue.sender import QueueSender, Router
-from semel.values import device_kind
+from semel.tasks.queue.router import Router
+from semel.tasks.queue.sender import QueueSender
+from semel.values.device import device_kind
 from semel.vector_import import Importer
 
 log = get_log("api")
 
 
 @dataclass(frozen=True)
-class Services:
-    """The parts of a running API."""
+class Stores:
+    """Everything in the database."""
 
-    settings: Settings
     db: Database
-    redis: "redis.Redis"
-    celery: Celery
-    store: VectorStore
+    vectors: VectorStore
+    catalog: Catalog
+    space_use: SpaceUse
     jobs: JobStore
-    job_counts: JobCounts
-    job_parts: JobParts
+    counts: JobCounts
+    parts: JobParts
     idempotency: IdempotencyKeys
     files: FileStore
     batches: BatchStore
     webhooks: WebhookStore
-    catalog: Catalog
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Redis, the workers behind it, and the ways to send work to them."""
+
+    redis: "redis.Redis"
     roster: Roster
     router: Router
     failover: Failover
@@ -64,26 +76,45 @@ class Services:
     backlog: Backlog
     doorbell: Doorbell
     sender: QueueSender
-    pipeline: Pipeline
-    reranker: Reranker
-    importer: Importer
-    metrics: ApiMetrics
-    space_use: SpaceUse
-    contents: CacheContents
-    throughput: Throughput
-    ended_jobs: EndedJobs
-    machine: Machine
 
-    def ping_redis(self) -> None:
-        """Raises UnavailableError."""
+    def ping(self) -> None:
+        """Raises UnavailableError without Redis."""
         try:
             self.redis.ping()
         except redis.RedisError as error:
             raise unreachable(error) from error
 
+
+@dataclass(frozen=True)
+class Watch:
+    """What the page, Prometheus and the cache view read."""
+
+    metrics: ApiMetrics
+    readings: ApiReadings
+    contents: CacheContents
+    throughput: Throughput
+    ended_jobs: EndedJobs
+    machine: Machine
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a running API."""
+
+    settings: Settings
+    stores: Stores
+    fleet: Fleet
+    watch: Watch
+    pipeline: Pipeline
+    reranker: Reranker
+    importer: Importer
+    results: ResultReader
+    pruner: Pruner
+    sweeper: Sweeper
+
     def ping_workers(self) -> None:
-        """Raises UnavailableError when nobody is there to compute."""
-        live = self.roster.live()
+        """Raises UnavailableError when no worker can compute."""
+        live = self.fleet.roster.live()
         states = {worker.state for worker in live}
         if not states:
             raise UnavailableError("no worker is alive; start one: semel worker --device cpu")
@@ -94,76 +125,90 @@ class Services:
             kinds = ", ".join(missing)
             raise UnavailableError(f"no worker is alive for {kinds}; start one: semel worker --device {missing[0]}")
 
-    def sweep(self) -> None:
-        """End what was cancelled or is late, and free what dead workers held; sending again is for workers."""
-        swept = self.jobs.sweep(empty_queues=[], resend_after_s=0, max_attempts=self.settings.max_attempts)
-        self.metrics.resent.count(swept)
-
-    def sample_throughput(self) -> None:
-        """To be called at a steady pace."""
-        self.throughput.sample(self.roster.live_lately(), hits_here=self.metrics.answered)
-
     @property
     def pings(self) -> dict[str, Callable[[], None]]:
         """Name of a part → a call that raises when it does not answer."""
-        return {"database": self.db.ping, "redis": self.ping_redis, "workers": self.ping_workers}
+        return {"database": self.stores.db.ping, "redis": self.fleet.ping, "workers": self.ping_workers}
 
     def close(self) -> None:
+        """Write what is counted in memory, and close every connection."""
         try:
-            self.space_use.write()
+            self.stores.space_use.write()
         except SemelError as error:
             log.warning("the last counts of the spaces are lost", reason=str(error))
-        self.machine.close()
-        self.doorbell.close()
-        self.redis.close()
-        self.db.close()
+        self.watch.machine.close()
+        self.fleet.doorbell.close()
+        self.fleet.redis.close()
+        self.stores.db.close()
 
 
 def build_services(settings: Settings) -> Services:
-    """Open the database and prepare everything; Redis is contacted when first needed."""
-    db = Database(settings.database, max_bytes=settings.database_max_bytes)
-    db.upgrade()
-    client = connect_redis(settings.redis_url)
-    celery = make_app(settings.redis_url)
-    store = VectorStore(db, dtype=settings.vector_dtype)
-    jobs = JobStore(db, window_s=settings.job_window_s, retention_s=settings.job_retention_s)
-    catalog, roster, doorbell = Catalog(db, default_model=settings.default_model), Roster(client), Doorbell(client)
-    router = Router(roster, catalog, use_case=settings.use_case)
-    dispatcher = Dispatcher(jobs, celery, roster)
-    job_counts = JobCounts(db)
-    backlog = Backlog(job_counts, roster, client, max_s=settings.max_queue_s)
-    sender = QueueSender(celery, doorbell, router, jobs, dispatcher, store, backlog, settings)
-    space_use = SpaceUse(db)
-    metrics = ApiMetrics(space_use)
-    pipeline = Pipeline(store, sender, on_embedded=metrics.embedded)
+    """Open the database and prepare everything; Redis is contacted when it is first needed.
+
+    Raises:
+        UnavailableError: the database does not answer.
+    """
+    stores = _stores(settings)
+    fleet = _fleet(settings, stores)
+    contents = CacheContents(CacheStats(stores.db), stores.space_use)
+    pruner = Pruner(stores.db, keep=stores.jobs.needed_keys)
+    watch = Watch(
+        metrics=ApiMetrics(stores.space_use),
+        readings=ApiReadings(stores.counts, stores.vectors, pruner, contents, fleet.roster, fleet.backlog),
+        contents=contents,
+        throughput=Throughput(),
+        ended_jobs=EndedJobs(stores.counts),
+        machine=Machine(),
+    )
+    watch.metrics.registry.register(watch.readings.collector())
+    pipeline = Pipeline(stores.vectors, fleet.sender, on_embedded=watch.metrics.embedded)
     return Services(
         settings=settings,
+        stores=stores,
+        fleet=fleet,
+        watch=watch,
+        pipeline=pipeline,
+        reranker=Reranker(pipeline, stores.catalog),
+        importer=Importer(stores.vectors, pipeline, fleet.sender),
+        results=ResultReader(stores.jobs, stores.vectors, stores.catalog, pipeline),
+        pruner=pruner,
+        sweeper=Sweeper(stores.db, retention_s=settings.job_retention_s, max_attempts=settings.max_attempts),
+    )
+
+
+def _stores(settings: Settings) -> Stores:
+    db = Database(settings.database, max_bytes=settings.database_max_bytes)
+    db.upgrade()
+    return Stores(
         db=db,
-        redis=client,
-        celery=celery,
-        store=store,
-        jobs=jobs,
-        job_counts=job_counts,
-        job_parts=JobParts(db),
+        vectors=VectorStore(db, dtype=settings.vector_dtype),
+        catalog=Catalog(db, default_model=settings.default_model),
+        space_use=SpaceUse(db),
+        jobs=JobStore(db, window_s=settings.job_window_s, retention_s=settings.job_retention_s),
+        counts=JobCounts(db),
+        parts=JobParts(db),
         idempotency=IdempotencyKeys(db),
         files=FileStore(db, settings.home / "files", retention_s=settings.file_retention_s),
         batches=BatchStore(db),
         webhooks=WebhookStore(db),
-        catalog=catalog,
+    )
+
+
+def _fleet(settings: Settings, stores: Stores) -> Fleet:
+    client = connect_redis(settings.redis_url)
+    celery = make_app(settings.redis_url)
+    roster, doorbell = Roster(client), Doorbell(client)
+    router = Router(roster, stores.catalog, use_case=settings.use_case)
+    dispatcher = Dispatcher(ChunkStore(stores.db, retention_s=settings.job_retention_s), celery, roster)
+    backlog = Backlog(stores.counts, roster, client, max_s=settings.max_queue_s)
+    moves = JobMoves(stores.db)
+    return Fleet(
+        redis=client,
         roster=roster,
         router=router,
-        failover=Failover(db, jobs, roster, use_case=settings.use_case, fail_after_s=settings.no_worker_s),
+        failover=Failover(stores.jobs, moves, roster, use_case=settings.use_case, fail_after_s=settings.no_worker_s),
         dispatcher=dispatcher,
         backlog=backlog,
         doorbell=doorbell,
-        sender=sender,
-        pipeline=pipeline,
-        reranker=Reranker(pipeline, catalog),
-        importer=Importer(store, pipeline, sender),
-        metrics=metrics,
-        space_use=space_use,
-        contents=CacheContents(store, space_use),
-        throughput=Throughput(),
-        ended_jobs=EndedJobs(job_counts),
-        machine=Machine(),
+        sender=QueueSender(celery, doorbell, router, stores.jobs, dispatcher, stores.vectors, backlog, settings),
     )

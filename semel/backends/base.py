@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from semel.errors import BackendError
-from semel.values import Input, Pair, Vectors, cosines, sound_rows
+from semel.values.text import Input, Pair
+from semel.values.vectors import Vectors, cosines, sound_rows
 
 _WARM_UP_S = 2.0
 """A worker that starts two seconds later for each model is started often enough to be a nuisance."""

@@ -15,7 +15,8 @@ from semel.backends.batching import Budgets, Item, LengthSorted
 from semel.errors import BackendError, DeviceMemoryError, SemelError
 from semel.log import get_log
 from semel.tracing import NO_SPAN, Span, current_caller, is_on, span
-from semel.values import Input, ItemError, Lane, Vectors, sound_rows
+from semel.values.text import Input, ItemError, Lane
+from semel.values.vectors import Vectors, sound_rows
 
 log = get_log("engine")
 

@@ -14,7 +14,9 @@ import numpy as np
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.errors import BackendError, BadInputError, DeviceMemoryError
-from semel.values import Input, Kind, Pair, Vectors
+from semel.values.model import Kind
+from semel.values.text import Input, Pair
+from semel.values.vectors import Vectors
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from sqlalchemy import delete, select, update
 from semel.cache.schema import models
 from semel.db import Database
 from semel.errors import BadInputError, FingerprintError, UnknownModelError
-from semel.values import Space, device_kind
+from semel.kept import Kept
+from semel.values.device import device_kind
+from semel.values.model import Space
 
 LIVE_S = 20.0
 """A publication that was not repeated for this long is dead, and other weights may take the name."""
@@ -40,7 +42,7 @@ class Catalog:
     def __init__(self, db: Database, *, default_model: str) -> None:
         self._db = db
         self._default = default_model
-        self._seen: tuple[float, dict[tuple[str, str], Any]] = (0.0, {})
+        self._seen: Kept[dict[tuple[str, str], Any]] = Kept(_KEPT_S)
 
     def publish(self, spaces: Sequence[Space], *, device: str) -> None:
         """Announce what this worker serves.
@@ -59,7 +61,7 @@ class Catalog:
                 # This device serves the name itself now: what it once served in its place is a leftover.
                 conn.execute(delete(models).where(models.c.name == f"{space.model}@{device_kind(device)}"))
                 conn.execute(models.insert().values({**_row(space), "device": device, "seen_at": now}))
-        self._seen = (0.0, {})
+        self._seen.forget()
 
     def touch(self, spaces: Sequence[Space]) -> None:
         """Repeat the publication: this worker is alive."""
@@ -112,13 +114,13 @@ class Catalog:
 
     def _rows(self, model: str, prompt_name: str) -> dict[tuple[str, str], Any]:
         """Every row by name and prompt; read again when it is old, or lacks what is asked for."""
-        at, rows = self._seen
-        if time.monotonic() - at > _KEPT_S or (model, prompt_name) not in rows:
-            with self._db.read() as conn:
-                found = conn.execute(select(models).order_by(models.c.name, models.c.prompt_name)).all()
-            rows = {(row.name, row.prompt_name): row for row in found}
-            self._seen = (time.monotonic(), rows)
-        return rows
+        rows = self._seen.get(self._read)
+        return rows if (model, prompt_name) in rows else self._seen.put(self._read())
+
+    def _read(self) -> dict[tuple[str, str], Any]:
+        with self._db.read() as conn:
+            found = conn.execute(select(models).order_by(models.c.name, models.c.prompt_name)).all()
+        return {(row.name, row.prompt_name): row for row in found}
 
     def all(self) -> list[tuple[Space, float]]:
         """Every space that was ever published, with the time it was last seen (Unix seconds, 0 for retired)."""

@@ -7,7 +7,7 @@ from zlib import crc32
 import numpy as np
 
 from semel.errors import InvalidVectorError
-from semel.values import Vectors, sound_rows
+from semel.values.vectors import Vectors, sound_rows
 
 DTYPES: dict[str, "np.dtype[Any]"] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 

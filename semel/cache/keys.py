@@ -12,7 +12,8 @@ import hashlib
 from collections.abc import Sequence
 
 from semel.errors import InvalidTextError
-from semel.values import FingerprintSpec, Input, Pair
+from semel.values.model import FingerprintSpec
+from semel.values.text import Input, Pair, lone_surrogate
 
 KEY_BYTES = 32
 
@@ -61,14 +62,9 @@ def check_text(text: str, index: int, where: str = "") -> None:
         raise InvalidTextError(index, f"{where}is {type(text).__name__}, not a string")
     if not text:
         raise InvalidTextError(index, f"{where}is empty; leave it out, there is nothing to embed")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidTextError(
-            index,
-            f"{where}holds a lone surrogate (\\u{ord(text[error.start]):04x} at character {error.start}), "
-            "which no encoding can carry; repair it where the text was decoded",
-        ) from None
+    if surrogate := lone_surrogate(text):
+        why = f"{where}holds {surrogate}, which no encoding can carry; repair it where the text was decoded"
+        raise InvalidTextError(index, why)
 
 
 def unpack_keys(packed: bytes) -> list[bytes]:

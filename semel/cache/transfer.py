@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sqlalchemy import select
 
-from semel.cache.store import IMPORTED, VectorStore
+from semel.atomic_write import atomic_write
+from semel.cache.schema import spaces, vectors
+from semel.cache.store import IMPORTED, StoredRow, VectorStore
+from semel.db import Database
 from semel.errors import BadInputError, InvalidVectorError
-from semel.values import Space
+from semel.values.model import Space
 
 _HEADER = b"semel.space"
 
@@ -27,23 +31,34 @@ _SCHEMA = pa.schema(
 _SLICE = 2048
 
 
-def export_space(store: VectorStore, space: Space, path: Path) -> Iterator[int]:
+def export_space(db: Database, space: Space, path: Path) -> Iterator[int]:
     """Write every vector of a space to `path`; yields how many so far. Nothing is left of an export that fails."""
     named = {name: value for name, value in asdict(space).items() if name != "matryoshka_dims"}
     header = json.dumps({**named, "fingerprint": space.fingerprint.hex()})
-    part, count = path.with_name(path.name + ".part"), 0
-    try:
-        with pq.ParquetWriter(part, _SCHEMA.with_metadata({_HEADER: header})) as writer:
-            for rows in store.export(space.fingerprint):
-                columns = [
-                    pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)
-                ]
-                writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
-                count += len(rows)
-                yield count
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    count = 0
+    with atomic_write(path) as file, pq.ParquetWriter(file, _SCHEMA.with_metadata({_HEADER: header})) as writer:
+        for rows in _rows(db, space.fingerprint):
+            columns = [
+                pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+            count += len(rows)
+            yield count
+
+
+def _rows(db: Database, fingerprint: bytes) -> Iterator[list[StoredRow]]:
+    """The rows of a space, a few at a time, by key."""
+    of_space = vectors.c.space_id.in_(select(spaces.c.id).where(spaces.c.fingerprint == fingerprint))
+    columns = (vectors.c.key, vectors.c.tokens, vectors.c.truncated, vectors.c.crc, vectors.c.data)
+    query = select(*columns).where(of_space).order_by(vectors.c.key).limit(_SLICE)
+    last = b""
+    while True:
+        with db.read() as conn:
+            rows: list[StoredRow] = [tuple(row) for row in conn.execute(query.where(vectors.c.key > last))]
+        if not rows:
+            return
+        last = rows[-1][0]
+        yield rows
 
 
 def exported_space(path: Path) -> Space | None:

@@ -1,13 +1,6 @@
 """The HTTP SDK: `from semel import Client`. Imports values and errors of semel, and nothing else."""
 
-from semel.client.client import (
-    DEFAULT_URL,
-    Client,
-    JobEvent,
-    Relevance,
-    RemoteBatch,
-    RemoteJob,
-    RemoteModel,
-)
+from semel.client.client import DEFAULT_URL, Client
+from semel.client.records import JobEvent, Relevance, RemoteBatch, RemoteJob, RemoteModel
 
 __all__ = ["DEFAULT_URL", "Client", "JobEvent", "Relevance", "RemoteBatch", "RemoteJob", "RemoteModel"]

@@ -13,7 +13,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from semel.errors import BadInputError
-from semel.values import Vectors
+from semel.values.vectors import Vectors
 from tests.support.processes import Processes
 
 TEXTS = ["the first one", "the second one", "the first one"]

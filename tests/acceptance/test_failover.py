@@ -57,7 +57,7 @@ def test_another_space_is_a_name_of_its_own_and_never_mixed(tmp_path: Path) -> N
         job = slow_job(semel, device="cpu")
         strict = semel.client.submit([f"strict {i}" for i in range(600)], model="fake", if_no_worker="fail")
         semel.stop("worker", signal.SIGKILL)
-        wait_until(lambda: "it waits for one" in semel.client.job(job.id).why, told=semel.logs)
+        wait_until(lambda: "the job waits for one" in semel.client.job(job.id).why, told=semel.logs)
         assert "mlx serves fake@mlx, which is another space" in semel.client.job(job.id).why
         wait_until(lambda: semel.client.job(strict.id).status == "failed", told=semel.logs)
         semel.start_worker("again")
@@ -78,7 +78,7 @@ def test_a_device_that_fails_its_self_test_is_shown_and_gets_no_work(tmp_path: P
         assert semel.pools()["cpu"]["status"] == "healthy"
         assert semel.client.submit(["one"], model="fake").device == "cpu"
         waiting = semel.client.submit(["one"], model="fake", device="mlx")
-        assert waiting.why == "mlx: no worker with fake is alive now, it waits for one"
+        assert waiting.why == "mlx: no live worker serves fake; the job waits for one"
         (tmp_path / "semel.toml").write_text(good)
         semel.start_worker("mlx", device="mlx")
         assert semel.wait_for_pool("mlx")["why"] != pool["why"]

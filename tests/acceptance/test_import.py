@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from semel.errors import BadInputError
-from semel.values import Vectors
+from semel.values.vectors import Vectors
 from tests.support.processes import Processes, processes
 
 TEXTS = [f"made elsewhere {i}" for i in range(1200)]

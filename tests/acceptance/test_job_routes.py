@@ -11,7 +11,7 @@ import pytest
 
 from semel.client import Client
 from semel.errors import ConflictError, NotFoundError
-from semel.values import JobStatus
+from semel.values.job import JobStatus
 from tests.support.processes import Processes
 
 TEXTS = [f"a text of the routes {i}" for i in range(5)]

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from semel.client import Client
 from semel.db import Database
 from semel.tasks.jobs.store import JobStore
-from semel.values import Lane
+from semel.values.text import Lane
 from tests.conftest import missing
 from tests.support.browser import browser, find_chromium
 from tests.support.processes import FAKE_TOML, Processes, processes, wait_until

@@ -8,9 +8,10 @@ import pytest
 
 from semel.backends.base import Backend
 from semel.backends.models.digests import Digests
+from semel.backends.models.factory import create_backend
 from semel.backends.models.source import find_model
 from semel.settings import BUILT_IN_MODELS
-from semel.values import ModelEntry, Precision
+from semel.values.model import ModelEntry, Precision
 from tests.support.tiny_models import small_bert
 
 TEXTS = ["one", "a somewhat longer text about cats", "", "ﬁ ünïcode 漢字 🙂", "one", "word " * 2000]
@@ -38,7 +39,7 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if entry is None:
         entry = ModelEntry(str(small_bert(tmp_path_factory.mktemp("small"))))
     source = find_model("m", {"m": entry}, models_dir=None, digests=Digests(None))
-    backend = source.create_backend(device, converted=tmp_path_factory.mktemp("converted"))
+    backend = create_backend(source, device, converted=tmp_path_factory.mktemp("converted"))
     backend.load()
     yield backend
     backend.close()

@@ -13,7 +13,7 @@ from semel.errors import ConflictError, NotFoundError
 from semel.tasks.jobs.batches import Batch, BatchStore, LineError
 from semel.tasks.jobs.files import FileStore, StoredFile
 from semel.tasks.jobs.schema import batches
-from semel.values import JobStatus
+from semel.values.job import JobStatus
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from semel.cache.catalog import Catalog
 from semel.db import Database
 from semel.errors import UnknownModelError
-from semel.values import Space
+from semel.values.model import Space
 from tests.support.values import space
 
 

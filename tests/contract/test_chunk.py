@@ -11,9 +11,11 @@ from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import BackendError, DeviceLostError, ModelLoadError, SemelError, is_fault_of_the_text
 from semel.tasks.fleet.meter import Message
-from semel.tasks.jobs.store import NO_KEY, JobStore, NewChunk
+from semel.tasks.jobs.rows import NO_KEY, NewChunk
 from semel.tasks.worker.chunk import ChunkRunner
-from semel.values import ItemError, JobStatus, Lane, Outcome
+from semel.values.job import JobStatus
+from semel.values.text import ItemError, Lane, Outcome
+from tests.support.jobs import Jobs
 from tests.support.values import put, space, vectors
 
 SPACE = space()
@@ -35,7 +37,7 @@ class Failing:
 
 
 def runner(
-    jobs: JobStore,
+    jobs: Jobs,
     store: VectorStore,
     error: SemelError,
     told: list[Message],
@@ -44,6 +46,7 @@ def runner(
     lease_s: float = 60,
 ) -> ChunkRunner:
     return ChunkRunner(
+        jobs,
         jobs,
         store,
         None,  # type: ignore[arg-type]  # it never comes to that
@@ -62,7 +65,7 @@ def runner(
 def test_every_text_fails_is_counted_and_is_not_to_blame(
     db: Database, store: VectorStore, error: SemelError, code: str
 ) -> None:
-    jobs = JobStore(db, window_s=60, retention_s=60)
+    jobs = Jobs(db, window_s=60, retention_s=60)
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     jobs.add_chunks(job, [NewChunk(0, input_keys(SPACE.fingerprint, TEXTS), list(TEXTS))], lookup=store.lookup_on)
     jobs.seal(job.id)
@@ -79,7 +82,7 @@ def test_every_text_fails_is_counted_and_is_not_to_blame(
 
 
 def test_a_text_that_was_refused_is_no_failure_of_the_worker(db: Database, store: VectorStore) -> None:
-    jobs = JobStore(db, window_s=60, retention_s=60)
+    jobs = Jobs(db, window_s=60, retention_s=60)
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     keys = [*input_keys(SPACE.fingerprint, ["there", "there"]), NO_KEY]
     new = NewChunk(0, keys, ["there", "there", ""], {2: ItemError("invalid_text", "is empty")})
@@ -93,7 +96,7 @@ def test_a_text_that_was_refused_is_no_failure_of_the_worker(db: Database, store
 
 
 def test_a_worker_may_have_a_chunk_twice_when_its_lease_ran_out(db: Database, store: VectorStore) -> None:
-    jobs = JobStore(db, window_s=60, retention_s=60)
+    jobs = Jobs(db, window_s=60, retention_s=60)
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     jobs.add_chunks(job, [NewChunk(0, input_keys(SPACE.fingerprint, TEXTS), list(TEXTS))], lookup=store.lookup_on)
     jobs.seal(job.id)

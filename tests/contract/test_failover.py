@@ -9,18 +9,22 @@ from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.tasks.fleet import failover as failover_module
+from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.failover import Failover
-from semel.tasks.fleet.roster import Roster, WorkerCard
-from semel.tasks.jobs.store import JobStore, NewChunk
-from semel.values import IfNoWorker, Job, JobStatus, Lane
+from semel.tasks.fleet.roster import Roster
+from semel.tasks.jobs.moves import JobMoves
+from semel.tasks.jobs.rows import NewChunk
+from semel.values.job import IfNoWorker, Job, JobStatus
+from semel.values.text import Lane
+from tests.support.jobs import Jobs
 from tests.support.values import space
 
 SPACE, OTHER = space(), space(weights="w2")
 
 
 @pytest.fixture
-def jobs(db: Database) -> JobStore:
-    return JobStore(db, window_s=60, retention_s=60)
+def jobs(db: Database) -> Jobs:
+    return Jobs(db, window_s=60, retention_s=60)
 
 
 @pytest.fixture
@@ -29,9 +33,9 @@ def roster(redis_client: "redis.Redis") -> Roster:
 
 
 @pytest.fixture
-def failover(db: Database, jobs: JobStore, roster: Roster, monkeypatch: pytest.MonkeyPatch) -> Failover:
+def failover(db: Database, jobs: Jobs, roster: Roster, monkeypatch: pytest.MonkeyPatch) -> Failover:
     monkeypatch.setattr(failover_module, "GRACE_S", 0.0)
-    return Failover(db, jobs, roster, use_case="auto", fail_after_s=0)
+    return Failover(jobs, JobMoves(db), roster, use_case="auto", fail_after_s=0)
 
 
 def worker(roster: Roster, device: str, *spaces: bytes, model: str = "m") -> WorkerCard:
@@ -43,7 +47,7 @@ def worker(roster: Roster, device: str, *spaces: bytes, model: str = "m") -> Wor
     return card
 
 
-def submit(jobs: JobStore, store: VectorStore, *, if_no_worker: IfNoWorker = "wait", chunks: int = 3) -> Job:
+def submit(jobs: Jobs, store: VectorStore, *, if_no_worker: IfNoWorker = "wait", chunks: int = 3) -> Job:
     job = jobs.create(SPACE, lane=Lane.BULK, device="mlx", why="asked for", truncate=True, if_no_worker=if_no_worker)
     texts = [f"text {i}" for i in range(chunks)]
     new = [NewChunk(i, input_keys(SPACE.fingerprint, [text]), [text]) for i, text in enumerate(texts)]
@@ -52,7 +56,7 @@ def submit(jobs: JobStore, store: VectorStore, *, if_no_worker: IfNoWorker = "wa
 
 
 def test_work_of_a_lost_pool_goes_to_one_with_the_same_space(
-    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+    failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
     assert len(jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=2)) == 2  # sent, and lost with the pool
@@ -67,7 +71,7 @@ def test_work_of_a_lost_pool_goes_to_one_with_the_same_space(
 
 
 def test_another_name_for_the_same_space_moves_by_itself(
-    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+    failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     named = submit(jobs, store)
     alias = jobs.create(replace(SPACE, model="alias"), lane=Lane.BULK, device="mlx", why="asked for", truncate=True)
@@ -79,7 +83,7 @@ def test_another_name_for_the_same_space_moves_by_itself(
 
 
 def test_what_is_left_goes_back_when_the_pool_is_there_again(
-    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+    failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
     worker(roster, "cpu", SPACE.fingerprint)
@@ -93,9 +97,7 @@ def test_what_is_left_goes_back_when_the_pool_is_there_again(
     assert len(jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=8)) == 3
 
 
-def test_a_pool_that_lives_keeps_its_work(
-    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
-) -> None:
+def test_a_pool_that_lives_keeps_its_work(failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster) -> None:
     job = submit(jobs, store)
     worker(roster, "mlx", SPACE.fingerprint)
     worker(roster, "cpu", SPACE.fingerprint)
@@ -104,7 +106,7 @@ def test_a_pool_that_lives_keeps_its_work(
 
 
 def test_of_several_pools_the_preferred_one_takes_over(
-    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+    failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
     for device in ("cpu", "vulkan:0", "mps"):
@@ -114,7 +116,7 @@ def test_of_several_pools_the_preferred_one_takes_over(
 
 
 def test_another_space_is_never_taken_and_the_job_says_so_and_waits(
-    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+    failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
     worker(roster, "cpu", OTHER.fingerprint, model="m@cpu")
@@ -124,7 +126,7 @@ def test_another_space_is_never_taken_and_the_job_says_so_and_waits(
     assert (waiting.status, waiting.device) == (JobStatus.IN_PROGRESS, "mlx")
     assert waiting.why == (
         "mlx: no live worker serves this vector space of m; cpu serves m@cpu, which is another space "
-        "and is not mixed with it: it waits for one"
+        "and is not mixed with it; the job waits for one"
     )
     worker(roster, "cpu", SPACE.fingerprint)
     failover.run()
@@ -132,7 +134,7 @@ def test_another_space_is_never_taken_and_the_job_says_so_and_waits(
 
 
 def test_a_job_that_is_not_to_wait_fails_with_the_reason(
-    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+    failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job, patient = submit(jobs, store, if_no_worker="fail"), submit(jobs, store)
     worker(roster, "cpu", OTHER.fingerprint, model="m@cpu")
@@ -146,13 +148,13 @@ def test_a_job_that_is_not_to_wait_fails_with_the_reason(
 
 
 def test_a_pool_is_gone_only_after_a_while(
-    db: Database, jobs: JobStore, store: VectorStore, roster: Roster, monkeypatch: pytest.MonkeyPatch
+    db: Database, jobs: Jobs, store: VectorStore, roster: Roster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submit(jobs, store)
     worker(roster, "cpu", SPACE.fingerprint)
     now = [1000.0]
     monkeypatch.setattr(failover_module.time, "monotonic", lambda: now[0])
-    patient = Failover(db, jobs, roster, use_case="auto", fail_after_s=60)
+    patient = Failover(jobs, JobMoves(db), roster, use_case="auto", fail_after_s=60)
     patient.run()
     now[0] += failover_module.GRACE_S / 2
     patient.run()
@@ -169,10 +171,10 @@ def test_a_pool_is_gone_only_after_a_while(
 
 
 def test_a_pool_that_cannot_load_the_model_hands_its_jobs_over_at_once(
-    db: Database, jobs: JobStore, store: VectorStore, roster: Roster
+    db: Database, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
-    failover = Failover(db, jobs, roster, use_case="auto", fail_after_s=60)
+    failover = Failover(jobs, JobMoves(db), roster, use_case="auto", fail_after_s=60)
     gone = worker(roster, "mlx", SPACE.fingerprint)
     assert not failover.leave("mlx", gone.id, "m", SPACE.fingerprint, why="it does not fit")
     assert failover.leave("mlx", "another", "m", SPACE.fingerprint, why="it does not fit")
@@ -184,7 +186,7 @@ def test_a_pool_that_cannot_load_the_model_hands_its_jobs_over_at_once(
 
 
 def test_the_same_weights_under_another_name_do_not_serve_this_one(
-    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+    failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
     worker(roster, "cpu", SPACE.fingerprint, model="another")
@@ -193,7 +195,7 @@ def test_the_same_weights_under_another_name_do_not_serve_this_one(
 
 
 def test_a_pool_that_is_only_loading_gets_nothing_back(
-    failover: Failover, jobs: JobStore, store: VectorStore, roster: Roster
+    failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
     worker(roster, "cpu", SPACE.fingerprint)

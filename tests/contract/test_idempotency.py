@@ -10,8 +10,8 @@ from semel.db import Database
 from semel.errors import ConflictError
 from semel.tasks.jobs.idempotency import KEPT_S, RESERVED_S, Earlier, IdempotencyKeys
 from semel.tasks.jobs.schema import idempotency_keys
-from semel.tasks.jobs.store import JobStore
-from semel.values import Lane
+from semel.values.text import Lane
+from tests.support.jobs import Jobs
 from tests.support.values import space
 
 DIGEST = bytes(range(32))
@@ -24,7 +24,7 @@ def keys(db: Database) -> IdempotencyKeys:
 
 @pytest.fixture
 def job_id(db: Database) -> str:
-    jobs = JobStore(db, window_s=60, retention_s=60)
+    jobs = Jobs(db, window_s=60, retention_s=60)
     return jobs.create(space(), lane=Lane.BULK, device="cpu", why="test", truncate=True).id
 
 

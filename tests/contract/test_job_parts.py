@@ -4,17 +4,19 @@ from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.tasks.jobs.parts import JobParts
-from semel.tasks.jobs.store import NO_KEY, JobStore, NewChunk
-from semel.values import Extra, ItemError, Job, Lane, Outcome
+from semel.tasks.jobs.rows import NO_KEY, NewChunk
+from semel.values.job import Job
+from semel.values.text import Extra, ItemError, Lane, Outcome
+from tests.support.jobs import Jobs
 from tests.support.values import space
 
 SPACE = space()
 EMPTY = ItemError("invalid_text", "is empty")
 
 
-def job_of(db: Database, chunks: int) -> tuple[JobStore, Job]:
+def job_of(db: Database, chunks: int) -> tuple[Jobs, Job]:
     """Chunks of three texts; the middle one of each cannot be read."""
-    jobs, store = JobStore(db, window_s=60, retention_s=60), VectorStore(db)
+    jobs, store = Jobs(db, window_s=60, retention_s=60), VectorStore(db)
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     for i in range(chunks):
         texts = [f"a{i}", "", f"c{i}"]

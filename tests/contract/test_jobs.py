@@ -6,11 +6,14 @@ import time
 import pytest
 
 from semel.cache.keys import input_keys
+from semel.cache.prune import Pruner
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
-from semel.tasks.jobs.store import NO_KEY, ChunkWork, JobStore, NewChunk
-from semel.values import ItemError, Job, JobStatus, Lane, Outcome
+from semel.tasks.jobs.rows import NO_KEY, ChunkWork, NewChunk
+from semel.values.job import Job, JobStatus
+from semel.values.text import ItemError, Lane, Outcome
+from tests.support.jobs import Jobs
 from tests.support.values import PRODUCER, put, space, vectors
 
 SPACE = space()
@@ -18,40 +21,40 @@ DAY_S = 86400.0
 
 
 @pytest.fixture
-def jobs(db: Database) -> JobStore:
-    return JobStore(db, window_s=DAY_S, retention_s=DAY_S)
+def jobs(db: Database) -> Jobs:
+    return Jobs(db, window_s=DAY_S, retention_s=DAY_S)
 
 
 def chunk(first: int, *texts: str) -> NewChunk:
     return NewChunk(first, input_keys(SPACE.fingerprint, texts), list(texts))
 
 
-def submit(jobs: JobStore, store: VectorStore, *new: NewChunk, truncate: bool = True) -> Job:
+def submit(jobs: Jobs, store: VectorStore, *new: NewChunk, truncate: bool = True) -> Job:
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=truncate)
     jobs.add_chunks(job, new, lookup=store.lookup_on)
     return jobs.seal(job.id)
 
 
-def lease(jobs: JobStore, job: Job, position: int = 0, owner: str = "w1", ttl_s: float = 60) -> ChunkWork:
+def lease(jobs: Jobs, job: Job, position: int = 0, owner: str = "w1", ttl_s: float = 60) -> ChunkWork:
     work = jobs.lease(job.id, position, owner=owner, ttl_s=ttl_s)
     assert work is not None
     return work
 
 
-def finish(jobs: JobStore, work: ChunkWork) -> bool:
+def finish(jobs: Jobs, work: ChunkWork) -> bool:
     return jobs.finish(work, [Outcome.COMPUTED] * len(work.keys), {}, truncated=0, tokens=1)
 
 
-def dispatch(jobs: JobStore, window: int = 8) -> list[tuple[str, int]]:
+def dispatch(jobs: Jobs, window: int = 8) -> list[tuple[str, int]]:
     return jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=window)
 
 
-def sweep(jobs: JobStore, *, resend_after_s: float = 60, max_attempts: int = 5, empty: bool = True) -> object:
+def sweep(jobs: Jobs, *, resend_after_s: float = 60, max_attempts: int = 5, empty: bool = True) -> object:
     queues = [(Lane.BULK, "cpu")] if empty else []
     return jobs.sweep(empty_queues=queues, resend_after_s=resend_after_s, max_attempts=max_attempts)
 
 
-def test_a_job_goes_from_validating_to_completed(jobs: JobStore, store: VectorStore) -> None:
+def test_a_job_goes_from_validating_to_completed(jobs: Jobs, store: VectorStore) -> None:
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True, metadata={"a": "b"})
     assert job.status is JobStatus.VALIDATING
     jobs.add_chunks(job, [chunk(0, "a", "b"), chunk(2, "c")], lookup=store.lookup_on)
@@ -65,7 +68,7 @@ def test_a_job_goes_from_validating_to_completed(jobs: JobStore, store: VectorSt
     assert job.created_at <= (job.in_progress_at or 0) <= (job.finalizing_at or 0) <= (job.completed_at or 0)
 
 
-def test_a_chunk_that_is_all_hits_is_never_queued(jobs: JobStore, store: VectorStore) -> None:
+def test_a_chunk_that_is_all_hits_is_never_queued(jobs: Jobs, store: VectorStore) -> None:
     put(store, ["a", "b"], vectors(2))
     job = submit(jobs, store, chunk(0, "a", "b", "a"))
     assert job.status is JobStatus.COMPLETED
@@ -73,14 +76,14 @@ def test_a_chunk_that_is_all_hits_is_never_queued(jobs: JobStore, store: VectorS
     assert dispatch(jobs) == []
 
 
-def test_texts_and_keys_come_back_in_order(jobs: JobStore, store: VectorStore) -> None:
+def test_texts_and_keys_come_back_in_order(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "b", "a", "b"))
     work = lease(jobs, job)
     assert work.texts() == ["b", "a", "b"]
     assert work.keys == input_keys(SPACE.fingerprint, ["b", "a", "b"])
 
 
-def test_a_bad_item_keeps_its_place(jobs: JobStore, store: VectorStore) -> None:
+def test_a_bad_item_keeps_its_place(jobs: Jobs, store: VectorStore) -> None:
     keys = input_keys(SPACE.fingerprint, ["a", "c"])
     bad = NewChunk(0, [keys[0], NO_KEY, keys[1]], ["a", "", "c"], {1: ItemError("invalid_text", "is empty")})
     job = submit(jobs, store, bad)
@@ -92,21 +95,19 @@ def test_a_bad_item_keeps_its_place(jobs: JobStore, store: VectorStore) -> None:
     assert result.errors == {1: ItemError("invalid_text", "is empty")}
 
 
-def test_a_leased_chunk_belongs_to_one_worker(jobs: JobStore, store: VectorStore) -> None:
+def test_a_leased_chunk_belongs_to_one_worker(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     lease(jobs, job)
     assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is None
 
 
-def test_a_done_chunk_is_not_done_again(jobs: JobStore, store: VectorStore) -> None:
+def test_a_done_chunk_is_not_done_again(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     finish(jobs, lease(jobs, job))
     assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is None
 
 
-def test_an_expired_lease_goes_to_another_worker_and_the_first_cannot_finish(
-    jobs: JobStore, store: VectorStore
-) -> None:
+def test_an_expired_lease_goes_to_another_worker_and_the_first_cannot_finish(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     late = lease(jobs, job, ttl_s=0.01)
     time.sleep(0.05)
@@ -116,7 +117,7 @@ def test_an_expired_lease_goes_to_another_worker_and_the_first_cannot_finish(
     assert jobs.get(job.id).counts.computed == 1
 
 
-def test_renewed_leases_last(jobs: JobStore, store: VectorStore) -> None:
+def test_renewed_leases_last(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     lease(jobs, job, ttl_s=0.05)
     jobs.renew([(job.id, 0)], owner="w1", ttl_s=60)
@@ -124,7 +125,7 @@ def test_renewed_leases_last(jobs: JobStore, store: VectorStore) -> None:
     assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is None
 
 
-def test_a_chunk_that_is_no_longer_in_hand_is_not_renewed(jobs: JobStore, store: VectorStore) -> None:
+def test_a_chunk_that_is_no_longer_in_hand_is_not_renewed(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     lease(jobs, job, ttl_s=0.05)
     jobs.renew([], owner="w1", ttl_s=60)
@@ -133,7 +134,7 @@ def test_a_chunk_that_is_no_longer_in_hand_is_not_renewed(jobs: JobStore, store:
     assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is not None
 
 
-def test_a_job_left_in_cancelling_is_ended_by_the_sweep(db: Database, jobs: JobStore, store: VectorStore) -> None:
+def test_a_job_left_in_cancelling_is_ended_by_the_sweep(db: Database, jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     lease(jobs, job)
     jobs.cancel(job.id)
@@ -143,7 +144,7 @@ def test_a_job_left_in_cancelling_is_ended_by_the_sweep(db: Database, jobs: JobS
     assert jobs.get(job.id).status is JobStatus.CANCELLED
 
 
-def test_two_sweeps_count_a_chunk_once(jobs: JobStore, store: VectorStore) -> None:
+def test_two_sweeps_count_a_chunk_once(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"), chunk(1, "b"))
     lease(jobs, job, ttl_s=0.01)
     time.sleep(0.05)
@@ -156,7 +157,7 @@ def test_two_sweeps_count_a_chunk_once(jobs: JobStore, store: VectorStore) -> No
     assert (job.chunks_done, job.counts.failed, job.status) == (1, 1, JobStatus.IN_PROGRESS)
 
 
-def test_the_window_bounds_what_is_under_way(jobs: JobStore, store: VectorStore) -> None:
+def test_the_window_bounds_what_is_under_way(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, *(chunk(i, f"t{i}") for i in range(10)))
     assert dispatch(jobs, window=4) == [(job.id, i) for i in range(4)]
     assert dispatch(jobs, window=4) == []
@@ -164,7 +165,7 @@ def test_the_window_bounds_what_is_under_way(jobs: JobStore, store: VectorStore)
     assert dispatch(jobs, window=4) == [(job.id, 4)]
 
 
-def test_two_jobs_take_turns(jobs: JobStore, store: VectorStore) -> None:
+def test_two_jobs_take_turns(jobs: Jobs, store: VectorStore) -> None:
     large = submit(jobs, store, *(chunk(i, f"l{i}") for i in range(10)))
     assert len(dispatch(jobs, window=4)) == 4
     small = submit(jobs, store, *(chunk(i, f"s{i}") for i in range(3)))
@@ -173,7 +174,7 @@ def test_two_jobs_take_turns(jobs: JobStore, store: VectorStore) -> None:
     assert dispatch(jobs, window=4) == [(small.id, 0), (small.id, 1)]
 
 
-def test_a_lost_message_is_sent_again(jobs: JobStore, store: VectorStore) -> None:
+def test_a_lost_message_is_sent_again(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     dispatch(jobs)
     sweep(jobs, resend_after_s=0, empty=False)
@@ -182,7 +183,7 @@ def test_a_lost_message_is_sent_again(jobs: JobStore, store: VectorStore) -> Non
     assert dispatch(jobs) == [(job.id, 0)]
 
 
-def test_the_chunk_of_a_dead_worker_is_sent_again(jobs: JobStore, store: VectorStore) -> None:
+def test_the_chunk_of_a_dead_worker_is_sent_again(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     dispatch(jobs)
     lease(jobs, job, ttl_s=0.01)
@@ -191,7 +192,7 @@ def test_the_chunk_of_a_dead_worker_is_sent_again(jobs: JobStore, store: VectorS
     assert dispatch(jobs) == [(job.id, 0)]
 
 
-def test_a_chunk_that_kills_workers_fails_in_the_end(jobs: JobStore, store: VectorStore) -> None:
+def test_a_chunk_that_kills_workers_fails_in_the_end(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a", "b"), chunk(2, "c"))
     for _ in range(2):
         lease(jobs, job, ttl_s=0.01)
@@ -203,7 +204,7 @@ def test_a_chunk_that_kills_workers_fails_in_the_end(jobs: JobStore, store: Vect
     assert next(jobs.results(job.id)).errors[1].code == "worker_lost"
 
 
-def test_cancelling_stops_what_waits_and_then_what_runs(jobs: JobStore, store: VectorStore) -> None:
+def test_cancelling_stops_what_waits_and_then_what_runs(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"), chunk(1, "b"))
     work = lease(jobs, job, 0)
     assert jobs.cancel(job.id).status is JobStatus.CANCELLING
@@ -214,21 +215,21 @@ def test_cancelling_stops_what_waits_and_then_what_runs(jobs: JobStore, store: V
     assert jobs.cancel(job.id).status is JobStatus.CANCELLED
 
 
-def test_a_completed_job_cannot_be_cancelled(jobs: JobStore, store: VectorStore) -> None:
+def test_a_completed_job_cannot_be_cancelled(jobs: Jobs, store: VectorStore) -> None:
     put(store, ["a"], vectors(1))
     job = submit(jobs, store, chunk(0, "a"))
     with pytest.raises(ConflictError, match="is completed"):
         jobs.cancel(job.id)
 
 
-def test_a_chunk_given_back_is_pending_again(jobs: JobStore, store: VectorStore) -> None:
+def test_a_chunk_given_back_is_pending_again(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     dispatch(jobs)
     jobs.give_back(lease(jobs, job))
     assert dispatch(jobs) == [(job.id, 0)]
 
 
-def test_a_failed_job_tells_why_and_stops(jobs: JobStore, store: VectorStore) -> None:
+def test_a_failed_job_tells_why_and_stops(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     jobs.fail(job.id, ItemError("storage_full", "no room"))
     job = jobs.get(job.id)
@@ -236,15 +237,15 @@ def test_a_failed_job_tells_why_and_stops(jobs: JobStore, store: VectorStore) ->
     assert dispatch(jobs) == []
 
 
-def test_an_ended_job_takes_no_more_texts(jobs: JobStore, store: VectorStore) -> None:
+def test_an_ended_job_takes_no_more_texts(jobs: Jobs, store: VectorStore) -> None:
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     jobs.cancel(job.id)
-    with pytest.raises(ConflictError, match="takes no more texts"):
+    with pytest.raises(ConflictError, match="accepts no more texts"):
         jobs.add_chunks(job, [chunk(0, "a")], lookup=store.lookup_on)
 
 
 def test_a_late_job_expires_and_an_old_one_is_deleted(db: Database, store: VectorStore) -> None:
-    jobs = JobStore(db, window_s=0, retention_s=0)
+    jobs = Jobs(db, window_s=0, retention_s=0)
     job = submit(jobs, store, chunk(0, "a"))
     sweep(jobs)
     assert jobs.get(job.id).status is JobStatus.EXPIRED
@@ -254,24 +255,24 @@ def test_a_late_job_expires_and_an_old_one_is_deleted(db: Database, store: Vecto
         jobs.get(job.id)
 
 
-def test_an_upload_that_was_cut_off_fails(jobs: JobStore, store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_was_cut_off_fails(jobs: Jobs, store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
-    monkeypatch.setattr("semel.tasks.jobs.store.UPLOAD_SILENCE_S", -1)
+    monkeypatch.setattr("semel.tasks.jobs.sweep.UPLOAD_SILENCE_S", -1)
     sweep(jobs)
     assert jobs.get(job.id).error == ItemError("upload_cut_off", jobs.get(job.id).error.message)  # type: ignore[union-attr]
 
 
-def test_the_keys_of_living_jobs_are_needed(db: Database, jobs: JobStore, store: VectorStore) -> None:
+def test_the_keys_of_living_jobs_are_needed(db: Database, jobs: Jobs, store: VectorStore) -> None:
     put(store, ["a", "b"], vectors(2))
     submit(jobs, store, chunk(0, "a"))
-    expired = submit(JobStore(db, window_s=0, retention_s=-1), store, chunk(0, "b"))
+    expired = submit(Jobs(db, window_s=0, retention_s=-1), store, chunk(0, "b"))
     assert expired.status is JobStatus.COMPLETED
     with db.read() as conn:
         assert list(jobs.needed_keys(conn)) == input_keys(SPACE.fingerprint, ["a"])
-    assert store.prune(keep=jobs.needed_keys, max_bytes=0) == 1
+    assert Pruner(db, keep=jobs.needed_keys).prune(max_bytes=0) == 1
 
 
-def test_jobs_are_listed_newest_first_page_by_page(jobs: JobStore, store: VectorStore) -> None:
+def test_jobs_are_listed_newest_first_page_by_page(jobs: Jobs, store: VectorStore) -> None:
     made = []
     for i in range(5):
         made.append(submit(jobs, store, chunk(0, f"t{i}")).id)
@@ -281,7 +282,7 @@ def test_jobs_are_listed_newest_first_page_by_page(jobs: JobStore, store: Vector
     assert first + rest == made[::-1]
 
 
-def test_refused_truncation_fails_hits_too(jobs: JobStore, store: VectorStore) -> None:
+def test_refused_truncation_fails_hits_too(jobs: Jobs, store: VectorStore) -> None:
     key = input_keys(SPACE.fingerprint, ["long"])
     store.put_many(SPACE, key, vectors(1), tokens=[256], truncated=[True], producer=PRODUCER)
     job = submit(jobs, store, chunk(0, "long"), truncate=False)
@@ -289,14 +290,14 @@ def test_refused_truncation_fails_hits_too(jobs: JobStore, store: VectorStore) -
     assert next(jobs.results(job.id)).errors[0].code == "text_too_long"
 
 
-def test_what_nobody_serves_is_not_sent(jobs: JobStore, store: VectorStore) -> None:
+def test_what_nobody_serves_is_not_sent(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     take = {"lane": Lane.BULK, "device": "cpu", "window": 8}
     assert jobs.take_for_dispatch(**take, served={b"another space"}) == []  # type: ignore[arg-type]
     assert jobs.take_for_dispatch(**take, served={SPACE.fingerprint}) == [(job.id, 0)]  # type: ignore[arg-type]
 
 
-def test_chunks_of_a_worker_that_hangs_are_given_back_uncharged(jobs: JobStore, store: VectorStore) -> None:
+def test_chunks_of_a_worker_that_hangs_are_given_back_uncharged(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"), chunk(1, "b"))
     for position in (0, 1):
         lease(jobs, job, position)
@@ -308,11 +309,11 @@ def test_chunks_of_a_worker_that_hangs_are_given_back_uncharged(jobs: JobStore, 
 
 
 def test_a_prune_takes_one_connection(
-    db: Database, jobs: JobStore, store: VectorStore, monkeypatch: pytest.MonkeyPatch
+    db: Database, jobs: Jobs, store: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(store, ["a", "b"], vectors(2))
     submit(jobs, store, chunk(0, "a"))
     with monkeypatch.context() as alone:
         alone.setattr(db, "read", lambda: pytest.fail("it waits for a second one, and everybody for it"))
-        assert store.prune(keep=jobs.needed_keys, max_bytes=0) == 1
-    assert store.prune(keep=lambda _: [], max_bytes=0) == 1  # and what it needed for that is gone
+        assert Pruner(db, keep=jobs.needed_keys).prune(max_bytes=0) == 1
+    assert Pruner(db, keep=lambda _: []).prune(max_bytes=0) == 1  # and what it needed for that is gone

@@ -9,8 +9,10 @@ from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError, TextTooLongError
 from semel.tasks.jobs.retry import retry
-from semel.tasks.jobs.store import NO_KEY, ChunkWork, JobStore, NewChunk
-from semel.values import ItemError, Job, JobStatus, Lane, Outcome
+from semel.tasks.jobs.rows import NO_KEY, ChunkWork, NewChunk
+from semel.values.job import Job, JobStatus
+from semel.values.text import ItemError, Lane, Outcome
+from tests.support.jobs import Jobs
 from tests.support.values import space
 
 SPACE = space()
@@ -19,11 +21,11 @@ PASSING = ItemError("backend_error", "the device failed")
 
 
 @pytest.fixture
-def jobs(db: Database) -> JobStore:
-    return JobStore(db, window_s=60, retention_s=60)
+def jobs(db: Database) -> Jobs:
+    return Jobs(db, window_s=60, retention_s=60)
 
 
-def made(jobs: JobStore, store: VectorStore, *, chunks: int = 1) -> Job:
+def made(jobs: Jobs, store: VectorStore, *, chunks: int = 1) -> Job:
     """A sealed job whose chunks hold a good text, one that fails, and one without a key."""
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=False)
     new = []
@@ -34,18 +36,18 @@ def made(jobs: JobStore, store: VectorStore, *, chunks: int = 1) -> Job:
     return jobs.seal(job.id)
 
 
-def leased(jobs: JobStore, job: Job, position: int) -> ChunkWork:
+def leased(jobs: Jobs, job: Job, position: int) -> ChunkWork:
     work = jobs.lease(job.id, position, owner="w", ttl_s=60)
     assert work is not None
     return work
 
 
-def finish(jobs: JobStore, work: ChunkWork, second: Outcome, error: ItemError = PASSING) -> None:
+def finish(jobs: Jobs, work: ChunkWork, second: Outcome, error: ItemError = PASSING) -> None:
     errors = work.errors if second is GOOD else {**work.errors, 1: error}
     assert jobs.finish(work, [GOOD, second, BAD], errors, truncated=0, tokens=3)
 
 
-def test_only_what_failed_for_a_passing_reason_is_due(jobs: JobStore, store: VectorStore, db: Database) -> None:
+def test_only_what_failed_for_a_passing_reason_is_due(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = made(jobs, store)
     finish(jobs, leased(jobs, job, 0), BAD)
     assert jobs.get(job.id).status is JobStatus.COMPLETED
@@ -60,7 +62,7 @@ def test_only_what_failed_for_a_passing_reason_is_due(jobs: JobStore, store: Vec
     assert (done.status, done.counts.computed, done.counts.failed) == (JobStatus.COMPLETED, 2, 1)
 
 
-def test_what_would_fail_again_is_left_alone(jobs: JobStore, store: VectorStore, db: Database) -> None:
+def test_what_would_fail_again_is_left_alone(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = made(jobs, store)
     finish(jobs, leased(jobs, job, 0), BAD, ItemError.of(TextTooLongError()))
     before = jobs.get(job.id)
@@ -68,7 +70,7 @@ def test_what_would_fail_again_is_left_alone(jobs: JobStore, store: VectorStore,
     assert jobs.get(job.id) == before
 
 
-def test_retries_at_once_open_each_chunk_once(jobs: JobStore, store: VectorStore, db: Database) -> None:
+def test_retries_at_once_open_each_chunk_once(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = made(jobs, store, chunks=40)
     for position in range(40):
         finish(jobs, leased(jobs, job, position), BAD)
@@ -93,7 +95,7 @@ def test_retries_at_once_open_each_chunk_once(jobs: JobStore, store: VectorStore
     )
 
 
-def test_chunks_of_a_dead_worker_are_due_too(jobs: JobStore, store: VectorStore, db: Database) -> None:
+def test_chunks_of_a_dead_worker_are_due_too(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = made(jobs, store)
     assert jobs.lease(job.id, 0, owner="dead", ttl_s=-1) is not None
     jobs.fail(job.id, ItemError("storage_full", "no room"))
@@ -104,7 +106,7 @@ def test_chunks_of_a_dead_worker_are_due_too(jobs: JobStore, store: VectorStore,
     assert jobs.get(job.id).status is JobStatus.COMPLETED
 
 
-def test_what_cannot_be_retried_says_why(jobs: JobStore, store: VectorStore, db: Database) -> None:
+def test_what_cannot_be_retried_says_why(jobs: Jobs, store: VectorStore, db: Database) -> None:
     with pytest.raises(NotFoundError):
         retry(db, "job_nope", window_s=60)
     job = made(jobs, store)
@@ -116,7 +118,7 @@ def test_what_cannot_be_retried_says_why(jobs: JobStore, store: VectorStore, db:
         retry(db, upload.id, window_s=60)
 
 
-def test_a_chunk_whose_worker_died_with_the_job_is_run_again(jobs: JobStore, store: VectorStore, db: Database) -> None:
+def test_a_chunk_whose_worker_died_with_the_job_is_run_again(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = made(jobs, store)
     jobs.lease(job.id, 0, owner="dead", ttl_s=-1)
     jobs.fail(job.id, ItemError("service_unavailable", "no worker"))

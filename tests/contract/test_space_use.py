@@ -5,7 +5,9 @@ import time
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
+from semel.cache.prune import Pruner
 from semel.cache.space_use import SpaceUse, Totals
+from semel.cache.stats import CacheStats
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import UnavailableError
@@ -16,14 +18,14 @@ SPACE = space()
 
 def test_what_two_processes_counted_is_added_up(store: VectorStore, db: Database) -> None:
     put(store, ["a"], vectors(1))
-    assert store.stats()[0].used_at is None
+    assert CacheStats(db).by_space()[0].used_at is None
     before = time.time()
     for _ in range(2):
         use = SpaceUse(db)
         use.count(SPACE.fingerprint, lookups=10, hits=4, saved_s=0.5)
         use.count(SPACE.fingerprint, lookups=1, hits=1, saved_s=0.25)
         use.write()
-    (stats,) = store.stats()
+    (stats,) = CacheStats(db).by_space()
     assert (stats.lookups, stats.hits, stats.saved_s) == (22, 10, 1.5)
     assert stats.used_at is not None
     assert stats.used_at >= before
@@ -38,7 +40,7 @@ def test_a_space_without_a_row_is_counted_until_it_has_one(store: VectorStore, d
     use.count(SPACE.fingerprint, lookups=2, hits=2, saved_s=0)
     use.write()
     use.write()  # nothing is left to add
-    (stats,) = store.stats()
+    (stats,) = CacheStats(db).by_space()
     assert (stats.lookups, stats.hits) == (5, 2)
 
 
@@ -53,18 +55,18 @@ def test_what_could_not_be_written_is_written_later(
         with pytest.raises((UnavailableError, SQLAlchemyError)):
             use.write()
     use.write()
-    assert store.stats()[0].lookups == 3
+    assert CacheStats(db).by_space()[0].lookups == 3
 
 
 def _away() -> None:
     raise UnavailableError("the database is away")
 
 
-def test_growth_counts_what_is_there_by_when_it_came(store: VectorStore) -> None:
+def test_growth_counts_what_is_there_by_when_it_came(db: Database, store: VectorStore) -> None:
     put(store, ["a", "b"], vectors(2))
     other = space(weights="w2")
     put(store, ["c"], vectors(1), into=other)
-    grown = store.growth(span_s=3600)
+    grown = CacheStats(db).growth(span_s=3600)
     assert sum(part.entries for part in grown) == 3
     assert {part.fingerprint for part in grown} == {SPACE.fingerprint.hex(), other.fingerprint.hex()}
     now = time.time()
@@ -72,9 +74,10 @@ def test_growth_counts_what_is_there_by_when_it_came(store: VectorStore) -> None
     assert all(part.at % 3600 == 0 for part in grown)
 
 
-def test_what_is_pruned_and_what_is_damaged_is_counted(store: VectorStore) -> None:
+def test_what_is_pruned_and_what_is_damaged_is_counted(db: Database, store: VectorStore) -> None:
     put(store, ["a", "b"], vectors(2))
-    assert store.prune(keep=lambda _: [], max_bytes=0, dry_run=True) == 2
-    assert store.pruned == 0
-    assert store.prune(keep=lambda _: [], max_bytes=0) == 2
-    assert store.pruned == 2
+    pruner = Pruner(db, keep=lambda _: [])
+    assert pruner.count(max_bytes=0) == 2
+    assert pruner.pruned == 0
+    assert pruner.prune(max_bytes=0) == 2
+    assert pruner.pruned == 2

@@ -7,7 +7,9 @@ import pytest
 from sqlalchemy import update
 
 from semel.cache.keys import input_keys
+from semel.cache.prune import Pruner
 from semel.cache.schema import vectors as vectors_table
+from semel.cache.stats import CacheStats, verify
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import InvalidVectorError
@@ -83,7 +85,7 @@ def test_float16_halves_the_bytes_and_reads_beside_float32(db: Database) -> None
     found = VectorStore(db).get_many(keys("a", "b"), dim=4)
     assert found.vectors is not None
     np.testing.assert_allclose(found.vectors, rows, rtol=1e-3)
-    assert VectorStore(db).stats()[0].bytes == 16 + 8
+    assert CacheStats(db).by_space()[0].bytes == 16 + 8
 
 
 def damage(db: Database, text: str, data: bytes) -> None:
@@ -113,51 +115,55 @@ def test_verify_names_the_damaged_rows_and_repairs_on_request(db: Database) -> N
     store = VectorStore(db)
     put(store, ["a", "b", "c"], vectors(3))
     damage(db, "b", b"\0" * 16)
-    *_, state = store.verify()
+    *_, state = verify(db, store)
     assert (state.entries, state.damaged) == (3, keys("b"))
-    *_, state = store.verify(repair=True)
+    *_, state = verify(db, store, repair=True)
     assert state.damaged == keys("b")
-    *_, state = store.verify()
+    *_, state = verify(db, store)
     assert (state.entries, state.damaged) == (2, [])
 
 
-def test_stats_count_by_space(store: VectorStore) -> None:
+def test_stats_count_by_space(db: Database, store: VectorStore) -> None:
     other = space(weights="w2")
     put(store, ["a", "b"], vectors(2))
     put(store, ["a"], vectors(1), into=other)
-    assert [(s.fingerprint, s.entries, s.bytes) for s in store.stats()] == [
+    assert [(s.fingerprint, s.entries, s.bytes) for s in CacheStats(db).by_space()] == [
         (SPACE.fingerprint.hex(), 2, 32),
         (other.fingerprint.hex(), 1, 16),
     ]
 
 
-def test_prune_by_bytes_deletes_the_oldest(store: VectorStore) -> None:
+def pruner(db: Database, *needed: bytes) -> Pruner:
+    return Pruner(db, keep=lambda _: needed)
+
+
+def test_prune_by_bytes_deletes_the_oldest(db: Database, store: VectorStore) -> None:
     for text in ("old", "middle", "new"):
         put(store, [text], vectors(1))
         time.sleep(0.01)
-    assert store.prune(keep=lambda _: [], max_bytes=32, dry_run=True) == 1
-    assert store.prune(keep=lambda _: [], max_bytes=32) == 1
+    assert pruner(db).count(max_bytes=32) == 1
+    assert pruner(db).prune(max_bytes=32) == 1
     assert store.present(keys("old", "middle", "new")) == set(keys("middle", "new"))
 
 
-def test_prune_by_age(store: VectorStore) -> None:
+def test_prune_by_age(db: Database, store: VectorStore) -> None:
     put(store, ["old"], vectors(1))
     between = time.time() + 0.5
     time.sleep(1)
     put(store, ["new"], vectors(1))
-    assert store.prune(keep=lambda _: [], older_than_s=time.time() - between) == 1
+    assert pruner(db).prune(older_than_s=time.time() - between) == 1
     assert store.present(keys("old", "new")) == set(keys("new"))
 
 
-def test_prune_by_fingerprint(store: VectorStore) -> None:
+def test_prune_by_fingerprint(db: Database, store: VectorStore) -> None:
     other = space(weights="w2")
     put(store, ["a"], vectors(1))
     put(store, ["a"], vectors(1), into=other)
-    assert store.prune(keep=lambda _: [], fingerprint=other.fingerprint) == 1
-    assert [s.fingerprint for s in store.stats()] == [SPACE.fingerprint.hex()]
+    assert pruner(db).prune(fingerprint=other.fingerprint) == 1
+    assert [s.fingerprint for s in CacheStats(db).by_space()] == [SPACE.fingerprint.hex()]
 
 
-def test_prune_spares_what_is_needed(store: VectorStore) -> None:
+def test_prune_spares_what_is_needed(db: Database, store: VectorStore) -> None:
     put(store, ["a", "b", "c"], vectors(3))
-    assert store.prune(keep=lambda _: [b"".join(keys("a", "c"))], max_bytes=0) == 1
+    assert pruner(db, b"".join(keys("a", "c"))).prune(max_bytes=0) == 1
     assert store.present(keys("a", "b", "c")) == set(keys("a", "c"))

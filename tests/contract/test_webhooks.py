@@ -9,9 +9,9 @@ from semel.db import Database
 from semel.tasks.jobs.retry import retry
 from semel.tasks.jobs.schema import jobs as job_rows
 from semel.tasks.jobs.schema import webhooks
-from semel.tasks.jobs.store import JobStore
 from semel.tasks.jobs.webhooks import DELAYS_S, WebhookStore
-from semel.values import ItemError, Lane
+from semel.values.text import ItemError, Lane
+from tests.support.jobs import Jobs
 from tests.support.values import space
 
 
@@ -23,7 +23,7 @@ def store(db: Database) -> WebhookStore:
 @pytest.fixture
 def ended(db: Database, store: WebhookStore) -> str:
     """A job that has ended and has a webhook."""
-    jobs = JobStore(db, window_s=60, retention_s=60)
+    jobs = Jobs(db, window_s=60, retention_s=60)
     job = jobs.create(space(), lane=Lane.BULK, device="cpu", why="test", truncate=True)
     store.add(job.id, "https://example.org/hook")
     assert store.take_due(limit=9) == [], "not before the end"

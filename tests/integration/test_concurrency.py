@@ -11,14 +11,19 @@ import redis
 from semel.backends.engine import Engine
 from semel.cache.claims import LocalClaims, RedisClaims
 from semel.cache.keys import input_keys
+from semel.cache.prune import Pruner
+from semel.cache.stats import CacheStats, verify
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import UnavailableError
-from semel.pipeline import LocalSender, Pipeline
+from semel.pipeline import Pipeline
 from semel.settings import Settings
 from semel.tasks.worker.embed import Embedder
+from semel.tasks.worker.local import LocalSender
 from semel.tasks.worker.models import LoadedModels
-from semel.values import Computed, Input, Lane, ModelEntry, Outcome, Space
+from semel.values.model import ModelEntry, Space
+from semel.values.text import Input, Lane, Outcome
+from semel.values.vectors import Computed
 from tests.support.local import LocalSemel, local_semel
 from tests.support.values import put, space, vectors
 
@@ -52,9 +57,9 @@ def test_eight_processes_write_one_database_from_its_first_moment(database_url: 
         writer.join(120)
     assert [w.exitcode for w in writers] == [0] * PROCESSES, failures.get() if not failures.empty() else "hung"
     db = Database(database_url)
-    (stats,) = VectorStore(db).stats()
+    (stats,) = CacheStats(db).by_space()
     assert stats.entries == PROCESSES * TEXTS_EACH // 2 + TEXTS_EACH // 2
-    *_, state = VectorStore(db).verify()
+    *_, state = verify(db, VectorStore(db))
     assert state.damaged == []
     db.close()
 
@@ -124,7 +129,7 @@ class _PrunedAfter:
         done = self._inner.compute(space, missing, lane=lane)
         if self._prunes:
             self._prunes -= 1
-            self._semel.store.prune(keep=lambda _: [], max_bytes=0)
+            Pruner(self._semel.db, keep=lambda _: []).prune(max_bytes=0)
         return done
 
 

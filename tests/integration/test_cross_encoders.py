@@ -12,6 +12,7 @@ from sentence_transformers import CrossEncoder
 from transformers import BertConfig, BertForSequenceClassification, BertModel, Qwen3Config, Qwen3ForCausalLM
 
 from semel.backends.engine import Engine
+from semel.backends.models.factory import create_backend
 from semel.errors import BadInputError, ModelLoadError
 from tests.support.tiny_models import CHAT, PAIRS, SIZES, reranker, tokenizer
 
@@ -38,7 +39,7 @@ def test_scores_are_those_of_the_library(kind: str, request: pytest.FixtureReque
     folder = request.getfixturevalue(kind)
     expected = CrossEncoder(str(folder), device="cpu").predict([tuple(pair) for pair in PAIRS])
     assert np.ptp(expected) > 0.05, "a model whose scores are all alike would prove nothing"
-    backend = reranker(folder).create_backend("cpu")
+    backend = create_backend(reranker(folder), "cpu")
     engine = Engine(max_batch_tokens=64)  # several batches, sorted by length
     try:
         engine.load(backend)
@@ -56,7 +57,7 @@ def test_scores_are_those_of_the_library(kind: str, request: pytest.FixtureReque
 
 
 def test_a_text_is_no_pair(bert: Path) -> None:
-    backend = reranker(bert).create_backend("cpu")
+    backend = create_backend(reranker(bert), "cpu")
     backend.load()
     with pytest.raises(BadInputError, match="pairs of query and document"):
         backend.tokenize(["a text"])
@@ -73,13 +74,13 @@ def test_a_head_that_is_not_in_the_files_is_refused(bert: Path) -> None:
     weights = load_file(bert / "model.safetensors")
     save_file({k: v for k, v in weights.items() if "classifier" not in k}, bert / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelLoadError, match=r"lack classifier\.bias, classifier\.weight, so its head was never"):
-        reranker(bert).create_backend("cpu").load()
+        create_backend(reranker(bert), "cpu").load()
 
 
 def test_a_classifier_of_several_classes_is_refused(bert: Path) -> None:
     BertForSequenceClassification(BertConfig(**SIZES, num_labels=3)).save_pretrained(bert)
     with pytest.raises(ModelLoadError, match="3 classes"):
-        reranker(bert).create_backend("cpu").load()
+        create_backend(reranker(bert), "cpu").load()
 
 
 def test_what_changes_a_score_changes_the_fingerprint(bert: Path) -> None:
@@ -104,7 +105,7 @@ def test_the_activation_that_the_library_saved_is_followed_and_in_the_fingerprin
     library.save_pretrained(str(saved))
     expected = library.predict([tuple(pair) for pair in PAIRS])
     assert not ((expected > 0) & (expected < 1)).all(), "a sigmoid would give the same"
-    backend = reranker(saved).create_backend(device)
+    backend = create_backend(reranker(saved), device)
     backend.load()
     np.testing.assert_allclose(backend.forward(backend.tokenize(PAIRS))[:, 0], expected, atol=1e-3)
     before = reranker(saved).described.spec

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from semel.cache.stats import verify
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import StorageFullError
@@ -24,7 +25,7 @@ def test_a_full_database_refuses_vectors_keeps_the_rest_and_gives_up_its_ballast
     with pytest.raises(StorageFullError, match="free disk space"):
         fill(store)
     assert not ballast.exists()
-    *_, state = store.verify()
+    *_, state = verify(db, store)
     assert state.entries > 0
     assert state.entries % 50 == 0  # whole calls or nothing of them
     assert state.damaged == []

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from semel.cache.stats import CacheStats
 from semel.errors import InvalidTextError, StorageFullError
-from semel.values import ModelEntry, Outcome
+from semel.values.model import ModelEntry
+from semel.values.text import Outcome
 from tests.support.local import local_semel
 
 PROMPTED = {"fake": ModelEntry("fake:?dim=8", prompts={"query": "query: ", "document": "passage: "})}
@@ -83,7 +85,7 @@ def test_an_invalid_item_is_named_and_nothing_is_computed(tmp_path: Path) -> Non
 def test_nan_is_never_stored(tmp_path: Path) -> None:
     with local_semel(tmp_path, "fake:?dim=8&nan_on=void") as semel:
         assert semel.embed("a void", "fine").errors[0].code == "invalid_vector"
-        assert semel.store.stats()[0].entries == 1
+        assert CacheStats(semel.db).by_space()[0].entries == 1
         assert list(semel.embed("a void").errors) == [0]
 
 

@@ -38,10 +38,11 @@ from transformers import (
     XLMRobertaModel,
 )
 
+from semel.backends.models.factory import create_backend
 from semel.backends.models.source import ModelSource
 from semel.errors import BackendError, ModelLoadError
 from semel.settings import BUILT_IN_MODELS
-from semel.values import Vectors
+from semel.values.vectors import Vectors
 from tests.support.tiny_models import CHAT, PAIRS, SIZES, WORDS, reranker, source, tokenizer
 
 TEXTS = ["the cat sat on the mat", "a dog", "stone", " ".join(["what is a pet"] * 40), "the cat sat on the mat"]
@@ -78,7 +79,7 @@ def save(folder: Path, kind: type, config: Any) -> None:
 
 
 def on_mlx(model: ModelSource) -> Vectors:
-    backend = model.create_backend("mlx")
+    backend = create_backend(model, "mlx")
     backend.load()
     vectors = backend.embed_texts(TEXTS)
     backend.close()
@@ -92,7 +93,7 @@ def cosine(one: Vectors, other: Vectors) -> float:
 def test_minilm_is_that_of_torch() -> None:
     model = source(BUILT_IN_MODELS["minilm"].source)
     texts = ["one", "a somewhat longer text about cats", "naïve 漢字 🙂", "one two three " * 30]
-    backend = model.create_backend("mlx")
+    backend = create_backend(model, "mlx")
     backend.load()
     np.testing.assert_allclose(
         backend.embed_texts(texts), SentenceTransformer(str(model.path), device="cpu").encode(texts), atol=1e-4
@@ -193,7 +194,7 @@ def test_rerankers_score_as_the_library_does(kind: str, tmp_path: Path) -> None:
     library = CrossEncoder(str(tmp_path), device="cpu", max_length=32)
     expected = library.predict([tuple(pair) for pair in PAIRS])
     assert np.ptp(expected) > 0.05
-    backend = reranker(tmp_path).create_backend("mlx")
+    backend = create_backend(reranker(tmp_path), "mlx")
     backend.load()
     tokens = backend.tokenize(PAIRS)
     np.testing.assert_allclose(backend.forward(tokens)[:, 0], expected, atol=1e-3)
@@ -211,7 +212,7 @@ def test_weights_that_are_missing_are_refused_and_never_made_up(tmp_path: Path) 
         lost = next(key for key in weights if "layer" in key and key.endswith("weight"))
         save_file({k: v for k, v in weights.items() if k != lost}, folder / "model.safetensors", {"format": "pt"})
         with pytest.raises(ModelLoadError, match=r"(?s)m.*Missing"):
-            source(folder, pooling="mean").create_backend("mlx").load()
+            create_backend(source(folder, pooling="mean"), "mlx").load()
 
 
 def test_a_language_model_that_does_not_say_how_it_pools_is_refused(tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ def test_an_architecture_that_it_does_not_run_names_the_backend_that_does(tmp_pa
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "mpnet"}))
     with pytest.raises(ModelLoadError, match=r"is a mpnet, which the MLX backend does not run .* --device cpu"):
-        source(tmp_path).create_backend("mlx").load()
+        create_backend(source(tmp_path), "mlx").load()
 
 
 def test_words_are_in_the_vocabulary() -> None:
@@ -245,7 +246,7 @@ def test_words_are_in_the_vocabulary() -> None:
 def test_what_would_give_other_numbers_is_refused(kind: type, config: Any, why: str, tmp_path: Path) -> None:
     save(tmp_path, kind, config)
     with pytest.raises(ModelLoadError, match=why):
-        source(tmp_path, pooling="mean").create_backend("mlx").load()
+        create_backend(source(tmp_path, pooling="mean"), "mlx").load()
 
 
 def test_a_precision_is_never_claimed_that_was_not_computed_in(tmp_path: Path) -> None:
@@ -253,11 +254,11 @@ def test_a_precision_is_never_claimed_that_was_not_computed_in(tmp_path: Path) -
     with pytest.raises(
         ModelLoadError, match="mlx quantises nothing, so precision int8 needs weights that are stored so"
     ):
-        source(tmp_path, pooling="lasttoken", precision="int8").create_backend("mlx")
+        create_backend(source(tmp_path, pooling="lasttoken", precision="int8"), "mlx")
     quantised(tmp_path, bits=4)
     for device in ("cpu", "cuda:0", "vulkan:0"):
         with pytest.raises(ModelLoadError, match=f"holds int4 weights as MLX stores them, which {device} cannot read"):
-            source(tmp_path / "quantised", pooling="lasttoken").create_backend(device)
+            create_backend(source(tmp_path / "quantised", pooling="lasttoken"), device)
 
 
 def test_texts_are_lower_cased_where_the_library_does_it(tmp_path: Path) -> None:
@@ -269,13 +270,13 @@ def test_texts_are_lower_cased_where_the_library_does_it(tmp_path: Path) -> None
     beside.write_text(json.dumps({**settings, "do_lower_case": True}))
     library = SentenceTransformer(str(folder), device="cpu")
     texts = ["The CAT sat on the MAT", "the cat sat on the mat"]
-    backend = source(folder).create_backend("mlx")
+    backend = create_backend(source(folder), "mlx")
     backend.load()
     np.testing.assert_allclose(backend.embed_texts(texts), library.encode(texts), atol=1e-4)
     assert backend.tokenize(texts)[0] == backend.tokenize(texts)[1]
     beside.write_text(json.dumps({**settings, "processing_kwargs": {"text": {"add_special_tokens": False}}}))
     with pytest.raises(ModelLoadError, match="sets processing_kwargs, which only the torch backend follows"):
-        source(folder).create_backend("mlx").load()
+        create_backend(source(folder), "mlx").load()
 
 
 def test_a_token_that_the_model_lacks_fails_its_text_and_no_other(tmp_path: Path) -> None:
@@ -283,7 +284,7 @@ def test_a_token_that_the_model_lacks_fails_its_text_and_no_other(tmp_path: Path
     made = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     made.add_tokens(["beyond"])
     made.save(str(tmp_path / "tokenizer.json"))
-    backend = source(tmp_path).create_backend("mlx")
+    backend = create_backend(source(tmp_path), "mlx")
     backend.load()
     with pytest.raises(BackendError, match=f"token {len(WORDS)} is none of the model's {len(WORDS)}"):
         backend.embed_texts(["a dog beyond"])
@@ -298,6 +299,6 @@ def test_segments_are_told_only_to_models_that_are_given_them(tmp_path: Path) ->
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     BertForSequenceClassification(BertConfig(**SIZES, num_labels=1)).save_pretrained(tmp_path)
     expected = CrossEncoder(str(tmp_path), device="cpu", max_length=32).predict([tuple(pair) for pair in PAIRS])
-    backend = reranker(tmp_path).create_backend("mlx")
+    backend = create_backend(reranker(tmp_path), "mlx")
     backend.load()
     np.testing.assert_allclose(backend.forward(backend.tokenize(PAIRS))[:, 0], expected, atol=1e-4)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from semel.backends.base import Backend
+from semel.backends.models.factory import create_backend
 from semel.cli.work.docstrings import standard_library_docstrings
 from semel.errors import ModelLoadError
 from semel.settings import BUILT_IN_MODELS
@@ -16,7 +17,7 @@ LOWEST = {"int8": 0.99, "int4": 0.90}
 
 
 def loaded(precision: str) -> Backend:
-    backend = source(BUILT_IN_MODELS["minilm"].source, precision=precision).create_backend("cpu")
+    backend = create_backend(source(BUILT_IN_MODELS["minilm"].source, precision=precision), "cpu")
     backend.load()
     return backend
 
@@ -46,4 +47,4 @@ def test_precisions_are_spaces_of_their_own() -> None:
 
 def test_what_cannot_be_quantised_says_so() -> None:
     with pytest.raises(ModelLoadError, match="cross-encoder is not quantised"):
-        reranker(source(BUILT_IN_MODELS["minilm"].source).path, precision="int8").create_backend("cpu")._build(None)  # type: ignore[attr-defined]
+        create_backend(reranker(source(BUILT_IN_MODELS["minilm"].source).path, precision="int8"), "cpu")._build(None)  # type: ignore[attr-defined]

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from semel.backends.models.digests import Digests
+from semel.backends.models.factory import create_backend
 from semel.backends.models.source import ModelSource, find_model
 from semel.backends.torch import backend as torch_backend
 from semel.cli.work.docstrings import standard_library_docstrings
 from semel.errors import ModelLoadError
 from semel.settings import BUILT_IN_MODELS
-from semel.values import ModelEntry, Vectors
+from semel.values.model import ModelEntry
+from semel.values.vectors import Vectors
 
 TEXTS = [
     *sorted({d.text for d in standard_library_docstrings()})[::40],
@@ -28,7 +30,7 @@ def source(path: str = "", **entry: object) -> ModelSource:
 
 
 def ours(model: ModelSource) -> Vectors:
-    backend = model.create_backend("cpu")
+    backend = create_backend(model, "cpu")
     backend.load()
     batches = [backend.embed_texts(TEXTS[at : at + 16]) for at in range(0, len(TEXTS), 16)]
     backend.close()
@@ -142,14 +144,14 @@ def test_where_the_files_lie_does_not_matter(tiny_model: Path, tmp_path: Path) -
 )
 def test_a_model_that_cannot_be_had_says_how_to_get_it(entry: dict[str, str], why: str) -> None:
     with pytest.raises(ModelLoadError, match=why):
-        source(**entry).create_backend("cpu").load()
+        create_backend(source(**entry), "cpu").load()
 
 
 def test_tokens_are_those_of_the_tokenizer() -> None:
     from transformers import AutoTokenizer
 
     model, text = source(), "naïve tokenization, unbelievably long: " + "word " * 600
-    backend = model.create_backend("cpu")
+    backend = create_backend(model, "cpu")
     backend.load()
     reference = AutoTokenizer.from_pretrained(model.path)
     for special in (True, False):

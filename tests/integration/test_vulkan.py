@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from semel.backends.devices.verify import verify
+from semel.backends.models.factory import create_backend
 from semel.backends.models.source import ModelSource
 from semel.backends.vulkan import backend as vulkan_backend
 from semel.backends.vulkan import session as vulkan_session
@@ -64,7 +65,7 @@ def save(folder: Path, kind: type, config: Any) -> None:
 
 
 def on_vulkan(model: ModelSource, converted: Path) -> VulkanBackend:
-    backend = model.create_backend("vulkan:0", converted=converted)
+    backend = create_backend(model, "vulkan:0", converted=converted)
     assert isinstance(backend, VulkanBackend)
     backend.load()
     return backend

@@ -8,17 +8,20 @@ from semel.backends.engine import Engine
 from semel.cache.claims import LocalClaims
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.pipeline import LocalSender, Pipeline
+from semel.pipeline import Pipeline
 from semel.settings import Settings
 from semel.tasks.worker.embed import Embedder
+from semel.tasks.worker.local import LocalSender
 from semel.tasks.worker.models import LoadedModels
-from semel.values import Embedded, ModelEntry, Space
+from semel.values.model import ModelEntry, Space
+from semel.values.vectors import Embedded
 
 
 class LocalSemel:
     """`embed("text", …)` on a database file."""
 
     def __init__(self, db: Database, engine: Engine, home: Path, entries: Mapping[str, ModelEntry]) -> None:
+        self.db = db
         self.store = VectorStore(db)
         self.engine = engine
         self.models = LoadedModels(Settings(home=home, models=dict(entries)), engine, device="cpu")

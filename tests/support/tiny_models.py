@@ -11,7 +11,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from semel.backends.models.digests import Digests
 from semel.backends.models.source import ModelSource, find_model
 from semel.settings import BUILT_IN_MODELS
-from semel.values import ModelEntry, Pair
+from semel.values.model import ModelEntry
+from semel.values.text import Pair
 
 SENTENCES = "the cat sat on mat what is a pet stone dog yes no"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *SENTENCES.split()]

@@ -6,7 +6,8 @@ import numpy as np
 
 from semel.cache.keys import fingerprint, input_keys
 from semel.cache.store import VectorStore
-from semel.values import FingerprintSpec, Producer, Space, Vectors
+from semel.values.model import FingerprintSpec, Producer, Space
+from semel.values.vectors import Vectors
 
 PRODUCER = Producer("cpu", "test", "float32")
 

@@ -15,7 +15,7 @@ def test_what_is_deleted_while_it_is_counted_is_counted_again() -> None:
             contents.forget()
         return []
 
-    store = SimpleNamespace(stats=stats, growth=lambda span_s: [])
+    store = SimpleNamespace(by_space=stats, growth=lambda span_s: [])
     contents = CacheContents(store, SimpleNamespace(totals=lambda: None))  # type: ignore[arg-type]
     for _ in range(3):
         contents.read()

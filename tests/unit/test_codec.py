@@ -5,7 +5,7 @@ import pytest
 
 from semel.cache.codec import checksum, decode_into, encode
 from semel.errors import InvalidVectorError
-from semel.values import Vectors
+from semel.values.vectors import Vectors
 from tests.support.values import vectors
 
 

@@ -10,7 +10,8 @@ from semel.backends.base import Backend, Tokens
 from semel.backends.engine import Engine, Submission
 from semel.backends.fake import FakeBackend, FakeOptions
 from semel.errors import BackendError
-from semel.values import ItemError, Lane, Vectors
+from semel.values.text import ItemError, Lane
+from semel.values.vectors import Vectors
 from tests.support.processes import wait_until
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from semel.api.watch.metrics import HttpMetrics
+from semel.api.edge.http_metrics import HttpMetrics
 
 
 def test_an_error_that_nobody_foresaw_is_counted() -> None:

@@ -13,7 +13,8 @@ class Slow(Live):
     """Its readings end when they are let go; how many were made, and how many at once."""
 
     def __init__(self) -> None:
-        super().__init__(SimpleNamespace(throughput=SimpleNamespace(as_plain=list)))  # type: ignore[arg-type]
+        nothing, empty = SimpleNamespace(), SimpleNamespace(as_plain=list)
+        super().__init__(nothing, nothing, nothing, empty, overview=dict)  # type: ignore[arg-type]
         self.go = threading.Event()
         self.under_way = self.most_at_once = self.made = 0
 

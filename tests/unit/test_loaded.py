@@ -10,7 +10,7 @@ from semel.errors import ModelLoadError
 from semel.settings import Settings
 from semel.tasks.worker import models as loaded_module
 from semel.tasks.worker.models import LoadedModels
-from semel.values import ModelEntry
+from semel.values.model import ModelEntry
 from tests.support.processes import wait_until
 
 

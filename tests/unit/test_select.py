@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from semel.backends.devices import find as devices
-from semel.backends.devices.find import KINDS, find_devices, pin, torch_name
-from semel.backends.devices.select import ORDERS, Measurements, best_of, choose_device
+from semel.backends.devices.find import find_devices, pin, torch_name
+from semel.backends.devices.select import Measurements, choose_device
 from semel.errors import UnknownDeviceError
-from semel.values import DeviceInfo, Measured, ModelEntry, UseCase, for_device
+from semel.values.device import KINDS, ORDERS, DeviceInfo, Measured, UseCase, best_of
+from semel.values.model import ModelEntry, for_device
 
 
 def device(name: str, *, usable: bool = True, software: bool = False) -> DeviceInfo:

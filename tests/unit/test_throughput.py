@@ -4,8 +4,8 @@ import pytest
 
 from semel.api.watch import throughput as module
 from semel.api.watch.throughput import Throughput
+from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.meter import Work
-from semel.tasks.fleet.roster import WorkerCard
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from semel import tracing
 from semel.backends.engine import Engine
 from semel.backends.fake import FakeBackend, FakeOptions
 from semel.errors import BadInputError
-from semel.settings import Settings, load_settings
+from semel.settings import load_settings
 from tests.support.collector import Collector, collector
 from tests.support.processes import wait_until
 
@@ -23,9 +23,8 @@ import sys
 for name in ("sdk", "exporter", "instrumentation"):
     sys.modules[f"opentelemetry.{name}"] = None
 import semel.api.app, semel.tasks.worker.worker, semel.tracing
-from semel.settings import Settings
-semel.tracing.configure_traces(Settings(), service="test")
-semel.api.app.create_app(Settings())
+semel.tracing.configure_traces("", service="test")
+semel.api.app.create_app(semel.settings.Settings())
 with semel.tracing.span("work", callers=[semel.tracing.current_caller()], texts=1) as span:
     span.tell(texts=2)
 with semel.tracing.within(semel.tracing.traceparent()):
@@ -40,7 +39,7 @@ assert "semel.otlp" not in sys.modules
 def spans() -> Iterator[Collector]:
     """This process, traced."""
     with collector() as made:
-        tracing.configure_traces(Settings(otlp_endpoint=made.url), service="test")
+        tracing.configure_traces(made.url, service="test")
         yield made
         tracing.close_traces()
 
@@ -61,7 +60,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch: pytest.M
     monkeypatch.delitem(sys.modules, "semel.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.celery", None)
     with pytest.raises(BadInputError, match=r"'opentelemetry.instrumentation.celery'.*pip install 'semel\[otel\]'"):
-        tracing.configure_traces(Settings(otlp_endpoint="http://127.0.0.1:4318/v1/traces"), service="test")
+        tracing.configure_traces("http://127.0.0.1:4318/v1/traces", service="test")
     assert not tracing.is_on()
 
 
@@ -151,7 +150,7 @@ def test_log_lines_carry_the_ids_of_their_span(spans: Collector) -> None:
 
 
 def test_a_collector_that_is_gone_costs_work_nothing_and_the_end_seconds() -> None:
-    tracing.configure_traces(Settings(otlp_endpoint="http://127.0.0.1:9/v1/traces"), service="test")
+    tracing.configure_traces("http://127.0.0.1:9/v1/traces", service="test")
     with tracing.span("work"):
         pass
     closing = threading.Thread(target=tracing.close_traces)

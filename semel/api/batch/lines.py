@@ -13,15 +13,18 @@ import orjson
 from pydantic import ValidationError
 
 from semel.api.dialects.cohere import RerankRequest, documents_of, rerank_body
-from semel.api.dialects.embedding import embeddings_body, no_vector, space_of, texts_of
-from semel.api.dialects.openai import EmbeddingsRequest, as_bad_input
+from semel.api.dialects.embedding import no_vector, space_of, texts_of
+from semel.api.dialects.openai import EmbeddingsRequest, embeddings_body
+from semel.api.edge.problems import as_bad_input
 from semel.api.services import Services
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, SemelError, TextTooLongError
 from semel.pipeline import check_dimensions, cut_dimensions
 from semel.rerank import no_score, scores_of
 from semel.tasks.jobs.batches import LineError
-from semel.values import Input, ItemError, Outcome, Space, Vectors
+from semel.values.model import Space
+from semel.values.text import Input, ItemError, Outcome
+from semel.values.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def request_of(services: Services, endpoint: str, line: Line) -> LineRequest:
 
 def _embeddings(services: Services, body: dict[str, Any]) -> LineRequest:
     request = EmbeddingsRequest.model_validate(body)
-    space = space_of(services.catalog, request)
+    space = space_of(services.stores.catalog, request)
     texts = texts_of(request.input, services.settings)
     for index, text in enumerate(texts):
         check_text(text, index)

@@ -8,13 +8,15 @@ from typing import Any, BinaryIO
 from semel.api.batch.lines import Line, Row, raw_lines, read_line, request_of
 from semel.api.edge.as_json import as_json
 from semel.api.edge.problems import problem_body
-from semel.api.jobs.results import rows_of
+from semel.api.jobs.results import ResultReader
 from semel.api.services import Services
 from semel.cache.keys import input_key
 from semel.errors import BadInputError, ConflictError
 from semel.tasks.jobs.batches import Batch
-from semel.tasks.jobs.store import NO_KEY
-from semel.values import Input, ItemError, Job, Outcome, Space
+from semel.tasks.jobs.rows import NO_KEY
+from semel.values.job import Job
+from semel.values.model import Space
+from semel.values.text import Input, ItemError, Outcome
 
 Place = tuple[str, str]
 """Model and prompt name: the inputs of one place are one job, in the order of the lines."""
@@ -44,7 +46,7 @@ class OutputWriter:
         self._batch = batch
         self._jobs = jobs
         self._why_undone = why_undone
-        self._rows = {place: rows_in_order(services, job) for place, job in jobs.items()}
+        self._rows = {place: rows_in_order(services.results, job) for place, job in jobs.items()}
         self.written = Written()
 
     def write(self, output: BinaryIO, errors: BinaryIO, *, after_line: Callable[[], None]) -> Written:
@@ -54,7 +56,7 @@ class OutputWriter:
             ConflictError: the rows are not those of the lines any more.
             UnavailableError: the database does not answer; write again later.
         """
-        path = self._services.files.path(self._batch.input_file_id)
+        path = self._services.stores.files.path(self._batch.input_file_id)
         for number, raw in raw_lines(path, max_bytes=self._services.settings.max_body_bytes):
             line = read_line(number, raw, endpoint=self._batch.endpoint)
             status, body = self._outcome(line)
@@ -113,12 +115,11 @@ def place_of(where: Space | Job) -> Place:
     return where.model, where.prompt_name
 
 
-def rows_in_order(services: Services, job: Job) -> Iterator[Row | None]:
+def rows_in_order(results: ResultReader, job: Job) -> Iterator[Row | None]:
     """A row for each input of a job; None for one that was not done."""
     position = 0
-    for chunk in services.jobs.results(job.id):
+    for chunk, rows in results.chunks(job):
         yield from (None for _ in range(chunk.first_index - position))
-        rows = rows_of(services, job, chunk)
         for i, outcome in enumerate(rows.outcomes):
             yield Row(chunk.keys[i], rows.vectors[i], outcome, rows.tokens[i], rows.truncated[i], rows.errors.get(i))
         position = chunk.first_index + len(rows.outcomes)

@@ -9,16 +9,17 @@ from collections.abc import Iterator, Mapping
 
 from semel.api.batch.lines import LineProblemError, raw_lines, read_line, request_of
 from semel.api.batch.output import OutputWriter, Place, place_of
-from semel.api.dialects.openai import JobRequest
 from semel.api.jobs.ingest import JobIngest
-from semel.api.jobs.submission import create
+from semel.api.jobs.submission import create, job_ingest
+from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
 from semel.errors import BadInputError, ConflictError, NotFoundError, OverloadedError, SemelError, UnavailableError
 from semel.log import get_log
 from semel.repeating import Repeating
 from semel.tasks.jobs.batches import Batch, LineError
 from semel.tracing import span
-from semel.values import ItemError, Job, JobStatus, Lane
+from semel.values.job import Job, JobStatus
+from semel.values.text import ItemError, Lane
 
 log = get_log("batches")
 
@@ -56,15 +57,15 @@ class BatchRunner:
         """Another process, or this one when it starts again, goes on with what is under way."""
         self._looking.stop()
         try:
-            self._services.batches.give_back(owner=self._owner)
+            self._services.stores.batches.give_back(owner=self._owner)
         except SemelError as error:
             log.warning("batches not given back, another process takes them over soon", reason=str(error))
 
     def _once(self) -> None:
         if time.monotonic() - self._swept > _SWEEP_S:
             self._swept = time.monotonic()
-            self._services.files.sweep()
-        for batch in self._services.batches.lease(owner=self._owner):
+            self._services.stores.files.sweep()
+        for batch in self._services.stores.batches.lease(owner=self._owner):
             if time.monotonic() < self._paused.get(batch.id, 0.0):
                 continue
             try:
@@ -77,23 +78,23 @@ class BatchRunner:
                 log.info("batch waits", batch=batch.id, reason=str(error), seconds=round(pause_s))
             except SemelError as error:
                 log.error("batch failed", batch=batch.id, reason=str(error))
-                self._services.batches.fail(batch.id, [LineError(error.code, str(error))], owner=self._owner)
+                self._services.stores.batches.fail(batch.id, [LineError(error.code, str(error))], owner=self._owner)
             except Exception as error:  # the thread's edge: anything unforeseen ends one batch, not the thread
                 log.exception("batch failed", batch=batch.id)
                 told = LineError("internal_error", f"{type(error).__name__}: {error}")
-                self._services.batches.fail(batch.id, [told], owner=self._owner)
+                self._services.stores.batches.fail(batch.id, [told], owner=self._owner)
 
     def _advance(self, batch: Batch) -> None:
         late = time.time() > batch.expires_at
         if batch.status is JobStatus.VALIDATING:
             if late:
-                self._services.batches.end(batch.id, JobStatus.EXPIRED, owner=self._owner)
+                self._services.stores.batches.end(batch.id, JobStatus.EXPIRED, owner=self._owner)
             else:
                 with span("semel.submit", batch=batch.id):
                     self._submit(batch)
             return
         if batch.in_progress_at is None:  # cancelled before its lines were in jobs: there is nothing to write
-            self._services.batches.end(batch.id, JobStatus.CANCELLED, owner=self._owner)
+            self._services.stores.batches.end(batch.id, JobStatus.CANCELLED, owner=self._owner)
             return
         jobs = self._jobs(batch)
         if batch.status is JobStatus.CANCELLING or late:
@@ -108,7 +109,7 @@ class BatchRunner:
         found = {}
         for job_id in batch.jobs:
             try:
-                job = self._services.jobs.get(job_id)
+                job = self._services.stores.jobs.get(job_id)
             except NotFoundError:  # deleted by hand: its lines are told as not done
                 continue
             found[place_of(job)] = job
@@ -117,7 +118,7 @@ class BatchRunner:
     def _cancel(self, jobs: Mapping[Place, Job]) -> None:
         for job in jobs.values():
             try:
-                self._services.jobs.cancel(job.id)
+                self._services.stores.jobs.cancel(job.id)
             except ConflictError:  # it has ended
                 continue
 
@@ -129,9 +130,11 @@ class BatchRunner:
         except LineProblemError as problem:  # a line too long to read on behind it
             model, total, errors = "", 0, [problem.line]
         if errors:
-            self._services.batches.refuse(batch.id, errors, owner=self._owner)
+            self._services.stores.batches.refuse(batch.id, errors, owner=self._owner)
             return
-        self._services.backlog.check(Lane.BULK, self._services.router.route(self._services.catalog.space(model)).device)
+        self._services.fleet.backlog.check(
+            Lane.BULK, self._services.fleet.router.route(self._services.stores.catalog.space(model)).device
+        )
         ingests: dict[Place, JobIngest] = {}
         try:
             for number, raw in self._lines(batch):
@@ -141,19 +144,19 @@ class BatchRunner:
         except BaseException as error:  # it begins again from the start, or fails: these jobs are nobody's
             reason = ItemError("batch_stopped", f"batch {batch.id} was stopped while it was submitted: {error}")
             for ingest in ingests.values():
-                self._services.jobs.fail(ingest.job.id, reason)
-                self._services.jobs.delete(ingest.job.id)
+                self._services.stores.jobs.fail(ingest.job.id, reason)
+                self._services.stores.jobs.delete(ingest.job.id)
             raise
         inputs = sum(job.total for job in jobs)
         ids = [job.id for job in jobs]
-        started = self._services.batches.start(
+        started = self._services.stores.batches.start(
             batch.id, model=model, total=total, inputs=inputs, jobs=ids, owner=self._owner
         )
         if not started:  # cancelled meanwhile
             self._cancel({place_of(job): job for job in jobs})
 
     def _lines(self, batch: Batch) -> Iterator[tuple[int, bytes]]:
-        path = self._services.files.path(batch.input_file_id)
+        path = self._services.stores.files.path(batch.input_file_id)
         return raw_lines(path, max_bytes=self._services.settings.max_body_bytes)
 
     def _validate(self, batch: Batch) -> tuple[str, int, list[LineError]]:
@@ -181,7 +184,7 @@ class BatchRunner:
             errors.append(LineError("empty_file", "the input file has no lines"))
         if not errors:
             try:
-                self._services.catalog.space(model)
+                self._services.stores.catalog.space(model)
             except BadInputError as error:
                 errors.append(LineError(error.code, str(error), line=1, param="body.model"))
         return model, total, errors[:_LISTED]
@@ -199,7 +202,7 @@ class BatchRunner:
             if place not in ingests:
                 told = {"origin": "batch", "batch": batch.id}
                 wanted = JobRequest(input=[], model=space.model, prompt_name=space.prompt_name, metadata=told)
-                ingests[place] = JobIngest(self._services, create(self._services, wanted))
+                ingests[place] = job_ingest(self._services, create(self._services, wanted))
             ingests[place].add(item)
 
     def _keep(self, batch: Batch) -> None:
@@ -207,7 +210,7 @@ class BatchRunner:
         if time.monotonic() - self._renewed < _RENEWAL_S:
             return
         self._renewed = time.monotonic()
-        if self._looking.stopping or not self._services.batches.renew(batch.id, owner=self._owner):
+        if self._looking.stopping or not self._services.stores.batches.renew(batch.id, owner=self._owner):
             raise _StoppedError
 
     # From jobs to files
@@ -219,14 +222,14 @@ class BatchRunner:
         scale = batch.total / max(batch.inputs, 1)
         completed, failed = int(done * scale), int(failed * scale)
         if (completed, failed) != (batch.completed, batch.failed):
-            self._services.batches.progress(batch.id, completed=completed, failed=failed, owner=self._owner)
+            self._services.stores.batches.progress(batch.id, completed=completed, failed=failed, owner=self._owner)
 
     def _write(self, batch: Batch, jobs: Mapping[Place, Job], *, late: bool) -> None:
         services, cancelled = self._services, batch.status is JobStatus.CANCELLING
-        if batch.status is JobStatus.IN_PROGRESS and not services.batches.finalize(batch.id, owner=self._owner):
+        if batch.status is JobStatus.IN_PROGRESS and not services.stores.batches.finalize(batch.id, owner=self._owner):
             return  # cancelled meanwhile
         writer = OutputWriter(services, batch, jobs, why_undone=_why_undone(jobs, late=late, cancelled=cancelled))
-        with services.files.writing() as output, services.files.writing() as errors:
+        with services.stores.files.writing() as output, services.stores.files.writing() as errors:
             written = writer.write(output, errors, after_line=lambda: self._keep(batch))
             if cancelled:
                 status = JobStatus.CANCELLED
@@ -236,10 +239,10 @@ class BatchRunner:
             for kind, file in (("output", output), ("error", errors)):
                 if file.tell():
                     name = f"{batch.id}_{kind}.jsonl"
-                    made[f"{kind}_file_id"] = services.files.add(
+                    made[f"{kind}_file_id"] = services.stores.files.add(
                         file, purpose="batch_output", filename=name, expires_s=batch.output_expires_s
                     ).id
-        ended = services.batches.end(
+        ended = services.stores.batches.end(
             batch.id,
             status,
             owner=self._owner,
@@ -251,7 +254,7 @@ class BatchRunner:
         )
         if not ended:
             for file_id in made.values():  # another process has taken over, and writes its own
-                services.files.delete(file_id)
+                services.stores.files.delete(file_id)
 
 
 def _against_others(custom_id: str, own: str, number: int, *, seen: set[str], model: str) -> list[LineError]:

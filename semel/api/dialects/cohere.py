@@ -1,15 +1,18 @@
 """Cohere's and Jina's request and answer in one, for the route and for the lines of batches."""
 
 import uuid
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from semel.api.dialects.embedding import texts_of, too_large
 from semel.api.dialects.openai import ModelName
+from semel.cache.catalog import InputType
 from semel.errors import BadInputError
 from semel.rerank import RerankKind, Scores, best_first
 from semel.settings import Settings
+from semel.values.vectors import Vectors, unit_rows
 
 
 class RerankRequest(BaseModel):
@@ -96,3 +99,61 @@ def _text_of(document: str | dict[str, Any], index: int) -> str:
     if not isinstance(text, str):
         raise BadInputError(f'document {index} has no string in "text"; send texts, or objects with that field')
     return text
+
+
+_INPUT_TYPES: dict[str, InputType] = {"search_query": "query", "search_document": "document"}
+"""Cohere's words for what may have a prompt of its own; the others have none."""
+
+EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary"]
+
+
+class CohereEmbedRequest(BaseModel):
+    """Cohere's request for embeddings of texts."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": "minilm",
+                "texts": ["The cat sat on the mat."],
+                "input_type": "search_document",
+                "embedding_types": ["float", "int8"],
+            }
+        }
+    )
+
+    texts: list[str]
+    model: ModelName = None
+    input_type: Literal["search_document", "search_query", "classification", "clustering"]
+    embedding_types: list[EmbeddingType] = Field(default=["float"], min_length=1)
+    output_dimension: int | None = Field(default=None, ge=1)
+    truncate: Literal["NONE", "START", "END"] = "END"
+
+
+class CohereEmbedResponse(BaseModel):
+    """A list of vectors for each of the types that were asked for."""
+
+    id: str
+    embeddings: dict[EmbeddingType, list[list[float | int]]]
+    texts: list[str]
+    meta: dict[str, Any]
+    response_type: Literal["embeddings_by_type"] = "embeddings_by_type"
+
+
+def quantized(vectors: Vectors, kind: EmbeddingType) -> Any:
+    """Vectors of length 1 in a smaller type, as sentence-transformers packs them.
+
+    int8: 127 times the number, rounded; uint8: 128 more. ubinary: one bit a number, set when it is positive, eight
+    to a byte; binary: 128 less. Each vector is quantised by itself, so that it does not depend on its neighbours.
+
+    Args:
+        vectors: float32 (n, dim).
+
+    Returns: (n, dim), or (n, dim / 8) for the binary ones.
+    """
+    if kind == "float":
+        return vectors
+    if kind in ("binary", "ubinary"):
+        bits = np.packbits(vectors > 0, axis=1)
+        return bits if kind == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
+    levels = np.rint(unit_rows(vectors) * 127).astype(np.int16)
+    return levels if kind == "int8" else levels + 128

@@ -1,15 +1,17 @@
 """What the dialects share: texts in, every vector or an error out, and the headers that tell what the cache did."""
 
-import base64
 from typing import Any
 
-from semel.api.dialects.openai import EmbeddingsRequest, JobRequest
+from semel.api.dialects.openai import EmbeddingsRequest
+from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
 from semel.cache.catalog import Catalog
 from semel.errors import BadInputError, InvalidTextError, SemelError, is_fault_of_the_text, revive
 from semel.pipeline import check_dimensions, cut_dimensions
 from semel.settings import Settings
-from semel.values import Embedded, ItemError, Outcome, Space, Vectors
+from semel.values.model import Space
+from semel.values.text import ItemError, Outcome
+from semel.values.vectors import Embedded, Vectors
 
 
 def texts_of(given: Any, settings: Settings, *, name: str = "input") -> list[str]:
@@ -96,17 +98,3 @@ def space_of(catalog: Catalog, wanted: EmbeddingsRequest | JobRequest, *, device
     if wanted.input_type:
         return catalog.space_for_input(wanted.model, wanted.input_type, device=device)
     return catalog.space(wanted.model, wanted.prompt_name, device=device)
-
-
-def embeddings_body(request: EmbeddingsRequest, vectors: Vectors, *, model: str, tokens: int) -> dict[str, Any]:
-    """OpenAI's answer, for `as_json`: pydantic would walk every number."""
-    if request.encoding_format == "base64":
-        encoded: list[Any] = [base64.b64encode(row.tobytes()).decode() for row in vectors.astype("<f4")]
-    else:
-        encoded = list(vectors)
-    return {
-        "object": "list",
-        "data": [{"object": "embedding", "index": i, "embedding": e} for i, e in enumerate(encoded)],
-        "model": model,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }

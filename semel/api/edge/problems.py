@@ -11,11 +11,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from semel.errors import (
     BackendError,
+    BadInputError,
     BodyTooLargeError,
     DeviceLostError,
     InvalidTextError,
@@ -146,3 +148,10 @@ async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     answer = problem(request.url.path, 500, message, code="internal_error")
     answer.headers["x-request-id"] = request_id
     return answer
+
+
+def as_bad_input(error: ValidationError) -> BadInputError:
+    """What pydantic found first, as one sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the body"
+    return BadInputError(f"{where}: {first['msg']}")

@@ -6,13 +6,19 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from semel.api.dialects.openai import BadRow, EstimateObject, JobRequest
 from semel.api.jobs.ingest import Ingest
 from semel.api.jobs.submission import destination
+from semel.api.jobs.wire import BadRow, EstimateObject, JobRequest
 from semel.api.services import Services
-from semel.tasks.jobs.store import NO_KEY, NewChunk
-from semel.tasks.queue.sender import Route
-from semel.values import Input, Lane, Pair, Space, device_kind
+from semel.cache.store import VectorStore
+from semel.settings import Settings
+from semel.tasks.fleet.roster import Roster
+from semel.tasks.jobs.rows import NO_KEY, NewChunk
+from semel.tasks.queue.backlog import Backlog
+from semel.tasks.queue.router import Route
+from semel.values.device import device_kind
+from semel.values.model import Space
+from semel.values.text import Input, Lane, Pair
 
 _PREVIEW_ROWS = 5
 _PREVIEW_CHARACTERS = 300
@@ -25,10 +31,22 @@ _Digests = npt.NDArray[np.uint64]
 class EstimateIngest(Ingest[EstimateObject]):
     """Counts what a job of these rows would do; nothing is stored or computed."""
 
-    def __init__(self, services: Services, space: Space, route: Route, *, text_field: str) -> None:
-        super().__init__(services.settings, space, fingerprint=space.fingerprint, text_field=text_field)
-        self._services = services
+    def __init__(
+        self,
+        settings: Settings,
+        space: Space,
+        route: Route,
+        *,
+        vectors: VectorStore,
+        roster: Roster,
+        backlog: Backlog,
+        text_field: str,
+    ) -> None:
+        super().__init__(settings, space, fingerprint=space.fingerprint, text_field=text_field)
         self._route = route
+        self._vectors = vectors
+        self._roster = roster
+        self._backlog = backlog
         self._all: list[_Digests] = []
         self._missing: list[_Digests] = []
         self._rows = self._failed = self._cached = 0
@@ -38,7 +56,7 @@ class EstimateIngest(Ingest[EstimateObject]):
     def take(self, chunks: Sequence[NewChunk]) -> None:
         for chunk in chunks:
             sound = [key for key in chunk.keys if key != NO_KEY]
-            present = self._services.store.present(list(set(sound)))
+            present = self._vectors.present(list(set(sound)))
             missing = [key for key in sound if key not in present]
             self._rows += len(chunk.keys)
             self._failed += len(chunk.errors)
@@ -52,7 +70,7 @@ class EstimateIngest(Ingest[EstimateObject]):
 
     def end(self) -> EstimateObject:
         to_compute = _distinct(self._missing)
-        cards = self._services.roster.live_lately()
+        cards = self._roster.live_lately()
         able = [card for card in cards if card.serves(self.space.model, self.space.fingerprint)]
         rate = sum(card.texts_per_s for card in able if device_kind(card.device) == self._route.device)
         return EstimateObject(
@@ -64,7 +82,7 @@ class EstimateIngest(Ingest[EstimateObject]):
             failed=self._failed,
             device=self._route.device,
             why=self._route.why,
-            queue_s=self._services.backlog.seconds(Lane.BULK, self._route.device),
+            queue_s=self._backlog.seconds(Lane.BULK, self._route.device),
             compute_s=0.0 if not to_compute else (to_compute / rate if rate else None),
             preview=[_shown(item) for item in self._preview],
             bad_rows=self._bad,
@@ -75,7 +93,15 @@ class EstimateIngest(Ingest[EstimateObject]):
 def estimating(services: Services, wanted: JobRequest) -> Iterator[Ingest[EstimateObject]]:
     """Raises what `destination` raises: better now than after the upload of the job."""
     space, route = destination(services, wanted)
-    yield EstimateIngest(services, space, route, text_field=wanted.text_field)
+    yield EstimateIngest(
+        services.settings,
+        space,
+        route,
+        vectors=services.stores.vectors,
+        roster=services.fleet.roster,
+        backlog=services.fleet.backlog,
+        text_field=wanted.text_field,
+    )
 
 
 def _digests(keys: Sequence[bytes]) -> _Digests:

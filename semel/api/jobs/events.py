@@ -6,11 +6,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from semel.api.dialects.openai import job_object
 from semel.api.edge.as_json import as_json
-from semel.api.services import Services
+from semel.api.jobs.wire import job_object
 from semel.errors import NotFoundError
-from semel.values import Job
+from semel.tasks.jobs.store import JobStore
+from semel.values.job import Job
 
 _LOOK_S = 0.5
 SIGN_OF_LIFE = b": still here\n\n"
@@ -18,7 +18,7 @@ _SIGN_OF_LIFE_S = 15.0
 """A comment this often keeps proxies from closing a quiet connection."""
 
 
-async def job_events(services: Services, job: Job, pause: Callable[[float], Awaitable[bool]]) -> AsyncIterator[bytes]:
+async def job_events(jobs: JobStore, job: Job, pause: Callable[[float], Awaitable[bool]]) -> AsyncIterator[bytes]:
     """`progress` whenever something changed, with the job, its rate in texts/s and the seconds left; at last `end`.
 
     Args:
@@ -42,7 +42,7 @@ async def job_events(services: Services, job: Job, pause: Callable[[float], Awai
         if not await pause(_LOOK_S):
             return
         try:
-            job = await run_in_threadpool(services.jobs.get, job.id)
+            job = await run_in_threadpool(jobs.get, job.id)
         except NotFoundError:  # deleted meanwhile: nothing is left to tell
             return
 

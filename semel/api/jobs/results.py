@@ -10,10 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from semel.api.edge.as_json import as_json
-from semel.api.services import Services
+from semel.cache.catalog import Catalog
+from semel.cache.store import VectorStore
 from semel.errors import ConflictError
-from semel.tasks.jobs.store import NO_KEY, ChunkResult
-from semel.values import Extra, ItemError, Job, JobStatus, Lane, Outcome, Vectors
+from semel.pipeline import Pipeline
+from semel.tasks.jobs.rows import NO_KEY, ChunkResult
+from semel.tasks.jobs.store import JobStore
+from semel.values.job import Job, JobStatus
+from semel.values.text import Extra, ItemError, Lane, Outcome
+from semel.values.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,52 @@ class Rows:
     extras: Sequence[Extra | None]
 
 
-def read_rows(services: Services, job: Job, span: range) -> Iterator[Rows]:
-    """The rows of these texts, in order. Raises ConflictError at the end when some are missing."""
-    read = 0
-    for chunk in services.jobs.results(job.id, first=span.start, stop=span.stop):
-        part = _cut(chunk, span)
-        read += len(part.keys)
-        yield rows_of(services, job, part)
-    if read != len(span):
-        raise ConflictError(f"job {job.id} has {read} of {len(span)} rows; it was deleted while it was read")
+class ResultReader:
+    """Reads the results of jobs: chunks from the job store, vectors from the cache.
+
+    Args:
+        pipeline: computes again what the cache has lost since.
+    """
+
+    def __init__(self, jobs: JobStore, vectors: VectorStore, catalog: Catalog, pipeline: Pipeline) -> None:
+        self._jobs = jobs
+        self._vectors = vectors
+        self._catalog = catalog
+        self._pipeline = pipeline
+
+    def read(self, job: Job, span: range) -> Iterator[Rows]:
+        """The rows of these texts, in order. Raises ConflictError at the end when some are missing."""
+        read = 0
+        for chunk in self._jobs.results(job.id, first=span.start, stop=span.stop):
+            part = _cut(chunk, span)
+            read += len(part.keys)
+            yield self.rows(job, part)
+        if read != len(span):
+            raise ConflictError(f"job {job.id} has {read} of {len(span)} rows; it was deleted while it was read")
+
+    def chunks(self, job: Job) -> Iterator[tuple[ChunkResult, Rows]]:
+        """Every finished chunk of a job with its rows, in order."""
+        for chunk in self._jobs.results(job.id):
+            yield chunk, self.rows(job, chunk)
+
+    def rows(self, job: Job, chunk: ChunkResult) -> Rows:
+        """The rows of a chunk, from the cache; what it has lost since is computed again."""
+        found = self._vectors.get_many(chunk.keys, dim=job.dim)
+        lost = [
+            i for i, key in enumerate(chunk.keys) if not found.present[i] and key != NO_KEY and i not in chunk.errors
+        ]
+        vectors, truncated, errors = found.vectors, found.truncated, dict(chunk.errors)
+        assert vectors is not None  # get_many brings vectors
+        if lost:  # damaged rows, or a space that was dropped
+            texts = chunk.texts()
+            space = self._catalog.space(job.model, job.prompt_name)
+            if space.fingerprint != job.fingerprint:
+                raise ConflictError(f"the cache lost vectors of job {job.id}, and {job.model!r} has other weights now")
+            again = self._pipeline.embed(space, [texts[i] for i in lost], lane=Lane.INTERACTIVE)
+            vectors[lost], truncated[lost], found.tokens[lost] = again.vectors, again.truncated, again.tokens
+            errors |= {lost[i]: error for i, error in again.errors.items()}
+        tokens: list[int] = found.tokens.tolist()
+        return Rows(chunk.first_index, vectors, chunk.outcomes, errors, truncated.tolist(), tokens, chunk.extras)
 
 
 def _cut(chunk: ChunkResult, span: range) -> ChunkResult:
@@ -56,24 +98,6 @@ def _cut(chunk: ChunkResult, span: range) -> ChunkResult:
         extras=chunk.extras[start:stop],
         skipped=start,
     )
-
-
-def rows_of(services: Services, job: Job, chunk: ChunkResult) -> Rows:
-    """The rows of a chunk, from the cache; what it has lost since is computed again."""
-    found = services.store.get_many(chunk.keys, dim=job.dim)
-    wanted = [i for i, key in enumerate(chunk.keys) if not found.present[i] and key != NO_KEY and i not in chunk.errors]
-    vectors, truncated, errors = found.vectors, found.truncated, dict(chunk.errors)
-    assert vectors is not None  # get_many brings vectors
-    if wanted:  # the cache has lost rows since (damage, a dropped space): compute them again
-        texts = chunk.texts()
-        space = services.catalog.space(job.model, job.prompt_name)
-        if space.fingerprint != job.fingerprint:
-            raise ConflictError(f"the cache lost vectors of job {job.id}, and {job.model!r} has other weights now")
-        again = services.pipeline.embed(space, [texts[i] for i in wanted], lane=Lane.INTERACTIVE)
-        vectors[wanted], truncated[wanted], found.tokens[wanted] = again.vectors, again.truncated, again.tokens
-        errors |= {wanted[i]: error for i, error in again.errors.items()}
-    tokens: list[int] = found.tokens.tolist()
-    return Rows(chunk.first_index, vectors, chunk.outcomes, errors, truncated.tolist(), tokens, chunk.extras)
 
 
 def check_ready(job: Job, fmt: str) -> None:

@@ -19,13 +19,13 @@ from typing import Any
 
 import httpx
 
-from semel.api.dialects.openai import job_object
-from semel.api.services import Services
+from semel.api.jobs.wire import job_object
 from semel.errors import BadInputError, NotFoundError
 from semel.log import get_log
 from semel.repeating import Repeating
 from semel.settings import Settings
-from semel.tasks.jobs.webhooks import Delivery
+from semel.tasks.jobs.store import JobStore
+from semel.tasks.jobs.webhooks import Delivery, WebhookStore
 
 log = get_log("webhooks")
 
@@ -107,8 +107,10 @@ def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> st
 class WebhookSender:
     """A thread that looks for what is due, and a few that deliver."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, settings: Settings, jobs: JobStore, webhooks: WebhookStore) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._webhooks = webhooks
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook")
         self._under_way: set[Future[None]] = set()
         self._looking = Repeating("webhooks", self._once, every_s=_LOOK_S)
@@ -123,7 +125,7 @@ class WebhookSender:
     def _once(self) -> None:
         self._under_way = {future for future in self._under_way if not future.done()}
         if free := _AT_ONCE - len(self._under_way):
-            due = self._services.webhooks.take_due(limit=free)
+            due = self._webhooks.take_due(limit=free)
             self._under_way |= {self._pool.submit(self._deliver, delivery) for delivery in due}
 
     def _deliver(self, delivery: Delivery) -> None:
@@ -134,7 +136,7 @@ class WebhookSender:
             log.exception("webhook not settled", job=delivery.job_id)
 
     def _attempt(self, delivery: Delivery) -> None:
-        store, bound = self._services.webhooks, log.bind(job=delivery.job_id)
+        store, bound = self._webhooks, log.bind(job=delivery.job_id)
         try:
             status = self._post(delivery)
         except NotFoundError:  # the job was deleted meanwhile
@@ -154,10 +156,10 @@ class WebhookSender:
 
     def _post(self, delivery: Delivery) -> int | None:
         """The status of the answer, or None for a job that was started again meanwhile."""
-        job = self._services.jobs.get(delivery.job_id)
+        job = self._jobs.get(delivery.job_id)
         if not job.status.ended:
             return None
-        settings, url = self._services.settings, _parsed(delivery.url)
+        settings, url = self._settings, _parsed(delivery.url)
         address = _public_address(settings, url)
         data: dict[str, Any] = job_object(job).model_dump(mode="json")
         ended_at = float(data[f"{job.status}_at"] or 0)

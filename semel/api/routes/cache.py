@@ -3,21 +3,20 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
 
 from semel.api.deps import ServicesDep
 from semel.api.edge.access import MAY_ADMINISTER, MAY_READ
 from semel.api.jobs.events import event, event_stream
 from semel.api.jobs.uploads import NDJSON, PARQUET, content_type, named, received
 from semel.api.services import Services
-from semel.cache.store import Verified
+from semel.api.watch.cache_wire import CacheObject, ImportedObject, PrunedObject, PruneRequest
+from semel.cache.stats import CacheStats, Verified, verify
 from semel.errors import BadInputError
-from semel.values import as_plain
 from semel.vector_import import Imported
 
 router = APIRouter(tags=["Cache"])
@@ -37,80 +36,11 @@ _BODY = {
 }
 
 
-class ImportedObject(BaseModel):
-    """How many vectors were stored, and for how many the cache had one already and kept it."""
-
-    stored: int
-    present: int
-
-
-class SpaceObject(BaseModel):
-    """A vector space in the cache. Times are Unix seconds."""
-
-    fingerprint: str
-    model: str
-    prompt_name: str
-    weights: str = Field(description="SHA-256 of the weights: which revision of the model this is.")
-    precision: str
-    dim: int
-    entries: int
-    bytes: int
-    oldest_at: float | None
-    newest_at: float | None
-    used_at: float | None = Field(description="When an API last looked a text up.")
-    lookups: int
-    hits: int
-    saved_s: float = Field(description="Device time that the hits would have cost.")
-
-
-class GrowthObject(BaseModel):
-    """Vectors of a space that are in the cache and were stored in the span that begins at `at`."""
-
-    fingerprint: str
-    at: float
-    entries: int
-
-
-class UseObject(BaseModel):
-    """Look-ups in all spaces, those without a vector included."""
-
-    lookups: int
-    hits: int
-    saved_s: float = Field(description="Device time that the hits would have cost.")
-
-
-class CacheObject(BaseModel):
-    """What the cache holds, at most some seconds old."""
-
-    object: Literal["cache"] = "cache"
-    totals: UseObject
-    spaces: list[SpaceObject]
-    growth: list[GrowthObject]
-    span_s: float = Field(description="Length of the spans of `growth`.")
-
-
-class PruneRequest(BaseModel):
-    """Which vectors to delete: those that meet every condition. One at the least."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"older_than_s": 7776000, "dry_run": True}})
-
-    max_bytes: int | None = Field(default=None, ge=0, le=2**62, description="Keep this much, the newest.")
-    older_than_s: float | None = Field(default=None, ge=0, description="What was stored longer ago than this.")
-    fingerprint: str | None = Field(default=None, description="In this space alone; in hex.")
-    dry_run: bool = Field(default=True, description="Count only. Say false to delete.")
-
-
-class PrunedObject(BaseModel):
-    object: Literal["pruned"] = "pruned"
-    entries: int
-    dry_run: bool
-
-
 @router.get("/v1/cache", dependencies=MAY_READ)
 def get_cache(services: ServicesDep) -> CacheObject:
     """The vector spaces in the cache, and when their vectors came."""
-    contents = services.contents.read()
-    return CacheObject.model_validate(as_plain(contents))
+    contents = services.watch.contents.read()
+    return CacheObject.model_validate(contents, from_attributes=True)
 
 
 @router.post("/v1/cache/prune", dependencies=MAY_ADMINISTER)
@@ -118,17 +48,16 @@ def prune(services: ServicesDep, wanted: PruneRequest) -> PrunedObject:
     """Delete vectors, the oldest first; never what a job that has not expired still needs. A dry run by default."""
     if wanted.max_bytes is None and wanted.older_than_s is None and wanted.fingerprint is None:
         raise BadInputError("say what to delete: max_bytes, older_than_s or fingerprint")
-    if wanted.fingerprint is not None and not services.store.has_space(wanted.fingerprint):
+    if wanted.fingerprint is not None and not CacheStats(services.stores.db).has_space(wanted.fingerprint):
         raise BadInputError(f"fingerprint: no space has {wanted.fingerprint!r}; GET /v1/cache lists them")
-    entries = services.store.prune(
-        keep=services.jobs.needed_keys,
+    delete = services.pruner.count if wanted.dry_run else services.pruner.prune
+    entries = delete(
         max_bytes=wanted.max_bytes,
         older_than_s=wanted.older_than_s,
         fingerprint=None if wanted.fingerprint is None else bytes.fromhex(wanted.fingerprint),
-        dry_run=wanted.dry_run,
     )
     if not wanted.dry_run:
-        services.contents.forget()
+        services.watch.contents.forget()
     return PrunedObject(entries=entries, dry_run=wanted.dry_run)
 
 
@@ -138,7 +67,7 @@ def prune(services: ServicesDep, wanted: PruneRequest) -> PrunedObject:
     responses={200: {"content": {"text/event-stream": {}}}},
     dependencies=MAY_ADMINISTER,
 )
-def verify(
+def verify_cache(
     services: ServicesDep,
     repair: Annotated[bool, Query(description="Delete damaged rows: they are computed again.")] = False,  # noqa: FBT002
 ) -> Response:
@@ -150,14 +79,14 @@ _LISTED_KEYS = 20
 
 
 def _verified(services: Services, *, repair: bool) -> Iterator[bytes]:
-    total = sum(space.entries for space in services.contents.read().spaces)
+    total = sum(space.entries for space in services.watch.contents.read().spaces)
     told, state = 0.0, Verified(0, [])
-    for state in services.store.verify(repair=repair):
+    for state in verify(services.stores.db, services.stores.vectors, repair=repair):
         if time.monotonic() - told > _TELL_S:
             told = time.monotonic()
             yield event("progress", {"entries": state.entries, "total": total, "damaged": len(state.damaged)})
     if repair:
-        services.contents.forget()
+        services.watch.contents.forget()
     keys = [key.hex() for key in state.damaged[:_LISTED_KEYS]]
     yield event("end", {"entries": state.entries, "damaged": len(state.damaged), "keys": keys, "repaired": repair})
 
@@ -177,13 +106,13 @@ async def put_vectors(
     if kind not in _SUFFIXES:
         raise BadInputError(f"vectors are sent as {', '.join(_SUFFIXES)}, not as {kind or 'nothing'}")
     limit = services.settings.max_file_bytes
-    async with received(services.files, request.stream(), _SUFFIXES[kind], max_bytes=limit) as path:
+    async with received(services.stores.files, request.stream(), _SUFFIXES[kind], max_bytes=limit) as path:
         done = await run_in_threadpool(_take, services, path, model, prompt_name)
     return ImportedObject(stored=done.stored, present=done.present)
 
 
 def _take(services: Services, path: Path, model: str, prompt_name: str) -> Imported:
-    space, limit = services.catalog.space(model, prompt_name), services.settings.max_text_bytes
+    space, limit = services.stores.catalog.space(model, prompt_name), services.settings.max_text_bytes
     with named("the file", path):
         *_, done = [Imported(0, 0), *services.importer.take_file(space, path, max_text_bytes=limit)]
     return done

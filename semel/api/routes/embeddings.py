@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Response
 
 from semel.api.deps import ServicesDep
-from semel.api.dialects.embedding import cache_headers, embed_all, embeddings_body, space_of, texts_of
-from semel.api.dialects.openai import EmbeddingsRequest, EmbeddingsResponse
+from semel.api.dialects.embedding import cache_headers, embed_all, space_of, texts_of
+from semel.api.dialects.openai import EmbeddingsRequest, EmbeddingsResponse, embeddings_body
 from semel.api.edge.access import MAY_SUBMIT
 from semel.api.edge.as_json import as_json
 
@@ -15,7 +15,7 @@ router = APIRouter(tags=["OpenAI"], dependencies=MAY_SUBMIT)
 def create_embeddings(request: EmbeddingsRequest, services: ServicesDep) -> Response:
     """Vectors for a text or a list of texts: from the cache, or computed once."""
     texts = texts_of(request.input, services.settings)
-    space = space_of(services.catalog, request)
+    space = space_of(services.stores.catalog, request)
     embedded, vectors = embed_all(services, space, texts, truncate=request.truncate, dimensions=request.dimensions)
     body = embeddings_body(request, vectors, model=space.model, tokens=int(embedded.tokens.sum()))
     return Response(as_json(body), media_type="application/json", headers=cache_headers(embedded))

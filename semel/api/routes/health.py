@@ -3,10 +3,9 @@
 from fastapi import APIRouter, Response
 
 from semel.api.deps import ServicesDep
-from semel.api.dialects.openai import Pool, Readiness
 from semel.api.edge.access import MAY_READ
-from semel.api.watch.pools import pools
-from semel.api.watch.readiness import readiness
+from semel.api.watch.pools import Pool, pools
+from semel.api.watch.readiness import Readiness, readiness
 
 router = APIRouter(tags=["Health"])
 
@@ -20,7 +19,7 @@ async def live() -> dict[str, str]:
 @router.get("/health/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 def ready(services: ServicesDep, response: Response) -> Readiness:
     """Every part answers; else 503, with the failing part named."""
-    answer = readiness(services)
+    answer = readiness(services.pings)
     response.status_code = 200 if answer.ready else 503
     return answer
 
@@ -28,4 +27,4 @@ def ready(services: ServicesDep, response: Response) -> Readiness:
 @router.get("/health/backends", dependencies=MAY_READ)
 def backends(services: ServicesDep) -> list[Pool]:
     """The device pools: status, load, latency and workers of each; devices that were found unfit among them."""
-    return pools(services.roster.live(), services.roster.failed())
+    return pools(services.fleet.roster.live(), services.fleet.roster.failed())

@@ -9,43 +9,33 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from semel.api.deps import ServicesDep
-from semel.api.dialects.openai import (
+from semel.api.edge.access import MAY_READ, MAY_SUBMIT, Scope, may
+from semel.api.edge.as_json import as_json
+from semel.api.jobs.bodies import TABLES, HashedBody, receive
+from semel.api.jobs.estimate import estimating
+from semel.api.jobs.events import event_stream, job_events
+from semel.api.jobs.results import FORMATS, check_ready
+from semel.api.jobs.submission import new_job, once
+from semel.api.jobs.uploads import NDJSON
+from semel.api.jobs.wire import (
     ChunkList,
     EstimateObject,
     FailedList,
-    InputTypeOfTexts,
     JobList,
     JobObject,
+    JobQuery,
     JobRequest,
     chunk_object,
     failed_object,
     job_object,
 )
-from semel.api.edge.access import MAY_READ, MAY_SUBMIT, Scope, may
-from semel.api.edge.as_json import as_json
-from semel.api.jobs.estimate import estimating
-from semel.api.jobs.events import event_stream, job_events
-from semel.api.jobs.results import FORMATS, check_ready, read_rows
-from semel.api.jobs.submission import TABLES, HashedBody, metadata_of, new_job, once, receive
-from semel.api.jobs.uploads import NDJSON
 from semel.tasks.jobs.retry import retry
-from semel.values import IfNoWorker, Job, JobStatus
+from semel.values.job import Job, JobStatus
 
 router = APIRouter(tags=["Jobs"], dependencies=MAY_READ)
 
 _MOST_ROWS = 2**62
 """No job has more; the databases count to 2**63 - 1."""
-
-_TEXT_OPTIONS = (
-    "model",
-    "device",
-    "input_type",
-    "prompt_name",
-    "text_field",
-    "metadata",
-    "webhook_url",
-    "if_no_worker",
-)
 
 _BODY = {
     "requestBody": {
@@ -60,8 +50,7 @@ _BODY = {
                     "required": ["file"],
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
-                        **{name: {"type": "string"} for name in _TEXT_OPTIONS},
-                        "truncate": {"type": "boolean"},
+                        **JobQuery.model_json_schema()["properties"],
                     },
                 }
             },
@@ -80,17 +69,7 @@ _BODY = {
 async def create_job(
     request: Request,
     services: ServicesDep,
-    model: str | None = None,
-    device: str = "auto",
-    input_type: InputTypeOfTexts = None,
-    prompt_name: str = "",
-    truncate: Annotated[bool, Query()] = True,  # noqa: FBT002  # a query parameter
-    if_no_worker: Annotated[
-        IfNoWorker, Query(description="When every worker of its vector space is gone for good.")
-    ] = "wait",
-    text_field: Annotated[str, Query(description="Which field of a row is the text.")] = "text",
-    metadata: Annotated[str, Query(description="A JSON object of strings.")] = "{}",
-    webhook_url: Annotated[str | None, Query(description="Gets a signed POST when the job has ended.")] = None,
+    query: Annotated[JobQuery, Query()],
     idempotency_key: Annotated[
         str | None, Header(description="The same key and body gives the same job, for a day.")
     ] = None,
@@ -100,18 +79,6 @@ async def create_job(
     Work on the first texts of NDJSON starts while the last ones are still being sent. A row is `{"text": "…"}`, or
     `{"query": "…", "document": "…"}` for a cross-encoder; its `id` and every other field come back with its result.
     """
-    given = {
-        "model": model,
-        "device": device,
-        "input_type": input_type,
-        "prompt_name": prompt_name,
-        "truncate": truncate,
-        "if_no_worker": if_no_worker,
-        "text_field": text_field,
-        "webhook_url": webhook_url,
-        "metadata": metadata_of(metadata),
-    }
-    query = JobRequest.model_validate({k: v for k, v in given.items() if k in request.query_params} | {"input": []})
 
     async def received(body: AsyncIterable[bytes]) -> Job:
         return await receive(services, request, body, query, new_job)
@@ -122,19 +89,11 @@ async def create_job(
 
 
 @router.post("/v1/jobs/estimate", response_model=EstimateObject, openapi_extra=_BODY, dependencies=MAY_SUBMIT)
-async def estimate_job(
-    request: Request,
-    services: ServicesDep,
-    model: str | None = None,
-    device: str = "auto",
-    input_type: InputTypeOfTexts = None,
-    prompt_name: str = "",
-    text_field: Annotated[str, Query(description="Which field of a row is the text.")] = "text",
-) -> EstimateObject:
-    """What a job with this body would do: texts, how many are cached, how long the rest takes. Submits nothing."""
-    query = JobRequest(
-        input=[], model=model, device=device, input_type=input_type, prompt_name=prompt_name, text_field=text_field
-    )
+async def estimate_job(request: Request, services: ServicesDep, query: Annotated[JobQuery, Query()]) -> EstimateObject:
+    """What a job with this query and body would do: texts, how many are cached, how long the rest takes.
+
+    Nothing is submitted or computed.
+    """
     return await receive(services, request, request.stream(), query, estimating)
 
 
@@ -148,15 +107,15 @@ def list_jobs(
 ) -> JobList:
     """Jobs, the newest first."""
     if model is not None:
-        model = services.catalog.space(model).model  # an unknown name is an error, not an empty list
-    found = services.jobs.list_jobs(limit=limit + 1, after=after, status=status, model=model)
+        model = services.stores.catalog.space(model).model  # an unknown name is an error, not an empty list
+    found = services.stores.jobs.list_jobs(limit=limit + 1, after=after, status=status, model=model)
     return JobList(data=[job_object(job) for job in found[:limit]], has_more=len(found) > limit)
 
 
 @router.get("/v1/jobs/{job_id}", response_model=JobObject)
 def get_job(job_id: str, services: ServicesDep) -> JobObject:
     """One job with its counts."""
-    return job_object(services.jobs.get(job_id))
+    return job_object(services.stores.jobs.get(job_id))
 
 
 @router.get("/v1/jobs/{job_id}/chunks")
@@ -169,9 +128,9 @@ def get_chunks(
     ] = -1,
 ) -> ChunkList:
     """The chunks of a job, by position."""
-    services.jobs.get(job_id)  # an unknown id is an error, not an empty list
-    found = services.job_parts.chunks(job_id, after=after, limit=limit + 1)
-    states = services.job_parts.count_by_state(job_id)
+    services.stores.jobs.get(job_id)  # an unknown id is an error, not an empty list
+    found = services.stores.parts.chunks(job_id, after=after, limit=limit + 1)
+    states = services.stores.parts.count_by_state(job_id)
     return ChunkList(states=states, data=[chunk_object(c) for c in found[:limit]], has_more=len(found) > limit)
 
 
@@ -184,8 +143,8 @@ def get_failed(
     after: Annotated[int, Query(ge=-1, le=_MOST_ROWS, description="Index of the last text of the page before.")] = -1,
 ) -> Response:
     """The texts of a job that failed so far, with their reasons; `retry` runs them again."""
-    services.jobs.get(job_id)
-    found = services.job_parts.failed(job_id, after=after, limit=limit + 1)
+    services.stores.jobs.get(job_id)
+    found = services.stores.parts.failed(job_id, after=after, limit=limit + 1)
     with_text = may(request, Scope.SUBMIT)
     data = [failed_object(one, with_text=with_text) for one in found[:limit]]
     told = FailedList(data=data, has_more=len(found) > limit)
@@ -195,26 +154,26 @@ def get_failed(
 @router.post("/v1/jobs/{job_id}/cancel", response_model=JobObject, dependencies=MAY_SUBMIT)
 def cancel_job(job_id: str, services: ServicesDep) -> JobObject:
     """Stop a job. What was computed stays in the cache."""
-    return job_object(services.jobs.cancel(job_id))
+    return job_object(services.stores.jobs.cancel(job_id))
 
 
 @router.post("/v1/jobs/{job_id}/retry", response_model=JobObject, dependencies=MAY_SUBMIT)
 def retry_job(job_id: str, services: ServicesDep) -> JobObject:
     """Run again what failed in a job that has ended, and nothing else."""
-    services.ping_redis()
-    job = services.jobs.get(job_id)
-    services.backlog.check(job.lane, job.device)
-    retry(services.db, job_id, window_s=services.settings.job_window_s)
-    job = services.jobs.get(job_id)
-    services.dispatcher.top_up(job.lane, job.device)
+    services.fleet.ping()
+    job = services.stores.jobs.get(job_id)
+    services.fleet.backlog.check(job.lane, job.device)
+    retry(services.stores.db, job_id, window_s=services.settings.job_window_s)
+    job = services.stores.jobs.get(job_id)
+    services.fleet.dispatcher.top_up(job.lane, job.device)
     return job_object(job)
 
 
 @router.delete("/v1/jobs/{job_id}", status_code=204, dependencies=MAY_SUBMIT)
 def delete_job(job_id: str, services: ServicesDep) -> None:
     """Forget a job that has ended. Its vectors stay in the cache."""
-    services.metrics.ended(services.ended_jobs.new())  # before it is gone
-    services.jobs.delete(job_id)
+    services.watch.metrics.ended(services.watch.ended_jobs.new())  # before it is gone
+    services.stores.jobs.delete(job_id)
 
 
 @router.get(
@@ -224,8 +183,8 @@ def delete_job(job_id: str, services: ServicesDep) -> None:
 )
 def get_events(request: Request, job_id: str, services: ServicesDep) -> Response:
     """Progress as server-sent events: `progress` with the job, its rate and the seconds left, then `end`."""
-    job = services.jobs.get(job_id)
-    return event_stream(job_events(services, job, request.app.state.live.pause))
+    job = services.stores.jobs.get(job_id)
+    return event_stream(job_events(services.stores.jobs, job, request.app.state.live.pause))
 
 
 @router.get("/v1/jobs/{job_id}/results", response_class=StreamingResponse)
@@ -237,11 +196,11 @@ def get_results(
     limit: Annotated[int | None, Query(ge=1, description="At most so many texts.")] = None,
 ) -> Response:
     """The vectors of a completed job, in the order of its texts, streamed."""
-    job = services.jobs.get(job_id)
+    job = services.stores.jobs.get(job_id)
     check_ready(job, format)
     span = range(min(offset, job.total), job.total if limit is None else min(offset + limit, job.total))
     media_type, write = FORMATS[format]
     named = quote(PurePath(job.metadata.get("file") or job_id).stem)  # the page says of which file a job is made
     disposition = f"attachment; filename=\"{job_id}.{format}\"; filename*=UTF-8''{named}.{format}"
     headers: dict[str, Any] = {"content-disposition": disposition}
-    return StreamingResponse(write(job, span, read_rows(services, job, span)), media_type=media_type, headers=headers)
+    return StreamingResponse(write(job, span, services.results.read(job, span)), media_type=media_type, headers=headers)

@@ -50,5 +50,5 @@ async def get_inventory(services: ServicesDep) -> Inventory:
 
     Looking takes seconds; what was found is kept for some seconds.
     """
-    found = await services.machine.look()
+    found = await services.watch.machine.look()
     return Inventory.model_validate({"devices": found.devices, "models": found.models})

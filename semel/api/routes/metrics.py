@@ -13,5 +13,5 @@ router = APIRouter(tags=["Health"], dependencies=MAY_READ)
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(services: ServicesDep) -> Response:
     """What this API sees; docs/reference/metrics.md says what each metric is. Workers serve their own."""
-    told = await for_watchers(lambda: generate_latest(services.metrics.registry))
+    told = await for_watchers(lambda: generate_latest(services.watch.metrics.registry))
     return Response(told, media_type=CONTENT_TYPE_LATEST)

@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from semel.api.deps import ServicesDep
 from semel.api.dialects.openai import ModelList, ModelObject
 from semel.api.edge.access import MAY_READ
-from semel.tasks.fleet.roster import WorkerCard
-from semel.values import Space
+from semel.tasks.fleet.card import WorkerCard
+from semel.values.model import Space
 
 router = APIRouter(tags=["OpenAI"], dependencies=MAY_READ)
 
@@ -16,8 +16,8 @@ router = APIRouter(tags=["OpenAI"], dependencies=MAY_READ)
 @router.get("/v1/models", response_model=ModelList)
 def list_models(services: ServicesDep) -> ModelList:
     """Every model that a worker has served; `live` when one does now."""
-    published = services.catalog.all()
-    workers = services.roster.live()  # the page asks when it has just seen a change
+    published = services.stores.catalog.all()
+    workers = services.fleet.roster.live()  # the page asks when it has just seen a change
     plain = [(space, seen_at) for space, seen_at in published if not space.prompt_name]
     default = services.settings.default_model
     return ModelList(data=[_model(space, seen_at, published, workers, default=default) for space, seen_at in plain])

@@ -1,109 +1,37 @@
 """/embed, /rerank, /similarity, /tokenize, /info, /health: as Text Embeddings Inference has them."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
 
 from semel import __version__
 from semel.api.deps import ServicesDep
 from semel.api.dialects.cohere import check_query
 from semel.api.dialects.embedding import cache_headers, embed_all, texts_of
+from semel.api.dialects.tei import (
+    TeiEmbedRequest,
+    TeiRank,
+    TeiRerankRequest,
+    TeiSimilarityRequest,
+    TeiToken,
+    TeiTokenizeRequest,
+)
 from semel.api.edge.access import MAY_READ, MAY_SUBMIT
 from semel.api.edge.as_json import as_json
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, InvalidTextError
 from semel.rerank import best_first
-from semel.values import cosines, unit_rows
+from semel.values.vectors import cosines, unit_rows
 
 router = APIRouter(tags=["Text Embeddings Inference"])
-
-Truncate = Annotated[bool | None, Field(description="Cut texts above the model's limit instead of refusing them.")]
-
-
-Direction = Annotated[Literal["Right", "right"], Field(description="semel cuts the end of a text.")]
-
-
-class TeiEmbedRequest(BaseModel):
-    """TEI's request for embeddings."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["The cat sat on the mat."], "truncate": True}})
-
-    inputs: Any = Field(description="A text, or a list of texts.")
-    truncate: Truncate = False
-    truncation_direction: Direction = "Right"
-    normalize: bool = True
-    prompt_name: str | None = None
-    dimensions: int | None = Field(default=None, ge=1)
-
-
-class TeiRerankRequest(BaseModel):
-    """TEI's request for scores."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"query": "a pet", "texts": ["a cat", "a stone"]}})
-
-    query: str
-    texts: list[str]
-    truncate: Truncate = False
-    truncation_direction: Direction = "Right"
-    raw_scores: bool = Field(default=False, description="Without effect: a cosine is told as it is.")
-    return_text: bool = False
-
-
-class TeiRank(BaseModel):
-    index: int
-    score: float
-    text: str | None = None
-
-
-class TeiTokenizeRequest(BaseModel):
-    """TEI's request for tokens."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["The cat sat on the mat."]}})
-
-    inputs: Any = Field(description="A text, or a list of texts.")
-    add_special_tokens: bool = True
-    prompt_name: str | None = None
-
-
-class TeiToken(BaseModel):
-    """`start` and `stop` are characters of the text with its prompt; a special token has none."""
-
-    id: int
-    text: str
-    special: bool
-    start: int | None
-    stop: int | None
-
-
-class TeiSentences(BaseModel):
-    source_sentence: str
-    sentences: list[str]
-
-
-class TeiParameters(BaseModel):
-    truncate: Truncate = False
-    truncation_direction: Direction = "Right"
-    prompt_name: str | None = None
-
-
-class TeiSimilarityRequest(BaseModel):
-    """TEI's request for similarities."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"inputs": {"source_sentence": "a pet", "sentences": ["a cat", "a stone"]}}}
-    )
-
-    inputs: TeiSentences
-    parameters: TeiParameters = TeiParameters()
 
 
 @router.post("/", response_model=list[list[float]], dependencies=MAY_SUBMIT)
 @router.post("/embed", response_model=list[list[float]], dependencies=MAY_SUBMIT)
 def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
     """Vectors for a text or a list of texts, in order."""
-    space = services.catalog.space(prompt_name=request.prompt_name or "")
+    space = services.stores.catalog.space(prompt_name=request.prompt_name or "")
     normalized = json.loads(space.spec_json)["normalize"]
     if normalized and not request.normalize:
         raise BadInputError(f"normalize false is not offered: {space.model!r} scales its own vectors to length 1")
@@ -138,7 +66,7 @@ def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response)
 def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: Response) -> list[float]:
     """Cosine of each sentence with the source sentence, in the order of the sentences."""
     sentences = texts_of(request.inputs.sentences, services.settings, name="sentences")
-    space = services.catalog.space(prompt_name=request.parameters.prompt_name or "")
+    space = services.stores.catalog.space(prompt_name=request.parameters.prompt_name or "")
     truncate = bool(request.parameters.truncate)
     found, vectors = embed_all(services, space, sentences, truncate=truncate)
     try:
@@ -155,19 +83,19 @@ def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: R
 def tokenize(request: TeiTokenizeRequest, services: ServicesDep) -> list[list[TeiToken]]:
     """How the model reads each text, token by token."""
     texts = texts_of(request.inputs, services.settings, name="inputs")
-    space = services.catalog.space(prompt_name=request.prompt_name or "")
+    space = services.stores.catalog.space(prompt_name=request.prompt_name or "")
     for index, text in enumerate(texts):
         check_text(text, index)
-    spelled = services.sender.spell(space, texts, special=request.add_special_tokens)
+    spelled = services.fleet.sender.spell(space, texts, special=request.add_special_tokens)
     return [[TeiToken(**token) for token in tokens] for tokens in spelled]
 
 
 @router.get("/info", dependencies=MAY_READ)
 def info(services: ServicesDep) -> dict[str, Any]:
     """What runs here. Raises UnknownModelError before a worker has served the default model."""
-    space = services.catalog.space()
+    space = services.stores.catalog.space()
     spec = json.loads(space.spec_json)
-    dtypes = {card.dtype for card in services.roster.live_lately() if space.model in card.models and card.dtype}
+    dtypes = {card.dtype for card in services.fleet.roster.live_lately() if space.model in card.models and card.dtype}
     return {
         "model_id": space.model,
         "model_sha": spec["weights"],

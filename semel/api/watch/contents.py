@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semel.cache.space_use import SpaceUse, Totals
-from semel.cache.store import Growth, SpaceStats, VectorStore
+from semel.cache.stats import CacheStats, Growth, SpaceStats
+from semel.kept import Kept
 
 _KEPT_S = 5.0
 _KEPT_TIMES = 20.0
@@ -30,39 +31,44 @@ class Contents:
 
 
 class CacheContents:
-    """Thread-safe."""
+    """Counts the cache when somebody asks. Thread-safe."""
 
-    def __init__(self, store: VectorStore, use: SpaceUse) -> None:
-        self._store = store
+    def __init__(self, stats: CacheStats, use: SpaceUse) -> None:
+        self._stats = stats
         self._use = use
-        self._until = 0.0
-        self._contents: Contents | None = None
-        self._deletions = self._counted_after = 0
+        self._kept: Kept[Contents] = Kept(_KEPT_S)
+        self._last: Contents | None = None
+        self._deletions = 0
         self._lock = threading.Lock()
 
     def read(self) -> Contents:
-        """A few seconds old at the most, or twenty times what counting takes; while one counts, others get the last."""
-        contents = self._contents
-        if not self._lock.acquire(blocking=contents is None):
-            assert contents is not None  # or this would have waited
-            return contents
+        """At most a few seconds old, or twenty times as old as counting takes.
+
+        While one thread counts, the others get the last result.
+        """
+        if (kept := self._kept.fresh) is not None:
+            return kept
+        last = self._last
+        if not self._lock.acquire(blocking=last is None):
+            assert last is not None  # or this would have waited
+            return last
         try:
-            started, deletions = time.monotonic(), self._deletions
-            if self._contents is None or started > self._until or deletions != self._counted_after:
-                self._contents = self._count()
-                self._counted_after = deletions  # what was deleted meanwhile may have been counted still
-                now = time.monotonic()
-                self._until = now + max(_KEPT_S, (now - started) * _KEPT_TIMES)
-            return self._contents
+            return self._kept.fresh or self._count()
         finally:
             self._lock.release()
 
     def forget(self) -> None:
         """Something was deleted: count again when asked."""
         self._deletions += 1
+        self._kept.forget()
 
     def _count(self) -> Contents:
-        spaces = self._store.stats()
+        started, deletions = time.monotonic(), self._deletions
+        spaces = self._stats.by_space()
         oldest = min((space.oldest_at for space in spaces if space.oldest_at), default=time.time())
         span_s = max(_SHORTEST_SPAN_S, (time.time() - oldest) / _SPANS)
-        return Contents(spaces, self._store.growth(span_s=span_s), span_s, self._use.totals())
+        self._last = Contents(spaces, self._stats.growth(span_s=span_s), span_s, self._use.totals())
+        self._kept.put(self._last, seconds=max(_KEPT_S, (time.monotonic() - started) * _KEPT_TIMES))
+        if deletions != self._deletions:
+            self._kept.forget()  # what was deleted meanwhile may still have been counted
+        return self._last

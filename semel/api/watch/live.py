@@ -3,21 +3,21 @@
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from semel.api.dialects.openai import job_object
 from semel.api.jobs.events import SIGN_OF_LIFE, event
-from semel.api.services import Services
-from semel.api.watch.pools import pools
-from semel.api.watch.queue_states import queue_states
-from semel.api.watch.readiness import readiness
+from semel.api.jobs.wire import job_object
 from semel.api.watch.threads import for_watchers
+from semel.api.watch.throughput import Throughput
 from semel.errors import SemelError
 from semel.log import get_log
-from semel.values import Job
+from semel.tasks.fleet.roster import Roster
+from semel.tasks.jobs.parts import JobParts
+from semel.tasks.jobs.store import JobStore
+from semel.values.job import Job
 
 log = get_log("page")
 
@@ -49,10 +49,26 @@ class Frame:
 
 
 class Live:
-    """Frames for any number of watchers: the first who needs a newer one reads it for all."""
+    """Frames for any number of watchers: the first one that needs a newer frame reads it for all.
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    Args:
+        overview: reads pools, queues, counts of jobs, the last point of the throughput, the cache's totals, readiness.
+    """
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        parts: JobParts,
+        roster: Roster,
+        throughput: Throughput,
+        *,
+        overview: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._store = jobs
+        self._parts = parts
+        self._roster = roster
+        self._throughput = throughput
+        self._overview = overview
         self._frame = Frame(0, b"", b"")
         self._read_at = 0.0
         self._reading: asyncio.Task[None] | None = None
@@ -72,7 +88,7 @@ class Live:
 
     async def events(self) -> AsyncIterator[bytes]:
         """`history` once, then `overview` and `jobs` whenever something changed."""
-        yield event("history", self._services.throughput.as_plain())
+        yield event("history", self._throughput.as_plain())
         is_new = time.monotonic() - self._read_at < _AT_REST_S
         number, overview, jobs = 0 if is_new else self._frame.number, b"", b""
         while not self._stopping.is_set():
@@ -112,20 +128,8 @@ class Live:
             told = {"code": SemelError.code, "message": f"{type(error).__name__}: {error}"}
             return Frame(number, event("trouble", told), b"")
 
-    def _overview(self) -> dict[str, Any]:
-        services = self._services
-        live, totals = services.roster.live(), services.space_use.totals()
-        return {
-            "pools": [pool.model_dump() for pool in pools(live, services.roster.failed())],
-            "queues": [queue.model_dump() for queue in queue_states(services, live)],
-            "jobs": services.job_counts.count_by_status(),
-            "point": services.throughput.last(),
-            "cache": {"lookups": totals.lookups, "hits": totals.hits, "saved_s": round(totals.saved_s, 1)},
-            "ready": readiness(services).model_dump(),
-        }
-
     def _jobs(self) -> list[dict[str, Any]]:
-        store = self._services.jobs
+        store = self._store
         told = {job.id: job for job in (*store.list_jobs(limit=_NEWEST), *store.list_open(limit=_OPEN))}
         told |= self._ended(told)
         under_way = self._under_way()  # after the counts: what ended in between is missed, and not counted twice
@@ -133,9 +137,9 @@ class Live:
 
     def _under_way(self) -> Counter[str]:
         """Job id → texts that are done in chunks that are not, as workers said within the last two seconds."""
-        cards = self._services.roster.live_lately()
+        cards = self._roster.live_lately()
         said = [(job_id, position, texts) for card in cards for job_id, position, texts in card.progress]
-        running = self._services.job_parts.running({(job_id, position) for job_id, position, _ in said})
+        running = self._parts.running({(job_id, position) for job_id, position, _ in said})
         done = Counter[str]()
         for job_id, position, texts in said:
             if (job_id, position) in running:
@@ -145,7 +149,7 @@ class Live:
     def _ended(self, told: dict[str, Job]) -> dict[str, Job]:
         """Jobs that were open some frames ago, and have ended; what newer jobs crowded out is forgotten."""
         gone = self._done.keys() - {job.id for job in told.values() if not job.status.ended}
-        found = {job.id: job for job in self._services.jobs.find([*gone, *self._ending]) if job.status.ended}
+        found = {job.id: job for job in self._store.find([*gone, *self._ending]) if job.status.ended}
         for job_id in gone:
             del self._done[job_id]
         left = {job_id: self._ending.get(job_id, _ENDED_FRAMES) - 1 for job_id in found}

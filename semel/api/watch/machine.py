@@ -7,13 +7,13 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
 
 from semel.errors import UnavailableError
+from semel.kept import Kept
 
 _KEPT_S = 10.0
 _PATIENCE_S = 120.0
@@ -31,18 +31,14 @@ class Machine:
     """Looks when somebody asks; those who ask meanwhile wait for the same answer, which is kept for some seconds."""
 
     def __init__(self) -> None:
-        self._found: Found | None = None
-        self._found_at = 0.0
+        self._found: Kept[Found] = Kept(_KEPT_S)
         self._looking = asyncio.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
     async def look(self) -> Found:
         """Takes seconds. Raises UnavailableError."""
         async with self._looking:
-            if self._found is None or time.monotonic() - self._found_at > _KEPT_S:
-                self._found = await run_in_threadpool(lambda: Found(self._ask("devices"), self._ask("models")))
-                self._found_at = time.monotonic()
-            return self._found
+            return await run_in_threadpool(self._found.get, lambda: Found(self._ask("devices"), self._ask("models")))
 
     def close(self) -> None:
         """End what is being asked."""

@@ -1,11 +1,67 @@
 """What the workers say of themselves, summed up by device pool."""
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
-from semel.api.dialects.openai import Latency, Pool, PoolWorker, WorkerStatus
+from pydantic import BaseModel, Field
+
+from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.meter import Work
-from semel.tasks.fleet.roster import WorkerCard
-from semel.values import device_kind
+from semel.values.device import device_kind
+
+WorkerStatus: TypeAlias = Literal["healthy", "standby", "loading", "failed"]
+"""healthy: a model is in memory. standby: ready, and loads one when the first work comes. failed: see `why`."""
+
+
+class Latency(BaseModel):
+    """Milliseconds of a message, from the queue to its end; null before the first."""
+
+    avg: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class PoolWorker(BaseModel):
+    """One process with one device."""
+
+    id: str
+    device: str
+    about: str = Field(description="Name and memory of the device.")
+    host: str
+    pid: int
+    status: WorkerStatus
+    why: str = Field(description="Of device and dtype; of a failed one, what is wrong.")
+    dtype: str
+    models: list[str]
+    loaded: list[str] = Field(description="Models in memory.")
+    started_at: float
+    load_time_s: float
+    memory_usage_bytes: int
+    memory_halvings: int = Field(description="How often memory ran out and batches became smaller.")
+    total_requests: int
+    texts_per_s: float
+
+
+class Pool(BaseModel):
+    """The workers of one kind of device. Percentiles are of the last 128 messages of each."""
+
+    device: str
+    status: WorkerStatus = Field(description="Of the best of its workers.")
+    why: str
+    models: list[str]
+    load_time_s: float
+    memory_usage_bytes: int
+    last_request: float | None = Field(description="Unix seconds.")
+    total_requests: int
+    texts_per_s: float
+    latency_ms: Latency
+    queue_time_ms: float | None
+    batch_efficiency: float | None = Field(description="Tokens read over tokens computed, padding included.")
+    error_rate: float | None = Field(description="Of the texts that reached this pool.")
+    cache_hit_rate: float | None = Field(description="Of the texts that reached this pool, as parts of jobs.")
+    gpu_utilization: float | None = Field(description="0 to 1, where the driver tells.")
+    workers: list[PoolWorker]
 
 
 def pools(live: Sequence[WorkerCard], failed: Sequence[WorkerCard]) -> list[Pool]:

@@ -2,17 +2,15 @@
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from semel.tasks.fleet.roster import WorkerCard
-from semel.tasks.jobs.counts import Waiting
+from semel.tasks.fleet.card import WorkerCard
+from semel.tasks.jobs.counts import JobCounts, Waiting
+from semel.tasks.queue.backlog import Backlog
 from semel.tasks.queue.names import queue_name
-from semel.values import Lane, device_kind
-
-if TYPE_CHECKING:
-    from semel.api.services import Services
+from semel.values.device import device_kind
+from semel.values.text import Lane
 
 
 class QueueState(BaseModel):
@@ -28,13 +26,13 @@ class QueueState(BaseModel):
     workers: int = Field(description="Live workers of this kind of device.")
 
 
-def queue_states(services: "Services", live: Sequence[WorkerCard]) -> list[QueueState]:
-    """Every queue that has a live worker, or work. Raises UnavailableError."""
-    kinds, waiting = [device_kind(card.device) for card in live], services.job_counts.waiting()
+def queue_states(counts: JobCounts, backlog: Backlog, live: Sequence[WorkerCard]) -> list[QueueState]:
+    """Every queue that has a live worker, or work. Raises UnavailableError without Redis."""
+    kinds, waiting = [device_kind(card.device) for card in live], counts.waiting()
     states, now = [], time.time()
     for device in sorted({*kinds, *(device for _, device in waiting)}):
-        rate = services.backlog.rate(device)
-        messages = {lane: services.backlog.messages(lane, device) for lane in Lane}
+        rate = backlog.rate(device)
+        messages = {lane: backlog.messages(lane, device) for lane in Lane}
         before = messages[Lane.INTERACTIVE]  # the bulk lane waits for the interactive one
         for lane in Lane:
             here = waiting.get((lane, device), Waiting(0, None))

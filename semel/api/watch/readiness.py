@@ -1,14 +1,27 @@
-"""Whether every part answers."""
+"""Whether every part that semel needs answers."""
 
-from semel.api.dialects.openai import Readiness
-from semel.api.services import Services
+from collections.abc import Callable, Mapping
+
+from pydantic import BaseModel
+
 from semel.errors import SemelError
 
 
-def readiness(services: Services) -> Readiness:
-    """The sum of the pings; a part that does not answer says why."""
+class Readiness(BaseModel):
+    """The sum of the pings: part → "ok" or what is wrong."""
+
+    ready: bool
+    parts: dict[str, str]
+
+
+def readiness(pings: Mapping[str, Callable[[], None]]) -> Readiness:
+    """Ping every part; a part that does not answer is reported with its error.
+
+    Args:
+        pings: name of a part → a call that raises SemelError when it does not answer.
+    """
     parts = {}
-    for name, ping in services.pings.items():
+    for name, ping in pings.items():
         try:
             ping()
             parts[name] = "ok"

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.meter import Work
-from semel.tasks.fleet.roster import WorkerCard
 
 _KEPT = 450
 """Points: a quarter of an hour at one every two seconds."""

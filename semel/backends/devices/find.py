@@ -6,13 +6,11 @@ import platform
 import sys
 from collections.abc import Callable
 
+from semel.backends.vulkan.session import find_adapters
 from semel.log import get_log
-from semel.values import DeviceInfo, device_kind
+from semel.values.device import KINDS, DeviceInfo, device_kind
 
 log = get_log("devices")
-
-KINDS = ("mlx", "cuda", "vulkan", "mps", "cpu")
-"""Every kind of device that semel knows, in the order in which `auto` prefers them."""
 
 _GIB = 1 << 30
 
@@ -138,8 +136,6 @@ def _vulkan(*, software: bool) -> list[DeviceInfo]:
         return [_lacks("vulkan:0", "macOS has no Vulkan: use mlx (pip install 'semel[mlx]') or mps")]
     if not _installed("onnxruntime", "onnxruntime_ep_webgpu"):
         return [_lacks("vulkan:0", "not installed: pip install 'semel[vulkan]'")]
-    from semel.backends.vulkan.session import find_adapters
-
     return find_adapters(software=software)
 
 

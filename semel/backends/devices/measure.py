@@ -9,7 +9,8 @@ import numpy as np
 
 from semel.backends.base import Backend
 from semel.backends.engine import Engine
-from semel.values import Measured, Vectors, unit_rows
+from semel.values.device import Measured
+from semel.values.vectors import Vectors, unit_rows
 
 TEXTS = (
     "The cat sat on the mat.",

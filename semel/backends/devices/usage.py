@@ -4,7 +4,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from semel.values import device_kind
+from semel.values.device import device_kind
 
 
 @dataclass(frozen=True)

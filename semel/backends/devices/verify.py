@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from semel.backends.devices.find import torch_name
+from semel.backends.vulkan.session import softmax_of_product
 from semel.errors import BackendError
-from semel.values import device_kind
+from semel.values.device import device_kind
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
 
@@ -64,8 +65,6 @@ def _on_mlx(_device: str, left: Matrix, right: Matrix) -> Matrix:
 
 
 def _on_vulkan(_device: str, left: Matrix, right: Matrix) -> Matrix:
-    from semel.backends.vulkan.session import softmax_of_product
-
     return softmax_of_product(left, right)
 
 

@@ -4,19 +4,19 @@ The hidden states are those of the real transformer; a model that cannot be load
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
+from semel.backends.models.source import ModelSource
 from semel.backends.shared.pooling import Head, read_head
 from semel.backends.shared.tokenizing import TextTokenizer, check_places, load_tokenizer, padded
 from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
-from semel.values import Input, Precision, Vectors
-
-if TYPE_CHECKING:
-    from semel.backends.models.source import ModelSource
+from semel.values.model import Precision
+from semel.values.text import Input
+from semel.values.vectors import Vectors
 
 _MAX_BATCH_TOKENS = {"gpu": 16384, "cpu": 1024}
 """Padded tokens that fill an M-series GPU with a small model; on a CPU what stays in the caches. Halved when needed."""
@@ -28,7 +28,7 @@ _CACHE_BYTES = 1 << 30
 class MlxBackend(Backend):
     """An embedding model on MLX: BERT-class encoders, and the decoders of `mlx_decoder.MODEL_TYPES`."""
 
-    def __init__(self, source: "ModelSource") -> None:
+    def __init__(self, source: ModelSource) -> None:
         self._source = source
         self._model: Any = None
         self._head: Head | None = None

@@ -4,25 +4,23 @@ Their scores are those of `CrossEncoder.predict`, read and scored by the same ru
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from semel.backends.base import SAMPLE_PAIRS, Tokens
 from semel.backends.mlx.backend import MlxBackend
+from semel.backends.models.source import ModelSource
 from semel.backends.shared import pair_template as chat
 from semel.backends.shared.scoring import activation_of, check_one_score
 from semel.backends.shared.tokenizing import TextTokenizer, load_tokenizer, padded_segments
-from semel.values import Input, Vectors
-
-if TYPE_CHECKING:
-    from semel.backends.models.source import ModelSource
+from semel.values.text import Input
+from semel.values.vectors import Vectors
 
 
 class MlxReranker(MlxBackend):
     """A cross-encoder on MLX; its vectors are float32 (n, 1)."""
 
-    def __init__(self, source: "ModelSource") -> None:
+    def __init__(self, source: ModelSource) -> None:
         super().__init__(source)
         self._chat: chat.PairTemplate | None = None
 

@@ -5,15 +5,13 @@ a text that is too long the end of the template is kept, because the answer is r
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from semel.backends.base import Tokens
+from semel.backends.models.source import ModelSource
 from semel.backends.shared.tokenizing import as_pairs
 from semel.errors import ModelLoadError
-from semel.values import Input, Pair
-
-if TYPE_CHECKING:
-    from semel.backends.models.source import ModelSource
+from semel.values.text import Input, Pair
 
 
 class PairTemplate:
@@ -67,7 +65,7 @@ class PairTemplate:
         return self._ends[prompt]
 
 
-def answers(source: "ModelSource", tokenizer: Any) -> tuple[int, int | None]:
+def answers(source: ModelSource, tokenizer: Any) -> tuple[int, int | None]:
     """Ids of the tokens that say yes and no; without a no, the logit of yes is the score. Raises ModelLoadError."""
     for kind, settings, _ in source.modules:
         if kind == "LogitScore":

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semel.errors import ModelLoadError
-from semel.values import Vectors, unit_rows
+from semel.values.vectors import Vectors, unit_rows
 
 _ACTIVATIONS: dict[str, Callable[[Vectors], Vectors]] = {
     "Identity": lambda values: values,

@@ -1,18 +1,15 @@
 """From a cross-encoder's logit to its score, as sentence-transformers' CrossEncoder decides it from its files."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from semel.backends.models.source import ModelSource
 from semel.errors import ModelLoadError
-from semel.values import Vectors
-
-if TYPE_CHECKING:
-    from semel.backends.models.source import ModelSource
+from semel.values.vectors import Vectors
 
 
-def activation_of(source: "ModelSource") -> Callable[[Vectors], Vectors]:
+def activation_of(source: ModelSource) -> Callable[[Vectors], Vectors]:
     """The function from logits to scores, float32 (n, 1) both. Raises ModelLoadError for one that is not known."""
     config = source.config
     own = source.library_config.get("activation_fn") or (config.get("sentence_transformers") or {}).get("activation_fn")
@@ -26,7 +23,7 @@ def activation_of(source: "ModelSource") -> Callable[[Vectors], Vectors]:
     )
 
 
-def check_one_score(source: "ModelSource") -> None:
+def check_one_score(source: ModelSource) -> None:
     """Raises ModelLoadError for a classifier of several classes."""
     classes = len(source.config.get("id2label") or {0: "", 1: ""})  # transformers' default is two
     if classes != 1:

@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from semel.backends.base import Spelled, Tokens
+from semel.backends.models.layout import check_beside
+from semel.backends.models.source import ModelSource
 from semel.errors import BadInputError, ModelLoadError
-from semel.values import Input, Pair
-
-if TYPE_CHECKING:
-    from semel.backends.models.source import ModelSource
+from semel.values.text import Input, Pair
 
 
 class TextTokenizer:
@@ -86,12 +85,10 @@ def as_pairs(model: str, inputs: Sequence[Input]) -> list[Pair]:
     return pairs
 
 
-def load_tokenizer(source: "ModelSource") -> Any:
+def load_tokenizer(source: ModelSource) -> Any:
     """What AutoTokenizer makes of the model's folder; no torch is needed. Raises ModelLoadError."""
     from tokenizers import normalizers
     from transformers import AutoTokenizer
-
-    from semel.backends.models.source import check_beside
 
     # Beside a plain transformer the library does not read that file.
     lower = (source.path / "modules.json").exists() and check_beside(source.name, source.base)
@@ -112,7 +109,7 @@ def load_tokenizer(source: "ModelSource") -> Any:
         ) from error
 
 
-def check_places(source: "ModelSource") -> None:
+def check_places(source: ModelSource) -> None:
     """Raises ModelLoadError for texts longer than the model has positions: past its table GPUs read what lies there."""
     places = source.config.get("max_position_embeddings")
     if places is None or "rope_theta" in source.config or "rope_parameters" in source.config:

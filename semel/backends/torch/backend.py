@@ -13,13 +13,15 @@ import numpy as np
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
 from semel.backends.devices.find import usable_cores
+from semel.backends.models.source import ModelSource
 from semel.backends.shared.pooling import prompt_left_out
 from semel.backends.shared.tokenizing import TextTokenizer, padded
 from semel.errors import DeviceMemoryError, ModelLoadError
-from semel.values import Input, Precision, Vectors
+from semel.values.model import Precision
+from semel.values.text import Input
+from semel.values.vectors import Vectors
 
-if TYPE_CHECKING:
-    from semel.backends.models.source import ModelSource
+if TYPE_CHECKING:  # it imports torch, which is loaded with the model
     from semel.backends.torch.cpu import PackedEncoder
 
 _FASTER = 1.3
@@ -66,7 +68,7 @@ class TorchBackend(Backend):
         threads: CPU threads for one batch; None takes all cores.
     """
 
-    def __init__(self, source: "ModelSource", *, device: str, threads: int | None = None) -> None:
+    def __init__(self, source: ModelSource, *, device: str, threads: int | None = None) -> None:
         self._source = source
         self._device = device
         self._threads = threads

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from semel.errors import ModelLoadError
-from semel.values import Precision
+from semel.values.model import Precision
 
 _BLOCK = 64
 """Weights that share a scale in NF4: the library's default."""

@@ -6,25 +6,24 @@ Qwen3-Reranker. The score is what `CrossEncoder.predict` returns: after the mode
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from semel.backends.base import SAMPLE_PAIRS, Tokens
+from semel.backends.models.source import ModelSource
 from semel.backends.shared.tokenizing import TextTokenizer, as_pairs
 from semel.backends.torch.backend import TorchBackend, weight_bytes
 from semel.errors import ModelLoadError
-from semel.values import Input, Precision
-
-if TYPE_CHECKING:
-    from semel.backends.models.source import ModelSource
+from semel.values.model import Precision
+from semel.values.text import Input
 
 
 class TorchReranker(TorchBackend):
     """A cross-encoder on one torch device; its vectors are float32 (n, 1)."""
 
-    def __init__(self, source: "ModelSource", *, device: str, threads: int | None = None) -> None:
+    def __init__(self, source: ModelSource, *, device: str, threads: int | None = None) -> None:
         super().__init__(source, device=device, threads=threads)
         self._reading = threading.Lock()
 

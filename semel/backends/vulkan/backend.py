@@ -5,23 +5,22 @@ float16 loses 2.5e-3 there (measured), which is more than the class `full` allow
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from semel.backends.base import SAMPLE_PAIRS, Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
+from semel.backends.models.source import ModelSource
 from semel.backends.shared.pooling import read_head
 from semel.backends.shared.scoring import activation_of, check_one_score
 from semel.backends.shared.tokenizing import TextTokenizer, check_places, load_tokenizer, padded, padded_segments
 from semel.backends.vulkan.export import Exported, exported
 from semel.backends.vulkan.session import LIMIT_BYTES, open_session
 from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
-from semel.values import Input, Vectors
-
-if TYPE_CHECKING:
-    from semel.backends.models.source import ModelSource
+from semel.values.text import Input
+from semel.values.vectors import Vectors
 
 _MAX_BATCH_TOKENS = 8192
 
@@ -36,7 +35,7 @@ class VulkanBackend(Backend):
         converted: folder for exported graphs.
     """
 
-    def __init__(self, source: "ModelSource", *, device: str, converted: Path) -> None:
+    def __init__(self, source: ModelSource, *, device: str, converted: Path) -> None:
         self._source = source
         self._device = device
         self._converted = converted

@@ -12,16 +12,14 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from semel.backends.models.source import ModelSource
 from semel.errors import ModelLoadError
 from semel.log import get_log
-
-if TYPE_CHECKING:
-    from semel.backends.models.source import ModelSource
 
 log = get_log("onnx")
 
@@ -71,7 +69,7 @@ class Exported:
     segments: bool
 
 
-def exported(source: "ModelSource", folder: Path) -> Exported:
+def exported(source: ModelSource, folder: Path) -> Exported:
     """The graph of a model: from `folder`, or made now and left there.
 
     Raises:
@@ -94,7 +92,7 @@ def exported(source: "ModelSource", folder: Path) -> Exported:
     return Exported((place / "model.onnx").read_bytes(), words, check["ids"], check["mask"], check["answer"], **about)
 
 
-def _export(source: "ModelSource", place: Path) -> None:
+def _export(source: ModelSource, place: Path) -> None:
     try:
         import onnx  # noqa: F401  # torch's exporter needs it
         import torch

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semel.errors import BackendError
-from semel.values import DeviceInfo
+from semel.values.device import DeviceInfo
 
 LIMIT_BYTES = 128 << 20
 """The smallest storage buffer among common devices (lavapipe's), and what WebGPU asks for at the least."""

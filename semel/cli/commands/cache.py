@@ -8,38 +8,38 @@ import typer
 from semel.cli.commands import options
 
 if TYPE_CHECKING:
-    from semel.cache.store import VectorStore
-    from semel.tasks.jobs.store import JobStore
+    from semel.cache.stats import CacheStats
+    from semel.db import Database
+    from semel.settings import Settings
 
 app = typer.Typer(help="Look at the vector cache, check it, make room in it.", no_args_is_help=True)
 
 
-def _open() -> "tuple[VectorStore, JobStore]":
-    from semel.cache.store import VectorStore
+def _open() -> "tuple[Database, Settings]":
     from semel.db import Database
     from semel.log import configure_logs
     from semel.settings import load_settings
-    from semel.tasks.jobs.store import JobStore
 
     settings = load_settings()
     configure_logs(level="error", fmt=settings.log_format)
     db = Database(settings.database, max_bytes=settings.database_max_bytes)
     db.upgrade()
-    jobs = JobStore(db, window_s=settings.job_window_s, retention_s=settings.job_retention_s)
-    return VectorStore(db, dtype=settings.vector_dtype), jobs
+    return db, settings
 
 
 @app.command()
 def stats(as_json: options.AsJson = False) -> None:
     """What the cache holds, by vector space."""
-    store, _ = _open()
-    found = store.stats()
+    from semel.cache.stats import CacheStats
+
+    db, _ = _open()
+    found = CacheStats(db).by_space()
     if as_json:
         import json
 
-        from semel.values import as_plain
+        from pydantic_core import to_jsonable_python
 
-        typer.echo(json.dumps(as_plain(found), indent=2))
+        typer.echo(json.dumps(to_jsonable_python(found, bytes_mode="hex"), indent=2))
         return
     from rich.console import Console
     from rich.table import Table
@@ -67,11 +67,16 @@ def verify(
     """Read every vector and check size, checksum and numbers. Exit code 1 when some are damaged."""
     from rich.progress import Progress
 
-    store, _ = _open()
-    total = sum(s.entries for s in store.stats())
+    from semel.cache.stats import CacheStats
+    from semel.cache.stats import verify as verify_rows
+    from semel.cache.store import VectorStore
+
+    db, settings = _open()
+    store = VectorStore(db, dtype=settings.vector_dtype)
+    total = sum(s.entries for s in CacheStats(db).by_space())
     with Progress(transient=True) as progress:
         task = progress.add_task("verifying", total=total)
-        for state in store.verify(repair=repair):
+        for state in verify_rows(db, store, repair=repair):
             progress.update(task, completed=state.entries)
     typer.echo(f"{state.entries:,} vectors read, {len(state.damaged):,} damaged" + (" and deleted" if repair else ""))
     for key in state.damaged[:20]:
@@ -90,17 +95,21 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
 ) -> None:
     """Delete vectors, the oldest first; never what a job that has not expired still needs."""
+    from semel.cache.prune import Pruner
+    from semel.cache.stats import CacheStats
     from semel.errors import BadInputError
+    from semel.tasks.jobs.store import JobStore
 
     if max_bytes is None and older_than is None and fingerprint is None:
         raise BadInputError("say what to delete: --max-bytes, --older-than or --fingerprint")
-    store, jobs = _open()
-    count = store.prune(
-        keep=jobs.needed_keys,
-        max_bytes=None if max_bytes is None else _parse(max_bytes, _BYTES, "--max-bytes"),
-        older_than_s=None if older_than is None else _parse(older_than, _SECONDS, "--older-than"),
-        fingerprint=None if fingerprint is None else _find_space(store, fingerprint),
-        dry_run=dry_run,
+    db, settings = _open()
+    jobs = JobStore(db, window_s=settings.job_window_s, retention_s=settings.job_retention_s)
+    pruner = Pruner(db, keep=jobs.needed_keys)
+    delete = pruner.count if dry_run else pruner.prune
+    count = delete(
+        max_bytes=None if max_bytes is None else _bytes(max_bytes),
+        older_than_s=None if older_than is None else _seconds(older_than),
+        fingerprint=None if fingerprint is None else _find_space(CacheStats(db), fingerprint),
     )
     typer.echo(f"{count:,} vectors {'would be deleted' if dry_run else 'deleted'}")
 
@@ -115,17 +124,19 @@ def export_vectors(
     """Write the vectors of one space to a file, for 'semel cache import' elsewhere."""
     from rich.progress import Progress
 
+    from semel.cache.stats import CacheStats
     from semel.cache.transfer import export_space
     from semel.errors import BadInputError
 
     if output.suffix != ".parquet":
         raise BadInputError(f"an export is a .parquet file, not {output.name!r}")
-    store, _ = _open()
-    space = store.space_of(_find_space(store, fingerprint or ""))
-    total, count = sum(s.entries for s in store.stats() if s.fingerprint == space.fingerprint.hex()), 0
+    db, _ = _open()
+    stats = CacheStats(db)
+    space = stats.space_of(_find_space(stats, fingerprint or ""))
+    total, count = sum(s.entries for s in stats.by_space() if s.fingerprint == space.fingerprint.hex()), 0
     with Progress(transient=True) as progress:
         task = progress.add_task("exporting", total=total)
-        for count in export_space(store, space, output):
+        for count in export_space(db, space, output):
             progress.update(task, completed=count)
     typer.echo(f"{count:,} vectors of {space.model} written to {output}")
 
@@ -153,25 +164,35 @@ def import_vectors(
     typer.echo(f"{stored:,} vectors stored, {present:,} were in the cache already")
 
 
-_BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "": 1}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _parse(text: str, units: dict[str, int], option: str) -> int:
+def _bytes(text: str) -> int:
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
     from semel.errors import BadInputError
 
-    number = text.lower().rstrip("abcdefghijklmnopqrstuvwxyz").strip()
-    unit = text.lower()[len(number) :].strip()
-    if not number.replace(".", "", 1).isdigit() or unit not in units:
-        names = ", ".join(u for u in units if u)
-        raise BadInputError(f"{option} takes a number with a unit ({names}), not {text!r}")
-    return int(float(number) * units[unit])
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        raise BadInputError(f"--max-bytes takes a number with a unit (kb, mb, gb, tb), not {text!r}") from None
 
 
-def _find_space(store: "VectorStore", prefix: str) -> bytes:
+def _seconds(text: str) -> float:
+    import re
+
     from semel.errors import BadInputError
 
-    found = [s.fingerprint for s in store.stats() if s.fingerprint.startswith(prefix.lower())]
+    given = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip().lower())
+    if given is None:
+        raise BadInputError(f"--older-than takes a number with a unit ({', '.join(_SECONDS)}), not {text!r}")
+    return float(given[1]) * _SECONDS[given[2]]
+
+
+def _find_space(stats: "CacheStats", prefix: str) -> bytes:
+    from semel.errors import BadInputError
+
+    found = [s.fingerprint for s in stats.by_space() if s.fingerprint.startswith(prefix.lower())]
     if len(found) != 1:
         raise BadInputError(
             f"{len(found)} spaces have a fingerprint that begins with {prefix!r}; name one with --fingerprint, see "

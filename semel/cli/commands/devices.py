@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from semel.backends.base import Backend
     from semel.backends.engine import Engine
     from semel.settings import Settings
-    from semel.values import DeviceInfo
+    from semel.values.device import DeviceInfo
 
 
 def devices(
@@ -38,23 +38,24 @@ def devices(
     elif as_json:
         import json
 
-        from semel.values import as_plain
+        from pydantic_core import to_jsonable_python
 
-        typer.echo(json.dumps(as_plain(found)))
+        typer.echo(json.dumps(to_jsonable_python(found, bytes_mode="hex")))
     else:
         _show(settings, found)
 
 
 def _show(settings: "Settings", found: "list[DeviceInfo]") -> None:
-    from semel.backends.devices.select import Measurements, choose_device, of_default_model
+    from semel.backends.devices.select import Measurements, choose_device
 
-    measured = Measurements(settings.measurements).read()
+    file = Measurements(settings.measurements)
+    measured, default = file.read(), file.of_model(settings.default_model)
     for device in found:
         figures = measured.get(device.name)
         speed = f"; {figures.texts_per_s:,.0f} texts/s, {figures.latency_ms:.1f} ms for one" if figures else ""
         typer.echo(f"{device.name:<9} {'usable' if device.usable else 'no    '}  {device.why}{speed}")
     if any(device.usable for device in found):
-        name, why = choose_device("auto", found, use_case=settings.use_case, measured=of_default_model(settings))
+        name, why = choose_device("auto", found, use_case=settings.use_case, measured=default)
         typer.echo(f"auto takes {name}: {why}")
 
 

@@ -42,7 +42,7 @@ def submit(
     from semel.cli.work.skipped import tell_skipped
     from semel.rows import Item, read_items
     from semel.settings import load_settings
-    from semel.values import Counts
+    from semel.values.job import Counts
 
     limit = load_settings().max_text_bytes
     skipped: list[Item] = []
@@ -115,7 +115,7 @@ def wait(
 ) -> None:
     """Wait until a job ends, with a progress bar. Exit code 0 when it completed."""
     from semel.cli.work.progress import progress_line
-    from semel.values import JobStatus
+    from semel.values.job import JobStatus
 
     with _client(url) as client:
         job = client.job(job_id)
@@ -193,6 +193,6 @@ def _print_job(job: "RemoteJob") -> None:
 def _print_json(value: object) -> None:
     import json
 
-    from semel.values import as_plain
+    from pydantic_core import to_jsonable_python
 
-    typer.echo(json.dumps(as_plain(value), indent=2))
+    typer.echo(json.dumps(to_jsonable_python(value, bytes_mode="hex"), indent=2))

@@ -40,8 +40,8 @@ def list_models(as_json: options.AsJson = False) -> None:
 
 def _sources(settings: "Settings") -> "Iterator[ModelSource]":
     """Each model, and each source of its own that it has for a device."""
-    from semel.backends.devices.find import KINDS
-    from semel.values import for_device
+    from semel.values.device import KINDS
+    from semel.values.model import for_device
 
     entries = dict(settings.all_models)
     for kind in KINDS:
@@ -88,18 +88,17 @@ def pull(name: str) -> None:
 def check(name: str, device: options.Device = "auto") -> None:
     """Load a model on a device and see whether it works: self-test, meaning, fingerprint, memory."""
     from semel.backends.devices.measure import embed_all, makes_sense
-    from semel.backends.devices.select import find_device
     from semel.backends.devices.usage import usage_of
     from semel.backends.devices.verify import verify
     from semel.backends.engine import Engine
     from semel.errors import BackendError
     from semel.log import configure_logs
     from semel.settings import load_settings
-    from semel.tasks.worker.models import LoadedModels
+    from semel.tasks.worker.models import LoadedModels, choose_device_for
 
     settings = load_settings()
     configure_logs(level="error", fmt=settings.log_format)
-    chosen, why = find_device(options.wanted_device(device, settings), settings)
+    chosen, why = choose_device_for(settings, options.wanted_device(device, settings))
     typer.echo(f"device       {chosen}: {why}")
     verify(chosen)
     typer.echo("self-test    the device computes what the CPU computes")

@@ -25,7 +25,7 @@ def serve(
     from semel.tracing import configure_traces
 
     settings = load_settings(host=host, port=port)
-    configure_traces(settings, service="semel-api")
+    configure_traces(settings.otlp_endpoint, service="semel-api")
     app = create_app(settings)
     if not (app.state.api_keys or insecure or is_loopback(settings.host)):
         raise BadInputError(

@@ -36,13 +36,13 @@ def _run(device: str) -> None:
 
     settings = load_settings()
     configure_logs(level=settings.log_level, fmt=settings.log_format)
-    configure_traces(settings, service="semel-worker")
+    configure_traces(settings.otlp_endpoint, service="semel-worker")
     wanted = options.wanted_device(device, settings)
     pin(wanted)  # before anything imports a framework
-    from semel.backends.devices.select import find_device
+    from semel.tasks.worker.models import choose_device_for
     from semel.tasks.worker.worker import Worker
 
-    chosen, why = find_device(wanted, settings)
+    chosen, why = choose_device_for(settings, wanted)
     get_log("worker").info("device chosen", device=chosen, why=why)
     try:
         Worker(settings, device=chosen).run()
@@ -57,7 +57,7 @@ def _supervise(device: str, *, processes: int, every: bool) -> None:
     from semel.cli.work import stack as parts
     from semel.errors import BadInputError, UnavailableError
     from semel.settings import load_settings
-    from semel.values import DeviceInfo
+    from semel.values.device import DeviceInfo
 
     if device == "auto":
         device = load_settings().device

@@ -16,7 +16,8 @@ from semel.cli.work.progress import progress_line
 from semel.cli.work.stack import throwaway_stack
 from semel.client import Client, RemoteJob
 from semel.errors import SemelError
-from semel.values import JobStatus, Vectors
+from semel.values.job import JobStatus
+from semel.values.vectors import Vectors
 
 QUESTIONS = {
     "how do I parse a JSON string?": "json.loads",

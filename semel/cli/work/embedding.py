@@ -22,7 +22,10 @@ from semel.errors import BadInputError, NotFoundError, SemelError
 from semel.pipeline import Pipeline
 from semel.rows import Item, read_items
 from semel.settings import Settings
-from semel.values import Counts, JobStatus, Lane, Outcome, Space, Vectors
+from semel.values.job import Counts, JobStatus
+from semel.values.model import Space
+from semel.values.text import Lane, Outcome
+from semel.values.vectors import Vectors
 
 _BLOCK_TEXTS = 1024
 _BLOCKS_UNDER_WAY = 6

@@ -9,11 +9,12 @@ from semel.cache.claims import LocalClaims
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import BadInputError
-from semel.pipeline import LocalSender, Pipeline
+from semel.pipeline import Pipeline
 from semel.settings import Settings
 from semel.tasks.worker.embed import Embedder
+from semel.tasks.worker.local import LocalSender
 from semel.tasks.worker.models import LoadedModels
-from semel.values import Space
+from semel.values.model import Space
 
 MMAP_BYTES = 4 << 30
 

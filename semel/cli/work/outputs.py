@@ -12,7 +12,7 @@ import numpy as np
 
 from semel.errors import BadInputError, UnavailableError
 from semel.rows import Item
-from semel.values import Vectors
+from semel.values.vectors import Vectors
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import IO
 from semel.backends.devices.find import usable_cores
 from semel.client import Client
 from semel.errors import SemelError, UnavailableError
-from semel.values import DeviceInfo
+from semel.values.device import DeviceInfo
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0

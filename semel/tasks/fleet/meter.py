@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from semel.values import Outcome
+from semel.values.text import Outcome
 
 _RECENT = 128
 """Latencies that are kept: a beat stays below a kilobyte, and a 99th percentile means something."""

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from semel.backends.devices.select import best_of
-from semel.tasks.fleet.roster import WorkerCard
-from semel.values import UseCase, device_kind
+from semel.tasks.fleet.card import WorkerCard
+from semel.values.device import UseCase, best_of, device_kind
 
 
 def best_pool(cards: Sequence[WorkerCard], *, model: str, use_case: UseCase) -> tuple[str, str]:
@@ -20,3 +19,8 @@ def best_pool(cards: Sequence[WorkerCard], *, model: str, use_case: UseCase) -> 
         device_kind(card.device): card.measured for card in real if card.measured and card.measured.model == base
     }
     return best_of({device_kind(card.device) for card in real}, use_case=use_case, measured=measured)
+
+
+def waits_for_worker(why: str) -> str:
+    """The reason of a job that no live worker serves now, for people."""
+    return f"{why}; the job waits for one"

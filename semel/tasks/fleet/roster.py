@@ -1,84 +1,29 @@
 """The roster: which workers are alive, kept in Redis with a short time to live."""
 
-import json
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 
 import redis
 
-from semel.errors import UnavailableError
-from semel.tasks.fleet.meter import Work
-from semel.values import Measured
+from semel.kept import Kept
+from semel.redis_client import unreachable
+from semel.tasks.fleet.card import WorkerCard
 
 BEAT_S = 2.0
+
 LIVE_S = 8.0
 """A worker that missed three beats is gone."""
 
 _FAILED = "semel:failed-workers"
+
 _FAILED_S = 3600
 
 _MEMBERS = "semel:workers"
+
 _WORKER = "semel:worker:"
 
 
-@dataclass(frozen=True)
-class WorkerCard:
-    """What a worker says of itself.
-
-    Attributes:
-        state: `loading` until the default model is in memory, then `ready`; work may be sent before, and waits.
-            `failed` when it ended because its device is not fit.
-        why: of device and dtype; of a failed one, what is wrong with it.
-        models: names that it serves.
-        about: name and memory of the device.
-        software: its device imitates a GPU on the CPU; work goes there last.
-        spaces: fingerprints that it serves, in hex.
-        loaded: names in memory.
-        load_s: what loading them took.
-        memory_bytes: of the device, or of the process where both share it.
-        gpu_utilization: 0 to 1, where the driver tells.
-        texts_per_s: measured over its life, while the device was busy.
-        progress: (job id, position, texts that are done) of the chunks in hand.
-        measured: what `semel devices --measure` found for this device, if it was run.
-    """
-
-    id: str
-    device: str
-    host: str
-    pid: int
-    started_at: float
-    state: str = "ready"
-    dtype: str = ""
-    why: str = ""
-    about: str = ""
-    software: bool = False
-    models: list[str] = field(default_factory=list)
-    spaces: list[str] = field(default_factory=list)
-    loaded: list[str] = field(default_factory=list)
-    load_s: float = 0.0
-    memory_bytes: int = 0
-    gpu_utilization: float | None = None
-    texts_per_s: float = 0.0
-    memory_halvings: int = 0
-    progress: list[tuple[str, int, int]] = field(default_factory=list)
-    measured: Measured | None = None
-    work: Work = field(default_factory=Work)
-
-    def serves(self, model: str, fingerprint: bytes) -> bool:
-        """Whether it makes vectors of this space, under this name: that is how it is asked for them."""
-        return model in self.models and fingerprint.hex() in self.spaces
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: bytes | str) -> "WorkerCard":
-        """A card of another version may lack fields, or have more."""
-        values = {key: value for key, value in json.loads(text).items() if key in cls.__dataclass_fields__}
-        measured = values.get("measured")
-        work = Work(**{k: v for k, v in values.get("work", {}).items() if k in Work.__dataclass_fields__})
-        return cls(**{**values, "work": work, "measured": Measured(**measured) if measured else None})
+_KEPT_S = 1.0
+"""One look at Redis per second, however many requests come."""
 
 
 class Roster:
@@ -86,7 +31,7 @@ class Roster:
 
     def __init__(self, client: "redis.Redis") -> None:
         self._client = client
-        self._seen: tuple[float, list[WorkerCard]] = (0.0, [])
+        self._seen: Kept[list[WorkerCard]] = Kept(_KEPT_S)
 
     def beat(self, card: WorkerCard) -> None:
         """Announce a worker for the next `LIVE_S` seconds. Raises redis.RedisError."""
@@ -131,9 +76,7 @@ class Roster:
                 self._client.srem(_MEMBERS, *gone)
         except redis.RedisError as error:
             raise unreachable(error) from error
-        cards = [WorkerCard.from_json(value) for value in raw if value is not None]
-        self._seen = (time.monotonic(), cards)
-        return cards
+        return self._seen.put([WorkerCard.from_json(value) for value in raw if value is not None])
 
     def time_left(self, worker_ids: Sequence[str]) -> list[float]:
         """Seconds until each would be taken for dead; a beat sets it to `LIVE_S`. Raises UnavailableError."""
@@ -147,24 +90,8 @@ class Roster:
 
     def live_lately(self) -> Sequence[WorkerCard]:
         """As `live`, at most one second old: for every request."""
-        seen_at, cards = self._seen
-        return cards if time.monotonic() - seen_at <= 1.0 else self.live()
+        return self._seen.get(self.live)
 
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def unreachable(error: Exception) -> UnavailableError:
-    """One sentence for a Redis that does not answer."""
-    return UnavailableError(
-        f"Redis does not answer ({error}); start it, or set SEMEL_REDIS_URL, or run 'semel up', which brings one along"
-    )
-
-
-def connect_redis(url: str) -> "redis.Redis":
-    """A client with short timeouts; it connects when first used."""
-    try:
-        return redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10, health_check_interval=10)
-    except ValueError as error:
-        raise UnavailableError(f"SEMEL_REDIS_URL is not a Redis URL: {error}") from None

@@ -18,7 +18,7 @@ from sqlalchemy import or_, select, tuple_, update
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
 from semel.tasks.jobs.schema import batches
-from semel.values import OPEN, JobStatus
+from semel.values.job import OPEN, JobStatus
 
 _LEASE_S = 15.0
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from semel.db import Database
+from semel.tasks.jobs.rows import ACTIVE
 from semel.tasks.jobs.schema import chunks, jobs
-from semel.tasks.jobs.store import ACTIVE
-from semel.values import ENDED, Lane
+from semel.values.job import ENDED
+from semel.values.text import Lane
 
 _DONE = jobs.c.hit + jobs.c.computed + jobs.c.coalesced + jobs.c.failed
 

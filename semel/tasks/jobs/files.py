@@ -14,7 +14,7 @@ from sqlalchemy import delete, select, tuple_
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError, StorageFullError
 from semel.tasks.jobs.schema import batches, files
-from semel.values import OPEN
+from semel.values.job import OPEN
 
 _ORPHAN_S = 3600.0
 """Content without a row is what a crash left behind; a write takes less than this."""

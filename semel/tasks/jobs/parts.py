@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, tuple_
 
 from semel.db import Database
+from semel.tasks.jobs.rows import outcomes_of, unpack_errors, unpack_extras, unpack_texts
 from semel.tasks.jobs.schema import chunks
-from semel.tasks.jobs.store import chunk_errors, chunk_extras, chunk_texts, outcomes_of
-from semel.values import Extra, Input, ItemError, Outcome
+from semel.values.text import Extra, Input, ItemError, Outcome
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class JobParts:
                 state=row.state,
                 first_index=row.first_index,
                 texts=row.texts,
-                failed=outcomes_of(row).count(Outcome.FAILED) or len(chunk_errors(row.errors_json)),
+                failed=outcomes_of(row).count(Outcome.FAILED) or len(unpack_errors(row.errors_json)),
                 attempts=row.attempts,
                 worker=row.lease_owner or "",
                 sent_at=row.sent_at,
@@ -115,8 +115,8 @@ class JobParts:
             if not rows:
                 return
             for row in rows:
-                texts, extras = chunk_texts(row.payload), chunk_extras(row.extras, row.texts)
-                for i, error in sorted(chunk_errors(row.errors_json).items()):
+                texts, extras = unpack_texts(row.payload), unpack_extras(row.extras, row.texts)
+                for i, error in sorted(unpack_errors(row.errors_json).items()):
                     if row.first_index + i > after:
                         yield FailedText(row.first_index + i, texts[i], extras[i], error)
             last = rows[-1].position

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, update
 from semel.db import Database
 from semel.errors import ConflictError, InvalidTextError, NotFoundError, TextTooLongError
 from semel.tasks.jobs.schema import chunks, jobs, webhooks
-from semel.values import ENDED, JobStatus
+from semel.values.job import ENDED, JobStatus
 
 _UNRUN = ("cancelled", "pending", "sent")
 """Pending in a job that has ended: its worker died after that."""

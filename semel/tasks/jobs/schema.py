@@ -1,6 +1,6 @@
 """The tables of jobs, beside those of the cache, in one MetaData for the migrations."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, String, Table, Text, false
 
 from semel.cache.schema import metadata
 
@@ -16,6 +16,7 @@ jobs = Table(
     Column("lane", String(20), nullable=False),
     Column("device", String(100), nullable=False),
     Column("why", Text, nullable=False),
+    Column("waits", Boolean, nullable=False, server_default=false()),  # no live worker serves its vector space
     Column("truncate", Boolean, nullable=False),
     Column("first_device", String(100)),  # where it goes back to after a failover
     Column("if_no_worker", String(10), nullable=False, server_default="wait"),
@@ -52,14 +53,14 @@ chunks = Table(
     metadata,
     Column("job_id", String(40), primary_key=True),
     Column("position", Integer, primary_key=True),
-    Column("state", String(10), nullable=False),  # pending → sent → running → done
+    Column("state", String(10), nullable=False),  # rows.ChunkState
     Column("attempts", Integer, nullable=False),
     Column("sent_at", Float),
     Column("lease_owner", String(200)),
     Column("lease_until", Float),
     Column("first_index", BigInteger, nullable=False),
     Column("texts", Integer, nullable=False),
-    Column("outcomes", LargeBinary),  # one byte a text, see jobs.OUTCOME_CODES
+    Column("outcomes", LargeBinary),  # one byte per text, see rows.OUTCOME_CODES
     Column("errors_json", Text, nullable=False),
     Column("packed_keys", LargeBinary, nullable=False),  # 32 bytes a text, zero for a text that has no key
     Column("payload", LargeBinary, nullable=False),  # zstd of the JSON list of texts

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from semel.db import Database
 from semel.tasks.jobs.schema import jobs, webhooks
-from semel.values import ENDED
+from semel.values.job import ENDED
 
 DELAYS_S = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
 """Between the attempts, as Standard Webhooks recommends; after the last one it is given up."""

@@ -4,7 +4,7 @@ from celery import Celery
 from kombu import Queue
 
 from semel.tasks.queue.names import queue_name
-from semel.values import Lane
+from semel.values.text import Lane
 
 TASK_THREADS = 64
 """Threads of a worker. They wait for the device most of the time. More than a queue's window of bulk chunks

@@ -3,17 +3,19 @@
 Requests that are all hits are answered whatever waits; a job is refused before anyone knows what it holds.
 """
 
-import threading
-import time
+from collections import defaultdict
 from collections.abc import Mapping
 
 import redis
 
 from semel.errors import OverloadedError
-from semel.tasks.fleet.roster import Roster, unreachable
+from semel.kept import Kept
+from semel.redis_client import unreachable
+from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.counts import JobCounts
 from semel.tasks.queue.names import queue_name
-from semel.values import Lane, device_kind
+from semel.values.device import device_kind
+from semel.values.text import Lane
 
 _KEPT_S = 1.0
 """The estimate is this old at the most: one question to the database a second, however many requests come."""
@@ -33,8 +35,7 @@ class Backlog:
         self._roster = roster
         self._client = client
         self._max_s = max_s
-        self._seen: dict[tuple[Lane, str], tuple[float, float]] = {}
-        self._lock = threading.Lock()
+        self._seen: dict[tuple[Lane, str], Kept[float]] = defaultdict(lambda: Kept(_KEPT_S))
 
     def check(self, lane: Lane, device: str) -> None:
         """Raises OverloadedError, with the time after which the queue is back at its bound."""
@@ -51,12 +52,7 @@ class Backlog:
 
         The bulk lane waits for the interactive one, too.
         """
-        with self._lock:
-            at, seconds = self._seen.get((lane, device), (0.0, 0.0))
-            if time.monotonic() - at > _KEPT_S:
-                seconds = self._measure(lane, device)
-                self._seen[lane, device] = (time.monotonic(), seconds)
-            return seconds
+        return self._seen[lane, device].get(lambda: self._measure(lane, device))
 
     def _measure(self, lane: Lane, device: str) -> float:
         rate = self.rate(device)

@@ -9,11 +9,13 @@ from kombu.exceptions import OperationalError
 
 from semel.errors import UnavailableError
 from semel.log import get_log
-from semel.tasks.fleet.roster import Roster, WorkerCard
-from semel.tasks.jobs.store import JobStore
+from semel.tasks.fleet.card import WorkerCard
+from semel.tasks.fleet.roster import Roster
+from semel.tasks.jobs.chunks import ChunkStore
 from semel.tasks.queue.names import EMBED_CHUNK, queue_name
 from semel.tracing import is_on, span, within
-from semel.values import Lane, device_kind
+from semel.values.device import device_kind
+from semel.values.text import Lane
 
 log = get_log("dispatch")
 
@@ -27,8 +29,8 @@ MAX_WINDOW = 48
 class Dispatcher:
     """Sends chunks to the queues. Any process may call it at any time."""
 
-    def __init__(self, jobs: JobStore, app: Celery, roster: Roster) -> None:
-        self._jobs = jobs
+    def __init__(self, chunks: ChunkStore, app: Celery, roster: Roster) -> None:
+        self._chunks = chunks
         self._app = app
         self._roster = roster
 
@@ -40,8 +42,8 @@ class Dispatcher:
         live = self._live(device)
         window = min(MAX_WINDOW, WINDOW_PER_WORKER * max(1, len(live)))
         served = {bytes.fromhex(space) for card in live for space in card.spaces} or None
-        places = self._jobs.take_for_dispatch(lane=lane, device=device, window=window, served=served)
-        parents = self._jobs.traceparents({job_id for job_id, _ in places}) if places and is_on() else {}
+        places = self._chunks.take_for_dispatch(lane=lane, device=device, window=window, served=served)
+        parents = self._chunks.traceparents({job_id for job_id, _ in places}) if places and is_on() else {}
         for place in places:
             try:
                 with within(parents.get(place[0])), span("semel.send"):  # whoever happens to send it

@@ -4,63 +4,26 @@ The answer comes with the bell, over pub/sub, and may be lost there; so it is al
 a waiter that heard nothing looks by itself. What was computed is in the cache in any case.
 """
 
-import json
 import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
 
 import redis
 
 from semel.log import get_log
-from semel.values import ItemError
+from semel.tasks.queue.message import Answer
 
 log = get_log("doorbell")
 
 _ANSWER = "semel:answer:"
+
 _BELL = "semel:bell:"
+
 ANSWER_TTL_S = 120
 
 _ID_BYTES = 32
 """A request id is `uuid4().hex`; it stands before the answer in the bell's message."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """How a request ended; the vectors themselves are in the cache.
-
-    Attributes:
-        computed, coalesced: positions in the request.
-        errors: position → why.
-        error: the whole request failed.
-        seconds: what the worker took for it.
-        readings: how the model reads each text, when that was asked.
-    """
-
-    computed: list[int] = field(default_factory=list)
-    coalesced: list[int] = field(default_factory=list)
-    errors: dict[int, ItemError] = field(default_factory=dict)
-    error: ItemError | None = None
-    readings: list[Any] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def to_json(self) -> str:
-        errors = {str(i): [e.code, e.message] for i, e in self.errors.items()}
-        whole = [self.error.code, self.error.message] if self.error else None
-        return json.dumps([self.computed, self.coalesced, errors, whole, self.readings, self.seconds])
-
-    @classmethod
-    def from_json(cls, text: bytes | str) -> "Answer":
-        computed, coalesced, errors, whole, readings, seconds = json.loads(text)
-        return cls(
-            computed,
-            coalesced,
-            {int(i): ItemError(*pair) for i, pair in errors.items()},
-            ItemError(*whole) if whole else None,
-            readings,
-            seconds,
-        )
 
 
 def ring(client: "redis.Redis", *, request_id: str, reply_to: str, answer: Answer) -> None:

@@ -3,7 +3,8 @@
 Separate queues are the reliable lanes: Redis priorities are several lists that one worker polls in turn.
 """
 
-from semel.values import Lane, device_kind
+from semel.values.device import device_kind
+from semel.values.text import Lane
 
 EMBED_CHUNK = "semel.embed_chunk"
 """Arguments: job id, position. The texts are in the database."""

@@ -5,29 +5,31 @@ Larger ones become a job in the interactive lane, so that Redis stays small.
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from semel.backends.devices.find import KINDS
-from semel.cache.catalog import Catalog
 from semel.cache.store import VectorStore
-from semel.errors import TimedOutError, UnavailableError, UnknownDeviceError, revive
+from semel.errors import TimedOutError, revive
 from semel.log import get_log
+from semel.redis_client import unreachable
 from semel.settings import Settings
-from semel.tasks.fleet.pools import best_pool
-from semel.tasks.fleet.roster import Roster, unreachable
-from semel.tasks.jobs.store import WAITS, JobStore, NewChunk
+from semel.tasks.jobs.cutting import cut_places
+from semel.tasks.jobs.rows import NewChunk
+from semel.tasks.jobs.store import JobStore
 from semel.tasks.queue.backlog import Backlog
 from semel.tasks.queue.dispatch import Dispatcher
-from semel.tasks.queue.doorbell import Answer, Doorbell
+from semel.tasks.queue.doorbell import Doorbell
+from semel.tasks.queue.message import Answer, Reading, Request
 from semel.tasks.queue.names import EMBED_TEXTS, READ_TEXTS, queue_name
+from semel.tasks.queue.router import Route, Router
 from semel.tracing import span
-from semel.values import Computed, Input, Lane, Outcome, Space, UseCase, as_input, device_kind, size_of
+from semel.values.model import Space
+from semel.values.text import Input, Lane, Outcome, size_of
+from semel.values.vectors import Computed
 
 log = get_log("requests")
 
@@ -35,96 +37,6 @@ _RESEND_S = 10.0
 """Without an answer for this long the message may be lost (Redis was emptied): send it again."""
 
 _LOOK_S = 1.0
-
-
-Reading: TypeAlias = Literal["count", "spell", "bare"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What travels to a worker: ~100 bytes and the texts or pairs.
-
-    Attributes:
-        sent_at: Unix seconds.
-        passed_on: how many workers could not serve it.
-        reading: for READ_TEXTS: `count` for [tokens, truncated] of each text, `spell` for its tokens one by one,
-            `bare` for the same without special tokens.
-    """
-
-    id: str
-    reply_to: str
-    model: str
-    prompt_name: str
-    fingerprint: str
-    texts: Sequence[Input]
-    sent_at: float
-    reading: Reading | None = None
-    passed_on: int = 0
-
-    @classmethod
-    def from_message(cls, message: dict[str, Any]) -> "Request":
-        return cls(**{**message, "texts": [as_input(item) for item in message["texts"]]})
-
-    @property
-    def shown(self) -> str:
-        """What Flower shows: never the texts."""
-        return f"({len(self.texts)} texts, request {self.id})"
-
-    def to_message(self) -> dict[str, object]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Route:
-    """The pool that takes a piece of work, and why this one."""
-
-    device: str
-    why: str
-
-
-class Router:
-    """Picks the device pool for a vector space.
-
-    Args:
-        use_case: in which order pools are preferred, unless they were measured.
-    """
-
-    def __init__(self, roster: Roster, catalog: Catalog, *, use_case: UseCase = "auto") -> None:
-        self._roster = roster
-        self._catalog = catalog
-        self._use_case = use_case
-
-    def route(self, space: Space, *, wanted: str = "auto", must_live: bool = False) -> Route:
-        """The pool for this space: one that serves the very same fingerprint.
-
-        Args:
-            wanted: a device kind, or `auto` for the best that is alive.
-            must_live: refuse when no worker is alive; else the work waits for one.
-
-        Raises:
-            UnavailableError: no live worker, and `must_live`; or Redis does not answer.
-            UnknownModelError: no worker ever served this model.
-        """
-        wanted, model = device_kind(wanted), space.model
-        if wanted not in ("auto", *KINDS):
-            raise UnknownDeviceError(f"semel knows no device {wanted!r} (known: auto, {', '.join(KINDS)})")
-        live = [w for w in self._roster.live_lately() if w.serves(space.model, space.fingerprint)]
-        if not live:  # it may have come within the last second
-            live = [w for w in self._roster.live() if w.serves(space.model, space.fingerprint)]
-        if wanted != "auto":
-            live = [w for w in live if device_kind(w.device) == wanted]
-        if live:
-            kind, why = best_pool(live, model=model, use_case=self._use_case)
-            count = sum(device_kind(w.device) == kind for w in live)
-            reason = "asked for" if wanted != "auto" else why
-            return Route(kind, f"{kind}: {reason}, {count} live worker{'s' if count > 1 else ''} with {model}")
-        device = device_kind(self._catalog.find(model)[1]) if wanted == "auto" else wanted
-        if must_live:
-            raise UnavailableError(
-                f"no live worker serves {model!r}{'' if wanted == 'auto' else f' on {wanted}'}; "
-                f"start one: semel worker --device {device}"
-            )
-        return Route(device, f"{device}: no worker with {model} is alive now, {WAITS}")
 
 
 class QueueSender:
@@ -183,7 +95,7 @@ class QueueSender:
 
     def _read(self, space: Space, texts: Sequence[str], reading: Reading) -> list[Any]:
         readings = list[Any]()
-        for part in _parts(texts, most_texts=len(texts), most_size=self._inline_bytes):
+        for part in cut_places(texts, most_texts=len(texts), most_size=self._inline_bytes):
             request = self._request(space, texts[part], reading=reading)
             readings += self._answer_to(READ_TEXTS, request, space, Lane.INTERACTIVE).readings
         return readings
@@ -245,10 +157,16 @@ class QueueSender:
 
     def _by_job(self, space: Space, missing: Mapping[bytes, Input], lane: Lane, route: Route) -> Computed:
         job = self._jobs.create(
-            space, lane=lane, device=route.device, why=route.why, truncate=True, metadata={"origin": "request"}
+            space,
+            lane=lane,
+            device=route.device,
+            why=route.why,
+            waits=route.waits,
+            truncate=True,
+            metadata={"origin": "request"},
         )
         keys, texts = list(missing), list(missing.values())
-        parts = _parts(texts, most_texts=self._chunk_texts, most_size=self._chunk_bytes)
+        parts = cut_places(texts, most_texts=self._chunk_texts, most_size=self._chunk_bytes)
         new = [NewChunk(part.start, keys[part], texts[part]) for part in parts]
         self._jobs.add_chunks(job, new, lookup=self._store.lookup_on)
         self._jobs.seal(job.id)
@@ -271,16 +189,3 @@ class QueueSender:
             pause_s = min(pause_s * 1.3, 0.25)
         if job.error is not None:
             raise revive(job.error.code, job.error.message)
-
-
-def _parts(items: Sequence[Input], *, most_texts: int, most_size: int) -> Iterator[slice]:
-    """Where to cut: parts of at most so many texts and characters, and of one text at the least."""
-    first, size = 0, 0
-    for at, item in enumerate(items):
-        own = size_of(item)
-        if at > first and (at - first == most_texts or size + own > most_size):
-            yield slice(first, at)
-            first, size = at, 0
-        size += own
-    if items:
-        yield slice(first, len(items))

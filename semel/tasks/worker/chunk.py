@@ -16,10 +16,13 @@ from semel.errors import (
 )
 from semel.log import get_log
 from semel.tasks.fleet.meter import Message
-from semel.tasks.jobs.store import NO_KEY, ChunkWork, JobStore
+from semel.tasks.jobs.chunks import ChunkStore
+from semel.tasks.jobs.rows import NO_KEY, ChunkWork
+from semel.tasks.jobs.store import JobStore
 from semel.tasks.worker.embed import CancelledError, Embedder
 from semel.tasks.worker.models import LoadedModels
-from semel.values import Computed, ItemError, Outcome
+from semel.values.text import ItemError, Outcome
+from semel.values.vectors import Computed
 
 log = get_log("chunk")
 
@@ -44,6 +47,7 @@ class ChunkRunner:
     def __init__(
         self,
         jobs: JobStore,
+        chunks: ChunkStore,
         store: VectorStore,
         embedder: Embedder,
         models: LoadedModels,
@@ -55,6 +59,7 @@ class ChunkRunner:
         record: Callable[[Message], None],
     ) -> None:
         self._jobs = jobs
+        self._chunks = chunks
         self._store = store
         self._embedder = embedder
         self._models = models
@@ -79,7 +84,7 @@ class ChunkRunner:
         Raises:
             BackendError: the device is lost; the chunk was given back.
         """
-        work = self._jobs.lease(job_id, position, owner=self._owner, ttl_s=self._lease_s)
+        work = self._chunks.lease(job_id, position, owner=self._owner, ttl_s=self._lease_s)
         if work is None:
             return
         done = self._in_hand[job_id, position] = Computed()
@@ -98,23 +103,23 @@ class ChunkRunner:
             self._record(work, done, started_at)
             bound.debug("chunk done", texts=len(work.keys), seconds=round(time.time() - started_at, 3))
         except CancelledError:
-            self._jobs.give_back(work)
+            self._chunks.give_back(work)
             bound.info("chunk stopped, its job was cancelled")
         except (StorageFullError, FingerprintError) as error:
-            self._jobs.give_back(work)
+            self._chunks.give_back(work)
             self._jobs.fail(job_id, ItemError.of(error))
             bound.error("job failed", reason=str(error))
         except (ModelLoadError, UnknownModelError) as error:
             bound.error("model not usable on this worker", reason=str(error))
             if self._refuse(work.model, work.fingerprint, str(error)):
                 time.sleep(_ELSEWHERE_S)
-                self._jobs.give_back(work)
+                self._chunks.give_back(work)
             else:
                 self._give_up_or_back(work, ItemError.of(error), started_at)
         except BackendError as error:
             # It may be this chunk that kills the device: it must not do so for ever.
             if work.attempts < 2 * self._max_attempts and self._refuse(work.model, work.fingerprint, str(error)):
-                self._jobs.give_back(work)
+                self._chunks.give_back(work)
             else:
                 self._give_up_or_back(work, ItemError(DeviceLostError.code, str(error)), started_at)
             raise
@@ -124,7 +129,7 @@ class ChunkRunner:
 
     def _give_up_or_back(self, work: ChunkWork, error: ItemError, started_at: float) -> None:
         if work.attempts < self._max_attempts:
-            self._jobs.give_back(work)
+            self._chunks.give_back(work)
             return
         failed = Computed()
         for key in work.keys:
@@ -193,7 +198,7 @@ class ChunkRunner:
             if i not in work.errors:
                 counts[outcome] += 1
             outcomes.append(Outcome.FAILED if i in errors else outcome)
-        recorded = self._jobs.finish(
+        recorded = self._chunks.finish(
             work,
             outcomes,
             errors,

@@ -12,7 +12,9 @@ from semel.backends.engine import Engine, Part, Submission
 from semel.cache.claims import Claims, Lease
 from semel.cache.store import VectorStore
 from semel.tracing import span
-from semel.values import Computed, Input, Lane, Outcome, Producer, Space
+from semel.values.model import Producer, Space
+from semel.values.text import Input, Lane, Outcome
+from semel.values.vectors import Computed
 
 _FIRST_LOOK_S = 0.01
 _LAST_LOOK_S = 0.25

@@ -10,8 +10,10 @@ from semel.cache.claims import RedisClaims
 from semel.cache.store import VectorStore
 from semel.errors import UnavailableError
 from semel.metrics import Read, Resent, Sample, counter, histogram, new_registry
+from semel.tasks.jobs.sweep import Swept
 from semel.tasks.worker.models import LoadedModels
-from semel.values import Outcome, device_kind
+from semel.values.device import device_kind
+from semel.values.text import Outcome
 
 
 class WorkerMetrics:
@@ -26,7 +28,7 @@ class WorkerMetrics:
         self.registry = new_registry()
         self._texts = counter("semel_texts_total", self.registry)
         self._messages = counter("semel_messages_total", self.registry)
-        self.resent = Resent(self.registry)
+        self._resent = Resent(self.registry)
         self._redelivered = counter("semel_redeliveries_total", self.registry).labels(self._kind)
         self._stages = histogram("semel_stage_seconds", self.registry)
         self._batch_texts = histogram("semel_batch_texts", self.registry)
@@ -51,6 +53,10 @@ class WorkerMetrics:
         yield "semel_model_load_seconds", [([model.spaces[""].model, *here], model.load_s) for model in models.loaded()]
         yield "semel_claims_total", [(["taken"], claims.taken), (["held"], claims.held), (["expired"], claims.expired)]
         yield "semel_cache_verify_failures_total", [([], store.damaged)]
+
+    def count_swept(self, swept: Swept) -> None:
+        """Count what a sweep of this worker started again."""
+        self._resent.count(leases_expired=swept.leases_expired, messages_lost=swept.messages_lost)
 
     def redelivered(self) -> None:
         """A message came a second time: whoever had it did not say that it was done."""

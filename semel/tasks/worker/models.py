@@ -8,21 +8,32 @@ from dataclasses import replace
 from functools import cached_property
 
 from semel.backends.devices.find import torch_name
-from semel.backends.devices.select import find_device
+from semel.backends.devices.select import Measurements, find_device
 from semel.backends.engine import Engine
 from semel.backends.models.digests import Digests
+from semel.backends.models.factory import create_backend
 from semel.backends.models.source import ModelSource, find_model
 from semel.cache.keys import fingerprint
 from semel.errors import FingerprintError, ModelLoadError
 from semel.log import get_log
 from semel.settings import Settings
 from semel.tasks.worker.embed import LoadedModel
-from semel.values import ModelEntry, Producer, Space, for_device
+from semel.values.model import ModelEntry, Producer, Space, for_device
 
 log = get_log("models")
 
 _PATIENCE_S = 10.0
 """A model that waited this long for room stops new work on those that have it, or they would keep it for ever."""
+
+
+def choose_device_for(settings: Settings, wanted: str) -> tuple[str, str]:
+    """The device of this machine that a name, a kind or `auto` stands for, and why. Raises UnknownDeviceError."""
+    return find_device(
+        wanted,
+        software=settings.software_devices,
+        use_case=settings.use_case,
+        measured=Measurements(settings.measurements).of_model(settings.default_model),
+    )
 
 
 class LoadedModels:
@@ -48,7 +59,7 @@ class LoadedModels:
     @cached_property
     def device(self) -> str:
         """Where they run. Raises UnknownDeviceError."""
-        device, why = find_device(self._wanted, self._settings)
+        device, why = choose_device_for(self._settings, self._wanted)
         log.debug("device chosen", device=device, why=why)
         return device
 
@@ -173,8 +184,8 @@ class LoadedModels:
         # A fake model runs where no framework is, and so on any device.
         device = "cpu" if self._wanted == "auto" and source.entry.source.startswith("fake:") else self.device
         started = time.perf_counter()
-        backend = source.create_backend(
-            torch_name(device), threads=self._settings.cpu_threads, converted=self._settings.home / "converted"
+        backend = create_backend(
+            source, torch_name(device), threads=self._settings.cpu_threads, converted=self._settings.home / "converted"
         )
         warm_up = self._engine.load(backend)
         if self._find(name).described.spec != source.described.spec:

@@ -1,22 +1,16 @@
 """A worker: one process, one device, consuming that device's queues with Celery's threads pool."""
 
-import faulthandler
 import os
-import signal
 import socket
-import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import redis
 from celery import Celery
 from celery.signals import setup_logging, task_prerun
-from kombu.exceptions import OperationalError
 
 from semel.backends.devices.find import describe
 from semel.backends.devices.select import Measurements
@@ -25,51 +19,36 @@ from semel.backends.devices.verify import verify
 from semel.backends.engine import Engine
 from semel.cache.catalog import Catalog
 from semel.cache.claims import RedisClaims
-from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.errors import BackendError, FingerprintError, ModelLoadError, SemelError, UnavailableError, UnknownModelError
+from semel.errors import BackendError, FingerprintError, ModelLoadError, SemelError, UnavailableError
 from semel.log import get_log
+from semel.redis_client import connect_redis, unreachable
+from semel.repeating import Repeating
 from semel.settings import Settings
+from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.failover import Failover
 from semel.tasks.fleet.meter import Message, Meter
-from semel.tasks.fleet.pools import best_pool
-from semel.tasks.fleet.roster import Roster, WorkerCard, connect_redis, unreachable
+from semel.tasks.fleet.roster import BEAT_S, Roster
+from semel.tasks.jobs.chunks import ChunkStore
+from semel.tasks.jobs.moves import JobMoves
 from semel.tasks.jobs.store import JobStore
+from semel.tasks.jobs.sweep import Sweeper
 from semel.tasks.queue.app import make_app
 from semel.tasks.queue.dispatch import Dispatcher
-from semel.tasks.queue.doorbell import Answer, ring
-from semel.tasks.queue.names import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS, queue_name
-from semel.tasks.queue.sender import Request
+from semel.tasks.queue.message import Request
+from semel.tasks.queue.names import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS
 from semel.tasks.worker.chunk import ChunkRunner
-from semel.tasks.worker.duties import Maintenance
-from semel.tasks.worker.embed import Embedder, LoadedModel
+from semel.tasks.worker.device_loss import DeviceLoss, HangWatch
+from semel.tasks.worker.duties import TOUCH_S, QueueCare
+from semel.tasks.worker.embed import Embedder
 from semel.tasks.worker.metrics import WorkerMetrics
 from semel.tasks.worker.models import LoadedModels
-from semel.tracing import span, tell
-from semel.values import ItemError, Lane, Outcome, Space, device_kind
+from semel.tasks.worker.offers import Offers
+from semel.tasks.worker.replies import PassOn, Replies
+from semel.tracing import tell
 
 log = get_log("worker")
-
-_HUNG_FACTOR = 20.0
-"""A batch that takes this many times the usual is not slow, it is stuck."""
-
-_LAST_WORDS_S = 5.0
-
-_MOST_PASSES, _PASS_S = 20, 0.05
-"""A request goes from worker to worker this often, with such a pause, before it is answered with the error."""
-
-_PASSES_HERE = 4
-"""So often it goes back into the same queue: who should take it from there may be dead, and not known to be."""
-
-_MOST_KILLS = 2
-"""A request whose texts may have killed so many devices is given to no further one."""
-
-_REFUSED_S = 300.0
-"""A model that could not be loaded is offered again after this: memory may be free by then."""
-
-_HUNG_EXIT = 70
-"""EX_SOFTWARE of sysexits.h."""
 
 
 class Worker:
@@ -88,44 +67,81 @@ class Worker:
         self._id = f"{device}@{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._started_at = time.time()
         self._state = "loading"
-        self._device_lost: BackendError | None = None
+        self._about = describe(device)
+        self._measured = Measurements(settings.measurements).read().get(device)
+        self._meter = Meter()
+        self._loss = DeviceLoss()
+        self._offers = Offers({})
+        self._open_services()
+        self._open_device()
+        self._open_work()
+
+    def _open_services(self) -> None:
+        """The database, Redis, and what stands on them. Raises UnavailableError."""
+        settings = self._settings
         self._redis = connect_redis(settings.redis_url)
         try:
             self._redis.ping()
         except redis.RedisError as error:
             raise unreachable(error) from error
-        self._db = Database(settings.database, max_bytes=settings.database_max_bytes)
-        self._db.upgrade()
-        self._store = VectorStore(self._db, dtype=settings.vector_dtype)
-        self._jobs = JobStore(self._db, window_s=settings.job_window_s, retention_s=settings.job_retention_s)
-        self._catalog = Catalog(self._db, default_model=settings.default_model)
+        db = Database(settings.database, max_bytes=settings.database_max_bytes)
+        db.upgrade()
+        retention_s = settings.job_retention_s
+        self._store = VectorStore(db, dtype=settings.vector_dtype)
+        self._jobs = JobStore(db, window_s=settings.job_window_s, retention_s=retention_s)
+        self._chunks = ChunkStore(db, retention_s=retention_s)
+        self._sweeper = Sweeper(db, retention_s=retention_s, max_attempts=settings.max_attempts)
+        self._catalog = Catalog(db, default_model=settings.default_model)
         self._roster = Roster(self._redis)
         self._claims = RedisClaims(self._redis, ttl_s=settings.claim_ttl_s)
-        self._meter = Meter()
-        self._served: dict[str, dict[str, Space]] = {}
-        self._refused: dict[str, tuple[float, dict[str, Space]]] = {}
-        self._about = describe(device)
-        self._measured = Measurements(settings.measurements).read().get(device)
-        self._metrics = WorkerMetrics(device)
+        self._failover = Failover(
+            self._jobs,
+            JobMoves(db),
+            self._roster,
+            use_case=settings.use_case,
+            fail_after_s=settings.no_worker_s,
+        )
+
+    def _open_device(self) -> None:
+        """The engine on the device, its models, and the metrics of both."""
+        settings, self._metrics = self._settings, WorkerMetrics(self._device)
         self._engine = Engine(
             max_batch_tokens=settings.max_batch_tokens, observe=self._metrics.observe, on_batch=self._metrics.batch
         )
-        self._models = LoadedModels(settings, self._engine, device=device)
+        self._models = LoadedModels(settings, self._engine, device=self._device)
         self._metrics.watch(self._engine, self._models, self._claims, self._store)
-        self._embedder = Embedder(self._engine, self._store, self._claims, observe=self._metrics.observe)
-        self._app = make_app(settings.redis_url, device=device, events=settings.task_events)
-        self._dispatcher = Dispatcher(self._jobs, self._app, self._roster)
-        self._failover = Failover(
-            self._db, self._jobs, self._roster, use_case=settings.use_case, fail_after_s=settings.no_worker_s
+        self._hang = HangWatch(
+            self._engine, device=self._device, after_s=settings.hung_after_s, last_words=self._last_words
         )
+
+    def _open_work(self) -> None:
+        """What takes chunks and requests from the queues."""
+        settings = self._settings
+        self._app = make_app(settings.redis_url, device=self._device, events=settings.task_events)
+        dispatcher = Dispatcher(self._chunks, self._app, self._roster)
+        self._queues = QueueCare(
+            self._redis, self._sweeper, dispatcher, device=self._device, on_swept=self._metrics.count_swept
+        )
+        embedder = Embedder(self._engine, self._store, self._claims, observe=self._metrics.observe)
         self._runner = ChunkRunner(
             self._jobs,
+            self._chunks,
             self._store,
-            self._embedder,
+            embedder,
             self._models,
             owner=self._id,
             lease_s=settings.lease_s,
             max_attempts=settings.max_attempts,
+            refuse=self._refuse,
+            record=self._record,
+        )
+        pass_on = PassOn(self._app, self._failover, self._id, self._device, settings.use_case)
+        self._replies = Replies(
+            self._redis,
+            self._models,
+            embedder,
+            self._loss,
+            pass_on,
             refuse=self._refuse,
             record=self._record,
         )
@@ -149,44 +165,48 @@ class Worker:
             raise
 
     def _serve(self) -> None:
-        self._served = self._models.available(self._models.entries)
-        if not self._served:
+        self._offers = Offers(self._models.available(self._models.entries))
+        if not self._offers.models:
             raise ModelLoadError("no configured model can be served here; see the reasons above, or 'semel models'")
-        self._catalog.publish(self._spaces(), device=self._device)
-        maintenance = Maintenance(
-            self._redis,
-            self._jobs,
-            self._dispatcher,
-            self._roster,
-            self._catalog,
-            self._claims,
-            self._failover,
-            worker_id=self._id,
-            device=self._device,
-            card=self._card,
-            in_hand=self._runner.in_hand,
-            watch_device=self._watch_device,
-            on_swept=self._metrics.resent.count,
-            spaces=self._spaces,
-            lease_s=self._settings.lease_s,
-            max_attempts=self._settings.max_attempts,
-        )
-        maintenance.start()
+        self._catalog.publish(self._offers.spaces, device=self._device)
+        duties = self._duties()
+        for duty in duties:
+            duty.start()
         try:
             default = self._models.full_name(self._settings.default_model)
-            if self._settings.preload and default in self._served:
+            if self._settings.preload and default in self._offers.models:
                 self._preload(default)
             self._state = "ready"
             self._forget_failed()
-            log.info("worker ready", id=self._id, models=", ".join(self._served))
+            log.info("worker ready", id=self._id, models=", ".join(self._offers.models))
             self._consume()
         finally:
-            maintenance.stop()
-            self._catalog.retire(self._spaces())
+            for duty in duties:
+                duty.stop()
+            self._catalog.retire(self._offers.spaces)
             self._sign_off()
             self._engine.close()
-        if self._device_lost is not None:
-            raise self._device_lost
+        if self._loss.error is not None:
+            raise self._loss.error
+
+    def _duties(self) -> list[Repeating]:
+        """What a worker does besides computing. Each duty has its own thread: leases must not wait for a slow sweep."""
+        return [
+            Repeating("watch device", self._hang.look, every_s=BEAT_S, at_once=True),
+            Repeating("renew leases", self._renew_leases, every_s=BEAT_S, at_once=True),
+            Repeating("heartbeat", self._beat, every_s=BEAT_S, at_once=True),
+            Repeating("renew claims", self._claims.renew, every_s=BEAT_S, at_once=True),
+            Repeating("publish models", lambda: self._catalog.touch(self._offers.spaces), every_s=TOUCH_S),
+            Repeating("queues", self._queues.once, every_s=BEAT_S, at_once=True),
+            Repeating("failover", self._failover.run, every_s=BEAT_S, at_once=True),
+        ]
+
+    def _renew_leases(self) -> None:
+        self._chunks.renew(self._runner.in_hand(), owner=self._id, ttl_s=self._settings.lease_s)
+
+    def _beat(self) -> None:
+        self._offers.renew()
+        self._roster.beat(self._card())
 
     def _record(self, message: Message) -> None:
         self._meter.record(message)
@@ -200,21 +220,14 @@ class Worker:
         except FingerprintError:
             raise
         except ModelLoadError as error:
-            if len(self._served) == 1:
+            if len(self._offers.models) == 1:
                 raise
             log.error("default model not served here", model=name, reason=str(error))
-            self._refuse(name, self._served[name][""].fingerprint, str(error))
-
-    def _spaces(self) -> list[Space]:
-        """What it serves now."""
-        return [space for by_prompt in self._served.values() for space in by_prompt.values()]
+            self._refuse(name, self._offers.space(name).fingerprint, str(error))
 
     def _refuse(self, name: str, fingerprint: bytes, why: str) -> bool:
-        """A model cannot be loaded here: do not offer it for a while; whether somebody else has its jobs now."""
-        served = dict(self._served)
-        if any(space.fingerprint == fingerprint for space in served.get(name, {}).values()):
-            self._refused[name] = (time.monotonic(), served.pop(name))
-            self._served = served  # another dictionary: others are walking through the old one
+        """Stop offering a model that cannot be used; returns whether another worker has its jobs now."""
+        self._offers.withdraw(name, fingerprint)
         try:
             self._roster.beat(self._card())
             return self._failover.leave(self._device, self._id, name, fingerprint, why=why)
@@ -222,38 +235,18 @@ class Worker:
             log.warning("failover not possible now", reason=str(error))
             return False
 
-    def _offer_again(self) -> None:
-        """What could not be loaded may fit by now."""
-        for name, (at, spaces) in list(self._refused.items()):
-            if time.monotonic() - at > _REFUSED_S:
-                del self._refused[name]
-                self._served = {**self._served, name: spaces}
-
-    def _watch_device(self) -> None:
-        """End this process when the device hangs: nothing in it can be trusted, or even stopped, any more."""
-        self._offer_again()
-        in_hand_s = self._engine.hangs(after_s=self._settings.hung_after_s, factor=_HUNG_FACTOR)
-        if in_hand_s is None:
-            return
-        error = BackendError(f"{self._device} hangs: a batch has not ended for {in_hand_s:.0f} s")
-        log.error("the device hangs, this worker ends; its threads follow", reason=str(error))
-        faulthandler.dump_traceback(all_threads=True)
-        # What follows asks the database, Redis and the device, and may hang, too.
-        last_resort = threading.Timer(_LAST_WORDS_S, os._exit, (_HUNG_EXIT,))
-        last_resort.daemon = True
-        last_resort.start()
-        self._give_back_the_innocent()
+    def _last_words(self, error: BackendError) -> None:
+        self._requeue_unaffected_chunks()
         self._report_failed(error)
-        os._exit(_HUNG_EXIT)
 
-    def _give_back_the_innocent(self) -> None:
-        """Chunks that have no text in the batch that hangs are not to blame."""
+    def _requeue_unaffected_chunks(self) -> None:
+        """Return the chunks that have no text in the batch that hangs."""
         suspects = self._engine.in_hand()
-        innocent = [place for place in self._runner.in_hand() if place not in suspects]
+        unaffected = [place for place in self._runner.in_hand() if place not in suspects]
         try:
-            self._jobs.give_back_uncharged(innocent, owner=self._id)
+            self._chunks.give_back_uncharged(unaffected, owner=self._id)
         except SemelError as error:
-            log.warning("chunks not given back, their leases end", reason=str(error))
+            log.warning("chunks not returned, their leases run out", reason=str(error))
 
     def _report_failed(self, error: SemelError) -> None:
         try:
@@ -267,7 +260,14 @@ class Worker:
         except redis.RedisError as error:
             log.warning("an earlier failure stays reported", reason=str(error))
 
+    def _sign_off(self) -> None:
+        try:
+            self._roster.leave(self._id)
+        except redis.RedisError as error:
+            log.warning("not signed off, the roster forgets this worker by itself", reason=str(error))
+
     def _card(self) -> WorkerCard:
+        """This worker's card as of now; each heartbeat publishes a new one."""
         stats = self._engine.stats
         loaded = self._models.loaded()
         usage = usage_of(self._device)
@@ -282,8 +282,8 @@ class Worker:
             why=loaded[0].backend.get_model_info().why if loaded else "",
             about=self._about.why,
             software=self._about.software,
-            models=list(self._served),
-            spaces=[space.fingerprint.hex() for space in self._spaces()],
+            models=self._offers.models,
+            spaces=[space.fingerprint.hex() for space in self._offers.spaces],
             loaded=[next(iter(model.spaces.values())).model for model in loaded],
             load_s=round(sum(model.load_s for model in loaded), 2),
             memory_bytes=usage.memory_bytes,
@@ -295,15 +295,9 @@ class Worker:
             work=self._meter.work(computed=stats.texts, tokens=stats.tokens, padded_tokens=stats.padded_tokens),
         )
 
-    def _sign_off(self) -> None:
-        try:
-            self._roster.leave(self._id)
-        except redis.RedisError as error:
-            log.warning("not signed off, the roster forgets this worker by itself", reason=str(error))
-
     def _consume(self) -> None:
         """Celery's loop, until a signal."""
-        _register(self._app, self)
+        _register(self._app, self, self._replies)
         setup_logging.connect(_keep_our_logging, weak=False)
         task_prerun.connect(self._count_redelivery, weak=False)
         warnings.filterwarnings("ignore", message=".*superuser privileges.*")  # containers run as root
@@ -312,139 +306,35 @@ class Worker:
         )
         consumer.start()
         if consumer.exitcode:
-            raise UnavailableError("Celery's loop ended with an error, which the log tells; start this worker again")
+            raise UnavailableError("Celery's loop ended with an error, see the log above; start this worker again")
 
     def _count_redelivery(self, task: Any, **_: Any) -> None:
         if (task.request.delivery_info or {}).get("redelivered"):
             self._metrics.redelivered()
 
     def embed_chunk(self, job_id: str, position: int) -> None:
-        """The task for a chunk; then the next chunks are sent."""
+        """Run one chunk, then send the next ones."""
         tell(job=job_id, chunk=position)
         try:
             self._runner.run(job_id, position)
         except BackendError as error:
-            self._stop_for(error)
+            self._loss.stop_worker(error)
             return
-        for lane in Lane:
-            self._dispatcher.top_up(lane, device_kind(self._device))
-
-    def embed_texts(self, request: Request) -> None:
-        """The task for a small request."""
-        self._ring(EMBED_TEXTS, request, self._answer)
-
-    def read_texts(self, request: Request) -> None:
-        """The task that tells how a model reads texts."""
-        self._ring(READ_TEXTS, request, self._readings)
-
-    def _ring(self, task: str, request: Request, answer_to: Callable[[Request], Answer]) -> None:
-        """Answer a request, whatever happens, unless another worker is to do that."""
-        tell(request=request.id, model=request.model, texts=len(request.texts))
-        try:
-            answer = answer_to(request)
-        except BackendError as error:
-            answer = Answer(error=ItemError.of(error))
-            self._stop_for(error)
-            if request.passed_on < _MOST_KILLS and self._pass_on(task, request):
-                return
-        except (ModelLoadError, UnknownModelError) as error:
-            self._refuse(request.model, bytes.fromhex(request.fingerprint), str(error))
-            answer = Answer(error=ItemError.of(error))
-            if self._pass_on(task, request):
-                return
-        except SemelError as error:
-            answer = Answer(error=ItemError.of(error))
-        except Exception as error:  # the worker's edge: the waiter gets the reason instead of a time-out
-            log.exception("request failed", request=request.id)
-            answer = Answer(error=ItemError("internal_error", f"{type(error).__name__}: {error}"))
-        try:
-            ring(self._redis, request_id=request.id, reply_to=request.reply_to, answer=answer)
-        except redis.RedisError as error:
-            log.warning("answer not delivered, its waiter asks again", request=request.id, reason=str(error))
-
-    def _pass_on(self, task: str, request: Request) -> bool:
-        """Give a request to another worker that serves its space; False when there is none."""
-        try:
-            others = self._failover.others(self._id, request.model, bytes.fromhex(request.fingerprint))
-            if not others or request.passed_on >= _MOST_PASSES:
-                return False
-            if request.passed_on >= _PASSES_HERE:
-                here = device_kind(self._device)
-                others = [card for card in others if device_kind(card.device) != here] or others
-            time.sleep(_PASS_S)  # in the same queue somebody else should take it
-            device, _ = best_pool(others, model=request.model, use_case=self._settings.use_case)
-            message = replace(request, passed_on=request.passed_on + 1).to_message()
-            queue = queue_name(Lane.INTERACTIVE, device)
-            with span("semel.send"):
-                self._app.send_task(task, args=[message], queue=queue, ignore_result=True, argsrepr=request.shown)
-        except (UnavailableError, OperationalError) as error:
-            log.warning("request not passed on", request=request.id, reason=str(error))
-            return False
-        return True
-
-    @contextmanager
-    def _asked_for(self, request: Request) -> Iterator[tuple[LoadedModel, Space]]:
-        with self._models.using(request.model) as model:
-            yield model, self._space_of(request, model)
-
-    def _space_of(self, request: Request, model: LoadedModel) -> Space:
-        space = model.spaces.get(request.prompt_name)
-        if space is None or space.fingerprint.hex() != request.fingerprint:
-            raise ModelLoadError(
-                f"the model {request.model!r} of this worker is not the one that was asked for; ask again"
-            )
-        return space
-
-    def _readings(self, request: Request) -> Answer:
-        with self._asked_for(request) as (model, _):
-            texts = [str(text) for text in request.texts]
-            prompt = model.prompts[request.prompt_name]
-            if request.reading == "count":
-                tokens = model.backend.tokenize(texts, prompt=prompt)
-                return Answer(readings=[[len(read.ids), read.truncated] for read in tokens])
-            special = request.reading != "bare"
-            spelled = [model.backend.spell(prompt + text, special=special) for text in texts]
-            return Answer(readings=[[asdict(token) for token in tokens] for tokens in spelled])
-
-    def _answer(self, request: Request) -> Answer:
-        started_at, started = time.time(), time.perf_counter()
-        with self._asked_for(request) as (model, space):
-            keys = input_keys(space.fingerprint, request.texts)
-            missing = dict(zip(keys, request.texts, strict=True))
-            done = self._embedder.compute(model, request.prompt_name, missing, lane=Lane.INTERACTIVE)
-        seconds = time.perf_counter() - started
-        by_outcome: dict[Outcome, list[int]] = {outcome: [] for outcome in Outcome}
-        for i, key in enumerate(keys):
-            by_outcome[done.outcomes[key]].append(i)
-        counts = {outcome: len(positions) for outcome, positions in by_outcome.items() if positions}
-        self._record(Message(space.model, request.sent_at, started_at, counts))
-        return Answer(
-            computed=by_outcome[Outcome.COMPUTED],
-            coalesced=by_outcome[Outcome.COALESCED],
-            errors={i: done.errors[keys[i]] for i in by_outcome[Outcome.FAILED]},
-            seconds=seconds,
-        )
-
-    def _stop_for(self, error: BackendError) -> None:
-        """A lost device ends the process: its chunks go elsewhere, and a fresh process may find the device well."""
-        if self._device_lost is None:
-            self._device_lost = error
-            log.error("the device is lost, this worker stops", reason=str(error))
-            threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGTERM)).start()
+        self._queues.top_up()
 
 
-def _register(app: Celery, worker: Worker) -> None:
+def _register(app: Celery, worker: Worker, replies: Replies) -> None:
     @app.task(name=EMBED_CHUNK)
     def embed_chunk(job_id: str, position: int) -> None:
         worker.embed_chunk(job_id, position)
 
     @app.task(name=EMBED_TEXTS)
     def embed_texts(message: dict[str, Any]) -> None:
-        worker.embed_texts(Request.from_message(message))
+        replies.embed(Request.from_message(message))
 
     @app.task(name=READ_TEXTS)
     def read_texts(message: dict[str, Any]) -> None:
-        worker.read_texts(Request.from_message(message))
+        replies.read(Request.from_message(message))
 
 
 def _keep_our_logging(**_: Any) -> None:

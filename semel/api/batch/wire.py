@@ -1,0 +1,176 @@
+"""OpenAI's file and batch objects."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from semel.errors import BadInputError
+from semel.tasks.jobs.batches import Batch
+from semel.tasks.jobs.files import StoredFile
+
+
+class BatchRequest(BaseModel):
+    """OpenAI's request for a batch."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"input_file_id": "file-…", "endpoint": "/v1/embeddings", "completion_window": "24h"}
+        }
+    )
+
+    input_file_id: str
+    endpoint: str = Field(description="/v1/embeddings or /v1/rerank; the url of every line.")
+    completion_window: Literal["24h"] = "24h"
+    metadata: dict[str, str] | None = None
+    output_expires_after: dict[str, Any] | None = Field(
+        default=None, description='{"anchor": "created_at", "seconds": 3600 to 2592000}, for output and error file.'
+    )
+
+
+class BatchErrorObject(BaseModel):
+    code: str
+    message: str
+    line: int | None
+    param: str | None
+
+
+class BatchErrors(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[BatchErrorObject]
+
+
+class RequestCounts(BaseModel):
+    total: int
+    completed: int
+    failed: int
+
+
+class InputTokensDetails(BaseModel):
+    cached_tokens: int = Field(description="Of texts whose vectors the cache had.")
+
+
+class OutputTokensDetails(BaseModel):
+    reasoning_tokens: int = 0
+
+
+class BatchUsage(BaseModel):
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int = 0
+    output_tokens_details: OutputTokensDetails = OutputTokensDetails()
+    total_tokens: int
+
+
+class BatchObject(BaseModel):
+    """OpenAI's batch object. Times are Unix seconds."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    model: str | None
+    errors: BatchErrors | None
+    input_file_id: str
+    completion_window: str
+    status: str
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: RequestCounts
+    usage: BatchUsage
+    metadata: dict[str, str] | None
+
+
+class BatchList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[BatchObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+def batch_object(batch: Batch) -> BatchObject:
+    times = {name: getattr(batch, name) for name in BatchObject.model_fields if name.endswith("_at")}
+    errors = [BatchErrorObject(**vars(error)) for error in batch.errors]
+    return BatchObject(
+        id=batch.id,
+        endpoint=batch.endpoint,
+        model=batch.model,
+        errors=BatchErrors(data=errors) if errors else None,
+        input_file_id=batch.input_file_id,
+        completion_window=batch.completion_window,
+        status=batch.status,
+        output_file_id=batch.output_file_id,
+        error_file_id=batch.error_file_id,
+        **{name: None if at is None else int(at) for name, at in times.items()},  # type: ignore[arg-type]
+        request_counts=RequestCounts(total=batch.total, completed=batch.completed, failed=batch.failed),
+        usage=BatchUsage(
+            input_tokens=batch.input_tokens,
+            input_tokens_details=InputTokensDetails(cached_tokens=batch.cached_tokens),
+            total_tokens=batch.input_tokens,
+        ),
+        metadata=batch.metadata or None,
+    )
+
+
+_MIN_EXPIRES_S, _MAX_EXPIRES_S = 3600, 30 * 86400
+
+
+class FileObject(BaseModel):
+    """OpenAI's file object. Times are Unix seconds."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+
+
+class FileList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(BaseModel):
+    id: str
+    object: Literal["file"] = "file"
+    deleted: bool = True
+
+
+def expires_after(anchor: Any, seconds: Any) -> float | None:
+    """Seconds from now, or None when the client did not say. Raises BadInputError."""
+    if anchor is None and seconds is None:
+        return None
+    if anchor != "created_at":
+        raise BadInputError(f"expires_after[anchor] must be 'created_at', not {anchor!r}")
+    try:
+        wanted = int(seconds)
+    except (TypeError, ValueError, OverflowError):
+        wanted = 0
+    if not _MIN_EXPIRES_S <= wanted <= _MAX_EXPIRES_S:
+        raise BadInputError(f"expires_after[seconds] must be {_MIN_EXPIRES_S} to {_MAX_EXPIRES_S}, not {seconds!r}")
+    return float(wanted)
+
+
+def file_object(stored: StoredFile) -> FileObject:
+    return FileObject(
+        id=stored.id,
+        bytes=stored.bytes,
+        created_at=int(stored.created_at),
+        expires_at=None if stored.expires_at is None else int(stored.expires_at),
+        filename=stored.filename,
+        purpose=stored.purpose,
+    )

@@ -1,0 +1,178 @@
+"""The body of a submission becomes rows: JSON; NDJSON, streamed; CSV, Parquet or a form with a file."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from fastapi import Request
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+from pydantic import ValidationError
+
+from semel.api.edge.problems import as_bad_input
+from semel.api.jobs.ingest import Ingest
+from semel.api.jobs.uploads import NDJSON, PARQUET, content_type, file_of, named, read_form, received
+from semel.api.jobs.wire import JobQuery, JobRequest
+from semel.api.services import Services
+from semel.errors import BadInputError, BodyTooLargeError
+from semel.rows import FILE_SUFFIXES, read_records
+from semel.values.text import Extra
+
+T = TypeVar("T")
+
+_FEED_BYTES = 256 << 10
+"""Bytes parsed at a time: enough to leave the event loop alone, little enough to keep memory flat."""
+
+_TOUCH_S = 10.0
+"""A slow upload says this often that it lives; one that is silent for two minutes is given up."""
+
+TABLES = {"text/csv": ".csv", **PARQUET}
+"""Content types of tables, which are read when they are complete, and the suffix of such files."""
+
+
+class HashedBody:
+    """The body of a request as it arrives, and the SHA-256 of it with the parameters beside it."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._hash = hashlib.sha256(f"{request.url.query}\n{request.headers.get('content-type')}\n".encode())
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._request.stream():
+            self._hash.update(part)
+            yield part
+
+    @property
+    def digest(self) -> bytes:
+        """Of what has arrived so far."""
+        return self._hash.digest()
+
+
+Opening: TypeAlias = Callable[[Services, JobRequest], AbstractContextManager[Ingest[T]]]
+"""What takes the rows of a submission; left with an error when that ends it."""
+
+
+async def receive(
+    services: Services, request: Request, body: AsyncIterable[bytes], query: JobQuery, opening: Opening[T]
+) -> T:
+    """What becomes of the rows in the body of a request, which are read by its content type.
+
+    Args:
+        query: what the URL says; a JSON body or a form may say it too, and then wins.
+
+    Raises:
+        BadInputError, BodyTooLargeError, and what `opening` raises.
+    """
+    _refuse_unknown(request.query_params, "query parameter")
+    kind = content_type(request, "application/json")
+    if kind == NDJSON:
+        return await _stream(body, services, _request(query), opening)
+    if kind in TABLES:
+        async with received(
+            services.stores.files, body, TABLES[kind], max_bytes=services.settings.max_file_bytes
+        ) as path:
+            return await run_in_threadpool(_read_file, services, path, _request(query), opening)
+    if kind == "multipart/form-data":
+        return await _receive_form(services, request, body, query, opening)
+    if kind != "application/json":
+        known = ", ".join(("application/json", NDJSON, *TABLES, "multipart/form-data"))
+        raise BadInputError(f"a job is sent as {known}, not as {kind}")
+    return await run_in_threadpool(_read_list, services, await _read_json(body, services, query), opening)
+
+
+async def _receive_form(
+    services: Services, request: Request, body: AsyncIterable[bytes], query: JobQuery, opening: Opening[T]
+) -> T:
+    form = await read_form(request, max_bytes=services.settings.max_file_bytes, body=body)
+    try:
+        upload = file_of(form)
+        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        _refuse_unknown(fields, "form field")
+        wanted = _checked(lambda: _request(JobQuery.model_validate(query.model_dump(exclude_unset=True) | fields)))
+        suffix = Path(upload.filename or "").suffix.lower()
+        if suffix not in FILE_SUFFIXES:
+            raise BadInputError(f"file: the name must end in {', '.join(FILE_SUFFIXES)}, which says what is in it")
+        with services.stores.files.writing(suffix) as target:
+            await run_in_threadpool(shutil.copyfileobj, upload.file, target, 1 << 20)
+            await run_in_threadpool(target.flush)
+            return await run_in_threadpool(_read_file, services, Path(target.name), wanted, opening)
+    finally:
+        await form.close()
+
+
+async def _read_json(body: AsyncIterable[bytes], services: Services, query: JobQuery) -> JobRequest:
+    limit = services.settings.max_body_bytes
+    whole = bytearray()
+    async for part in body:
+        whole += part
+        if len(whole) > limit:
+            raise BodyTooLargeError(
+                f"the body is larger than {limit} bytes (SEMEL_MAX_BODY_BYTES); send NDJSON, which is streamed: "
+                f"Content-Type: {NDJSON}"
+            )
+    request = _checked(lambda: JobRequest.model_validate_json(bytes(whole)))
+    given = query.given()
+    return request.model_copy(update={name: given[name] for name in given.keys() - request.model_fields_set})
+
+
+def _refuse_unknown(names: Iterable[str], what: str) -> None:
+    for name in names:
+        if name not in JobQuery.model_fields:
+            raise BadInputError(f"unknown {what} {name!r} (known: {', '.join(sorted(JobQuery.model_fields))})")
+
+
+def _request(query: JobQuery) -> JobRequest:
+    """The options of a submission whose rows come from elsewhere."""
+    return JobRequest(input=[], **query.given())
+
+
+def _checked(validate: Callable[[], JobRequest]) -> JobRequest:
+    try:
+        return validate()
+    except ValidationError as error:
+        raise as_bad_input(error) from None
+
+
+def _read_list(services: Services, wanted: JobRequest, opening: Opening[T]) -> T:
+    if not wanted.input:
+        raise BadInputError("input is an empty list; send at least one text")
+    with opening(services, wanted) as ingest:
+        for i, row in enumerate(wanted.input):
+            if isinstance(row, dict):
+                ingest.add_row(row, f"input[{i}]")
+            else:
+                ingest.add(row)
+        return ingest.finish()
+
+
+def _read_file(services: Services, path: Path, wanted: JobRequest, opening: Opening[T]) -> T:
+    """A row that cannot be read keeps its place and carries its error."""
+    with opening(services, wanted) as ingest, named("the file", path):
+        limit = services.settings.max_text_bytes
+        for number, record in enumerate(read_records(path, ingest.fields, max_text_bytes=limit), start=1):
+            bad = next((n for n in ingest.fields if not isinstance(record.fields.get(n), str)), None)
+            if record.error or bad:
+                told = record.error or f'has no string in "{bad}"'
+                ingest.add_bad(f"row {number}: {told}", Extra(record.fields.get("id"), {}))
+            else:
+                ingest.add_row(record.fields, f"row {number}")
+        return ingest.finish()
+
+
+async def _stream(body: AsyncIterable[bytes], services: Services, wanted: JobRequest, opening: Opening[T]) -> T:
+    """Feed NDJSON as it arrives."""
+    buffer, touched = bytearray(), time.monotonic()
+    async with contextmanager_in_threadpool(opening(services, wanted)) as ingest:
+        async for part in body:
+            buffer += part
+            if time.monotonic() - touched > _TOUCH_S:
+                touched = time.monotonic()
+                await run_in_threadpool(ingest.touch)
+            if len(buffer) >= _FEED_BYTES:
+                await run_in_threadpool(ingest.feed_lines, bytes(buffer))
+                buffer.clear()
+        await run_in_threadpool(ingest.feed_lines, bytes(buffer))
+        return await run_in_threadpool(ingest.finish)

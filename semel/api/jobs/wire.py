@@ -1,0 +1,221 @@
+"""Jobs on the wire: the request, the objects in answers."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from semel.api.dialects.openai import InputTypeOfTexts, ModelName
+from semel.errors import BadInputError
+from semel.tasks.jobs.parts import ChunkState, FailedText
+from semel.values.job import Counts, IfNoWorker, Job
+from semel.values.text import ItemError, lone_surrogate
+
+
+class JobFields(BaseModel):
+    """The options of a job, but for its metadata; `semel.values.job.JobOptions` are the same for the client."""
+
+    model: ModelName = None
+    device: str = "auto"
+    input_type: InputTypeOfTexts = None
+    prompt_name: str = ""
+    truncate: bool = True
+    if_no_worker: IfNoWorker = Field(
+        default="wait",
+        description="When every worker of its vector space is gone for good: wait for one, or fail. Work never moves "
+        "to another space.",
+    )
+    text_field: str = Field(default="text", description="The field of a row that holds the text.")
+    webhook_url: str | None = Field(
+        default=None, description="Gets a signed POST when the job has ended (Standard Webhooks)."
+    )
+
+
+class JobQuery(JobFields):
+    """The options of a job as query parameters, or as the fields of a form."""
+
+    metadata: str = Field(default="{}", description="A JSON object of strings.")
+
+    def given(self) -> dict[str, Any]:
+        """The options that the client sent, and no defaults. Raises BadInputError for metadata that is not valid."""
+        sent = self.model_dump(include=self.model_fields_set)
+        return sent | ({"metadata": metadata_of(self.metadata)} if "metadata" in sent else {})
+
+
+class JobRequest(JobFields):
+    """A job as one JSON body. Larger ones are sent as NDJSON, one row a line, or as CSV or Parquet."""
+
+    model_config = ConfigDict(
+        extra="forbid",  # an option that was ignored would give other vectors than the client wanted
+        json_schema_extra={"example": {"model": "minilm", "input": ["one", {"id": 7, "text": "two", "page": 3}]}},
+    )
+
+    input: list[Any] = Field(
+        description='Texts, or rows: {"text": "…"}, for a cross-encoder {"query": "…", "document": "…"}. '
+        "`id` and every other field of a row come back with its result."
+    )
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+
+class CountsObject(BaseModel):
+    total: int
+    done: int
+    hit: int
+    computed: int
+    coalesced: int
+    failed: int
+    truncated: int
+    tokens: int
+
+
+class ErrorObject(BaseModel):
+    code: str
+    message: str
+
+
+class JobObject(BaseModel):
+    """A job. Times are Unix seconds."""
+
+    id: str
+    object: Literal["job"] = "job"
+    status: str
+    model: str
+    prompt_name: str
+    dimensions: int
+    device: str
+    why: str
+    counts: CountsObject
+    error: ErrorObject | None
+    metadata: dict[str, str]
+    created_at: float
+    expires_at: float
+    in_progress_at: float | None
+    finalizing_at: float | None
+    completed_at: float | None
+    failed_at: float | None
+    expired_at: float | None
+    cancelling_at: float | None
+    cancelled_at: float | None
+    first_result_at: float | None = Field(default=None, description="When its first chunk was done.")
+    retried_at: float | None = Field(default=None, description="When it was last put back in progress.")
+
+
+class BadRow(BaseModel):
+    """A row that would fail, by its place from 0."""
+
+    index: int
+    message: str
+
+
+class EstimateObject(BaseModel):
+    """What a job would do. Nothing was stored or computed for this."""
+
+    object: Literal["estimate"] = "estimate"
+    model: str
+    texts: int
+    distinct: int
+    cached: int = Field(description="Texts whose vectors are there, repetitions counted.")
+    to_compute: int = Field(description="Distinct texts whose vectors are missing.")
+    failed: int = Field(description="Rows that cannot be embedded: empty, too long, no string.")
+    device: str
+    why: str
+    queue_s: float = Field(description="Seconds of work that wait on that device already.")
+    compute_s: float | None = Field(description="Seconds for the missing ones; null while no rate is known.")
+    preview: list[dict[str, str]] = Field(description="The first texts or pairs, cut at 300 characters.")
+    bad_rows: list[BadRow] = Field(description="The first rows that would fail.")
+
+
+class ChunkObject(BaseModel):
+    """A slice of a job, one message. Times are Unix seconds."""
+
+    position: int
+    state: Literal["pending", "sent", "running", "done", "cancelled"]
+    first_index: int
+    texts: int
+    failed: int
+    attempts: int
+    worker: str
+    sent_at: float | None
+
+
+class ChunkList(BaseModel):
+    object: Literal["list"] = "list"
+    states: dict[str, int] = Field(description="How many chunks of the whole job are in each state.")
+    data: list[ChunkObject]
+    has_more: bool
+
+
+class FailedObject(BaseModel):
+    """A text of a job that has no vector, and why."""
+
+    index: int
+    id: Any = None
+    text: str | None = Field(description="Its first 500 characters; null for a key that may only read.")
+    error: ErrorObject
+
+
+class FailedList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[FailedObject]
+    has_more: bool
+
+
+class JobList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[JobObject]
+    has_more: bool
+
+
+def counts_object(counts: Counts, total: int) -> CountsObject:
+    return CountsObject(
+        total=total, done=counts.done, **{name: getattr(counts, name) for name in Counts.__dataclass_fields__}
+    )
+
+
+def error_object(error: ItemError | None) -> ErrorObject | None:
+    return None if error is None else ErrorObject(code=error.code, message=error.message)
+
+
+def job_object(job: Job) -> JobObject:
+    own = {"object", "dimensions", "counts", "error"}
+    same = {name: getattr(job, name) for name in JobObject.model_fields if name not in own}
+    return JobObject(
+        **same, dimensions=job.dim, counts=counts_object(job.counts, job.total), error=error_object(job.error)
+    )
+
+
+_SHOWN_CHARACTERS = 500
+
+
+def chunk_object(chunk: ChunkState) -> ChunkObject:
+    return ChunkObject(**vars(chunk))
+
+
+def failed_object(failed: FailedText, *, with_text: bool) -> FailedObject:
+    text = failed.text if isinstance(failed.text, str) else " ‖ ".join(failed.text)
+    return FailedObject(
+        index=failed.index,
+        id=failed.extra.id if failed.extra else None,
+        text=text[:_SHOWN_CHARACTERS] if with_text else None,
+        error=ErrorObject(code=failed.error.code, message=failed.error.message),
+    )
+
+
+def metadata_of(text: str) -> dict[str, str]:
+    """Metadata from a query parameter or a form. Raises BadInputError unless it is a JSON object of strings."""
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
+        raise BadInputError("metadata must be a JSON object whose values are strings")
+    check_metadata(given)
+    return given
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Raises BadInputError for metadata that no answer could repeat."""
+    for name, value in metadata.items():
+        if lone_surrogate(name + value):
+            raise BadInputError(f"metadata: {name!a} has a lone surrogate, which is not Unicode text")

@@ -1,0 +1,22 @@
+"""The overview that the page shows first: pools, queues, jobs, cache, readiness."""
+
+from typing import Any
+
+from semel.api.services import Services
+from semel.api.watch.pools import pools
+from semel.api.watch.queue_states import queue_states
+from semel.api.watch.readiness import readiness
+
+
+def overview(services: Services) -> dict[str, Any]:
+    """One reading, JSON-ready. Raises UnavailableError without Redis or database."""
+    stores, fleet = services.stores, services.fleet
+    live, totals = fleet.roster.live(), stores.space_use.totals()
+    return {
+        "pools": [pool.model_dump() for pool in pools(live, fleet.roster.failed())],
+        "queues": [queue.model_dump() for queue in queue_states(stores.counts, fleet.backlog, live)],
+        "jobs": stores.counts.count_by_status(),
+        "point": services.watch.throughput.last(),
+        "cache": {"lookups": totals.lookups, "hits": totals.hits, "saved_s": round(totals.saved_s, 1)},
+        "ready": readiness(services.pings).model_dump(),
+    }

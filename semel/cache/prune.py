@@ -1,0 +1,91 @@
+"""Pruning: delete the oldest vectors, and never one that a job still needs."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, text
+
+from semel.cache.keys import unpack_keys
+from semel.cache.schema import spaces, vectors
+from semel.db import Database
+
+
+class Pruner:
+    """Deletes vectors. Thread-safe.
+
+    Args:
+        keep: reads the packed keys (32 bytes each, joined) that unexpired jobs still need, on the transaction's own
+            connection, after the lock, so that a job that is submitted meanwhile is safe.
+
+    Attributes:
+        pruned: vectors deleted since the start.
+    """
+
+    def __init__(self, db: Database, *, keep: Callable[[Connection], Iterable[bytes]]) -> None:
+        self._db = db
+        self._keep = keep
+        self._lock = threading.Lock()
+        self.pruned = 0
+
+    def count(
+        self, *, max_bytes: int | None = None, older_than_s: float | None = None, fingerprint: bytes | None = None
+    ) -> int:
+        """How many vectors `prune` would delete. No writer has to wait for it."""
+        with self._db.read() as conn:
+            _fill_keep(conn, self._keep(conn))
+            doomed = _doomed(conn, max_bytes, older_than_s, fingerprint)
+            return conn.execute(select(func.count()).select_from(doomed.subquery())).scalar_one()
+
+    def prune(
+        self, *, max_bytes: int | None = None, older_than_s: float | None = None, fingerprint: bytes | None = None
+    ) -> int:
+        """Delete vectors, the oldest first; returns how many.
+
+        A vector must meet every condition: with `fingerprint` the other two look at that space alone.
+
+        Args:
+            max_bytes: delete until the vectors take no more than this.
+            older_than_s: delete what was computed longer ago than this.
+            fingerprint: delete in this space only; alone, the whole space.
+        """
+        with self._db.write(reserve=True) as conn:
+            if self._db.dialect == "postgresql":
+                conn.exec_driver_sql("LOCK TABLE chunks IN EXCLUSIVE MODE")
+            _fill_keep(conn, self._keep(conn))
+            doomed = _doomed(conn, max_bytes, older_than_s, fingerprint)
+            gone = conn.execute(delete(vectors).where(vectors.c.key.in_(doomed))).rowcount
+            conn.exec_driver_sql("DROP TABLE prune_keep")  # it may be large, and the connection stays
+        with self._lock:
+            self.pruned += gone
+        return gone
+
+
+def _fill_keep(conn: Connection, keep: Iterable[bytes]) -> None:
+    """A temporary table of the keys that must stay: a job of millions does not go through Python's memory."""
+    kind = "BYTEA" if conn.dialect.name == "postgresql" else "BLOB"
+    conn.exec_driver_sql("DROP TABLE IF EXISTS prune_keep")
+    conn.exec_driver_sql(f"CREATE TEMPORARY TABLE prune_keep (key {kind} PRIMARY KEY)")
+    statement = text("INSERT INTO prune_keep (key) VALUES (:key) ON CONFLICT DO NOTHING")
+    for packed in keep:
+        if rows := [{"key": key} for key in unpack_keys(packed)]:
+            conn.execute(statement, rows)
+
+
+def _doomed(conn: Connection, max_bytes: int | None, older_than_s: float | None, fingerprint: bytes | None) -> Any:
+    """A SELECT of the keys to delete."""
+    scope: list[Any] = []
+    if fingerprint is not None:
+        scope.append(vectors.c.space_id.in_(select(spaces.c.id).where(spaces.c.fingerprint == fingerprint)))
+    unneeded = text("NOT EXISTS (SELECT 1 FROM prune_keep k WHERE k.key = vectors.key)")
+    query = select(vectors.c.key).where(unneeded, *scope)
+    if older_than_s is not None:
+        query = query.where(vectors.c.created_at < time.time() - older_than_s)
+    if max_bytes is None:
+        return query
+    total = conn.execute(select(func.coalesce(func.sum(func.length(vectors.c.data)), 0)).where(*scope)).scalar_one()
+    size = func.length(vectors.c.data)
+    before = func.sum(size).over(order_by=(vectors.c.created_at, vectors.c.key)) - size
+    ranked = query.add_columns(before.label("before")).subquery()
+    return select(ranked.c.key).where(ranked.c.before < total - max_bytes)

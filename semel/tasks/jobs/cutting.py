@@ -1,0 +1,139 @@
+"""Rows become chunks: each row gets its key, or an error that keeps its place; full chunks are cut off."""
+
+from collections.abc import Iterator, Sequence
+
+from semel.cache.keys import input_key
+from semel.errors import BadInputError, InvalidTextError
+from semel.tasks.jobs.rows import NO_KEY, NewChunk
+from semel.values.model import Space
+from semel.values.text import Extra, Input, ItemError, Pair, longer_than, size_of
+
+
+class ChunkCutter:
+    """Cuts the rows of one job into chunks.
+
+    Args:
+        fingerprint: of the space when the submission began.
+        text_field: the field of a row that holds the text.
+        chunk_texts, chunk_bytes: a chunk is full at either bound; the second counts characters.
+        max_text_bytes: a longer text keeps its place and fails.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        fingerprint: bytes,
+        text_field: str = "text",
+        chunk_texts: int,
+        chunk_bytes: int,
+        max_text_bytes: int,
+    ) -> None:
+        self.space = space
+        self._fingerprint = fingerprint
+        self._text_field = text_field
+        self._chunk_texts = chunk_texts
+        self._chunk_bytes = chunk_bytes
+        self._max_text_bytes = max_text_bytes
+        self._next_index = 0
+        self._full: list[NewChunk] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._open = NewChunk(self._next_index, [], [], {}, [])
+        self._extras: list[Extra | None] = []
+        self._size = 0
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that a row must have."""
+        return (self._text_field,) if self.space.kind == "embed" else Pair._fields
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row was added yet."""
+        return self._next_index == 0
+
+    @property
+    def full(self) -> int:
+        """How many full chunks wait for `take`."""
+        return len(self._full)
+
+    def add_row(self, row: object, where: str) -> None:
+        """Add one row: its text or pair, and the other fields, which come back with its result.
+
+        Args:
+            where: names the row in errors.
+
+        Raises:
+            BadInputError: the row lacks the fields of a text, or of a pair for a cross-encoder.
+        """
+        carried = dict(row) if isinstance(row, dict) else {}
+        values = [carried.pop(name, None) for name in self.fields]
+        for name, value in zip(self.fields, values, strict=True):
+            if not isinstance(value, str):
+                shape = ", ".join(f'"{field}": "…"' for field in self.fields)
+                raise BadInputError(f'{where} has no string in "{name}"; each must be {{{shape}}}')
+        ident = carried.pop("id", None)
+        extra = Extra(ident, carried) if carried or ident is not None else None
+        self.add(values[0] if len(values) == 1 else Pair(*values), extra)
+
+    def add_bad(self, message: str, extra: Extra | None = None) -> None:
+        """Add a row that cannot be read: it keeps its place and carries its error."""
+        self._append(NO_KEY, "", extra, error=ItemError(InvalidTextError.code, message))
+
+    def add(self, item: Input, extra: Extra | None = None) -> None:
+        """Add one text or pair; one that cannot be embedded keeps its place and carries its error.
+
+        Raises:
+            BadInputError: a text for a cross-encoder, or a pair for an embedding model.
+        """
+        self.space.check_input(item)
+        try:
+            key = input_key(self._fingerprint, item, self._next_index)
+            if size_of(item) > self._max_text_bytes:
+                raise InvalidTextError(self._next_index, longer_than(self._max_text_bytes))
+        except InvalidTextError as error:
+            self._append(NO_KEY, "", extra, error=ItemError.of(error))
+        else:
+            self._append(key, item, extra)
+
+    def _append(self, key: bytes, item: Input, extra: Extra | None, *, error: ItemError | None = None) -> None:
+        if error is not None:
+            self._open.errors[len(self._open.keys)] = error
+        self._open.keys.append(key)
+        self._open.texts.append(item)
+        self._extras.append(extra)
+        self._size += size_of(item)
+        self._next_index += 1
+        if len(self._open.keys) >= self._chunk_texts or self._size >= self._chunk_bytes:
+            self._cut()
+
+    def _cut(self) -> None:
+        chunk = self._open
+        self._full.append(NewChunk(chunk.first_index, chunk.keys, chunk.texts, chunk.errors, self._extras))
+        self._begin()
+
+    def take(self) -> list[NewChunk]:
+        """The full chunks, in order; they are the caller's from now on."""
+        full, self._full = self._full, []
+        return full
+
+    def take_rest(self) -> list[NewChunk]:
+        """As `take`, with the chunk that is not full yet."""
+        if self._open.keys:
+            self._cut()
+        return self.take()
+
+
+def cut_places(items: Sequence[Input], *, most_texts: int, most_size: int) -> Iterator[slice]:
+    """Where to cut a list: parts of at most `most_texts` texts and `most_size` characters, and at least one text."""
+    first, size = 0, 0
+    for at, item in enumerate(items):
+        own = size_of(item)
+        if at > first and (at - first == most_texts or size + own > most_size):
+            yield slice(first, at)
+            first, size = at, 0
+        size += own
+    if items:
+        yield slice(first, len(items))

@@ -1,0 +1,69 @@
+"""How jobs end, inside the transaction of whoever noticed it: the store, a worker's chunk, or the sweep."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, exists, func, update
+
+from semel.tasks.jobs.rows import ChunkState
+from semel.tasks.jobs.schema import chunks, jobs
+from semel.values.job import ENDED, JobStatus
+from semel.values.text import ItemError, Outcome
+
+
+def end(
+    conn: Connection,
+    which: ColumnElement[bool],
+    status: JobStatus,
+    *,
+    retention_s: float,
+    error: ItemError | None = None,
+) -> int:
+    """End those of these jobs that have not ended; returns how many.
+
+    Args:
+        which: a condition on `jobs`.
+        retention_s: how long an ended job is kept.
+    """
+    now = time.time()
+    values: dict[str, Any] = {"status": status.value, f"{status.value}_at": now, "expires_at": now + retention_s}
+    if status is JobStatus.COMPLETED:
+        values["finalizing_at"] = now  # nothing is left to write: results are read from the cache
+    if error is not None:
+        values["error_json"] = json.dumps([error.code, error.message])
+    ended = update(jobs).where(which, jobs.c.status.not_in(ENDED)).values(values).returning(jobs.c.id)
+    ids = list(conn.execute(ended).scalars())
+    if ids and status is not JobStatus.COMPLETED:
+        cancel_waiting(conn, chunks.c.job_id.in_(ids))
+    return len(ids)
+
+
+def end_if_done(conn: Connection, job_id: str, *, retention_s: float) -> None:
+    """Complete a job whose chunks are all done; end one that is being cancelled and has no chunk running."""
+    here = jobs.c.id == job_id
+    done = (jobs.c.status == JobStatus.IN_PROGRESS.value) & (jobs.c.chunks_done == jobs.c.chunks)
+    end(conn, here & done, JobStatus.COMPLETED, retention_s=retention_s)
+    end(conn, here & cancelled(), JobStatus.CANCELLED, retention_s=retention_s)
+
+
+def cancelled() -> ColumnElement[bool]:
+    """Jobs that are being cancelled and have no chunk running any more."""
+    running = exists().where(chunks.c.job_id == jobs.c.id, chunks.c.state == ChunkState.RUNNING)
+    return (jobs.c.status == JobStatus.CANCELLING.value) & ~running
+
+
+def cancel_waiting(conn: Connection, which: ColumnElement[bool]) -> None:
+    """Cancel those of these chunks that no worker has in hand."""
+    waiting = chunks.c.state.in_((ChunkState.PENDING, ChunkState.SENT))
+    conn.execute(update(chunks).where(which, waiting).values(state=ChunkState.CANCELLED))
+
+
+def count_chunk(conn: Connection, job_id: str, outcomes: Sequence[Outcome], *, truncated: int, tokens: int) -> None:
+    """Add a finished chunk to the counts of its job."""
+    added = {outcome.value: outcomes.count(outcome) for outcome in Outcome}
+    added |= {"truncated": truncated, "tokens": tokens, "chunks_done": 1}
+    values: dict[str, Any] = {name: jobs.c[name] + n for name, n in added.items()}
+    values["first_result_at"] = func.coalesce(jobs.c.first_result_at, time.time())
+    conn.execute(update(jobs).where(jobs.c.id == job_id).values(values))

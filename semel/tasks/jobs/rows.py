@@ -1,0 +1,207 @@
+"""What stands in the rows of jobs and chunks, packed and unpacked."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import zstandard
+
+from semel.cache.keys import KEY_BYTES
+from semel.values.job import Counts, Job, JobStatus
+from semel.values.text import Extra, Input, ItemError, Lane, Outcome, as_input
+
+OUTCOME_CODES = {
+    Outcome.HIT: ord("h"),
+    Outcome.COMPUTED: ord("c"),
+    Outcome.COALESCED: ord("o"),
+    Outcome.FAILED: ord("f"),
+}
+"""The byte that stands for an outcome in a chunk's row."""
+
+CODE_OUTCOMES = {code: outcome for outcome, code in OUTCOME_CODES.items()}
+
+NO_KEY = bytes(KEY_BYTES)
+"""Stands in the packed keys for a text that has no key, so that no row shifts."""
+
+ACTIVE = (JobStatus.VALIDATING.value, JobStatus.IN_PROGRESS.value)
+"""The states of a job whose chunks are worked on."""
+
+Place = tuple[str, int]
+"""A chunk: the id of its job, and its position there."""
+
+
+class ChunkState(StrEnum):
+    """Where a chunk is on its way: PENDING → SENT → RUNNING → DONE.
+
+    SENT: Redis has a message for it. RUNNING: a worker holds a lease on it. CANCELLED: its job ended before it ran.
+    """
+
+    PENDING = "pending"
+    SENT = "sent"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class NewChunk:
+    """A slice of a job as it arrives. Item i has `keys[i]`, or NO_KEY and an error."""
+
+    first_index: int
+    keys: list[bytes]
+    texts: list[Input]
+    errors: dict[int, ItemError] = field(default_factory=dict)
+    extras: Sequence[Extra | None] = ()
+
+
+@dataclass(frozen=True)
+class ChunkWork:
+    """A chunk in the hands of the worker that leased it.
+
+    Attributes:
+        sent_at: when its message was sent, Unix seconds.
+        before: outcomes of an earlier run; only the texts that failed then run again. Empty for a first run.
+    """
+
+    job_id: str
+    position: int
+    owner: str
+    attempts: int
+    first_index: int
+    keys: list[bytes]
+    errors: dict[int, ItemError]
+    payload: bytes
+    model: str
+    prompt_name: str
+    fingerprint: bytes
+    lane: Lane
+    truncate: bool
+    sent_at: float | None = None
+    before: Sequence[Outcome] = ()
+
+    @cached_property
+    def kept(self) -> set[int]:
+        """Positions whose outcome of the earlier run stands."""
+        return kept_outcomes(self.before, self.errors)
+
+    def texts(self) -> list[Input]:
+        """The texts, unpacked; only needed when the cache lacks some of them."""
+        return unpack_texts(self.payload)
+
+
+@dataclass(frozen=True)
+class Added:
+    """How many of the added texts are done, and how many have a vector in the cache.
+
+    A chunk with one missing text goes to a worker as a whole, so `done` may be less than `present`.
+    """
+
+    done: int
+    present: int
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """A finished chunk, or a slice of it: outcome and key of each item, errors by position in the slice.
+
+    Attributes:
+        extras: one for each item.
+        skipped: texts of the payload that stand before the slice.
+    """
+
+    first_index: int
+    keys: list[bytes]
+    outcomes: list[Outcome]
+    errors: dict[int, ItemError]
+    payload: bytes
+    extras: Sequence[Extra | None]
+    skipped: int = 0
+
+    def texts(self) -> list[Input]:
+        """The texts, unpacked; only needed when the cache has lost a vector since (a damaged row)."""
+        return unpack_texts(self.payload)[self.skipped : self.skipped + len(self.keys)]
+
+
+def chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
+    """The row of a new chunk."""
+    return {
+        "job_id": job_id,
+        "position": position,
+        "state": ChunkState.PENDING,
+        "attempts": 0,
+        "first_index": chunk.first_index,
+        "texts": len(chunk.keys),
+        "errors_json": pack_errors(chunk.errors),
+        "packed_keys": b"".join(chunk.keys),
+        "payload": pack(chunk.texts),
+        "extras": pack(chunk.extras) if any(chunk.extras) else None,
+    }
+
+
+def done_values(outcomes: Sequence[Outcome], errors: Mapping[int, ItemError]) -> dict[str, Any]:
+    """What changes in a chunk's row when the chunk is done."""
+    return {
+        "state": ChunkState.DONE,
+        "lease_owner": None,
+        "outcomes": bytes(OUTCOME_CODES[o] for o in outcomes),
+        "errors_json": pack_errors(errors),
+    }
+
+
+def kept_outcomes(before: Sequence[Outcome], errors: Mapping[int, ItemError]) -> set[int]:
+    """Positions whose outcome stands when a chunk is retried: it did not fail, or it kept its permanent error."""
+    return {i for i, outcome in enumerate(before) if outcome is not Outcome.FAILED or i in errors}
+
+
+def outcomes_of(row: Any) -> list[Outcome]:
+    """The outcomes in a chunk's row; empty when the chunk has not run."""
+    return [CODE_OUTCOMES[code] for code in row.outcomes or b""]
+
+
+def pack(values: Sequence[Any]) -> bytes:
+    """zstd of the values as a JSON list."""
+    try:
+        text = json.dumps(values, ensure_ascii=False, default=str).encode()  # str: dates and such, from Parquet
+    except UnicodeEncodeError:  # half a surrogate pair in a carried field
+        text = json.dumps(values, default=str).encode()
+    return zstandard.compress(text, 1)
+
+
+def unpack_texts(payload: bytes) -> list[Input]:
+    """The texts or pairs of a chunk's row; "" for one that could not be read."""
+    return [as_input(item) for item in json.loads(zstandard.decompress(payload))]
+
+
+def unpack_extras(packed: bytes | None, count: int) -> list[Extra | None]:
+    """What came with each of the `count` texts of a chunk's row."""
+    if packed is None:
+        return [None] * count
+    return [None if pair is None else Extra(*pair) for pair in json.loads(zstandard.decompress(packed))]
+
+
+def pack_errors(errors: Mapping[int, ItemError]) -> str:
+    """Errors by position, as JSON."""
+    return json.dumps({str(i): [e.code, e.message] for i, e in errors.items()})
+
+
+def unpack_errors(text: str) -> dict[int, ItemError]:
+    """The errors in a chunk's row: position in the chunk → why this text has no vector."""
+    return {int(i): ItemError(*pair) for i, pair in json.loads(text).items()}
+
+
+def job_of(row: Any) -> Job:
+    """The job that a row of `jobs` holds."""
+    same = {name: getattr(row, name) for name in Job.__dataclass_fields__ if hasattr(row, name)}
+    return Job(
+        **{
+            **same,
+            "status": JobStatus(row.status),
+            "lane": Lane(row.lane),
+            "counts": Counts(**{name: getattr(row, name) for name in Counts.__dataclass_fields__}),
+            "error": ItemError(*json.loads(row.error_json)) if row.error_json else None,
+            "metadata": json.loads(row.metadata_json),
+        }
+    )

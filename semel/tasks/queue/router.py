@@ -1,0 +1,70 @@
+"""Which device pool takes a piece of work."""
+
+from dataclasses import dataclass
+
+from semel.cache.catalog import Catalog
+from semel.errors import UnavailableError, UnknownDeviceError
+from semel.tasks.fleet.pools import best_pool, waits_for_worker
+from semel.tasks.fleet.roster import Roster
+from semel.values.device import KINDS, UseCase, device_kind
+from semel.values.model import Space
+
+
+@dataclass(frozen=True)
+class Route:
+    """The device pool that takes a piece of work.
+
+    Attributes:
+        why: the reason for this pool, for people.
+        waits: no live worker of the pool serves the vector space now.
+    """
+
+    device: str
+    why: str
+    waits: bool = False
+
+
+class Router:
+    """Picks the device pool for a vector space.
+
+    Args:
+        use_case: in which order pools are preferred, unless they were measured.
+    """
+
+    def __init__(self, roster: Roster, catalog: Catalog, *, use_case: UseCase = "auto") -> None:
+        self._roster = roster
+        self._catalog = catalog
+        self._use_case = use_case
+
+    def route(self, space: Space, *, wanted: str = "auto", must_live: bool = False) -> Route:
+        """The pool for this space: one that serves the very same fingerprint.
+
+        Args:
+            wanted: a device kind, or `auto` for the best that is alive.
+            must_live: refuse when no worker is alive; else the work waits for one.
+
+        Raises:
+            UnavailableError: no live worker, and `must_live`; or Redis does not answer.
+            UnknownModelError: no worker ever served this model.
+        """
+        wanted, model = device_kind(wanted), space.model
+        if wanted not in ("auto", *KINDS):
+            raise UnknownDeviceError(f"semel knows no device {wanted!r} (known: auto, {', '.join(KINDS)})")
+        live = [w for w in self._roster.live_lately() if w.serves(space.model, space.fingerprint)]
+        if not live:  # it may have come within the last second
+            live = [w for w in self._roster.live() if w.serves(space.model, space.fingerprint)]
+        if wanted != "auto":
+            live = [w for w in live if device_kind(w.device) == wanted]
+        if live:
+            kind, why = best_pool(live, model=model, use_case=self._use_case)
+            count = sum(device_kind(w.device) == kind for w in live)
+            reason = "asked for" if wanted != "auto" else why
+            return Route(kind, f"{kind}: {reason}, {count} live worker{'s' if count > 1 else ''} with {model}")
+        device = device_kind(self._catalog.find(model)[1]) if wanted == "auto" else wanted
+        if must_live:
+            raise UnavailableError(
+                f"no live worker serves {model!r}{'' if wanted == 'auto' else f' on {wanted}'}; "
+                f"start one: semel worker --device {device}"
+            )
+        why = waits_for_worker(f"{device}: no live worker serves {model}")
+        return Route(device, why, waits=True)

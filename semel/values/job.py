@@ -1,0 +1,117 @@
+"""Jobs and their states."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, TypeAlias, TypedDict
+
+from semel.values.text import ItemError, Lane
+
+IfNoWorker: TypeAlias = Literal["wait", "fail"]
+"""What a job does while no live worker serves its vector space."""
+
+
+class JobOptions(TypedDict, total=False):
+    """What a submitter may choose for a job.
+
+    Each is a keyword of `Client.submit`, a query parameter of `POST /v1/jobs`, and a field of its JSON body.
+
+    Attributes:
+        model: a name from the server's list; None for its default.
+        device: `auto`, or a kind of device.
+        input_type: `query` or `document`: takes the model's prompt for such texts, when it has one.
+        prompt_name: a prompt by its name, instead.
+        truncate: False fails texts above the model's limit; the default cuts them.
+        if_no_worker: when every worker of the job's vector space is gone: `wait` for one, or `fail`.
+        text_field: the field of a row that holds the text.
+        webhook_url: gets a signed POST when the job has ended.
+        metadata: returned with the job.
+    """
+
+    model: str | None
+    device: str
+    input_type: str | None
+    prompt_name: str
+    truncate: bool
+    if_no_worker: IfNoWorker
+    text_field: str
+    webhook_url: str | None
+    metadata: dict[str, str]
+
+
+class JobStatus(StrEnum):
+    """The states of OpenAI's Batch object.
+
+    `validating` lasts while the texts are received; work on what has arrived already goes on.
+    """
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in (self.COMPLETED, self.FAILED, self.EXPIRED, self.CANCELLED)
+
+
+ENDED = tuple(status for status in JobStatus if status.ended)
+
+OPEN = tuple(status for status in JobStatus if not status.ended)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many texts of a job ended in which way; `truncated` is counted beside, not added."""
+
+    hit: int = 0
+    computed: int = 0
+    coalesced: int = 0
+    failed: int = 0
+    truncated: int = 0
+    tokens: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.hit + self.computed + self.coalesced + self.failed
+
+
+@dataclass(frozen=True)
+class Job:
+    """A durable, ordered list of texts, or of pairs. Times are Unix seconds, UTC."""
+
+    id: str
+    status: JobStatus
+    model: str
+    prompt_name: str
+    fingerprint: bytes
+    dim: int
+    lane: Lane
+    device: str
+    why: str
+    truncate: bool
+    total: int
+    chunks: int
+    chunks_done: int
+    counts: Counts
+    created_at: float
+    expires_at: float
+    in_progress_at: float | None = None
+    finalizing_at: float | None = None
+    completed_at: float | None = None
+    failed_at: float | None = None
+    expired_at: float | None = None
+    cancelling_at: float | None = None
+    cancelled_at: float | None = None
+    first_result_at: float | None = None
+    retried_at: float | None = None
+    error: ItemError | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> bool:
+        """Whether a cross-encoder does it: its results are one number each."""
+        return self.dim == 1
