@@ -17,9 +17,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from semel import __version__
 
-_UNTRACED = r"//[^/]+/(health|metrics|page|v1/events)([/?]|$)"
-"""Asked every few seconds by machines; the page's own files; a stream that lasts as long as somebody watches."""
-
 _EXPORT_S = 3.0
 """For one attempt to send spans: a process that ends must not wait long for a collector that is gone."""
 
@@ -70,9 +67,11 @@ class Traces:
         propagate.set_global_textmap(_PROPAGATOR)
         CeleryInstrumentor().instrument(tracer_provider=self._provider)
 
-    def trace_requests(self, app: FastAPI) -> None:
+    def trace_requests(self, app: FastAPI, untraced: Sequence[str]) -> None:
+        """Trace the requests to this application, except those to paths that match `untraced`."""
+        excluded = rf"//[^/]+(?:{'|'.join(untraced)})([?]|$)" if untraced else None
         FastAPIInstrumentor.instrument_app(
-            app, tracer_provider=self._provider, excluded_urls=_UNTRACED, exclude_spans=["receive", "send"]
+            app, tracer_provider=self._provider, excluded_urls=excluded, exclude_spans=["receive", "send"]
         )
 
     @contextmanager

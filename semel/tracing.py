@@ -4,7 +4,7 @@
 than half a microsecond. Attributes are ids, names and numbers, never texts.
 """
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -73,10 +73,14 @@ def is_on() -> bool:
     return _traces is not None
 
 
-def trace_requests(app: "FastAPI") -> None:
-    """A span for each request to this application, but for health, metrics and what the page needs."""
+def trace_requests(app: "FastAPI", *, untraced: Sequence[str]) -> None:
+    """A span for each request to this application.
+
+    Args:
+        untraced: regular expressions of the paths that are left out.
+    """
     if _traces is not None:
-        _traces.trace_requests(app)
+        _traces.trace_requests(app, untraced)
 
 
 def span(name: str, *, callers: Iterable[Caller | None] = (), **attributes: Attribute) -> AbstractContextManager[Span]:

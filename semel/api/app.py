@@ -19,6 +19,7 @@ from semel.api.edge.http_metrics import HttpMetrics
 from semel.api.edge.openapi import document
 from semel.api.edge.problems import add_problem_handlers
 from semel.api.edge.request_id import RequestId
+from semel.api.edge.traits import RouteTable
 from semel.api.jobs.webhooks import WebhookSender
 from semel.api.routes import batches, cache, cohere, embeddings, files, health, jobs, live, models, page, rerank, tei
 from semel.api.routes import metrics as metrics_route
@@ -76,14 +77,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.api_keys = load_keys(settings)
     app.state.own_names = OwnNames.of(settings)
     app.state.max_body_bytes = settings.max_body_bytes
+    routes = app.state.route_table = RouteTable(module.router for module in _ROUTES)
     for module in _ROUTES:
         app.include_router(module.router)
     add_problem_handlers(app)
-    app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.openapi = lambda: document(app, routes)  # type: ignore[method-assign]  # FastAPI's own way to change it
+    app.add_middleware(BodyLimit, routes=routes, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
     app.add_middleware(HttpMetrics, answered=lambda *told: app.state.services.watch.metrics.responded(*told))
-    trace_requests(app)
+    trace_requests(app, untraced=routes.untraced())
 
     return app
 

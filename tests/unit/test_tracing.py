@@ -123,7 +123,7 @@ def test_a_span_that_fails_says_with_what_and_not_with_which_words(spans: Collec
 
 def test_a_request_that_fails_unforeseen_is_told_without_words(spans: Collector) -> None:
     app = FastAPI()
-    tracing.trace_requests(app)
+    tracing.trace_requests(app, untraced=[])
 
     @app.get("/fails")
     def fails() -> None:

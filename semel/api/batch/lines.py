@@ -16,6 +16,7 @@ from semel.api.dialects.cohere import RerankRequest, documents_of, rerank_body
 from semel.api.dialects.embedding import no_vector, space_of, texts_of
 from semel.api.dialects.openai import EmbeddingsRequest, embeddings_body
 from semel.api.edge.problems import as_bad_input
+from semel.api.edge.traits import Dialect
 from semel.api.services import Services
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, SemelError, TextTooLongError
@@ -129,7 +130,7 @@ def request_of(services: Services, endpoint: str, line: Line) -> LineRequest:
         BadInputError: this request cannot be run; the others of the batch can.
     """
     try:
-        return ENDPOINTS[endpoint](services, line.body)
+        return ENDPOINTS[endpoint].read(services, line.body)
     except ValidationError as error:
         raise as_bad_input(error) from None
 
@@ -169,8 +170,21 @@ def _rerank(services: Services, body: dict[str, Any]) -> LineRequest:
     return LineRequest(inputs, answer, partial(no_score, kind))
 
 
-ENDPOINTS: dict[str, Callable[[Services, dict[str, Any]], LineRequest]] = {
-    "/v1/embeddings": _embeddings,
-    "/v1/rerank": _rerank,
+@dataclass(frozen=True)
+class BatchEndpoint:
+    """What a batch may ask for.
+
+    Attributes:
+        read: from the services and the body of a line to its request.
+        dialect: of the errors in the output.
+    """
+
+    read: Callable[[Services, dict[str, Any]], LineRequest]
+    dialect: Dialect
+
+
+ENDPOINTS = {
+    "/v1/embeddings": BatchEndpoint(_embeddings, "openai"),
+    "/v1/rerank": BatchEndpoint(_rerank, "cohere"),
 }
-"""What a batch may ask for."""
+"""The endpoints of batches, by path."""

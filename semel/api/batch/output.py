@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from semel.api.batch.lines import Line, Row, raw_lines, read_line, request_of
+from semel.api.batch.lines import ENDPOINTS, Line, Row, raw_lines, read_line, request_of
 from semel.api.edge.as_json import as_json
 from semel.api.edge.problems import problem_body
 from semel.api.jobs.results import ResultReader
@@ -83,17 +83,17 @@ class OutputWriter:
         try:
             request = request_of(self._services, endpoint, line)
         except BadInputError as failed:
-            return problem_body(endpoint, failed)
+            return problem_body(ENDPOINTS[endpoint].dialect, failed)
         rows = [row for space, item in request.inputs if (row := self._row(place_of(space), item)) is not None]
         if len(rows) < len(request.inputs):
             return None, None
         for index, row in enumerate(rows):
             if row.error is not None:
-                return problem_body(endpoint, request.failed(index, row.error))
+                return problem_body(ENDPOINTS[endpoint].dialect, request.failed(index, row.error))
         try:
             body = request.answer(rows)
         except BadInputError as failed:
-            return problem_body(endpoint, failed)
+            return problem_body(ENDPOINTS[endpoint].dialect, failed)
         self.written.input_tokens += sum(row.tokens for row in rows)
         self.written.cached_tokens += sum(row.tokens for row in rows if row.outcome is Outcome.HIT)
         return 200, body

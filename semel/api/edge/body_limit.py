@@ -1,4 +1,4 @@
-"""413 for bodies that are parsed whole and larger than allowed: at once when they say so, else while they arrive."""
+"""413 for bodies that are parsed whole and larger than allowed: at once if they declare it, else while they arrive."""
 
 from typing import Any
 
@@ -6,29 +6,28 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from semel.api.edge.problems import body_too_large
-
-STREAMED = frozenset({"/v1/jobs", "/v1/jobs/estimate", "/v1/files", "/v1/cache/vectors"})
-"""Routes that read their body as it arrives, and bound it themselves."""
+from semel.api.edge.traits import RouteTable
 
 
 class BodyLimit:
-    """ASGI middleware.
+    """ASGI middleware. Routes that stream their body bound it themselves.
 
     Args:
         max_bytes: of a body.
     """
 
-    def __init__(self, app: Any, *, max_bytes: int) -> None:
+    def __init__(self, app: Any, *, routes: RouteTable, max_bytes: int) -> None:
         self._app = app
+        self._routes = routes
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["path"] in STREAMED:
+        if scope["type"] != "http" or self._routes.traits(scope["method"], scope["path"]).streams_body:
             await self._app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit() and int(declared) > self._max_bytes:
-            await body_too_large(scope["path"], self._max_bytes)(scope, receive, send)
+            await body_too_large(self._routes.dialect(scope["path"]), self._max_bytes)(scope, receive, send)
             return
         read = 0
 
@@ -37,7 +36,7 @@ class BodyLimit:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._max_bytes:
-                raise HTTPException(413)  # of the kinds that FastAPI passes on while it reads a body
+                raise HTTPException(413)  # one of the errors that FastAPI passes on while it reads a body
             return message
 
         await self._app(scope, bounded, send)

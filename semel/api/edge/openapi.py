@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from semel.api.edge.problems import dialect_of
+from semel.api.edge.traits import Dialect, RouteTable
 
 _STATUSES = {
     400: "What was sent cannot be used; the message says where and why.",
@@ -22,7 +22,7 @@ _STATUSES = {
 
 _TEXT: dict[str, Any] = {"type": "string"}
 
-_SCHEMAS: dict[str, dict[str, Any]] = {
+_SCHEMAS: dict[Dialect, dict[str, Any]] = {
     "openai": {
         "title": "Error",
         "type": "object",
@@ -55,7 +55,7 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-def document(app: FastAPI) -> dict[str, Any]:
+def document(app: FastAPI, routes: RouteTable) -> dict[str, Any]:
     """The document of every route with every status that it may answer."""
     if app.openapi_schema is not None:  # FastAPI keeps what it made, with what was added here
         return app.openapi_schema
@@ -65,7 +65,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas.pop("ValidationError", None)
     schemas |= {schema["title"]: schema for schema in _SCHEMAS.values()}
     for path, methods in made["paths"].items():
-        dialect = dialect_of(path)
+        dialect = routes.dialect(path)
         reference = {"$ref": f"#/components/schemas/{_SCHEMAS[dialect]['title']}"}
         for operation in methods.values():
             answers = operation["responses"]
@@ -75,7 +75,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     return made
 
 
-def _statuses(dialect: str) -> dict[int, str]:
+def _statuses(dialect: Dialect) -> dict[int, str]:
     if dialect != "tei":
         return _STATUSES
     rest = {status: why for status, why in _STATUSES.items() if status != 400}

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from semel.api.edge.traits import Dialect, RouteTable
 from semel.errors import (
     BackendError,
     BadInputError,
@@ -34,7 +35,7 @@ _RETRY_AFTER_S = 2
 
 
 def problem(
-    path: str,
+    dialect: Dialect,
     status: int,
     message: str,
     *,
@@ -42,13 +43,13 @@ def problem(
     param: str | None = None,
     retry_after_s: float | None = None,
 ) -> JSONResponse:
-    """One error as an answer, as the client of that path expects it."""
+    """One error as an answer, as clients of this dialect expect it."""
     if status in (503, 504):
         retry_after_s = _RETRY_AFTER_S
     headers = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    status, body = _SHAPES[dialect_of(path)](status, message, code, param)
+    status, body = _SHAPES[dialect](status, message, code, param)
     return JSONResponse(body, status, headers=headers)
 
 
@@ -70,21 +71,11 @@ def _tei(status: int, message: str, code: str, _param: str | None) -> tuple[int,
     return status, {"error": message, "error_type": kinds.get(status, code)}
 
 
-_DIALECTS: dict[str, str] = {
-    **dict.fromkeys(("/v1/rerank", "/v2/rerank", "/v2/embed"), "cohere"),
-    **dict.fromkeys(("/", "/embed", "/rerank", "/similarity", "/tokenize", "/info", "/health"), "tei"),
-}
-
-_SHAPES: dict[str, Callable[[int, str, str, str | None], tuple[int, Any]]] = {
+_SHAPES: dict[Dialect, Callable[[int, str, str, str | None], tuple[int, Any]]] = {
     "openai": _openai,
     "cohere": _cohere,
     "tei": _tei,
 }
-
-
-def dialect_of(path: str) -> str:
-    """`openai`, `cohere` or `tei`: whose errors a route speaks."""
-    return _DIALECTS.get(path, "openai")
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -96,19 +87,26 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unforeseen)
 
 
-def body_too_large(path: str, limit: int) -> JSONResponse:
+def body_too_large(dialect: Dialect, limit: int) -> JSONResponse:
     """The answer to a body that is parsed whole and larger than `limit` bytes."""
-    told = f"the body is larger than {limit} bytes (SEMEL_MAX_BODY_BYTES); send a job as NDJSON, which is streamed"
-    return problem(path, BodyTooLargeError.status, told, code=BodyTooLargeError.code)
+    message = f"the body is larger than {limit} bytes (SEMEL_MAX_BODY_BYTES); send a job as NDJSON, which is streamed"
+    return problem(dialect, BodyTooLargeError.status, message, code=BodyTooLargeError.code)
 
 
-def problem_body(path: str, error: SemelError) -> tuple[int, Any]:
+def problem_body(dialect: Dialect, error: SemelError) -> tuple[int, Any]:
     """Status and body of an error, for an answer that goes into a file."""
-    return _SHAPES[dialect_of(path)](error.status, str(error), error.code, _param(error))
+    return _SHAPES[dialect](error.status, str(error), error.code, _param(error))
+
+
+def _dialect(request: Request) -> Dialect:
+    table: RouteTable = request.app.state.route_table
+    return table.dialect(request.url.path)
 
 
 def _param(error: SemelError) -> str | None:
-    return f"input[{error.index}]" if isinstance(error, InvalidTextError) else None
+    if not isinstance(error, InvalidTextError) or error.index is None:
+        return None
+    return f"input[{error.index}]"
 
 
 async def _semel_error(request: Request, error: Any) -> JSONResponse:
@@ -116,7 +114,7 @@ async def _semel_error(request: Request, error: Any) -> JSONResponse:
         log.error("request failed", path=request.url.path, reason=str(error))
     retry_after_s = error.retry_after_s if isinstance(error, OverloadedError) else None
     return problem(
-        request.url.path, error.status, str(error), code=error.code, param=_param(error), retry_after_s=retry_after_s
+        _dialect(request), error.status, str(error), code=error.code, param=_param(error), retry_after_s=retry_after_s
     )
 
 
@@ -124,15 +122,15 @@ async def _validation_error(request: Request, error: Any) -> JSONResponse:
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
     message = f"{param or 'the request'}: {first['msg']}"
-    return problem(request.url.path, 400, message, code="invalid_input", param=param or None)
+    return problem(_dialect(request), 400, message, code="invalid_input", param=param or None)
 
 
 async def _http_error(request: Request, error: Any) -> JSONResponse:
     path, unknown = request.url.path, error.status_code == 404
     if error.status_code == BodyTooLargeError.status:
-        return body_too_large(path, request.app.state.max_body_bytes)
+        return body_too_large(_dialect(request), request.app.state.max_body_bytes)
     message = f"there is no {path} here; see /docs" if unknown else str(error.detail)
-    return problem(path, error.status_code, message, code="not_found" if unknown else "invalid_request")
+    return problem(_dialect(request), error.status_code, message, code="not_found" if unknown else "invalid_request")
 
 
 async def _client_gone(request: Request, _error: Exception) -> Response:
@@ -145,7 +143,7 @@ async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     request_id = request.state.request_id
     log.exception("unforeseen error", path=request.url.path, request=request_id, exc_info=error)
     message = "an error that semel did not foresee; its log has the details"
-    answer = problem(request.url.path, 500, message, code="internal_error")
+    answer = problem(_dialect(request), 500, message, code="internal_error")
     answer.headers["x-request-id"] = request_id
     return answer
 

@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from semel.api.batch.lines import ENDPOINTS
 from semel.api.batch.wire import BatchList, BatchObject, BatchRequest, batch_object, expires_after
 from semel.api.deps import ServicesDep
 from semel.api.edge.access import MAY_READ, MAY_SUBMIT
+from semel.api.edge.traits import DialectRouter
 from semel.api.jobs.wire import check_metadata
 from semel.errors import BadInputError
 
-router = APIRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
+router = DialectRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
 
 _WINDOW_S = 24 * 3600.0
 """OpenAI knows one window, and so its clients."""

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from semel.api.deps import ServicesDep
 from semel.api.edge.access import MAY_ADMINISTER, MAY_READ
+from semel.api.edge.traits import DialectRouter, streams_body
 from semel.api.jobs.events import event, event_stream
 from semel.api.jobs.uploads import NDJSON, PARQUET, content_type, named, received
 from semel.api.services import Services
@@ -19,7 +20,7 @@ from semel.cache.stats import CacheStats, Verified, verify
 from semel.errors import BadInputError
 from semel.vector_import import Imported
 
-router = APIRouter(tags=["Cache"])
+router = DialectRouter(tags=["Cache"])
 
 _TELL_S = 0.5
 
@@ -92,6 +93,7 @@ def _verified(services: Services, *, repair: bool) -> Iterator[bytes]:
 
 
 @router.put("/v1/cache/vectors", response_model=ImportedObject, openapi_extra=_BODY, dependencies=MAY_ADMINISTER)
+@streams_body
 async def put_vectors(
     request: Request,
     services: ServicesDep,

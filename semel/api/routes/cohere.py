@@ -2,16 +2,17 @@
 
 import uuid
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from semel.api.deps import ServicesDep
 from semel.api.dialects.cohere import _INPUT_TYPES, CohereEmbedRequest, CohereEmbedResponse, quantized
 from semel.api.dialects.embedding import cache_headers, embed_all, texts_of
 from semel.api.edge.access import MAY_SUBMIT
 from semel.api.edge.as_json import as_json
+from semel.api.edge.traits import DialectRouter
 from semel.errors import BadInputError
 
-router = APIRouter(tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
+router = DialectRouter(dialect="cohere", tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
 
 
 @router.post("/v2/embed", response_model=CohereEmbedResponse)

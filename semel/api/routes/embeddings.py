@@ -1,14 +1,15 @@
 """POST /v1/embeddings, in OpenAI's shape."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from semel.api.deps import ServicesDep
 from semel.api.dialects.embedding import cache_headers, embed_all, space_of, texts_of
 from semel.api.dialects.openai import EmbeddingsRequest, EmbeddingsResponse, embeddings_body
 from semel.api.edge.access import MAY_SUBMIT
 from semel.api.edge.as_json import as_json
+from semel.api.edge.traits import DialectRouter
 
-router = APIRouter(tags=["OpenAI"], dependencies=MAY_SUBMIT)
+router = DialectRouter(tags=["OpenAI"], dependencies=MAY_SUBMIT)
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse)

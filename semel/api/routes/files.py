@@ -3,7 +3,7 @@
 import shutil
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from starlette.datastructures import FormData
@@ -19,11 +19,12 @@ from semel.api.batch.wire import (
 )
 from semel.api.deps import ServicesDep
 from semel.api.edge.access import MAY_READ, MAY_SUBMIT, Scope, may
+from semel.api.edge.traits import DialectRouter, streams_body
 from semel.api.jobs.uploads import file_of, read_form
 from semel.api.services import Services
 from semel.errors import BadInputError, ConflictError, ForbiddenError
 
-router = APIRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
+router = DialectRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
 
 _FORM = {
     "requestBody": {
@@ -51,6 +52,7 @@ _FORM = {
 
 
 @router.post("/v1/files", response_model=FileObject, dependencies=MAY_SUBMIT, openapi_extra=_FORM)
+@streams_body
 async def upload_file(request: Request, services: ServicesDep) -> FileObject:
     """Upload a file of batch requests (`purpose=batch`), streamed to disk."""
     form = await read_form(request, max_bytes=services.settings.max_file_bytes)

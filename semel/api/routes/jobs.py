@@ -5,12 +5,13 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from semel.api.deps import ServicesDep
 from semel.api.edge.access import MAY_READ, MAY_SUBMIT, Scope, may
 from semel.api.edge.as_json import as_json
+from semel.api.edge.traits import DialectRouter, streams_body
 from semel.api.jobs.bodies import TABLES, HashedBody, receive
 from semel.api.jobs.estimate import estimating
 from semel.api.jobs.events import event_stream, job_events
@@ -32,7 +33,7 @@ from semel.api.jobs.wire import (
 from semel.tasks.jobs.retry import retry
 from semel.values.job import Job, JobStatus
 
-router = APIRouter(tags=["Jobs"], dependencies=MAY_READ)
+router = DialectRouter(tags=["Jobs"], dependencies=MAY_READ)
 
 _MOST_ROWS = 2**62
 """No job has more; the databases count to 2**63 - 1."""
@@ -66,6 +67,7 @@ _BODY = {
     openapi_extra=_BODY,
     dependencies=MAY_SUBMIT,
 )
+@streams_body
 async def create_job(
     request: Request,
     services: ServicesDep,
@@ -89,6 +91,7 @@ async def create_job(
 
 
 @router.post("/v1/jobs/estimate", response_model=EstimateObject, openapi_extra=_BODY, dependencies=MAY_SUBMIT)
+@streams_body
 async def estimate_job(request: Request, services: ServicesDep, query: Annotated[JobQuery, Query()]) -> EstimateObject:
     """What a job with this query and body would do: texts, how many are cached, how long the rest takes.
 

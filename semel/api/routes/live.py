@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from semel.api.deps import ServicesDep
 from semel.api.edge.access import MAY_READ
+from semel.api.edge.traits import DialectRouter, untraced
 from semel.api.jobs.events import event_stream
 
-router = APIRouter(tags=["Health"], dependencies=MAY_READ)
+router = DialectRouter(tags=["Health"], dependencies=MAY_READ)
 
 
 class DeviceObject(BaseModel):
@@ -34,6 +35,7 @@ class Inventory(BaseModel):
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {}}}},
 )
+@untraced
 def get_events(request: Request) -> Response:
     """Server-sent events for as long as somebody listens, one reading a second for all who do.
 

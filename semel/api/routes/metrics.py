@@ -1,16 +1,18 @@
 """GET /metrics, for Prometheus."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from semel.api.deps import ServicesDep
 from semel.api.edge.access import MAY_READ
+from semel.api.edge.traits import DialectRouter, untraced
 from semel.api.watch.threads import for_watchers
 
-router = APIRouter(tags=["Health"], dependencies=MAY_READ)
+router = DialectRouter(tags=["Health"], dependencies=MAY_READ)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@untraced
 async def metrics(services: ServicesDep) -> Response:
     """What this API sees; docs/reference/metrics.md says what each metric is. Workers serve their own."""
     told = await for_watchers(lambda: generate_latest(services.watch.metrics.registry))

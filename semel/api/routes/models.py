@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-from fastapi import APIRouter
-
 from semel.api.deps import ServicesDep
 from semel.api.dialects.openai import ModelList, ModelObject
 from semel.api.edge.access import MAY_READ
+from semel.api.edge.traits import DialectRouter
 from semel.tasks.fleet.card import WorkerCard
 from semel.values.model import Space
 
-router = APIRouter(tags=["OpenAI"], dependencies=MAY_READ)
+router = DialectRouter(tags=["OpenAI"], dependencies=MAY_READ)
 
 
 @router.get("/v1/models", response_model=ModelList)

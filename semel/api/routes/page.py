@@ -2,11 +2,12 @@
 
 from importlib.resources import files
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
+from semel.api.edge.traits import DialectRouter, untraced
 from semel.errors import NotFoundError
 
-router = APIRouter(include_in_schema=False)
+router = DialectRouter(include_in_schema=False)
 
 _FOLDER = files("semel.api") / "page"
 _PARTS = {part.name for part in _FOLDER.iterdir()}
@@ -31,6 +32,7 @@ def page() -> Response:
 
 
 @router.get("/page/{name}")
+@untraced
 def part(name: str) -> Response:
     """A script, a style sheet or the icon of the page."""
     return _file(name)

@@ -1,13 +1,14 @@
 """POST /v1/rerank and /v2/rerank."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from semel.api.deps import ServicesDep
 from semel.api.dialects.cohere import RerankRequest, RerankResponse, documents_of, rerank_body
 from semel.api.dialects.embedding import cache_headers
 from semel.api.edge.access import MAY_SUBMIT
+from semel.api.edge.traits import DialectRouter
 
-router = APIRouter(tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
+router = DialectRouter(dialect="cohere", tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
 
 
 @router.post("/v1/rerank", response_model=RerankResponse, response_model_exclude_none=True)

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from semel import __version__
 from semel.api.deps import ServicesDep
@@ -19,12 +19,13 @@ from semel.api.dialects.tei import (
 )
 from semel.api.edge.access import MAY_READ, MAY_SUBMIT
 from semel.api.edge.as_json import as_json
+from semel.api.edge.traits import DialectRouter, untraced
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, InvalidTextError
 from semel.rerank import best_first
 from semel.values.vectors import cosines, unit_rows
 
-router = APIRouter(tags=["Text Embeddings Inference"])
+router = DialectRouter(dialect="tei", tags=["Text Embeddings Inference"])
 
 
 @router.post("/", response_model=list[list[float]], dependencies=MAY_SUBMIT)
@@ -109,6 +110,7 @@ def info(services: ServicesDep) -> dict[str, Any]:
 
 
 @router.get("/health", responses={503: {"description": "A part does not answer; the message names it."}})
+@untraced
 def health(services: ServicesDep) -> dict[str, str]:
     """200 when everything answers; /health/ready tells the parts apart."""
     for ping in services.pings.values():
