@@ -94,7 +94,7 @@ def test_a_file_is_submitted_watched_to_its_end_and_downloaded(
     file = jsonl(tmp_path, [*texts, *texts[:10]])
     choose(page, semel, file)
     expect(tile(page, "Texts")).to_have_text("3,0103,000 distinct")
-    expect(tile(page, "Cached already")).to_have_text("00 %")
+    expect(tile(page, "Already cached")).to_have_text("00 %")
     expect(tile(page, "To compute")).to_contain_text("3,000")
     expect(page.locator("td").filter(has_text="a line of the file 1").first).to_be_visible()
     page.get_by_role("button", name="Embed").click()
@@ -119,8 +119,8 @@ def test_a_file_is_submitted_watched_to_its_end_and_downloaded(
     assert (np.stack(table["embedding"].to_numpy()[:2000]) == want).all()
 
     choose(page, semel, file)  # the same again
-    expect(tile(page, "Cached already")).to_have_text("3,010100 %")
-    expect(tile(page, "To compute")).to_have_text("0all done at once")
+    expect(tile(page, "Already cached")).to_have_text("3,010100 %")
+    expect(tile(page, "To compute")).to_have_text("0finishes at once")
     page.get_by_role("button", name="Embed").click()
     expect(page.locator(".headline")).to_contain_text("3,010 hit")
 
@@ -131,22 +131,22 @@ def test_what_is_wrong_with_a_file_is_said_before_it_is_sent(page: Page, semel: 
     choose(page, semel, table)
     expect(page.locator(".failure")).to_contain_text("columns: body, n")
     expect(page.get_by_role("button", name="Embed")).to_be_disabled()
-    page.get_by_label("Field of the text").fill("body")
-    page.get_by_label("Field of the text").press("Tab")
+    page.get_by_label("Text field").fill("body")
+    page.get_by_label("Text field").press("Tab")
     expect(tile(page, "Texts")).to_have_text("22 distinct")
     other = tmp_path / "notes.docx"
     other.write_bytes(b"x")
     page.locator("#file").set_input_files(other)
     expect(page.locator(".failure")).to_contain_text("the name must end in .jsonl")
     bad = jsonl(tmp_path, ["fine", ""])
-    page.get_by_label("Field of the text").fill("text")
+    page.get_by_label("Text field").fill("text")
     page.locator("#file").set_input_files(bad)
     expect(tile(page, "Cannot be embedded")).to_contain_text("1")
     expect(page.locator("li", has_text="text 1 is empty")).to_be_visible()
     expect(page.get_by_role("button", name="Embed")).to_be_enabled()
     (tmp_path / "other").mkdir()
     page.locator("#file").set_input_files(jsonl(tmp_path / "other", [""]))
-    expect(tile(page, "To compute")).to_have_text("0nothing here can be embedded")
+    expect(tile(page, "To compute")).to_have_text("0no text can be embedded")
     expect(page.get_by_role("button", name="Embed")).to_be_disabled()
 
 
@@ -154,16 +154,16 @@ def test_a_job_is_cancelled_after_a_question(page: Page, semel: Up, client: Clie
     job = client.submit([f"{'slow ' * 9}{i}" for i in range(20_000)], model="fake")
     visit(page, semel, f"jobs/{job.id}")
     page.get_by_role("button", name="Cancel").click()
-    page.get_by_role("button", name="Leave it").click()
+    page.get_by_role("button", name="Go back").click()
     assert not client.job(job.id).status.ended
     page.get_by_role("button", name="Cancel").click()
-    page.get_by_role("button", name="Stop the job").click()
+    page.get_by_role("button", name="Cancel the job").click()
     expect(page.locator(".headline .badge")).to_have_text("cancelled")
     assert client.job(job.id).status == "cancelled"
     expect(page.locator(".facts div", has_text=re.compile("^cancelled"))).to_contain_text(re.compile(r"after \d"))
     expect(page.get_by_role("heading", name="Job", level=1)).to_be_focused()  # the button is gone
-    page.get_by_role("button", name="Forget").click()
-    page.get_by_role("button", name="Forget it").click()
+    page.get_by_role("button", name="Delete job").click()
+    page.get_by_role("button", name="Delete this job").click()
     expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
     assert httpx.get(f"{semel.url}/v1/jobs/{job.id}").status_code == 404
 
@@ -177,12 +177,12 @@ def test_failed_texts_are_shown_with_their_reasons_and_retried(page: Page, semel
     expect(rows.nth(1)).to_contain_text("is empty")
     expect(page.get_by_role("button", name="NumPy")).to_be_hidden()  # it cannot mark a failed row
     with page.expect_response(re.compile(r"/retry$")) as retried:
-        page.get_by_role("button", name="Retry what failed").click()
+        page.get_by_role("button", name="Retry failed texts").click()
     assert retried.value.json()["status"] == "in_progress"
     expect(page.locator(".headline .badge")).to_have_text("completed")
     hopeless = client.wait(client.submit([""], model="fake").id)
     visit(page, semel, f"jobs/{hopeless.id}")
-    page.get_by_role("button", name="Retry what failed").click()
+    page.get_by_role("button", name="Retry failed texts").click()
     expect(page.get_by_role("alert").filter(has_text="would fail for the same reason")).to_be_visible()
 
 
@@ -195,7 +195,7 @@ def test_a_hostile_text_is_shown_and_not_run(page: Page, semel: Up, client: Clie
     choose(page, semel, jsonl(tmp_path, [HOSTILE]))
     expect(page.locator(".quoted", has_text="<script>")).to_be_visible()
     visit(page, semel, "try")
-    page.get_by_label("Texts, one a line").fill(f"{HOSTILE}\nharmless")
+    page.get_by_label("Texts, one per line").fill(f"{HOSTILE}\nharmless")
     page.get_by_label("Model").first.select_option("fake")
     page.get_by_role("button", name="Compare").click()
     expect(page.locator(".heat tbody th").first).to_contain_text("<script>")
@@ -269,7 +269,7 @@ def test_the_list_of_jobs_is_live_and_filtered(page: Page, semel: Up, client: Cl
     expect(row).to_contain_text("completed")
     expect(row).to_contain_text("100 % of 3,000")
     page.get_by_label("Status").select_option("expired")
-    expect(page.get_by_text("No job is in this state.")).to_be_visible()
+    expect(page.get_by_text("No job has this status.")).to_be_visible()
     page.get_by_label("Status").select_option("completed")
     row.get_by_role("link").click()
     expect(page.locator(".headline code")).to_have_text(job.id)
@@ -372,7 +372,7 @@ def test_forms_learn_of_models_that_come_later(page: Page, tmp_path: Path) -> No
 def test_similarity_and_order_are_those_of_the_model(page: Page, semel: Up, client: Client) -> None:
     texts = ["the cat sleeps", "the cat naps", "shares fell"]
     visit(page, semel, "try")
-    page.get_by_label("Texts, one a line").fill("\n".join(texts))
+    page.get_by_label("Texts, one per line").fill("\n".join(texts))
     page.get_by_label("Model").first.select_option("fake")
     page.get_by_role("button", name="Compare").click()
     expect(page.locator(".heat tbody tr")).to_have_count(3)
@@ -392,7 +392,7 @@ def test_similarity_and_order_are_those_of_the_model(page: Page, semel: Up, clie
     assert by_likeness == sorted(by_likeness, reverse=True)  # the more alike, the darker
     documents = ["nothing of it", "a query in it", "what a query is"]
     page.get_by_label("Query").fill("a query")
-    page.get_by_label("Documents, one a line").fill("\n".join(documents))
+    page.get_by_label("Documents, one per line").fill("\n".join(documents))
     page.get_by_label("Model").nth(1).select_option("reranker")
     page.get_by_role("button", name="Rerank").click()
     after = page.locator(".columns ol").nth(1).locator("li")
@@ -404,7 +404,7 @@ def test_similarity_and_order_are_those_of_the_model(page: Page, semel: Up, clie
         expect(after.nth(place)).to_contain_text(f"{result['relevance_score']:.3f}")
     page.get_by_label("Query").fill("")
     page.get_by_role("button", name="Rerank").click()
-    expect(page.get_by_role("alert").filter(has_text="A query is missing")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="Enter a query")).to_be_visible()
 
 
 def test_the_cache_is_verified_and_pruned_after_a_count_and_a_question(page: Page, semel: Up, client: Client) -> None:
@@ -421,26 +421,26 @@ def test_the_cache_is_verified_and_pruned_after_a_count_and_a_question(page: Pag
     expect(page.get_by_text(re.compile(r"^[\d,]+ vectors read, 0 damaged\.$")).first).to_be_visible()
     expect(page.get_by_role("button", name="Verify")).to_be_focused()
     prune = page.locator("section", has=page.get_by_role("heading", name="Prune"))
-    prune.get_by_label("Space").select_option(fingerprint())
-    prune.get_by_role("button", name="Count what would go").click()
-    expect(prune).to_contain_text("7 vectors would go")
+    prune.get_by_label("Vector space").select_option(fingerprint())
+    prune.get_by_role("button", name="Count vectors to delete").click()
+    expect(prune).to_contain_text("7 vectors would be deleted")
     prune.get_by_role("button", name="Delete 7 vectors").click()
-    page.get_by_role("button", name="Leave it").click()
+    page.get_by_role("button", name="Go back").click()
     assert fingerprint()
     prune.get_by_role("button", name="Delete 7 vectors").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete 7 vectors").click()
     expect(prune).to_contain_text("7 vectors deleted")
-    expect(prune.get_by_role("button", name="Count what would go")).to_be_focused()
+    expect(prune.get_by_role("button", name="Count vectors to delete")).to_be_focused()
     assert fingerprint() is None
-    prune.get_by_label("Space").select_option("")
-    prune.get_by_role("button", name="Count what would go").click()  # nothing is filled in
-    expect(page.get_by_role("alert").filter(has_text="Choose a space, or fill in")).to_be_visible()
+    prune.get_by_label("Vector space").select_option("")
+    prune.get_by_role("button", name="Count vectors to delete").click()  # nothing is filled in
+    expect(page.get_by_role("alert").filter(has_text="Choose a vector space, or enter")).to_be_visible()
 
 
 def test_models_and_devices_say_what_is_there_and_how_to_get_the_rest(page: Page, semel: Up) -> None:
     visit(page, semel, "models")
     expect(page.locator("tr", has_text="cpu").first).to_contain_text("healthy")
-    machine = page.locator("section", has=page.get_by_role("heading", name="Models of the configuration"))
+    machine = page.locator("section", has=page.get_by_role("heading", name="Configured models"))
     expect(machine.locator("tr", has_text="reranker")).to_contain_text("served", timeout=120_000)
     expect(machine.locator("tr", has_text="mps")).to_contain_text("needs a Mac")
 
@@ -536,10 +536,10 @@ def test_a_key_is_asked_for_and_allows_what_its_scope_says(page: Page, tmp_path:
     with processes(tmp_path, SEMEL_API_KEYS="sk-work:submit,sk-look:read") as semel:
         page.goto(f"{semel.url}/#submit")
         page.get_by_role("textbox", name="API key").fill("sk-wrong")
-        page.get_by_role("button", name="Use it").click()
+        page.get_by_role("button", name="Use this key").click()
         expect(page.get_by_role("dialog").get_by_role("alert")).to_have_text("this API key is unknown here")
         page.get_by_role("textbox", name="API key").fill("sk-look")
-        page.get_by_role("button", name="Use it").click()
+        page.get_by_role("button", name="Use this key").click()
         expect(page.locator("#connection", has_text="live")).to_be_visible()
         page.get_by_label("Model").select_option("fake")
         page.locator("#file").set_input_files(jsonl(tmp_path, ["one", "two"]))
@@ -553,7 +553,7 @@ def test_a_key_is_asked_for_and_allows_what_its_scope_says(page: Page, tmp_path:
         page.get_by_role("link", name="Submit", exact=True).click()
         page.get_by_role("button", name="Forget key").click()
         page.get_by_role("textbox", name="API key").fill("sk-work")
-        page.get_by_role("button", name="Use it").click()
+        page.get_by_role("button", name="Use this key").click()
         page.get_by_label("Model").select_option("fake")
         page.locator("#file").set_input_files(jsonl(tmp_path, ["one", "two"]))
         page.get_by_role("button", name="Embed").click()

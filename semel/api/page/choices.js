@@ -1,4 +1,4 @@
-// What a form may choose from: models that some worker has served.
+// The models that a form offers: those that some worker has served.
 
 import { fill, h } from "./dom.js";
 import { get } from "./http.js";
@@ -6,59 +6,70 @@ import { listen, now } from "./live.js";
 
 const AGAIN_MS = 5000;
 
-/** The models by name, those with a live worker first, and of these the default. */
-async function models() {
+/** The models: those with a live worker first, then the default, then by name. */
+async function servedModels() {
   const { data } = await get("v1/models");
-  return data.sort((a, b) => Number(b.live) - Number(a.live) || Number(b.default) - Number(a.default) || a.id.localeCompare(b.id));
+  return data.sort(
+    (a, b) => Number(b.live) - Number(a.live) || Number(b.default) - Number(a.default) || a.id.localeCompare(b.id),
+  );
 }
 
 /**
- * Calls `take` with the models, now and whenever other ones are served or the server was away, and `refused` with an
- * error; returns how to stop that.
+ * Calls `onModels` with the models, now and whenever they change, and `onError` when they cannot be read. Returns a
+ * function that stops it.
  */
-export function watchModels(take, refused) {
-  let served = null;
-  let taken = "";
+export function watchModels(onModels, onError) {
+  let shown = "";
   let stopped = false;
-  const look = () => models().then((list) => {
-    const state = JSON.stringify(list.map(({ created, ...what }) => what)); // `created` is a sign of life
-    if (stopped || state === taken) return;
-    taken = state;
-    take(list);
-  }).catch((error) => {
-    if (stopped) return;
-    taken = ""; // what was refused is to be taken back
-    refused(error);
-    setTimeout(() => stopped || look(), AGAIN_MS);
-  });
-  look();
-  const deaf = listen((name) => {
-    if (name === "overview") {
-      const seen = now.overview.pools.flatMap((pool) => pool.models).sort().join();
-      if (served !== null && seen !== served) look();
-      served = seen;
-    } else if (name === "history") {
-      look();
+  async function look() {
+    try {
+      const models = await servedModels();
+      const state = JSON.stringify(models.map(({ created, ...rest }) => rest)); // `created` changes with each heartbeat
+      if (stopped || state === shown) return;
+      shown = state;
+      onModels(models);
+    } catch (error) {
+      if (stopped) return;
+      shown = ""; // the next answer replaces the error even if the models are the same
+      onError(error);
+      setTimeout(() => stopped || look(), AGAIN_MS);
     }
-  });
+  }
+  look();
+  const stopListening = onServedModelsChange(look);
   return () => {
     stopped = true;
-    deaf();
+    stopListening();
   };
 }
 
-/** Offers these, and keeps the choice where it is among them. */
-export function offer(select, list) {
+/** Calls `callback` when workers serve other models than before, or the connection was lost in between. */
+function onServedModelsChange(callback) {
+  let before = null;
+  return listen((name) => {
+    if (name === "history") callback();
+    if (name !== "overview") return;
+    const served = now.overview.pools
+      .flatMap((pool) => pool.models)
+      .sort()
+      .join();
+    if (before !== null && served !== before) callback();
+    before = served;
+  });
+}
+
+/** Offers these models; the choice is kept if it is among them. */
+export function offer(select, models) {
   const before = select.value;
-  fill(select, options(list));
-  if (list.some((model) => model.id === before)) select.value = before;
+  fill(select, models.map(modelOption));
+  if (models.some((model) => model.id === before)) select.value = before;
 }
 
-/** Cross-encoders make scores of one number; the others make vectors. */
-export function scores({ dimensions }) {
+function modelOption(model) {
+  return h("option", { value: model.id }, model.live ? model.id : `${model.id} (no live worker)`);
+}
+
+/** Whether a model gives a score for a pair (a cross-encoder does, as one number) and not a vector. */
+export function givesScores({ dimensions }) {
   return dimensions === 1;
-}
-
-function options(list) {
-  return list.map((model) => h("option", { value: model.id }, model.live ? model.id : `${model.id} (no live worker)`));
 }

@@ -1,4 +1,4 @@
-// Numbers, sizes and times as people read them.
+// Numbers, sizes and times in the form that people read.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
@@ -7,12 +7,12 @@ export function count(n) {
   return whole.format(n);
 }
 
-export function texts(n) {
-  return several(n, "text");
+export function plural(n, noun) {
+  return `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 }
 
-export function several(n, what) {
-  return `${count(n)} ${what}${n === 1 ? "" : "s"}`;
+export function texts(n) {
+  return plural(n, "text");
 }
 
 export function rate(n) {
@@ -23,30 +23,41 @@ export function percent(share) {
   return share === null || Number.isNaN(share) ? "–" : `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 }
 
-/** Of look-ups, since they are counted. */
-export function shareOfHits({ lookups, hits }) {
+/** The share of look-ups that were hits. */
+export function hitRate({ lookups, hits }) {
   return percent(lookups ? hits / lookups : null);
 }
 
-/** Rounded down, so that 100 % means that nothing is left. */
+/** A share in per cent, rounded down so that 100 % means that nothing is left. */
 export function share(part, all) {
   return all ? `${Math.floor((part / all) * 100)} %` : "–";
 }
 
-/** How far a job is. While it is being received nobody knows of how many texts. */
+/** How far a job is. Its number of texts is unknown until the upload has ended. */
 export function progress(job, done) {
   const { total } = job.counts;
-  return job.status === "validating" ? `${count(done)} done, ${count(total)} received` : `${share(done, total)} of ${count(total)}`;
+  if (job.status === "validating") return `${count(done)} done, ${count(total)} received`;
+  return `${share(done, total)} of ${count(total)}`;
+}
+
+export function statusText(status) {
+  return status.replace("_", " ");
+}
+
+/** The model and prompt of a vector space, with the start of its fingerprint. */
+export function spaceName({ model, prompt_name, fingerprint }) {
+  return `${prompt_name ? `${model}, ${prompt_name}` : model} (${fingerprint.slice(0, 8)})`;
 }
 
 export function bytes(n) {
   const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let value = n;
   let step = 0;
-  while (n >= 1000 && step < units.length - 1) {
-    n /= 1000;
+  while (value >= 1000 && step < units.length - 1) {
+    value /= 1000;
     step += 1;
   }
-  return `${step ? short.format(n) : whole.format(n)} ${units[step]}`;
+  return `${step ? short.format(value) : whole.format(value)} ${units[step]}`;
 }
 
 export function seconds(s) {
@@ -66,7 +77,7 @@ const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeSty
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 
-export function at(unix) {
+export function dateTime(unix) {
   return unix === null ? "–" : moment.format(unix * 1000);
 }
 
@@ -74,7 +85,7 @@ export function ago(unix) {
   return unix === null ? "never" : `${seconds(Math.max(0, Math.round(Date.now() / 1000 - unix)))} ago`;
 }
 
-/** A tick of a time axis. */
+/** The label of a tick on a time axis that spans `spanS` seconds. */
 export function tick(unix, spanS) {
   return (spanS > 2 * 86400 ? day : clock).format(unix * 1000);
 }

@@ -1,9 +1,10 @@
-// The API: JSON, uploads and streams of events, all with the same key.
+// The API: JSON, uploads and streams of events, all sent with the same key.
 
 const ROOT = new URL("../", import.meta.url);
 const KEY = "semel-key";
 
 class ApiError extends Error {
+  /** @param status of HTTP; 0 if there was no response. */
   constructor(status, message, code) {
     super(message);
     this.status = status;
@@ -15,7 +16,7 @@ export function hasKey() {
   return sessionStorage.getItem(KEY) !== null;
 }
 
-/** Kept until the tab is closed. */
+/** Keeps the key until the tab is closed. */
 export function keepKey(key) {
   sessionStorage.setItem(KEY, key);
 }
@@ -24,81 +25,85 @@ export function forgetKey() {
   sessionStorage.removeItem(KEY);
 }
 
-function address(path) {
+function urlOf(path) {
   return new URL(path, ROOT).href;
 }
 
-function headers(more = {}) {
-  return hasKey() ? { ...more, authorization: `Bearer ${sessionStorage.getItem(KEY)}` } : more;
+function withKey(headers = {}) {
+  return hasKey() ? { ...headers, authorization: `Bearer ${sessionStorage.getItem(KEY)}` } : headers;
 }
 
-async function call(path, options = {}) {
-  let answer;
+async function request(path, options = {}) {
+  let response;
   try {
-    answer = await fetch(address(path), { ...options, headers: headers(options.headers) });
+    response = await fetch(urlOf(path), { ...options, headers: withKey(options.headers) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "the server does not answer", "unreachable");
   }
-  if (!answer.ok) throw refusal(answer.status, await answer.text(), options);
-  return answer;
+  if (!response.ok) throw refusal(response.status, await response.text(), options);
+  return response;
 }
 
-/** @param byItself whether nobody asked for this: the stream, which tries again and again. */
-function refusal(status, body, { byItself = false } = {}) {
-  let told = null;
+/** @param background whether the page sent the request by itself, and will send it again. */
+function refusal(status, body, { background = false } = {}) {
+  let reported = null;
   try {
-    const said = JSON.parse(body);
-    told = said.error ?? said; // Cohere's shape is flat
+    const payload = JSON.parse(body);
+    reported = payload.error ?? payload; // Cohere's shape is flat
   } catch {
-    // not semel's: something between here and the server
+    // not from semel: something between here and the server answered
   }
-  const message = told?.message ?? `the server answered ${status}`;
-  if (status === 401) document.dispatchEvent(new CustomEvent("semel:key", { detail: { message, byItself } }));
-  return new ApiError(status, message, told?.code ?? "unknown");
+  const message = reported?.message ?? `the server answered ${status}`;
+  if (status === 401) document.dispatchEvent(new CustomEvent("semel:key", { detail: { message, background } }));
+  return new ApiError(status, message, reported?.code ?? "unknown");
 }
 
 export async function get(path, options) {
-  return (await call(path, options)).json();
+  return (await request(path, options)).json();
 }
 
 export async function post(path, body = {}) {
-  const answer = await call(path, {
+  const response = await request(path, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
   });
-  return answer.json();
+  return response.json();
 }
 
 export async function remove(path) {
-  await call(path, { method: "DELETE" });
+  await request(path, { method: "DELETE" });
 }
 
 /**
- * Sends a form with a file. fetch cannot tell how much of it has gone.
- * @param onProgress is told a share from 0 to 1.
- * @param more headers.
+ * Sends a form with a file, with XMLHttpRequest because fetch does not report the progress of an upload.
+ * @param onProgress is called with the share that was sent, from 0 to 1.
+ * @param headers in addition to the key.
  */
-export function upload(path, form, { onProgress = () => {}, signal, more = {} } = {}) {
+export function upload(path, form, { onProgress = () => {}, signal, headers = {} } = {}) {
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open("POST", address(path));
-    for (const [name, value] of Object.entries(headers(more))) request.setRequestHeader(name, value);
-    request.upload.addEventListener("progress", (event) => event.total && onProgress(event.loaded / event.total));
-    request.addEventListener("load", () => {
-      if (request.status >= 300) return reject(refusal(request.status, request.responseText));
-      try {
-        resolve(JSON.parse(request.responseText));
-      } catch {
-        reject(new ApiError(request.status, "what came back is no answer of semel", "unknown"));
-      }
+    const xhr = new XMLHttpRequest();
+    xhr.open("POST", urlOf(path));
+    for (const [name, value] of Object.entries(withKey(headers))) xhr.setRequestHeader(name, value);
+    xhr.upload.addEventListener("progress", (event) => event.total && onProgress(event.loaded / event.total));
+    xhr.addEventListener("load", () => settle(xhr, resolve, reject));
+    xhr.addEventListener("error", () => {
+      reject(new ApiError(0, "the server does not answer, or the file has changed since you chose it", "unreachable"));
     });
-    request.addEventListener("error", () => reject(new ApiError(0, "the server does not answer, or the file changed since it was chosen", "unreachable")));
-    request.addEventListener("abort", () => reject(new DOMException("", "AbortError")));
-    signal?.addEventListener("abort", () => request.abort());
-    request.send(form);
+    xhr.addEventListener("abort", () => reject(new DOMException("", "AbortError")));
+    signal?.addEventListener("abort", () => xhr.abort());
+    xhr.send(form);
   });
+}
+
+function settle({ status, responseText }, resolve, reject) {
+  if (status >= 300) return reject(refusal(status, responseText));
+  try {
+    resolve(JSON.parse(responseText));
+  } catch {
+    reject(new ApiError(status, "the answer is not JSON: check the proxy between this page and semel", "unknown"));
+  }
 }
 
 /** Downloads a file. Without a key the browser streams it to disk; a link cannot carry one. */
@@ -106,21 +111,21 @@ export async function download(path, name) {
   const link = document.createElement("a");
   link.download = name;
   if (hasKey()) {
-    link.href = URL.createObjectURL(await (await call(path)).blob());
+    link.href = URL.createObjectURL(await (await request(path)).blob());
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   } else {
-    link.href = address(path);
+    link.href = urlOf(path);
   }
   link.click();
 }
 
 /**
- * Server-sent events, one after the other as {name, data}; a sign of life has no name. EventSource cannot send a key,
- * so they are read off fetch.
+ * Server-sent events in their order, as {name, data}; an event that only keeps the connection alive has no name. They
+ * are read from fetch because EventSource cannot send a key.
  */
 export async function* events(path, options) {
-  const answer = await call(path, options);
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  const response = await request(path, options);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
@@ -128,14 +133,14 @@ export async function* events(path, options) {
       if (done) return;
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
-      yield* blocks.map(parsed);
+      yield* blocks.map(parseEvent);
     }
   } finally {
     reader.cancel().catch(() => {});
   }
 }
 
-function parsed(block) {
+function parseEvent(block) {
   let name = "";
   const data = [];
   for (const line of block.split("\n")) {

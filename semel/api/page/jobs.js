@@ -1,146 +1,162 @@
-// Jobs: a live list, the newest first.
+// Jobs: a live list, newest first.
 
-import { split } from "./chart.js";
-import { badge, failure, fill, frame, h, row, say } from "./dom.js";
-import { ago, count, progress, rate, seconds } from "./format.js";
+import { button, errorNote, fill, h } from "./dom.js";
+import { statusText } from "./format.js";
 import { get } from "./http.js";
+import { COLUMNS, JobRow } from "./job-row.js";
 import { listen, now, withRate } from "./live.js";
+import { tableAround, tableBody } from "./table.js";
 
 export const title = "Jobs";
 
 const PAGE = 50;
-const MOST_AT_ONCE = 100; // of the route
-const LOOK_MS = 10_000; // the stream tells of the newest jobs and of those under way, not of all that are shown
-const COLUMNS = ["Job", "Status", "Progress", "Rate", "Left", "Outcomes", "Device", "Created"];
-const STATUSES = ["validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"];
+const LARGEST_PAGE = 100; // the limit of GET /v1/jobs
+const LOOK_MS = 10_000; // the stream reports open jobs and the newest ones, not every job in the list
+const STATUSES = [
+  "validating",
+  "in_progress",
+  "finalizing",
+  "completed",
+  "failed",
+  "expired",
+  "cancelling",
+  "cancelled",
+];
 
-export function show(root, _id, asked) {
-  const rows = new Map();
-  const heard = new Map(); // when each job was told of last
-  const body = h("tbody", { role: "rowgroup" });
-  const trouble = h("div");
-  const empty = h("p", { class: "empty", hidden: true });
-  const more = h("button", { type: "button", class: "quiet", hidden: true, onclick: () => { wanted += PAGE; look(); } }, "Show more");
-  const filter = h("select", { "aria-label": "Status", onchange: () => restart() },
-    h("option", { value: "" }, "all jobs"), STATUSES.map((status) => h("option", { value: status }, status.replace("_", " "))));
-  let wanted = PAGE;
-  let oldest = null; // of those that were loaded; null before the first answer
-  let generation = 0; // an answer to an earlier question is not drawn
-
-  function place(told) {
-    const { job } = told;
-    const known = rows.get(job.id);
-    heard.set(job.id, performance.now());
-    if (filter.value && job.status !== filter.value) {
-      drop(job.id);
-    } else if (known) {
-      known.update(told);
-    } else {
-      const made = rowOf(told);
-      rows.set(job.id, made);
-      const older = [...body.children].find((element) => Number(element.dataset.created) < job.created_at);
-      body.insertBefore(made.element, older ?? null);
-    }
-  }
-
-  /** As many jobs as were asked for, in one go; what is gone meanwhile goes from the list, too. */
-  async function look(byItself = false) {
-    const mine = ++generation;
-    const started = performance.now();
-    const found = [];
-    try {
-      let page;
-      do {
-        const after = found.at(-1)?.id;
-        const query = { limit: Math.min(MOST_AT_ONCE, wanted - found.length), ...(after && { after }), ...(filter.value && { status: filter.value }) };
-        page = await get(`v1/jobs?${new URLSearchParams(query)}`, { byItself });
-        found.push(...page.data);
-      } while (page.has_more && found.length < wanted);
-      if (mine !== generation) return;
-      const there = new Set(found.map((job) => job.id));
-      const newer = (id) => heard.get(id) > started; // the stream told of it while this was asked
-      for (const id of rows.keys()) if (!there.has(id) && !newer(id)) drop(id);
-      found.filter((job) => !newer(job.id)).forEach((job) => place(withRate(job)));
-      oldest = page.has_more ? found.at(-1).created_at : 0;
-      more.hidden = !page.has_more;
-      fill(trouble);
-      tellWhenEmpty();
-    } catch (error) {
-      if (mine === generation) fill(trouble, failure(error));
-    }
-  }
-
-  function drop(id) {
-    rows.get(id)?.element.remove();
-    rows.delete(id);
-  }
-
-  function restart() {
-    for (const id of rows.keys()) drop(id);
-    wanted = PAGE;
-    oldest = null;
-    history.replaceState(null, "", filter.value ? `#jobs?status=${filter.value}` : "#jobs"); // for the way back
-    look();
-  }
-
-  function tellWhenEmpty() {
-    empty.hidden = rows.size > 0;
-    fill(empty, filter.value ? "No job is in this state." : ["No jobs yet. ", h("a", { href: "#submit" }, "Submit a file"), "."]);
-  }
-
-  root.append(h("div", { class: "bar-of-controls" }, filter), trouble, frame("Jobs, the newest first", COLUMNS, body, "jobs"), empty, more);
-  filter.value = STATUSES.includes(asked.get("status")) ? asked.get("status") : "";
-  look();
-  const looking = setInterval(() => {
-    if (document.hidden) return;
-    rows.forEach((shown) => shown.age());
-    look(true);
-  }, LOOK_MS);
-  const deaf = listen((name) => {
-    if (name === "history") look(true);
-    if (name !== "jobs" || oldest === null) return;
-    for (const told of now.news.map((id) => now.jobs.get(id))) {
-      if (rows.has(told.job.id) || told.job.created_at >= oldest) place(told); // else of a page that is not shown
-    }
-    tellWhenEmpty();
-  });
+export function show(root, _id, query) {
+  const list = new JobList(query.get("status"));
+  root.append(...list.elements);
+  list.look();
+  const timer = setInterval(() => list.refresh(), LOOK_MS);
+  const stopListening = listen((name) => list.onEvent(name));
   return () => {
-    generation += 1;
-    clearInterval(looking);
-    deaf();
+    list.stop();
+    clearInterval(timer);
+    stopListening();
   };
 }
 
-function rowOf(told) {
-  const { job } = told;
-  const [status, said, speed, left, outcomes, created] = Array.from({ length: 6 }, () => h("span"));
-  const bar = h("progress", { max: 1, value: 0, "aria-label": `Progress of ${job.id}` });
-  const device = h("span");
-  const element = row(COLUMNS, [
-    [h("a", { href: `#jobs/${job.id}`, title: job.id }, job.metadata.file ?? short(job.id)), h("small", {}, job.metadata.file ? `${short(job.id)}, ${job.model}` : job.model)],
-    status, [bar, said], speed, left, outcomes, device, created,
-  ], { "data-job": job.id, "data-created": job.created_at });
-  let before = "";
-  function update({ job, done, texts_per_s, eta_s }) {
-    const state = JSON.stringify([job.status, job.counts, job.why, done, texts_per_s, eta_s]);
-    if (state === before) return;
-    before = state;
-    fill(status, badge(job.status.replace("_", " "), job.status));
-    bar.value = job.counts.total ? done / job.counts.total : 0;
-    say(said, progress(job, done));
-    say(speed, texts_per_s ? `${rate(texts_per_s)}/s` : "–");
-    say(left, job.status === "in_progress" ? seconds(eta_s) : "–");
-    for (const idle of [speed, left]) idle.parentElement.classList.toggle("idle", idle.textContent === "–");
-    fill(outcomes, split(job.counts, job.counts.total), job.counts.failed ? h("small", { class: "bad" }, `${count(job.counts.failed)} failed`) : null);
-    fill(device, job.device, h("small", { title: job.why }, job.why.replace(`${job.device}: `, "")));
-  }
-  const age = () => say(created, ago(job.created_at));
-  update(told);
-  age();
-  return { element, update, age };
-}
+class JobList {
+  rows = new Map(); // by the id of the job
+  drawnAt = new Map(); // when each row was last drawn, by the id of the job
+  wantedRows = PAGE;
+  oldest = null; // when the last job in the list was created; null before the first answer
+  generation = 0; // counts the requests; an answer to an earlier one is not drawn
 
-/** As much of an id as tells jobs apart at a glance. */
-function short(id) {
-  return id.length > 14 ? `${id.slice(0, 12)}…` : id;
+  constructor(status) {
+    this.body = tableBody();
+    this.error = h("div");
+    this.empty = h("p", { class: "empty", hidden: true });
+    this.more = button("Show more", { class: "quiet", hidden: true, onclick: () => this.showMore() });
+    this.filter = h(
+      "select",
+      { "aria-label": "Status", onchange: () => this.restart() },
+      h("option", { value: "" }, "all jobs"),
+      STATUSES.map((value) => h("option", { value }, statusText(value))),
+    );
+    this.filter.value = STATUSES.includes(status) ? status : "";
+    const controls = h("div", { class: "bar-of-controls" }, this.filter);
+    const jobs = tableAround("Jobs, newest first", COLUMNS, this.body, "jobs");
+    this.elements = [controls, this.error, jobs, this.empty, this.more];
+  }
+
+  /** Loads as many jobs as the list should have, and drops from the list the jobs that are gone. */
+  async look({ background = false } = {}) {
+    this.generation += 1;
+    const { generation } = this;
+    const started = performance.now();
+    try {
+      const { jobs, hasMore } = await this.load(background);
+      if (generation !== this.generation) return;
+      this.draw(jobs, started);
+      this.oldest = hasMore ? jobs.at(-1).created_at : 0;
+      this.more.hidden = !hasMore;
+      fill(this.error);
+      this.showWhetherEmpty();
+    } catch (error) {
+      if (generation === this.generation) fill(this.error, errorNote(error));
+    }
+  }
+
+  async load(background) {
+    const jobs = [];
+    for (;;) {
+      const query = new URLSearchParams({ limit: Math.min(LARGEST_PAGE, this.wantedRows - jobs.length) });
+      if (jobs.length) query.set("after", jobs.at(-1).id);
+      if (this.filter.value) query.set("status", this.filter.value);
+      const page = await get(`v1/jobs?${query}`, { background });
+      jobs.push(...page.data);
+      if (!page.has_more || jobs.length >= this.wantedRows) return { jobs, hasMore: page.has_more };
+    }
+  }
+
+  /** Draws the answer to a request, except where the stream has reported a job since the request was sent. */
+  draw(jobs, requestedAt) {
+    const ids = new Set(jobs.map((job) => job.id));
+    const isNewer = (id) => this.drawnAt.get(id) > requestedAt;
+    for (const id of this.rows.keys()) if (!ids.has(id) && !isNewer(id)) this.drop(id);
+    for (const job of jobs) if (!isNewer(job.id)) this.place(withRate(job));
+  }
+
+  /** Draws a job in its row, or in a new row at its place. */
+  place(report) {
+    const { job } = report;
+    const row = this.rows.get(job.id);
+    this.drawnAt.set(job.id, performance.now());
+    if (this.filter.value && job.status !== this.filter.value) this.drop(job.id);
+    else if (row) row.update(report);
+    else this.insert(report);
+  }
+
+  insert(report) {
+    const row = new JobRow(report);
+    this.rows.set(report.job.id, row);
+    const isOlder = (element) => Number(element.dataset.created) < report.job.created_at;
+    this.body.insertBefore(row.element, [...this.body.children].find(isOlder) ?? null);
+  }
+
+  drop(id) {
+    this.rows.get(id)?.element.remove();
+    this.rows.delete(id);
+  }
+
+  showMore() {
+    this.wantedRows += PAGE;
+    this.look();
+  }
+
+  restart() {
+    for (const id of this.rows.keys()) this.drop(id);
+    this.wantedRows = PAGE;
+    this.oldest = null;
+    const status = this.filter.value;
+    history.replaceState(null, "", status ? `#jobs?status=${status}` : "#jobs"); // so that Back keeps the filter
+    this.look();
+  }
+
+  refresh() {
+    if (document.hidden) return;
+    for (const row of this.rows.values()) row.updateAge();
+    this.look({ background: true });
+  }
+
+  onEvent(name) {
+    if (name === "history") this.look({ background: true });
+    if (name !== "jobs" || this.oldest === null) return;
+    for (const report of now.changed.map((id) => now.jobs.get(id))) {
+      const { id, created_at } = report.job;
+      if (this.rows.has(id) || created_at >= this.oldest) this.place(report); // older jobs are on a later page
+    }
+    this.showWhetherEmpty();
+  }
+
+  showWhetherEmpty() {
+    this.empty.hidden = this.rows.size > 0;
+    const submit = h("a", { href: "#submit" }, "Submit a file");
+    fill(this.empty, this.filter.value ? "No job has this status." : ["No jobs yet. ", submit, "."]);
+  }
+
+  stop() {
+    this.generation += 1; // what is still under way is not drawn
+  }
 }

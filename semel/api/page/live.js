@@ -1,111 +1,126 @@
-// One stream for the whole page: what goes on now. Views read `now` and listen for changes.
+// One stream of events for the whole page. Views read `now` and listen for changes.
 
 import { events } from "./http.js";
 
+const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
-const SILENCE_MS = 8_000; // the server says something every second
+const SILENCE_MS = 8_000; // the server sends something every second
 const KEPT_POINTS = 450;
 const KEPT_JOBS = 500;
 
 /**
- * What was last heard. `jobs` maps ids to {job, done, texts_per_s, eta_s}; `news` has the ids of the last event.
+ * The latest state. `jobs` maps ids to {job, done, texts_per_s, eta_s}; `changed` has the ids in the last `jobs` event;
+ * `trouble` is what the server reported, or why it refused the stream.
  */
-export const now = { history: [], overview: null, jobs: new Map(), news: [], connected: false, trouble: "" };
+export const now = { history: [], overview: null, jobs: new Map(), changed: [], connected: false, trouble: "" };
 
 const listeners = new Set();
 
-/** Calls back with the name of each event; returns how to stop that. */
+/** Calls `callback` with the name of each event; returns a function that stops it. */
 export function listen(callback) {
   listeners.add(callback);
   return () => listeners.delete(callback);
 }
 
-function tell(name) {
+function notifyListeners(name) {
   for (const callback of listeners) callback(name);
 }
 
-function take({ name, data }) {
-  if (!name) return;
-  if (name === "history") {
-    now.history = data;
-    now.jobs.clear(); // what was heard before the connection was lost may have changed since
-  }
-  if (name === "jobs") {
-    now.news = data.map((told) => told.job.id);
-    for (const told of data) {
-      now.jobs.delete(told.job.id); // what was told last is forgotten last
-      now.jobs.set(told.job.id, told);
+const HANDLERS = {
+  history(points) {
+    now.history = points;
+    now.jobs.clear(); // they may have changed while the connection was lost
+  },
+  jobs(reports) {
+    now.changed = reports.map((report) => report.job.id);
+    for (const report of reports) {
+      now.jobs.delete(report.job.id); // the most recent reports go to the end, and are dropped last
+      now.jobs.set(report.job.id, report);
     }
     for (const id of [...now.jobs.keys()].slice(0, -KEPT_JOBS)) now.jobs.delete(id);
-  }
-  if (name === "overview") {
-    now.overview = data;
-    const last = now.history.at(-1);
-    if (data.point && data.point.at !== last?.at) now.history = [...now.history, data.point].slice(-KEPT_POINTS);
-  }
+  },
+  overview(overview) {
+    now.overview = overview;
+    const { point } = overview;
+    if (point && point.at !== now.history.at(-1)?.at) now.history = [...now.history, point].slice(-KEPT_POINTS);
+  },
+};
+
+function handle({ name, data }) {
+  if (!name) return;
+  if (Object.hasOwn(HANDLERS, name)) HANDLERS[name](data);
   now.trouble = name === "trouble" ? data.message : "";
-  tell(name);
+  notifyListeners(name);
 }
 
-let wake = () => {};
+let endPause = () => {};
 
-/** Listens for ever; a lost connection is told and tried again, sooner when the network is back or a key was given. */
+/** Follows the stream for ever. A lost connection is tried again, at once when `retryNow` is called. */
 export async function follow() {
-  let pause = 500;
+  let pause = FIRST_PAUSE_MS;
   for (;;) {
-    await seen(); // browsers allow few connections to a server, over all their tabs
-    const connection = new AbortController();
-    const leave = () => document.hidden && connection.abort();
-    document.addEventListener("visibilitychange", leave);
-    let heard = Date.now();
-    const watch = setInterval(() => Date.now() - heard > SILENCE_MS && connection.abort(), 1000);
-    try {
-      for await (const event of events("v1/events", { signal: connection.signal, cache: "no-store", byItself: true })) {
-        heard = Date.now();
-        pause = 500;
-        now.connected = true;
-        take(event);
-      }
-    } catch (error) {
-      now.trouble = error.status ? error.message : "";
-    } finally {
-      clearInterval(watch);
-      document.removeEventListener("visibilitychange", leave);
-    }
+    await visible(); // browsers allow few connections to a server, over all their tabs
+    if (await readUntilLost()) pause = FIRST_PAUSE_MS;
     now.connected = false;
     if (document.hidden) continue;
-    tell("lost");
+    notifyListeners("lost");
     await new Promise((resolve) => {
-      wake = resolve;
+      endPause = resolve;
       setTimeout(resolve, pause);
     });
     pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
   }
 }
 
-/** Resolves when somebody looks at the tab. */
-export function seen() {
+/** Reads events until the connection is lost, silent, or the tab is hidden; returns whether there were any. */
+async function readUntilLost() {
+  const connection = new AbortController();
+  const leave = () => document.hidden && connection.abort();
+  document.addEventListener("visibilitychange", leave);
+  let anyEvent = false;
+  let lastEventMs = Date.now();
+  const watchdog = setInterval(() => Date.now() - lastEventMs > SILENCE_MS && connection.abort(), 1000);
+  try {
+    const options = { signal: connection.signal, cache: "no-store", background: true };
+    for await (const event of events("v1/events", options)) {
+      lastEventMs = Date.now();
+      anyEvent = true;
+      now.connected = true;
+      handle(event);
+    }
+  } catch (error) {
+    now.trouble = error.status ? error.message : "";
+  } finally {
+    clearInterval(watchdog);
+    document.removeEventListener("visibilitychange", leave);
+  }
+  return anyEvent;
+}
+
+/** Resolves when the tab is visible. */
+export function visible() {
   return new Promise((resolve) => {
-    const look = () => {
+    const check = () => {
       if (document.hidden) return;
-      document.removeEventListener("visibilitychange", look);
+      document.removeEventListener("visibilitychange", check);
       resolve();
     };
-    document.addEventListener("visibilitychange", look);
-    look();
+    document.addEventListener("visibilitychange", check);
+    check();
   });
 }
 
-/** What the stream says of a job that was just fetched: its rate, and its progress within chunks. */
+/** Adds to a job that was just fetched what the stream knows: its rate, and its progress within chunks. */
 export function withRate(job) {
-  const heard = now.jobs.get(job.id);
-  if (heard?.job.status !== job.status) return { job, done: job.counts.done, texts_per_s: 0, eta_s: null };
-  return { job, done: Math.max(job.counts.done, heard.done), texts_per_s: heard.texts_per_s, eta_s: heard.eta_s };
+  const report = now.jobs.get(job.id);
+  if (report?.job.status !== job.status) return { job, done: job.counts.done, texts_per_s: 0, eta_s: null };
+  const done = Math.max(job.counts.done, report.done);
+  return { job, done, texts_per_s: report.texts_per_s, eta_s: report.eta_s };
 }
 
-/** Do not wait for the next try. */
+/** Tries to connect at once instead of after the pause. */
 export function retryNow() {
-  wake();
+  endPause();
 }
 
 addEventListener("online", retryNow);

@@ -1,163 +1,199 @@
-// Submit: a file, what it would cost, go.
+// Submit: choose a file, see what the job would cost, send it.
 
 import { offer, watchModels } from "./choices.js";
-import { failure, field, fill, h, notify, table, tile } from "./dom.js";
-import { bytes, count, seconds, share } from "./format.js";
+import { busyNote, emptyNote, errorNote, field, fill, h, liveRegion, notify } from "./dom.js";
+import { estimateReport } from "./estimate.js";
+import { FilePicker } from "./file-picker.js";
 import { upload } from "./http.js";
 import { listen, now } from "./live.js";
 
 export const title = "Submit";
 
 const SETTLED_MS = 300;
-const SUFFIXES = [".jsonl", ".ndjson", ".csv", ".parquet", ".txt"];
 
 export function show(root) {
-  let file = null;
-  let asking = null; // the estimate under way
-  let waiting = null;
-  let sending = false;
-  const input = h("input", { type: "file", id: "file", accept: SUFFIXES.join(","), class: "unseen", onclick: () => (input.value = ""), onchange: () => take(input.files[0]) }); // emptied, or the same file, mended, would be no change
-  const name = h("p", { class: "picked" }, "No file chosen.");
-  const drop = h("label", {
-    for: "file", class: "drop",
-    ondragover: (event) => { event.preventDefault(); drop.classList.add("over"); },
-    ondragleave: () => drop.classList.remove("over"),
-    ondrop: (event) => { event.preventDefault(); drop.classList.remove("over"); takeAll(event.dataTransfer.files); },
-  }, h("b", {}, "Drop a file here, or choose one"), h("small", {}, SUFFIXES.join(", ")));
-  const model = h("select", { onchange: () => { choosePrompts(); ask(); } });
-  const prompt = h("select", { onchange: () => ask() });
-  const device = h("select", { onchange: () => ask() });
-  const column = h("input", { type: "text", value: "text", onchange: () => ask() });
-  const nothing = h("div");
-  const answer = h("div", { "aria-live": "polite" });
-  const go = h("button", { type: "submit", disabled: true }, "Embed");
-  const fields = h("fieldset", { class: "fields" },
-    field("Model", model), field("Prompt", prompt), field("Device", device), field("Field of the text", column, "in .jsonl, .csv and .parquet"));
-  let known = [];
+  const form = new SubmitForm(root);
+  root.append(form.element);
+  form.offerDevices();
+  const stopListening = listen((name) => name === "overview" && form.offerDevices());
+  const stopWatching = watchModels(
+    (models) => form.offerModels(models),
+    (error) => fill(form.note, errorNote(error)),
+  );
+  return () => {
+    stopListening();
+    stopWatching();
+    form.stop();
+  };
+}
 
-  function chooseDevices() {
-    const working = (now.overview?.pools ?? []).filter((pool) => pool.status !== "failed").map((pool) => pool.device);
-    const wanted = ["auto", ...working];
-    if (wanted.join() === [...device.options].map((option) => option.value).join()) return;
-    const before = device.value;
-    fill(device, wanted.map((kind) => h("option", {}, kind)));
-    device.value = wanted.includes(before) ? before : "auto";
-    if (before && device.value !== before) ask(); // what was told was of a device that is gone
+class SubmitForm {
+  models = [];
+  sending = false;
+  estimating = null; // the AbortController of the latest estimate
+  timer = null;
+
+  constructor(root) {
+    this.root = root;
+    this.picker = new FilePicker((files) => this.take(files));
+    const askAgain = { onchange: () => this.estimateSoon() };
+    this.model = h("select", { onchange: () => this.onModelChange() });
+    this.prompt = h("select", askAgain);
+    this.device = h("select", askAgain);
+    this.column = h("input", { type: "text", value: "text", ...askAgain });
+    this.note = h("div");
+    this.answer = liveRegion();
+    this.embed = h("button", { type: "submit", disabled: true }, "Embed");
+    this.fields = h(
+      "fieldset",
+      { class: "fields" },
+      field("Model", this.model),
+      field("Prompt", this.prompt),
+      field("Device", this.device),
+      field("Text field", this.column, "for .jsonl, .csv and .parquet"),
+    );
+    const submit = (event) => {
+      event.preventDefault();
+      this.submit();
+    };
+    const buttons = h("div", { class: "buttons" }, this.embed);
+    const inputs = [...this.picker.elements, this.fields, this.note, this.answer, buttons];
+    this.element = h("form", { onsubmit: submit }, inputs);
   }
 
-  function choosePrompts() {
-    const prompts = known.find((one) => one.id === model.value)?.prompts ?? [];
-    const before = prompt.value;
-    fill(prompt, h("option", { value: "" }, "none"), prompts.map((one) => h("option", {}, one)));
-    prompt.value = prompts.includes(before) ? before : "";
+  take(files) {
+    if (files.length > 1) {
+      fill(this.answer, errorNote({ message: `A job takes one file, but you dropped ${files.length}.` }));
+      return;
+    }
+    if (!files.length || this.sending) return;
+    this.picker.choose(files[0]);
+    this.estimateSoon();
   }
 
-  function take(chosen) {
-    if (!chosen || sending) return;
-    file = chosen;
-    fill(name, `${file.name}, ${bytes(file.size)}`);
-    ask();
+  offerModels(models) {
+    const before = this.models.length ? this.choice() : null;
+    this.models = models;
+    offer(this.model, models);
+    fill(this.note, models.length ? null : emptyNote("No worker has served a model yet. Start a worker."));
+    this.offerPrompts();
+    if (this.choice() !== before) this.estimateSoon(); // the same choice needs no second estimate
   }
 
-  function takeAll({ length, 0: first }) {
-    if (length > 1) fill(answer, failure({ message: `${length} files were dropped; a job takes one.` }));
-    else take(first);
+  /** What an estimate depends on, apart from the fields that ask for one themselves. */
+  choice() {
+    return JSON.stringify([this.prompt.value, this.chosenModel()?.fingerprint]);
   }
 
-  function form() {
+  chosenModel() {
+    return this.models.find((model) => model.id === this.model.value);
+  }
+
+  onModelChange() {
+    this.offerPrompts();
+    this.estimateSoon();
+  }
+
+  offerPrompts() {
+    const prompts = this.chosenModel()?.prompts ?? [];
+    const before = this.prompt.value;
+    const options = prompts.map((prompt) => h("option", {}, prompt));
+    fill(this.prompt, h("option", { value: "" }, "none"), options);
+    this.prompt.value = prompts.includes(before) ? before : "";
+  }
+
+  offerDevices() {
+    const pools = now.overview?.pools ?? [];
+    const working = pools.filter((pool) => pool.status !== "failed").map((pool) => pool.device);
+    const devices = ["auto", ...working];
+    if (devices.join() === [...this.device.options].map((option) => option.value).join()) return;
+    const before = this.device.value;
+    const options = devices.map((device) => h("option", {}, device));
+    fill(this.device, options);
+    this.device.value = devices.includes(before) ? before : "auto";
+    if (before && this.device.value !== before) this.estimateSoon(); // the estimate is for a device that is gone
+  }
+
+  /** Asks what the job would cost, once the choices have settled. */
+  estimateSoon() {
+    if (this.sending) return;
+    this.stop();
+    this.embed.disabled = true;
+    if (this.picker.file && this.models.length) this.timer = setTimeout(() => this.estimate(), SETTLED_MS);
+  }
+
+  async estimate() {
+    const controller = new AbortController();
+    this.estimating = controller;
+    try {
+      const estimate = await this.send("v1/jobs/estimate", "Reading", { signal: controller.signal });
+      fill(this.answer, estimateReport(estimate));
+      this.embed.disabled = estimate.failed === estimate.texts;
+    } catch (error) {
+      if (controller === this.estimating && error.name !== "AbortError") fill(this.answer, errorNote(error));
+    }
+  }
+
+  async submit() {
+    this.setSending(true);
+    addEventListener("beforeunload", preventDefault); // asks before the tab is closed during the upload
+    const headers = { "idempotency-key": crypto.getRandomValues(new Uint32Array(4)).join("-") };
+    try {
+      this.onSent(await this.send("v1/jobs", "Sending", { headers }));
+    } catch (error) {
+      this.onRefused(error);
+    } finally {
+      removeEventListener("beforeunload", preventDefault);
+      this.setSending(false);
+    }
+  }
+
+  setSending(sending) {
+    this.sending = sending;
+    for (const control of [this.embed, this.fields, this.picker.input]) control.disabled = sending;
+  }
+
+  onSent(job) {
+    const address = `#jobs/${job.id}`;
+    if (this.root.isConnected) location.hash = address;
+    else notify(`${this.picker.file.name} was sent: `, h("a", { href: address }, "open its job"));
+  }
+
+  onRefused(error) {
+    const doubt = error.status ? "" : ". It may have arrived nevertheless: look under Jobs before you send it again.";
+    const message = error.message + doubt;
+    fill(this.answer, errorNote({ message }));
+    if (!this.root.isConnected) notify(`${this.picker.file.name} was not sent: ${message}`);
+  }
+
+  send(path, verb, options) {
+    const bar = h("progress", { max: 1, value: 0, "aria-label": verb });
+    fill(this.answer, busyNote(`${verb} … `, bar));
+    const onProgress = (share) => {
+      bar.value = share;
+    };
+    return upload(path, this.formData(), { ...options, onProgress });
+  }
+
+  formData() {
+    const { file } = this.picker;
     const data = new FormData();
-    const fields = { model: model.value, prompt_name: prompt.value, device: device.value, text_field: column.value || "text" };
-    for (const [key, value] of Object.entries(fields)) data.append(key, value);
-    data.append("metadata", JSON.stringify({ file: file.name.toWellFormed() })); // by which people know the job
+    data.append("model", this.model.value);
+    data.append("prompt_name", this.prompt.value);
+    data.append("device", this.device.value);
+    data.append("text_field", this.column.value || "text");
+    data.append("metadata", JSON.stringify({ file: file.name.toWellFormed() })); // lists show the job by this name
     data.append("file", file, file.name);
     return data;
   }
 
-  function send(path, verb, options) {
-    const bar = h("progress", { max: 1, value: 0, "aria-label": verb });
-    fill(answer, h("p", { class: "busy" }, `${verb} … `, bar));
-    return upload(path, form(), { ...options, onProgress: (share) => (bar.value = share) });
+  /** Gives up the estimate, whether it waits or is under way. */
+  stop() {
+    clearTimeout(this.timer);
+    this.estimating?.abort();
   }
-
-  /** Asks what the job would cost, once the choices have settled. */
-  function ask() {
-    if (sending) return;
-    asking?.abort();
-    clearTimeout(waiting);
-    go.disabled = true;
-    if (file && known.length) waiting = setTimeout(estimate, SETTLED_MS);
-  }
-
-  async function estimate() {
-    const mine = (asking = new AbortController());
-    try {
-      const estimate = await send("v1/jobs/estimate", "Reading", { signal: mine.signal });
-      fill(answer, told(estimate));
-      go.disabled = estimate.failed === estimate.texts;
-    } catch (error) {
-      if (mine === asking && error.name !== "AbortError") fill(answer, failure(error));
-    }
-  }
-
-  async function submit(event) {
-    event.preventDefault();
-    const stay = (closing) => closing.preventDefault(); // asks before the tab is closed on an upload
-    sending = go.disabled = fields.disabled = input.disabled = true;
-    addEventListener("beforeunload", stay);
-    const once = { "idempotency-key": crypto.getRandomValues(new Uint32Array(4)).join("-") };
-    try {
-      const job = await send("v1/jobs", "Sending", { more: once });
-      if (root.isConnected) location.hash = `#jobs/${job.id}`;
-      else notify(`${file.name} was sent: `, h("a", { href: `#jobs/${job.id}` }, "its job"));
-    } catch (error) {
-      const doubt = error.status ? "" : ". It may have arrived all the same: look under Jobs before you send it again.";
-      fill(answer, failure({ message: error.message + doubt }));
-      if (!root.isConnected) notify(`${file.name} was not sent: ${error.message}${doubt}`);
-    } finally {
-      removeEventListener("beforeunload", stay);
-      sending = go.disabled = fields.disabled = input.disabled = false;
-    }
-  }
-
-  root.append(h("form", { onsubmit: submit },
-    input, drop, name,
-    fields, nothing, answer, h("div", { class: "buttons" }, go)));
-  chooseDevices();
-  const deaf = listen((name) => name === "overview" && chooseDevices());
-  const chosen = () => JSON.stringify([prompt.value, known.find((one) => one.id === model.value)?.fingerprint]);
-  const unwatch = watchModels((list) => {
-    const before = known.length ? chosen() : null;
-    known = list;
-    offer(model, list);
-    fill(nothing, list.length ? null : h("p", { class: "empty" }, "No worker has served a model yet: start one."));
-    choosePrompts();
-    if (chosen() !== before) ask(); // else the file need not be read again
-  }, (error) => fill(nothing, failure(error)));
-  return () => {
-    deaf();
-    unwatch();
-    clearTimeout(waiting);
-    asking?.abort();
-  };
 }
 
-function told(estimate) {
-  const keys = Object.keys(estimate.preview[0] ?? { text: "" });
-  return [
-    h("dl", { class: "tiles" },
-      tile("Texts", count(estimate.texts), `${count(estimate.distinct)} distinct`),
-      tile("Cached already", count(estimate.cached), share(estimate.cached, estimate.texts)),
-      tile("To compute", count(estimate.to_compute), duration(estimate)),
-      estimate.failed ? tile("Cannot be embedded", count(estimate.failed), "they keep their places") : null),
-    h("p", { class: "why" }, `On ${estimate.why}.`),
-    estimate.bad_rows.length ? h("ul", { class: "bad" }, estimate.bad_rows.map((row) => h("li", {}, `${row.message}`))) : null,
-    h("h2", {}, "The first rows"),
-    table("The first rows", keys, estimate.preview.map((row) => keys.map((key) => h("span", { class: "quoted" }, row[key])))),
-  ];
-}
-
-function duration({ to_compute, cached, compute_s, queue_s, device }) {
-  if (!to_compute) return cached ? "all done at once" : "nothing here can be embedded";
-  const queue = queue_s >= 1 ? `, after ${seconds(queue_s)} of other work` : "";
-  return compute_s === null ? `${device} has not been measured yet` : `about ${seconds(compute_s)}${queue}`;
+function preventDefault(event) {
+  event.preventDefault();
 }
