@@ -42,6 +42,7 @@ check: setup ## types, style, layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 6
+	@scripts/check-page
 
 bench: setup ## measure against peers; one file per question in benchmarks/
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
