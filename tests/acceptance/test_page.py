@@ -42,7 +42,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def semel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """Its fake model takes its time and fails on `poison`."""
+    """A server whose fake model is slow and fails on `poison`."""
     with up(tmp_path_factory.mktemp("page"), model="fail_on=poison&text_ms=2") as running:
         yield running
 
@@ -55,7 +55,7 @@ def client(semel: Up) -> Iterator[Client]:
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
-    """A fresh tab that fails the test when a script fails, or when the policy refuses something."""
+    """A new tab. The test fails if a script throws or the Content-Security-Policy refuses something."""
     context = chromium.new_context(accept_downloads=True, viewport={"width": 1440, "height": 900})
     opened = context.new_page()
     wrong: list[str] = []
@@ -87,7 +87,7 @@ def choose(page: Page, semel: Up, file: Path) -> None:
     page.locator("#file").set_input_files(file)
 
 
-def test_a_file_is_submitted_watched_to_its_end_and_downloaded(
+def test_a_file_is_submitted_followed_until_it_is_done_and_downloaded(
     page: Page, semel: Up, client: Client, tmp_path: Path
 ) -> None:
     texts = [f"a line of the file {i}" for i in range(3000)]
@@ -100,8 +100,8 @@ def test_a_file_is_submitted_watched_to_its_end_and_downloaded(
     page.get_by_role("button", name="Embed").click()
     seen = set()
     progress = page.locator(".headline p").first
-    while not (told := progress.inner_text(timeout=PATIENCE_MS)).startswith("100 %"):
-        seen.add(told.split(",")[0])
+    while not (shown := progress.inner_text(timeout=PATIENCE_MS)).startswith("100 %"):
+        seen.add(shown.split(",")[0])
         time.sleep(0.1)
     assert len(seen) >= 3, seen  # it moved
     expect(page.locator(".headline b")).to_have_text(file.name)
@@ -125,7 +125,7 @@ def test_a_file_is_submitted_watched_to_its_end_and_downloaded(
     expect(page.locator(".headline")).to_contain_text("3,010 hit")
 
 
-def test_what_is_wrong_with_a_file_is_said_before_it_is_sent(page: Page, semel: Up, tmp_path: Path) -> None:
+def test_errors_in_a_file_are_shown_before_it_is_submitted(page: Page, semel: Up, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("body,n\none,1\ntwo,2\n")
     choose(page, semel, table)
@@ -150,7 +150,7 @@ def test_what_is_wrong_with_a_file_is_said_before_it_is_sent(page: Page, semel: 
     expect(page.get_by_role("button", name="Embed")).to_be_disabled()
 
 
-def test_a_job_is_cancelled_after_a_question(page: Page, semel: Up, client: Client) -> None:
+def test_a_job_is_cancelled_after_a_confirmation(page: Page, semel: Up, client: Client) -> None:
     job = client.submit([f"{'slow ' * 9}{i}" for i in range(20_000)], model="fake")
     visit(page, semel, f"jobs/{job.id}")
     page.get_by_role("button", name="Cancel").click()
@@ -186,9 +186,9 @@ def test_failed_texts_are_shown_with_their_reasons_and_retried(page: Page, semel
     expect(page.get_by_role("alert").filter(has_text="would fail for the same reason")).to_be_visible()
 
 
-def test_a_hostile_text_is_shown_and_not_run(page: Page, semel: Up, client: Client, tmp_path: Path) -> None:
-    told = {"name": HOSTILE}
-    job = client.wait(client.submit([f"poison {HOSTILE}"], model="fake", metadata=told).id)
+def test_a_hostile_text_is_shown_and_not_executed(page: Page, semel: Up, client: Client, tmp_path: Path) -> None:
+    metadata = {"name": HOSTILE}
+    job = client.wait(client.submit([f"poison {HOSTILE}"], model="fake", metadata=metadata).id)
     visit(page, semel, f"jobs/{job.id}")
     expect(page.locator(".quoted", has_text="<script>window.hurt = 1</script>")).to_be_visible()
     expect(page.locator("dd", has_text='onerror="window.hurt = 1"')).to_be_visible()
@@ -203,7 +203,7 @@ def test_a_hostile_text_is_shown_and_not_run(page: Page, semel: Up, client: Clie
     assert page.locator("main script, main img").count() == 0
 
 
-def test_the_policy_refuses_what_was_not_sent_by_the_server(chromium: Browser, semel: Up) -> None:
+def test_the_policy_refuses_scripts_that_the_server_did_not_send(chromium: Browser, semel: Up) -> None:
     answer = httpx.get(semel.url)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -235,7 +235,7 @@ def test_the_list_of_routes_needs_no_internet(chromium: Browser, semel: Up) -> N
         assert [url for url in asked if not url.startswith((semel.url, "data:"))] == []
 
 
-def test_a_form_of_a_website_is_refused(chromium: Browser, semel: Up) -> None:
+def test_a_form_on_another_website_is_refused(chromium: Browser, semel: Up) -> None:
     with chromium.new_context() as context, context.new_page() as visited:
         form = f'<form method="post" action="{semel.url}/v1/cache/verify"><button>You have won</button></form>'
         visited.route("http://website.example/", lambda route: route.fulfill(body=form, content_type="text/html"))
@@ -278,7 +278,7 @@ def test_the_list_of_jobs_is_live_and_filtered(page: Page, semel: Up, client: Cl
     expect(row).to_be_visible()
 
 
-def test_a_list_that_begins_empty_fills_and_forgets_what_is_gone(page: Page, tmp_path: Path) -> None:
+def test_an_empty_list_fills_and_drops_deleted_jobs(page: Page, tmp_path: Path) -> None:
     with processes(tmp_path, model="text_ms=20") as semel:
         visit(page, semel, "jobs")
         expect(page.get_by_text("No jobs yet.")).to_be_visible()
@@ -291,7 +291,7 @@ def test_a_list_that_begins_empty_fills_and_forgets_what_is_gone(page: Page, tmp
         expect(page.get_by_text("No jobs yet.")).to_be_visible()
 
 
-def test_more_jobs_than_a_frame_tells_of_are_listed(page: Page, tmp_path: Path) -> None:
+def test_more_jobs_are_listed_than_one_event_reports(page: Page, tmp_path: Path) -> None:
     with processes(tmp_path) as semel:
         visit(page, semel, "jobs")
         for i in range(40):
@@ -300,31 +300,31 @@ def test_more_jobs_than_a_frame_tells_of_are_listed(page: Page, tmp_path: Path) 
         expect(page.locator("tbody .badge.completed")).to_have_count(40)
 
 
-def test_what_is_told_last_is_forgotten_last(page: Page, semel: Up, client: Client) -> None:
-    job = httpx.get(f"{semel.url}/v1/jobs/{client.submit(['told of for long'], model='fake').id}").json()
+def test_the_job_that_was_reported_last_is_dropped_last(page: Page, semel: Up, client: Client) -> None:
+    job = httpx.get(f"{semel.url}/v1/jobs/{client.submit(['reported for long'], model='fake').id}").json()
 
-    def told(*jobs: tuple[str, int]) -> str:
+    def event(*jobs: tuple[str, int]) -> str:
         rows = [
             {"job": {**job, "id": i, "status": "in_progress"}, "done": n, "texts_per_s": 7, "eta_s": 1} for i, n in jobs
         ]
         return f"event: jobs\ndata: {json.dumps(rows)}\n\n"
 
-    others = [told(("job_long", 0), *((f"job_other_{n}_{i}", 0) for i in range(50))) for n in range(12)]
-    stream = "".join(["event: history\ndata: []\n\n", *others, told(("job_long", 1))])
+    others = [event(("job_long", 0), *((f"job_other_{n}_{i}", 0) for i in range(50))) for n in range(12)]
+    stream = "".join(["event: history\ndata: []\n\n", *others, event(("job_long", 1))])
     page.route("**/v1/events", lambda route: route.fulfill(body=stream, content_type="text/event-stream"))
     page.route("**/v1/jobs?*", lambda route: route.fulfill(json={"object": "list", "data": [], "has_more": False}))
     page.goto(f"{semel.url}/#jobs")
     expect(page.locator("tr[data-job=job_long]")).to_contain_text("100 % of 1")
 
 
-def test_a_tab_that_nobody_sees_asks_for_nothing(page: Page, semel: Up, client: Client) -> None:
+def test_a_hidden_tab_sends_no_requests(page: Page, semel: Up, client: Client) -> None:
     job = client.submit([f"{'seen or not ' * 5}{i}" for i in range(20_000)], model="fake")
     visit(page, semel, f"jobs/{job.id}")
     expect(page.locator(".headline .badge")).to_have_text("in progress")
     show = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
     show += " document.dispatchEvent(new Event('visibilitychange')) }"
     page.evaluate(show, True)
-    page.wait_for_timeout(2500)  # what was under way ends
+    page.wait_for_timeout(2500)  # requests under way end
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.wait_for_timeout(5000)
@@ -354,7 +354,7 @@ def test_a_form_recovers_and_does_not_send_its_file_again(page: Page, tmp_path: 
         assert len(sent) == 1
 
 
-def test_forms_learn_of_models_that_come_later(page: Page, tmp_path: Path) -> None:
+def test_forms_offer_models_that_are_served_later(page: Page, tmp_path: Path) -> None:
     running = Processes(tmp_path, toml=FAKE_TOML)
     try:
         running.start_redis()
@@ -362,7 +362,7 @@ def test_forms_learn_of_models_that_come_later(page: Page, tmp_path: Path) -> No
         page.goto(f"{running.url}/#try")
         expect(page.get_by_text("No worker has served a model yet.")).to_be_visible()
         running.start_worker()
-        expect(page.get_by_label("Model").first).to_have_value("fake")  # the default, and not the first by name
+        expect(page.get_by_label("Model").first).to_have_value("fake")  # the default, not the first by name
         page.get_by_role("button", name="Compare").click()
         expect(page.locator(".heat tbody tr")).to_have_count(4)
     finally:
@@ -389,7 +389,7 @@ def test_similarity_and_order_are_those_of_the_model(page: Page, semel: Up, clie
         sum(float(part) for part in re.findall(r"[\d.]+", colour.partition("srgb")[2] or colour)) for colour in colours
     ]
     by_likeness = [bright[i] for i in np.argsort(alike)]
-    assert by_likeness == sorted(by_likeness, reverse=True)  # the more alike, the darker
+    assert by_likeness == sorted(by_likeness, reverse=True)  # more similar is darker
     documents = ["nothing of it", "a query in it", "what a query is"]
     page.get_by_label("Query").fill("a query")
     page.get_by_label("Documents, one per line").fill("\n".join(documents))
@@ -407,7 +407,9 @@ def test_similarity_and_order_are_those_of_the_model(page: Page, semel: Up, clie
     expect(page.get_by_role("alert").filter(has_text="Enter a query")).to_be_visible()
 
 
-def test_the_cache_is_verified_and_pruned_after_a_count_and_a_question(page: Page, semel: Up, client: Client) -> None:
+def test_the_cache_is_verified_and_pruned_after_a_count_and_a_confirmation(
+    page: Page, semel: Up, client: Client
+) -> None:
     client.embed([f"pruned here {i}" for i in range(7)], model="prompted", prompt_name="query")
 
     def fingerprint() -> str | None:
@@ -433,11 +435,11 @@ def test_the_cache_is_verified_and_pruned_after_a_count_and_a_question(page: Pag
     expect(prune.get_by_role("button", name="Count vectors to delete")).to_be_focused()
     assert fingerprint() is None
     prune.get_by_label("Vector space").select_option("")
-    prune.get_by_role("button", name="Count vectors to delete").click()  # nothing is filled in
+    prune.get_by_role("button", name="Count vectors to delete").click()  # without a condition
     expect(page.get_by_role("alert").filter(has_text="Choose a vector space, or enter")).to_be_visible()
 
 
-def test_models_and_devices_say_what_is_there_and_how_to_get_the_rest(page: Page, semel: Up) -> None:
+def test_models_and_devices_show_what_is_usable_and_how_to_get_the_rest(page: Page, semel: Up) -> None:
     visit(page, semel, "models")
     expect(page.locator("tr", has_text="cpu").first).to_contain_text("healthy")
     machine = page.locator("section", has=page.get_by_role("heading", name="Configured models"))
@@ -447,7 +449,7 @@ def test_models_and_devices_say_what_is_there_and_how_to_get_the_rest(page: Page
 
 @pytest.mark.parametrize("width", [1440, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_view_can_be_read_by_everybody(
+def test_every_view_is_accessible_and_fits_the_screen(
     chromium: Browser, semel: Up, client: Client, width: int, scheme: str
 ) -> None:
     job = client.wait(client.submit(["seen", "", f"poison {'with a very long name' * 20}"], model="fake").id)
@@ -469,7 +471,7 @@ def test_every_view_can_be_read_by_everybody(
     context.close()
 
 
-def test_the_keyboard_is_enough(page: Page, semel: Up) -> None:
+def test_the_page_works_with_the_keyboard_alone(page: Page, semel: Up) -> None:
     visit(page, semel, "now")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
@@ -483,17 +485,17 @@ def test_the_keyboard_is_enough(page: Page, semel: Up) -> None:
     page.get_by_role("link", name="Skip to the content").focus()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
-    expect(page.get_by_role("heading", name="Jobs", level=1)).to_be_visible()  # and not another view
+    expect(page.get_by_role("heading", name="Jobs", level=1)).to_be_visible()  # the same view is still shown
     page.get_by_role("link", name="Now", exact=True).click()
     page.locator("summary").focus()
     page.keyboard.press("Enter")
     expect(page.locator("details li")).to_contain_text("process")
-    page.wait_for_timeout(3000)  # the cards are drawn anew meanwhile
+    page.wait_for_timeout(3000)  # the cards are drawn again meanwhile
     expect(page.locator("details li")).to_be_visible()
     expect(page.locator("summary")).to_be_focused()
 
 
-def test_a_lost_connection_is_told_and_found_again(page: Page, tmp_path: Path) -> None:
+def test_a_lost_connection_is_shown_and_restored(page: Page, tmp_path: Path) -> None:
     with up(tmp_path) as first:
         visit(page, first, "now")
         expect(page.locator("#banner")).to_be_hidden()
@@ -509,7 +511,7 @@ def test_a_lost_connection_is_told_and_found_again(page: Page, tmp_path: Path) -
         expect(page.locator(f"tr[data-job={job.id}]")).to_contain_text("completed")
 
 
-def test_what_was_heard_before_a_pause_is_not_believed(page: Page, tmp_path: Path) -> None:
+def test_state_from_before_a_lost_connection_is_not_trusted(page: Page, tmp_path: Path) -> None:
     with processes(tmp_path, model="text_ms=50") as semel:
         job = semel.client.submit([f"ends in the dark {i}" for i in range(200)], model="fake")
         visit(page, semel, f"jobs/{job.id}")
@@ -532,7 +534,7 @@ def test_a_part_that_does_not_answer_is_named(page: Page, tmp_path: Path) -> Non
         expect(page.get_by_role("alert").filter(has_text="Redis does not answer")).to_be_visible()
 
 
-def test_a_key_is_asked_for_and_allows_what_its_scope_says(page: Page, tmp_path: Path) -> None:
+def test_the_page_asks_for_a_key_which_allows_what_its_scope_permits(page: Page, tmp_path: Path) -> None:
     with processes(tmp_path, SEMEL_API_KEYS="sk-work:submit,sk-look:read") as semel:
         page.goto(f"{semel.url}/#submit")
         page.get_by_role("textbox", name="API key").fill("sk-wrong")
