@@ -17,7 +17,8 @@ from pathlib import Path
 
 import httpx
 
-from semel.cli.work.stack import free_port, throwaway_stack
+from semel.cli.work.parts import free_port
+from semel.cli.work.stack import throwaway_stack
 
 TEXTS = [f"hot text number {i}" for i in range(256)]
 

@@ -14,7 +14,7 @@ import redis
 
 from semel.backends.devices.find import find_devices
 from semel.cache.store import VectorStore
-from semel.cli.work.stack import find_redis_server, free_port
+from semel.cli.work.parts import find_redis_server, free_port
 from semel.db import Database
 from tests.support.processes import answers, wait_until
 

@@ -53,13 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         services = app.state.services = build_services(settings)
-        app.state.live = Live(
-            services.stores.jobs,
-            services.stores.parts,
-            services.fleet.roster,
-            services.watch.throughput,
-            overview=lambda: overview(services),
-        )
+        app.state.live = _live(services)
         background = _background(services)
         for part in background:
             part.start()
@@ -88,6 +82,11 @@ def create_app(settings: Settings) -> FastAPI:
     trace_requests(app, untraced=routes.untraced())
 
     return app
+
+
+def _live(services: Services) -> Live:
+    stores, roster, throughput = services.stores, services.fleet.roster, services.watch.throughput
+    return Live(stores.jobs, stores.parts, roster, throughput, overview=lambda: overview(services))
 
 
 def _end(services: Services, background: Sequence["_Part"]) -> None:

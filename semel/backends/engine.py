@@ -3,18 +3,18 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from semel.backends.base import Backend
 from semel.backends.batching import Budgets, Item, LengthSorted
+from semel.backends.submission import EngineStats, Submission, batch_span, deliver
 from semel.errors import BackendError, DeviceMemoryError, SemelError
 from semel.log import get_log
-from semel.tracing import NO_SPAN, Span, current_caller, is_on, span
+from semel.tracing import span
 from semel.values.text import Input, ItemError, Lane
 from semel.values.vectors import Vectors, sound_rows
 
@@ -28,65 +28,6 @@ _FIRST = 10.0
 
 _INTERACTIVE_RUN = 8
 """Batches of the interactive lane in a row while bulk waits; then bulk gets one, or it would starve."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one batch gave one submission.
-
-    Attributes:
-        indices: positions in the submitted list; row i of `vectors` belongs to `indices[i]`.
-        vectors: float32 (len(indices), dim).
-        tokens: how many tokens the model read, for each of `indices`.
-        truncated: for each of `indices`.
-        errors: position → why that text failed; those are not in `indices`.
-    """
-
-    indices: list[int]
-    vectors: Vectors
-    tokens: list[int]
-    truncated: list[bool]
-    errors: dict[int, ItemError] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EngineStats:
-    """Counters since the start."""
-
-    batches: int = 0
-    texts: int = 0
-    tokens: int = 0
-    padded_tokens: int = 0
-    busy_s: float = 0.0
-    memory_halvings: int = 0
-
-
-class Submission:
-    """Texts on their way. Iterate to get the parts as their batches end, in no fixed order."""
-
-    def __init__(self, count: int, *, label: object = None, alone: bool = False) -> None:
-        self._left = count
-        self.label = label
-        self.alone = alone
-        self.caller = current_caller()
-        self.cancelled = False
-        self._parts: queue.SimpleQueue[Part | BackendError] = queue.SimpleQueue()
-
-    def deliver(self, part: Part | BackendError) -> None:
-        self._parts.put(part)
-
-    def cancel(self) -> None:
-        """Nobody waits for the rest: what has not reached the device is dropped."""
-        self.cancelled = True
-
-    def __iter__(self) -> Iterator[Part]:
-        """Raises BackendError when the device is lost; parts that came before are good."""
-        while self._left > 0:
-            part = self._parts.get()
-            if isinstance(part, BackendError):
-                raise part
-            self._left -= len(part.indices) + len(part.errors)
-            yield part
 
 
 def _unobserved(_first: object, _second: object) -> None:
@@ -278,14 +219,14 @@ class Engine:
         started = time.perf_counter()
         self._in_hand = (started, max(item.length for item in items) * len(items), items)
         try:
-            with _span_of(backend, items):
+            with batch_span(backend, items):
                 results = self._compute(backend, items)
             self._count(items, time.perf_counter() - started)
             if all(isinstance(result, ItemError) for result in results):
                 backend.health_check()  # one bad text, or a dead device? Only a known text can tell
         finally:
             self._in_hand = None
-        _deliver(items, results)
+        deliver(items, results)
 
     def _compute(self, backend: Backend, items: list[Item]) -> list[Vectors | ItemError]:
         """One row or error for each item. A batch that fails is halved until the culprit stands alone."""
@@ -344,37 +285,3 @@ class Engine:
                 done.set()
         for owner in owners:
             owner.deliver(error)
-
-
-def _span_of(backend: Backend, items: list[Item]) -> AbstractContextManager[Span]:
-    if not is_on():
-        return NO_SPAN
-    info, tokens = backend.get_model_info(), sum(item.length for item in items)
-    owners = dict.fromkeys(item.owner for item in sorted(items, key=lambda item: item.order))
-    padded = max(item.length for item in items) * len(items)
-    return span(
-        "semel.batch",
-        callers=(owner.caller for owner in owners),
-        model=info.name,
-        device=info.device,
-        texts=len(items),
-        tokens=tokens,
-        padded_tokens=padded,
-    )
-
-
-def _deliver(items: list[Item], results: list[Vectors | ItemError]) -> None:
-    by_owner: dict[Submission, list[tuple[Item, Vectors | ItemError]]] = {}
-    for item, result in zip(items, results, strict=True):
-        by_owner.setdefault(item.owner, []).append((item, result))
-    for owner, pairs in by_owner.items():
-        good = [(item, row) for item, row in pairs if not isinstance(row, ItemError)]
-        owner.deliver(
-            Part(
-                indices=[item.index for item, _ in good],
-                vectors=np.stack([row for _, row in good]) if good else np.empty((0, 0), np.float32),
-                tokens=[item.length for item, _ in good],
-                truncated=[item.tokens.truncated for item, _ in good],
-                errors={item.index: row for item, row in pairs if isinstance(row, ItemError)},
-            )
-        )

@@ -13,16 +13,15 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 from httpx_sse import EventSource
 
-from semel.atomic_write import atomic_write
+from semel.client.batches import BatchCalls
 from semel.client.exchange import Exchange
 from semel.client.progress import progress_bar
-from semel.client.records import JobEvent, Relevance, RemoteBatch, RemoteJob, RemoteModel, batch_of, job_of, model_of
+from semel.client.records import JobEvent, Relevance, RemoteJob, RemoteModel, job_of, model_of
 from semel.client.upload import as_lines, ignore
 from semel.errors import TimedOutError, UnavailableError
 from semel.values.job import JobOptions
@@ -31,7 +30,7 @@ from semel.values.vectors import Vectors
 DEFAULT_URL = "http://127.0.0.1:8700"
 
 
-class Client:
+class Client(BatchCalls):
     """A semel server.
 
     Args:
@@ -43,7 +42,7 @@ class Client:
     def __init__(self, url: str | None = None, *, api_key: str | None = None, timeout_s: float = 150.0) -> None:
         self.url = (url or os.environ.get("SEMEL_URL") or DEFAULT_URL).rstrip("/")
         key = api_key or os.environ.get("SEMEL_API_KEY") or ""
-        self._exchange = Exchange(self.url, api_key=key, timeout_s=timeout_s)
+        super().__init__(Exchange(self.url, api_key=key, timeout_s=timeout_s))
 
     def __enter__(self) -> "Client":
         return self
@@ -249,46 +248,6 @@ class Client:
         params: dict[str, str | int] = {"format": fmt, "offset": offset, **({} if limit is None else {"limit": limit})}
         with self._exchange.stream("GET", f"/v1/jobs/{job_id}/results", params=params) as response:
             yield response.iter_bytes()
-
-    def upload(self, path: Path) -> str:
-        """Upload a file of batch requests, streamed; returns its id. Raises BadInputError."""
-        with path.open("rb") as file:
-            form = {"data": {"purpose": "batch"}, "files": {"file": (path.name, file)}}
-            return str(self._exchange.once("POST", "/v1/files", **form)["id"])
-
-    def submit_batch(
-        self, file_id: str, *, endpoint: str = "/v1/embeddings", metadata: dict[str, str] | None = None
-    ) -> RemoteBatch:
-        """Run every request of an uploaded file. Raises BadInputError, NotFoundError."""
-        wanted = {"input_file_id": file_id, "endpoint": endpoint, "metadata": metadata}
-        return batch_of(self._exchange.json("POST", "/v1/batches", json=wanted))
-
-    def batch(self, batch_id: str) -> RemoteBatch:
-        """Raises NotFoundError."""
-        return batch_of(self._exchange.json("GET", f"/v1/batches/{batch_id}"))
-
-    def cancel_batch(self, batch_id: str) -> RemoteBatch:
-        """Stop it; what is done goes into its output file. Raises NotFoundError, ConflictError when it has ended."""
-        return batch_of(self._exchange.json("POST", f"/v1/batches/{batch_id}/cancel"))
-
-    def wait_batch(self, batch_id: str, *, timeout_s: float | None = None) -> RemoteBatch:
-        """Poll until the batch ends, whatever way; look at `status`. Raises TimedOutError."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not (batch := self.batch(batch_id)).status.ended:
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimedOutError(f"batch {batch_id} is still {batch.status} after {timeout_s:g} s; it goes on")
-            time.sleep(0.25)
-        return batch
-
-    def download(self, file_id: str, path: Path) -> None:
-        """Write the content of a file, streamed; a file that is there is replaced when all has arrived."""
-        with self._exchange.stream("GET", f"/v1/files/{file_id}/content") as response, atomic_write(path) as file:
-            for block in response.iter_bytes(1 << 20):
-                file.write(block)
-
-    def delete_file(self, file_id: str) -> None:
-        """Raises NotFoundError, ConflictError while a batch still reads it."""
-        self._exchange.once("DELETE", f"/v1/files/{file_id}")
 
     def embed_corpus(
         self,

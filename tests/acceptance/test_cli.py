@@ -222,7 +222,8 @@ def test_an_input_that_changes_while_its_job_runs_is_not_paired_with_old_vectors
 
 
 def _ticket_identity(source: Path, output: Path) -> str:
-    from semel.cli.work.embedding import EmbedOptions, _Ticket
+    from semel.cli.work.embedding import EmbedOptions
+    from semel.cli.work.remote_embedding import _Ticket
 
     options = EmbedOptions(
         source, output, model=None, device="auto", text_field="text", prompt_name="", skip_bad=False, truncate=True

@@ -17,7 +17,7 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from semel.cache.keys import input_key
-from semel.cli.work.stack import free_port
+from semel.cli.work.parts import free_port
 from semel.metrics import METRICS
 from tests.support.processes import ON_CPU, Processes, processes, wait_until
 

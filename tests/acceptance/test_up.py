@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from semel.cli.work.stack import free_port
+from semel.cli.work.parts import free_port
 from semel.client import Client
 from tests.support.processes import wait_until
 from tests.support.up import Up, up

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import redis
 
-from semel.cli.work.stack import find_redis_server, free_port
+from semel.cli.work.parts import find_redis_server, free_port
 from semel.client import Client
 from semel.errors import UnavailableError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from semel.cli.work.stack import free_port
+from semel.cli.work.parts import free_port
 from tests.support.processes import FAKE_TOML, wait_until
 
 

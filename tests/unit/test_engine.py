@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from semel.backends.base import Backend, Tokens
-from semel.backends.engine import Engine, Submission
+from semel.backends.engine import Engine
 from semel.backends.fake import FakeBackend, FakeOptions
+from semel.backends.submission import Submission
 from semel.errors import BackendError
 from semel.values.text import ItemError, Lane
 from semel.values.vectors import Vectors

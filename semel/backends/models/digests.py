@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from semel.atomic_write import atomic_write
 from semel.log import get_log
 
 log = get_log("models")
@@ -49,8 +49,7 @@ class Digests:
             return
         try:
             self._memo.parent.mkdir(parents=True, exist_ok=True)
-            part = self._memo.with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps(known))
-            part.replace(self._memo)
+            with atomic_write(self._memo) as file:
+                file.write(json.dumps(known).encode())
         except OSError as error:
             log.warning("digests are not remembered, the next start hashes again", reason=str(error))

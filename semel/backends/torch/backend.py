@@ -3,7 +3,6 @@
 What differs between the devices stands in `_DEVICES`, `_prepare_thread` and `_choose_dtype`.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from semel.backends.devices.find import usable_cores
 from semel.backends.models.source import ModelSource
 from semel.backends.shared.pooling import prompt_left_out
 from semel.backends.shared.tokenizing import TextTokenizer, padded
+from semel.backends.torch.dtype import choose_dtype
 from semel.errors import DeviceMemoryError, ModelLoadError
 from semel.values.model import Precision
 from semel.values.text import Input
@@ -24,8 +24,6 @@ from semel.values.vectors import Vectors
 if TYPE_CHECKING:  # it imports torch, which is loaded with the model
     from semel.backends.torch.cpu import PackedEncoder
 
-_FASTER = 1.3
-"""bfloat16 must beat float32 by this factor on the CPU to be worth its rounding."""
 
 _FEW_TOKENS = 64
 """Up to here one CPU thread is faster than two, which wait for each other after each layer (5 ms against 9 for one
@@ -171,19 +169,8 @@ class TorchBackend(Backend):
         return f"{threads} threads, denormals flushed"
 
     def _choose_dtype(self) -> tuple[Any, str]:
-        torch = self._torch
-        if self._source.entry.precision == Precision.FLOAT32:
-            return torch.float32, "float32: the model's entry asks for it"
-        if self._kind == "cuda":
-            if torch.cuda.is_bf16_supported(including_emulation=False):
-                return torch.bfloat16, "bfloat16: this GPU computes in it"
-            return torch.float16, "float16: this GPU has no bfloat16"
-        if self._kind == "mps":
-            return torch.float16, "float16: the fastest type on MPS"
-        ratio = _bfloat16_speedup(torch)
-        if ratio >= _FASTER:
-            return torch.bfloat16, f"bfloat16: a matrix product takes 1/{ratio:.1f} of float32's time here"
-        return torch.float32, f"float32: bfloat16 would run at {ratio:.1f} times its speed here"
+        wants_full = self._source.entry.precision == Precision.FLOAT32
+        return choose_dtype(self._torch, self._kind, wants_full=wants_full)
 
     def _check_dim(self, expected: int) -> None:
         actual = self.embed_texts(["dimension"]).shape[1]
@@ -302,19 +289,3 @@ def _import_torch() -> Any:
             f"the torch backend needs {error.name}: pip install 'semel[cpu]' (or semel[cuda] on an NVIDIA machine)"
         ) from None
     return torch
-
-
-def _bfloat16_speedup(torch: Any) -> float:
-    """float32's time over bfloat16's, for 512 × 384 × 1536, the largest product of a MiniLM layer; some 2 ms each.
-
-    The best of twenty, in turn: what else the machine does must not choose the type.
-    """
-    left, right = torch.randn(512, 384), torch.randn(1536, 384)
-    best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
-    operands = {dtype: (left.to(dtype), right.to(dtype)) for dtype in best}
-    for _ in range(20):  # the first one pays for lazy initialisation
-        for dtype in best:
-            start = time.perf_counter()
-            torch.nn.functional.linear(*operands[dtype])
-            best[dtype] = min(best[dtype], time.perf_counter() - start)
-    return best[torch.float32] / best[torch.bfloat16]

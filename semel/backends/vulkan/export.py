@@ -8,7 +8,6 @@ both of the other ways gave wrong vectors on WebGPU from 32 or 64 tokens on, wit
 import hashlib
 import io
 import json
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semel.atomic_write import atomic_write
 from semel.backends.models.source import ModelSource
 from semel.errors import ModelLoadError
 from semel.log import get_log
@@ -103,22 +103,7 @@ def _export(source: ModelSource, place: Path) -> None:
         ) from None
     log.info("exporting the model to ONNX, once", model=source.name, folder=str(place))
     reranks = source.entry.kind == "cross-encoder"
-    loader = transformers.AutoModelForSequenceClassification if reranks else transformers.AutoModel
-    try:
-        model, loading = loader.from_pretrained(
-            str(source.base),
-            dtype=torch.float32,
-            attn_implementation="eager",
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        model.eval()
-    except Exception as error:  # anything can be wrong in a model folder; say which one
-        raise ModelLoadError(f"model {source.name!r} in {source.base} cannot be loaded: {error}") from error
-    if missing := sorted(key for key in loading["missing_keys"] if reranks or "pooler" not in key):
-        raise ModelLoadError(
-            f"model {source.name!r}: its files lack {', '.join(missing[:3])}; semel gives it no random numbers instead"
-        )
+    model = _load(source, transformers.AutoModelForSequenceClassification if reranks else transformers.AutoModel)
     segments = bool(reranks and getattr(model.config, "type_vocab_size", 1) > 1)
     table = model.get_input_embeddings().weight.detach().numpy()
     graph = _graph(model, segments=segments)
@@ -136,6 +121,30 @@ def _export(source: ModelSource, place: Path) -> None:
     _keep(place, graph=graph, words=table, check=check, about=about)
 
 
+def _load(source: ModelSource, loader: Any) -> Any:
+    """The model of transformers, with every weight from the files. Raises ModelLoadError."""
+    import torch
+
+    reranks = source.entry.kind == "cross-encoder"
+    try:
+        model, loading = loader.from_pretrained(
+            str(source.base),
+            dtype=torch.float32,
+            attn_implementation="eager",
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        model.eval()
+    except Exception as error:  # anything can be wrong in a model folder; say which one
+        raise ModelLoadError(f"model {source.name!r} in {source.base} cannot be loaded: {error}") from error
+    if missing := sorted(key for key in loading["missing_keys"] if reranks or "pooler" not in key):
+        raise ModelLoadError(
+            f"model {source.name!r}: its files lack {', '.join(missing[:3])}, and semel does not initialise weights "
+            "at random"
+        )
+    return model
+
+
 def _keep(place: Path, *, graph: bytes, words: Any, check: dict[str, Any], about: dict[str, Any]) -> None:
     """`about.json` comes last: it says that the rest is complete. Two processes may write the same."""
     place.mkdir(parents=True, exist_ok=True)
@@ -144,9 +153,8 @@ def _keep(place: Path, *, graph: bytes, words: Any, check: dict[str, Any], about
     np.savez(parts["check.npz"], **check)
     files = {name: part.getvalue() for name, part in parts.items()}
     for name, data in {"model.onnx": graph, **files, "about.json": json.dumps(about).encode()}.items():
-        part = place / f"{name}.{os.getpid()}"
-        part.write_bytes(data)
-        part.replace(place / name)
+        with atomic_write(place / name) as file:
+            file.write(data)
 
 
 def _check_texts(vocabulary: int, *, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -25,8 +25,9 @@ def embed(
 
     What was ever computed is not computed again: after Ctrl-C the same command goes on where it stopped.
     """
-    from semel.cli.work.embedding import EmbedOptions, embed_local, embed_remote
+    from semel.cli.work.embedding import EmbedOptions, embed_local
     from semel.cli.work.outputs import check_output
+    from semel.cli.work.remote_embedding import embed_remote
     from semel.errors import BadInputError
     from semel.log import configure_logs
     from semel.settings import load_settings

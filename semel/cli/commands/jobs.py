@@ -10,6 +10,7 @@ from semel.cli.commands import options
 
 if TYPE_CHECKING:
     from semel.client import Client, RemoteJob
+    from semel.rows import Item
 
 app = typer.Typer(help="Submit jobs to a server, watch them, fetch their results.", no_args_is_help=True)
 
@@ -40,23 +41,13 @@ def submit(
     """Send the texts of a file or folder as a job, and print its id. Other columns come back with the results."""
     from semel.cli.work.progress import progress_line
     from semel.cli.work.skipped import tell_skipped
-    from semel.rows import Item, read_items
-    from semel.settings import load_settings
     from semel.values.job import Counts
 
-    limit = load_settings().max_text_bytes
     skipped: list[Item] = []
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for item in read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=limit, whole=True):
-            if item.text is None:
-                skipped.append(item)
-            else:
-                yield item.fields
-
+    rows = _rows(source, skipped, text_field=text_field, skip_bad=skip_bad)
     with _client(url) as client, progress_line("sending texts") as line:
         job = client.submit(
-            rows(),
+            rows,
             text_field=text_field,
             model=model,
             device=device,
@@ -67,6 +58,19 @@ def submit(
         )
     tell_skipped(skipped, "rows of the results count without them")
     typer.echo(job.id)
+
+
+def _rows(source: Path, skipped: "list[Item]", *, text_field: str, skip_bad: bool) -> Iterator[dict[str, Any]]:
+    """The rows of the input; those without a text are added to `skipped`."""
+    from semel.rows import read_items
+    from semel.settings import load_settings
+
+    limit = load_settings().max_text_bytes
+    for item in read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=limit, whole=True):
+        if item.text is None:
+            skipped.append(item)
+        else:
+            yield item.fields
 
 
 @app.command("list")
@@ -155,6 +159,7 @@ def results(
     url: options.Url = None,
 ) -> None:
     """Fetch the vectors of a completed job into a file."""
+    from semel.atomic_write import atomic_write
     from semel.errors import BadInputError
 
     formats = {".npy": "npy", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson", ".arrow": "arrow"}
@@ -162,16 +167,13 @@ def results(
         raise BadInputError(f"{output}: results come as {', '.join(formats)}, not {output.suffix or 'this kind'!r}")
     if output.exists() and not overwrite:
         raise BadInputError(f"{output} exists; --overwrite replaces it")
-    part = output.with_name(output.name + ".part")
-    with _client(url) as client, client.results_stream(job_id, fmt=formats[output.suffix]) as parts:
-        try:
-            with part.open("wb") as file:
-                for data in parts:
-                    file.write(data)
-        except BaseException:  # Ctrl-C too: never leave half a file
-            part.unlink(missing_ok=True)
-            raise
-    part.replace(output)
+    with (
+        _client(url) as client,
+        client.results_stream(job_id, fmt=formats[output.suffix]) as parts,
+        atomic_write(output) as file,
+    ):
+        for data in parts:
+            file.write(data)
     typer.echo(str(output), err=True)
 
 

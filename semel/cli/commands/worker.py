@@ -51,10 +51,11 @@ def _run(device: str) -> None:
 
 
 def _supervise(device: str, *, processes: int, every: bool) -> None:
-    """Child processes, watched."""
+    """Run child processes, and restart those that die."""
     import sys
 
-    from semel.cli.work import stack as parts
+    from semel.cli.work.parts import usable_devices, worker_parts
+    from semel.cli.work.stack import Stack, until_stopped
     from semel.errors import BadInputError, UnavailableError
     from semel.settings import load_settings
     from semel.values.device import DeviceInfo
@@ -64,12 +65,12 @@ def _supervise(device: str, *, processes: int, every: bool) -> None:
     if processes > 1 and not every and device != "cpu":
         raise BadInputError("--processes shares the cores of the CPU: use it with --device cpu (a GPU takes one each)")
     several = [DeviceInfo(device, usable=True, why="asked for")] * processes
-    devices = parts.usable_devices() if every else several
+    devices = usable_devices() if every else several
     if not devices:
-        raise UnavailableError("no device is usable here; 'semel devices' says why")
-    stack = parts.Stack(sys.stderr)
-    with parts.until_stopped(stack) as stopping:
-        for part in parts.worker_parts(devices, environment={}):
+        raise UnavailableError("no device is usable here; 'semel devices' shows why")
+    stack = Stack(sys.stderr)
+    with until_stopped(stack) as stopping:
+        for part in worker_parts(devices, environment={}):
             stack.start(part)
         while not stopping():
             stack.watch()

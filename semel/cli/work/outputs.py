@@ -1,15 +1,17 @@
-"""Vectors into files: .parquet, .npy, .jsonl. Written as a stream beside the target, moved there when complete."""
+"""Vectors into files: .parquet, .npy, .jsonl. Written as a stream under another name, and renamed when complete."""
 
 import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from semel.atomic_write import atomic_write
 from semel.errors import BadInputError, UnavailableError
 from semel.rows import Item
 from semel.values.vectors import Vectors
@@ -33,11 +35,14 @@ class Block:
 
 
 class Output(ABC):
-    """A file that appears under its name when it is complete."""
+    """A writer for one kind of file.
 
-    def __init__(self, path: Path, *, dim: int) -> None:
-        self._path = path
-        self._part = path.with_name(path.name + ".part")
+    Args:
+        file: open for writing, and seekable.
+    """
+
+    def __init__(self, file: BinaryIO, *, dim: int) -> None:
+        self._file = file
         self._dim = dim
 
     @abstractmethod
@@ -45,25 +50,15 @@ class Output(ABC):
         """Append rows. Raises BadInputError when the format cannot carry them."""
 
     @abstractmethod
-    def _close(self) -> None: ...
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        self._close()
-        self._part.replace(self._path)
-
-    def abandon(self) -> None:
-        """Leave nothing behind."""
-        self._close()
-        self._part.unlink(missing_ok=True)
+    def finish(self) -> None:
+        """Write what stands at the end of the file, or changes at its start."""
 
 
 class NpyOutput(Output):
     """float32 (n, dim) in NumPy's format."""
 
-    def __init__(self, path: Path, *, dim: int) -> None:
-        super().__init__(path, dim=dim)
-        self._file = self._part.open("wb")
+    def __init__(self, file: BinaryIO, *, dim: int) -> None:
+        super().__init__(file, dim=dim)
         self._rows = 0
         self._write_header()
 
@@ -82,18 +77,13 @@ class NpyOutput(Output):
         self._file.write(np.ascontiguousarray(block.vectors, "<f4").data)
         self._rows += len(block.items)
 
-    def _close(self) -> None:
+    def finish(self) -> None:
         self._file.seek(0)
         self._write_header()
-        self._file.close()
 
 
 class JsonlOutput(Output):
     """One object a line: index, id, text, embedding or error."""
-
-    def __init__(self, path: Path, *, dim: int) -> None:
-        super().__init__(path, dim=dim)
-        self._file = self._part.open("w", encoding="utf-8")
 
     def write(self, block: Block) -> None:
         for i, item in enumerate(block.items):
@@ -105,20 +95,20 @@ class JsonlOutput(Output):
                 record["error"] = block.errors[i]
             else:
                 record |= {"truncated": bool(block.truncated[i]), "embedding": block.vectors[i].tolist()}
-            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
-    def _close(self) -> None:
-        self._file.close()
+    def finish(self) -> None:
+        """Every line is complete."""
 
 
 class ParquetOutput(Output):
     """Columns index, id, text, embedding (fixed-size list of float32), truncated, error."""
 
-    def __init__(self, path: Path, *, dim: int) -> None:
+    def __init__(self, file: BinaryIO, *, dim: int) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        super().__init__(path, dim=dim)
+        super().__init__(file, dim=dim)
         self._pa = pa
         self._schema = pa.schema(
             [
@@ -130,7 +120,7 @@ class ParquetOutput(Output):
                 ("error", pa.string()),
             ]
         )
-        self._writer = pq.ParquetWriter(self._part, self._schema)
+        self._writer = pq.ParquetWriter(file, self._schema)
 
     def write(self, block: Block) -> None:
         pa, n = self._pa, len(block.items)
@@ -147,7 +137,7 @@ class ParquetOutput(Output):
         ]
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
 
-    def _close(self) -> None:
+    def finish(self) -> None:
         self._writer.close()
 
 
@@ -164,9 +154,13 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise BadInputError(f"there is no folder {path.absolute().parent} to write {path.name} into")
 
 
-def open_output(path: Path, *, dim: int) -> Output:
-    """The writer for this file's kind."""
-    return _OUTPUTS[path.suffix.lower()](path, dim=dim)
+@contextmanager
+def open_output(path: Path, *, dim: int) -> Iterator[Output]:
+    """The writer for this file's kind. The file appears when the block ends without an error, Ctrl-C included."""
+    with atomic_write(path) as file:
+        output = _OUTPUTS[path.suffix.lower()](file, dim=dim)
+        yield output
+        output.finish()
 
 
 class _Incoming(io.RawIOBase):

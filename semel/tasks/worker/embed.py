@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from semel.backends.base import Backend
-from semel.backends.engine import Engine, Part, Submission
+from semel.backends.engine import Engine
+from semel.backends.submission import Part, Submission
 from semel.cache.claims import Claims, Lease
 from semel.cache.store import VectorStore
 from semel.tracing import span

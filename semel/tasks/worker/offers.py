@@ -10,15 +10,15 @@ REFUSED_S = 300.0
 
 
 class Offers:
-    """Model → prompt name → space, for the models that this worker serves. Thread-safe for readers.
+    """Model → prompt name → space, for the models that this worker serves. Thread-safe for readers."""
 
-    Args:
-        served: what the worker serves when it starts.
-    """
-
-    def __init__(self, served: Mapping[str, dict[str, Space]]) -> None:
-        self._served = dict(served)
+    def __init__(self) -> None:
+        self._served: dict[str, dict[str, Space]] = {}
         self._withdrawn: dict[str, tuple[float, dict[str, Space]]] = {}
+
+    def serve(self, served: Mapping[str, dict[str, Space]]) -> None:
+        """Offer these models from now on."""
+        self._served = dict(served)
 
     @property
     def models(self) -> list[str]:

@@ -2,10 +2,8 @@
 
 import os
 import socket
-import time
 import uuid
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import redis
@@ -14,7 +12,6 @@ from celery.signals import setup_logging, task_prerun
 
 from semel.backends.devices.find import describe
 from semel.backends.devices.select import Measurements
-from semel.backends.devices.usage import usage_of
 from semel.backends.devices.verify import verify
 from semel.backends.engine import Engine
 from semel.cache.catalog import Catalog
@@ -26,7 +23,6 @@ from semel.log import get_log
 from semel.redis_client import connect_redis, unreachable
 from semel.repeating import Repeating
 from semel.settings import Settings
-from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.failover import Failover
 from semel.tasks.fleet.meter import Message, Meter
 from semel.tasks.fleet.roster import BEAT_S, Roster
@@ -45,6 +41,7 @@ from semel.tasks.worker.embed import Embedder
 from semel.tasks.worker.metrics import WorkerMetrics
 from semel.tasks.worker.models import LoadedModels
 from semel.tasks.worker.offers import Offers
+from semel.tasks.worker.presence import Presence
 from semel.tasks.worker.replies import PassOn, Replies
 from semel.tracing import tell
 
@@ -65,16 +62,13 @@ class Worker:
         self._settings = settings
         self._device = device
         self._id = f"{device}@{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        self._started_at = time.time()
-        self._state = "loading"
-        self._about = describe(device)
-        self._measured = Measurements(settings.measurements).read().get(device)
         self._meter = Meter()
         self._loss = DeviceLoss()
-        self._offers = Offers({})
+        self._offers = Offers()
         self._open_services()
         self._open_device()
         self._open_work()
+        self._open_presence()
 
     def _open_services(self) -> None:
         """The database, Redis, and what stands on them. Raises UnavailableError."""
@@ -146,6 +140,20 @@ class Worker:
             record=self._record,
         )
 
+    def _open_presence(self) -> None:
+        """What this worker publishes about itself."""
+        self._presence = Presence(
+            self._roster,
+            self._offers,
+            self._models,
+            self._engine,
+            self._meter,
+            worker_id=self._id,
+            about=describe(self._device),
+            measured=Measurements(self._settings.measurements).read().get(self._device),
+            progress=self._runner.progress,
+        )
+
     def run(self) -> None:
         """Verify the device, publish, load, work until SIGTERM or SIGINT.
 
@@ -161,11 +169,11 @@ class Worker:
                 verify(self._device)
             self._serve()
         except (BackendError, ModelLoadError) as error:
-            self._report_failed(error)
+            self._presence.report_failed(error)
             raise
 
     def _serve(self) -> None:
-        self._offers = Offers(self._models.available(self._models.entries))
+        self._offers.serve(self._models.available(self._models.entries))
         if not self._offers.models:
             raise ModelLoadError("no configured model can be served here; see the reasons above, or 'semel models'")
         self._catalog.publish(self._offers.spaces, device=self._device)
@@ -176,15 +184,15 @@ class Worker:
             default = self._models.full_name(self._settings.default_model)
             if self._settings.preload and default in self._offers.models:
                 self._preload(default)
-            self._state = "ready"
-            self._forget_failed()
+            self._presence.state = "ready"
+            self._presence.forget_failed()
             log.info("worker ready", id=self._id, models=", ".join(self._offers.models))
             self._consume()
         finally:
             for duty in duties:
                 duty.stop()
             self._catalog.retire(self._offers.spaces)
-            self._sign_off()
+            self._presence.sign_off()
             self._engine.close()
         if self._loss.error is not None:
             raise self._loss.error
@@ -194,7 +202,7 @@ class Worker:
         return [
             Repeating("watch device", self._hang.look, every_s=BEAT_S, at_once=True),
             Repeating("renew leases", self._renew_leases, every_s=BEAT_S, at_once=True),
-            Repeating("heartbeat", self._beat, every_s=BEAT_S, at_once=True),
+            Repeating("heartbeat", self._presence.beat, every_s=BEAT_S, at_once=True),
             Repeating("renew claims", self._claims.renew, every_s=BEAT_S, at_once=True),
             Repeating("publish models", lambda: self._catalog.touch(self._offers.spaces), every_s=TOUCH_S),
             Repeating("queues", self._queues.once, every_s=BEAT_S, at_once=True),
@@ -203,10 +211,6 @@ class Worker:
 
     def _renew_leases(self) -> None:
         self._chunks.renew(self._runner.in_hand(), owner=self._id, ttl_s=self._settings.lease_s)
-
-    def _beat(self) -> None:
-        self._offers.renew()
-        self._roster.beat(self._card())
 
     def _record(self, message: Message) -> None:
         self._meter.record(message)
@@ -229,7 +233,7 @@ class Worker:
         """Stop offering a model that cannot be used; returns whether another worker has its jobs now."""
         self._offers.withdraw(name, fingerprint)
         try:
-            self._roster.beat(self._card())
+            self._presence.beat()
             return self._failover.leave(self._device, self._id, name, fingerprint, why=why)
         except (redis.RedisError, UnavailableError) as error:
             log.warning("failover not possible now", reason=str(error))
@@ -237,7 +241,7 @@ class Worker:
 
     def _last_words(self, error: BackendError) -> None:
         self._requeue_unaffected_chunks()
-        self._report_failed(error)
+        self._presence.report_failed(error)
 
     def _requeue_unaffected_chunks(self) -> None:
         """Return the chunks that have no text in the batch that hangs."""
@@ -247,53 +251,6 @@ class Worker:
             self._chunks.give_back_uncharged(unaffected, owner=self._id)
         except SemelError as error:
             log.warning("chunks not returned, their leases run out", reason=str(error))
-
-    def _report_failed(self, error: SemelError) -> None:
-        try:
-            self._roster.report_failed(replace(self._card(), state="failed", why=str(error)))
-        except redis.RedisError as lost:
-            log.warning("failure not reported", reason=str(lost))
-
-    def _forget_failed(self) -> None:
-        try:
-            self._roster.forget_failed(self._card())
-        except redis.RedisError as error:
-            log.warning("an earlier failure stays reported", reason=str(error))
-
-    def _sign_off(self) -> None:
-        try:
-            self._roster.leave(self._id)
-        except redis.RedisError as error:
-            log.warning("not signed off, the roster forgets this worker by itself", reason=str(error))
-
-    def _card(self) -> WorkerCard:
-        """This worker's card as of now; each heartbeat publishes a new one."""
-        stats = self._engine.stats
-        loaded = self._models.loaded()
-        usage = usage_of(self._device)
-        return WorkerCard(
-            id=self._id,
-            device=self._device,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started_at=self._started_at,
-            state=self._state,
-            dtype=loaded[0].producer.dtype if loaded else "",
-            why=loaded[0].backend.get_model_info().why if loaded else "",
-            about=self._about.why,
-            software=self._about.software,
-            models=self._offers.models,
-            spaces=[space.fingerprint.hex() for space in self._offers.spaces],
-            loaded=[next(iter(model.spaces.values())).model for model in loaded],
-            load_s=round(sum(model.load_s for model in loaded), 2),
-            memory_bytes=usage.memory_bytes,
-            gpu_utilization=usage.gpu_utilization,
-            texts_per_s=round(stats.texts / stats.busy_s, 1) if stats.busy_s else 0.0,
-            memory_halvings=stats.memory_halvings,
-            progress=self._runner.progress(),
-            measured=self._measured,
-            work=self._meter.work(computed=stats.texts, tokens=stats.tokens, padded_tokens=stats.padded_tokens),
-        )
 
     def _consume(self) -> None:
         """Celery's loop, until a signal."""

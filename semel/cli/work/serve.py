@@ -1,0 +1,54 @@
+"""The work behind `semel serve`: the API on a socket, until it is stopped."""
+
+import socket
+
+import uvicorn
+
+from semel.api.app import create_app
+from semel.api.edge.foreign_pages import is_loopback
+from semel.errors import BadInputError, UnavailableError
+from semel.log import configure_logs
+from semel.settings import Settings
+from semel.tracing import configure_traces
+
+
+def run_api(settings: Settings, *, insecure: bool) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        insecure: allow an address that others can reach without API keys.
+
+    Raises:
+        BadInputError: others can reach the address, there is no API key, and `insecure` is False.
+        UnavailableError: the port is taken.
+    """
+    configure_traces(settings.otlp_endpoint, service="semel-api")
+    app = create_app(settings)
+    if not (app.state.api_keys or insecure or is_loopback(settings.host)):
+        raise BadInputError(
+            f"others can reach {settings.host} and no API key is set: set SEMEL_API_KEYS (make one with 'semel key'), "
+            "listen on 127.0.0.1, or use --insecure"
+        )
+    configure_logs(level=settings.log_level, fmt=settings.log_format)
+    config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=5)
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.live.stop()  # or uvicorn would wait for every watcher of the page
+            await super().shutdown(sockets)
+
+    Server(config).run(sockets=[_listening(settings.host, settings.port)])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    # With the protocol named, asyncio turns Nagle's algorithm off; without, every answer waits 40 ms for an ACK.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port"
+        ) from None
+    return sock

@@ -1,0 +1,70 @@
+"""The work behind `semel up`: the whole stack in the foreground, until it is stopped."""
+
+import sys
+from collections.abc import Sequence
+
+from semel.cli.work.parts import (
+    check_port,
+    flower_part,
+    has_flower,
+    is_ready,
+    redis_part,
+    semel_part,
+    usable_devices,
+    worker_parts,
+)
+from semel.cli.work.stack import Stack, until_stopped
+from semel.client import Client
+from semel.errors import UnavailableError
+from semel.settings import Settings, load_settings
+from semel.values.device import DeviceInfo
+
+
+def run_stack(*, port: int | None, redis_port: int, flower_port: int | None) -> None:
+    """Run Redis, the API, a worker for every usable device and Flower.
+
+    Args:
+        port: of the API; None takes the setting.
+        redis_port: of the Redis that is started when the settings name none.
+        flower_port: None leaves Flower out.
+
+    Raises:
+        UnavailableError: a port is taken, or no device is usable.
+    """
+    configured = load_settings()
+    starts_redis = not ("redis_url" in configured.model_fields_set and configured.redis_url)
+    settings = load_settings(port=port, redis_url=f"redis://127.0.0.1:{redis_port}/0" if starts_redis else None)
+    check_port(settings.port, what="the API", option="--port")
+    if starts_redis:
+        check_port(redis_port, what="Redis", option="--redis-port (or use that Redis: SEMEL_REDIS_URL)")
+    if not has_flower():
+        flower_port = None
+    if flower_port is not None:
+        check_port(flower_port, what="Flower", option="--flower-port (or --no-flower)")
+    devices = usable_devices()
+    if not devices:
+        raise UnavailableError("no device is usable here; 'semel devices' shows why")
+    stack = Stack(sys.stderr)
+    url = f"http://{settings.host}:{settings.port}"
+    announced = False
+    with until_stopped(stack) as stopping, Client(url, timeout_s=2) as client:
+        if starts_redis:
+            stack.start(redis_part(redis_port, settings.home))
+        _start(stack, settings, devices, flower_port=flower_port)
+        while not stopping():
+            stack.watch()
+            if not announced and is_ready(client):
+                announced = True
+                stack.say("semel", f"ready: {url}  (docs: {url}/docs, database: {settings.database})")
+
+
+def _start(stack: Stack, settings: Settings, devices: Sequence[DeviceInfo], *, flower_port: int | None) -> None:
+    environment = {"SEMEL_REDIS_URL": settings.redis_url, "SEMEL_PORT": str(settings.port)}
+    if flower_port is not None:
+        environment["SEMEL_TASK_EVENTS"] = "true"
+    stack.start(semel_part("api", "serve", environment=environment))
+    for part in worker_parts(devices, environment=environment):
+        stack.start(part)
+    if flower_port is not None:
+        stack.start(flower_part(flower_port, redis_url=settings.redis_url, folder=settings.home))
+        stack.say("semel", f"flower: http://127.0.0.1:{flower_port}")

@@ -1,0 +1,114 @@
+"""What a worker publishes about itself: its card with every heartbeat, a failure, its departure."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import redis
+
+from semel.backends.devices.usage import usage_of
+from semel.backends.engine import Engine
+from semel.errors import SemelError
+from semel.log import get_log
+from semel.tasks.fleet.card import WorkerCard
+from semel.tasks.fleet.meter import Meter
+from semel.tasks.fleet.roster import Roster
+from semel.tasks.worker.models import LoadedModels
+from semel.tasks.worker.offers import Offers
+from semel.values.device import DeviceInfo, Measured
+
+log = get_log("worker")
+
+
+class Presence:
+    """This worker on the roster.
+
+    Args:
+        about: the device.
+        measured: what `semel devices --measure` found for the device, if it was run.
+        progress: (job id, position, texts that are done) of the chunks in hand.
+
+    Attributes:
+        state: `loading` until the default model is in memory, then `ready`.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        offers: Offers,
+        models: LoadedModels,
+        engine: Engine,
+        meter: Meter,
+        *,
+        worker_id: str,
+        about: DeviceInfo,
+        measured: Measured | None,
+        progress: Callable[[], list[tuple[str, int, int]]],
+    ) -> None:
+        self._roster = roster
+        self._offers = offers
+        self._models = models
+        self._engine = engine
+        self._meter = meter
+        self._id = worker_id
+        self._about = about
+        self._measured = measured
+        self._progress = progress
+        self._started_at = time.time()
+        self.state = "loading"
+
+    def beat(self) -> None:
+        """Publish the card of this moment. Raises redis.RedisError."""
+        self._offers.renew()
+        self._roster.beat(self._card())
+
+    def report_failed(self, error: SemelError) -> None:
+        """Leave word that this worker ends because of its device or its models."""
+        try:
+            self._roster.report_failed(replace(self._card(), state="failed", why=str(error)))
+        except redis.RedisError as lost:
+            log.warning("failure not reported", reason=str(lost))
+
+    def forget_failed(self) -> None:
+        """Take back an earlier failure of this device: it works again."""
+        try:
+            self._roster.forget_failed(self._card())
+        except redis.RedisError as error:
+            log.warning("an earlier failure stays reported", reason=str(error))
+
+    def sign_off(self) -> None:
+        """Leave the roster."""
+        try:
+            self._roster.leave(self._id)
+        except redis.RedisError as error:
+            log.warning("not signed off, the roster forgets this worker by itself", reason=str(error))
+
+    def _card(self) -> WorkerCard:
+        stats = self._engine.stats
+        loaded = self._models.loaded()
+        usage = usage_of(self._about.name)
+        return WorkerCard(
+            id=self._id,
+            device=self._about.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=self._started_at,
+            state=self.state,
+            dtype=loaded[0].producer.dtype if loaded else "",
+            why=loaded[0].backend.get_model_info().why if loaded else "",
+            about=self._about.why,
+            software=self._about.software,
+            models=self._offers.models,
+            spaces=[space.fingerprint.hex() for space in self._offers.spaces],
+            loaded=[next(iter(model.spaces.values())).model for model in loaded],
+            load_s=round(sum(model.load_s for model in loaded), 2),
+            memory_bytes=usage.memory_bytes,
+            gpu_utilization=usage.gpu_utilization,
+            texts_per_s=round(stats.texts / stats.busy_s, 1) if stats.busy_s else 0.0,
+            memory_halvings=stats.memory_halvings,
+            progress=self._progress(),
+            measured=self._measured,
+            work=self._meter.work(computed=stats.texts, tokens=stats.tokens, padded_tokens=stats.padded_tokens),
+        )
