@@ -9,10 +9,10 @@ EXTRAS := dev
 TEST_PROCESSES ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check bench clean
+.PHONY: help setup demo up test test-fast check bench clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make .venv with everything in it (quiet when that is done)
 
@@ -36,6 +36,9 @@ test: setup ## run every test
 	@# several at once, a file each, the slow ones first: most tests wait for processes, not for a core
 	@scripts/with-chromium $(VENV)/chromium scripts/with-lavapipe $(VENV)/lavapipe \
 		scripts/with-promtool $(VENV)/promtool $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+test-fast: setup ## unit, contract and architecture tests without services or models: the inner loop
+	@$(BIN)/pytest -n auto -m "not service and not model" tests/unit tests/contract tests/architecture
 
 check: setup ## types, style, layers
 	@$(BIN)/ruff check .

@@ -31,6 +31,23 @@ def missing(what: str) -> None:
     pytest.skip(what)
 
 
+_SERVICE_FIXTURES = {"redis_port", "redis_client", "semel", "chromium"}
+_MODEL_FIXTURES = {"vulkan", "backend"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark by what a test uses; `make test-fast` leaves both marks out."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        parameters = getattr(item, "callspec", None)
+        values = parameters.params.values() if parameters else ()
+        if fixtures & _SERVICE_FIXTURES or "postgresql" in values:
+            item.add_marker("service")
+        if fixtures & _MODEL_FIXTURES and "fake" not in values:
+            item.add_marker("model")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database, of either kind."""

@@ -1,6 +1,6 @@
 """The FastAPI application."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -46,13 +46,17 @@ _COUNT_JOBS_S = 10.0
 _ROUTES = (embeddings, files, batches, jobs, cache, models, rerank, cohere, tei, health, live, metrics_route, page)
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The API on these settings. Raises UnavailableError at start-up when the database does not answer."""
+def create_app(settings: Settings, *, build: Callable[[Settings], Services] = build_services) -> FastAPI:
+    """The API on these settings.
+
+    Args:
+        build: makes the services when the application starts, and may raise UnavailableError then.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
-        services = app.state.services = build_services(settings)
+        services = app.state.services = build(settings)
         app.state.live = _live(services)
         background = _background(services)
         for part in background:

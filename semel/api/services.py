@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import redis
+from celery import Celery
 
 from semel.api.jobs.results import ResultReader
 from semel.api.watch.contents import CacheContents
@@ -148,8 +149,13 @@ def build_services(settings: Settings) -> Services:
     Raises:
         UnavailableError: the database does not answer.
     """
+    return assemble(settings, connect_redis(settings.redis_url), make_app(settings.redis_url))
+
+
+def assemble(settings: Settings, client: "redis.Redis", celery: Celery) -> Services:
+    """As `build_services`, on this Redis and this way to send tasks."""
     stores = _stores(settings)
-    fleet = _fleet(settings, stores)
+    fleet = _fleet(settings, stores, client, celery)
     contents = CacheContents(CacheStats(stores.db), stores.space_use)
     pruner = Pruner(stores.db, keep=stores.jobs.needed_keys)
     watch = Watch(
@@ -194,9 +200,7 @@ def _stores(settings: Settings) -> Stores:
     )
 
 
-def _fleet(settings: Settings, stores: Stores) -> Fleet:
-    client = connect_redis(settings.redis_url)
-    celery = make_app(settings.redis_url)
+def _fleet(settings: Settings, stores: Stores, client: "redis.Redis", celery: Celery) -> Fleet:
     roster, doorbell = Roster(client), Doorbell(client)
     router = Router(roster, stores.catalog, use_case=settings.use_case)
     dispatcher = Dispatcher(ChunkStore(stores.db, retention_s=settings.job_retention_s), celery, roster)

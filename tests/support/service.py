@@ -1,0 +1,148 @@
+"""The whole API in this process: real database, engine and pipeline; a fake model, and a Redis that fakeredis plays.
+
+The queue is played, too: a message that is sent runs at once, in the thread that sends it, on the worker's own code.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from semel.api.app import create_app
+from semel.api.services import Services, assemble
+from semel.backends.engine import Engine
+from semel.cache.claims import LocalClaims
+from semel.settings import Settings
+from semel.tasks.fleet.card import WorkerCard
+from semel.tasks.fleet.meter import Message, Meter
+from semel.tasks.jobs.chunks import ChunkStore
+from semel.tasks.queue.message import Request
+from semel.tasks.queue.names import EMBED_CHUNK, EMBED_TEXTS
+from semel.tasks.worker.chunk import ChunkRunner
+from semel.tasks.worker.device_loss import DeviceLoss
+from semel.tasks.worker.embed import Embedder
+from semel.tasks.worker.models import LoadedModels
+from semel.tasks.worker.replies import Replies
+from semel.values.model import ModelEntry
+
+FAKE = "fake:?dim=16&max_tokens=20&fail_on=poison"
+"""A model that knows 20 words and fails on `poison`."""
+
+MODELS = {
+    "fake": ModelEntry(FAKE),
+    "prompted": ModelEntry("fake:?dim=16", prompts={"query": "find ", "document": "text "}),
+    "reranker": ModelEntry("fake:?fail_on=poison&max_tokens=20", kind="cross-encoder"),
+}
+
+
+class InlineWorker:
+    """A worker that runs each message in the thread that sends it.
+
+    Attributes:
+        paused: messages are dropped, as by a Redis that was emptied.
+        sent: (task, arguments, queue) of every message.
+    """
+
+    def __init__(self, settings: Settings, client: Any) -> None:
+        self._settings = settings
+        self._client = client
+        self.engine = Engine()
+        self.models = LoadedModels(settings, self.engine, device="cpu")
+        self.meter = Meter()
+        self.paused = False
+        self.sent: list[tuple[str, list[Any], str]] = []
+
+    def join(self, services: Services) -> None:
+        """Serve the models of the settings, and appear on the roster for as long as the test lasts."""
+        stores = services.stores
+        embedder = Embedder(self.engine, stores.vectors, LocalClaims())
+        chunks = ChunkStore(stores.db, retention_s=self._settings.job_retention_s)
+        self._chunks = ChunkRunner(
+            stores.jobs,
+            chunks,
+            stores.vectors,
+            embedder,
+            self.models,
+            owner="inline",
+            lease_s=60,
+            max_attempts=5,
+            refuse=lambda *_: False,
+            record=self._record,
+        )
+        self._replies = Replies(
+            self._client,
+            self.models,
+            embedder,
+            DeviceLoss(),
+            lambda *_: False,  # type: ignore[arg-type]  # there is no other worker
+            refuse=lambda *_: False,
+            record=self._record,
+        )
+        served = self.models.available(self.models.entries)
+        spaces = [space for by_prompt in served.values() for space in by_prompt.values()]
+        stores.catalog.publish(spaces, device="cpu")
+        self._card = WorkerCard(
+            id="inline", device="cpu", host="here", pid=1, started_at=0.0, models=list(served), loaded=["fake"],
+            spaces=[space.fingerprint.hex() for space in spaces], texts_per_s=1000.0,
+        )  # fmt: skip
+        self.beat(services)
+
+    def beat(self, services: Services) -> None:
+        """Be alive on the roster."""
+        services.fleet.roster.beat(self._card)
+        self._client.persist(f"semel:worker:{self._card.id}")  # no test waits for its next beat
+
+    def leave(self, services: Services) -> None:
+        """Be gone from the roster."""
+        services.fleet.roster.leave(self._card.id)
+        services.fleet.roster.live()
+
+    def _record(self, message: Message) -> None:
+        self.meter.record(message)
+
+    def send_task(self, task: str, *, args: list[Any], queue: str, **_: Any) -> None:
+        """In the place of Celery's own."""
+        self.sent.append((task, args, queue))
+        if self.paused:
+            return
+        if task == EMBED_CHUNK:
+            self._chunks.run(*args)
+        else:
+            request = Request.from_message(args[0])
+            (self._replies.embed if task == EMBED_TEXTS else self._replies.read)(request)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running API, and what stands behind it."""
+
+    http: TestClient
+    app: FastAPI
+    services: Services
+    worker: InlineWorker
+    redis: "fakeredis.FakeRedis"
+
+
+@contextmanager
+def service(folder: Path, *, models: dict[str, ModelEntry] | None = None, **settings: Any) -> Iterator[Service]:
+    """The API with one worker on the database in `folder`."""
+    chosen = Settings(home=folder, models=models or MODELS, default_model="fake", **settings)
+    client = fakeredis.FakeRedis()
+    worker = InlineWorker(chosen, client)
+
+    def build(_: Settings) -> Services:
+        made = assemble(chosen, client, worker)  # type: ignore[arg-type]  # it sends, and nothing else is asked of it
+        worker.join(made)
+        return made
+
+    app = create_app(chosen, build=build)
+    try:
+        with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as http:
+            yield Service(http, app, app.state.services, worker, client)
+    finally:
+        worker.engine.close()
