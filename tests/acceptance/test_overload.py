@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from semel.client import Client
-from semel.errors import ConflictError, UnavailableError
+from semel.errors import ConflictError, OverloadedError
 from tests.support.processes import Processes, processes, wait_until
 
 
@@ -46,8 +46,9 @@ def test_a_job_is_refused_with_the_time_to_come_back(busy: Processes) -> None:
     assert len(busy.client.jobs()) == before, "nothing was written"
     estimate = httpx.post(f"{busy.url}/v1/jobs/estimate", json={"model": "fake", "input": ["again"]})
     assert estimate.status_code == 429, "better now than after the upload of the job"
-    with Client(busy.url) as client, pytest.raises(UnavailableError, match="s of work wait on cpu"):
+    with Client(busy.url) as client, pytest.raises(OverloadedError, match="s of work wait on cpu") as refusal:
         client.submit(["a third"], model="fake")
+    assert 1 <= refusal.value.retry_after_s <= 600
 
 
 def test_a_retry_is_new_work(busy: Processes) -> None:

@@ -67,11 +67,10 @@ def test_a_long_function_is_found_with_its_length(opening: str) -> None:
     assert longest_function(source) == (len(opening.splitlines()) + 50 + 1, 2)
 
 
-@pytest.mark.parametrize(("ci", "code"), [("", 0), ("true", 1)])
-def test_without_node_the_lint_is_skipped_and_fails_in_ci(tmp_path: Path, ci: str, code: int) -> None:
+def test_without_node_the_lint_of_the_page_is_skipped_with_the_reason(tmp_path: Path) -> None:
     bash = shutil.which("bash")
     assert bash is not None
-    environment = {**os.environ, "PATH": str(tmp_path), "CI": ci}
+    environment = {**os.environ, "PATH": str(tmp_path)}
     done = subprocess.run([bash, CHECK], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
+    assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"scripts/check-page: skipped, because node .* https://nodejs\.org\n", done.stderr)
