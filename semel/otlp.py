@@ -24,14 +24,14 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 """Without baggage: what a client sends along would travel in every message."""
 
 
-class _Told:
+class _OpenSpan:
     """An open span."""
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
 
-    def tell(self, **attributes: str | float) -> None:
-        _tell(self._span, attributes)
+    def annotate(self, **attributes: str | float) -> None:
+        _annotate(self._span, attributes)
 
 
 class _WithoutWords(SpanExporter):
@@ -77,7 +77,7 @@ class Traces:
     @contextmanager
     def span(
         self, name: str, callers: Iterable[object | None], attributes: Mapping[str, str | float]
-    ) -> Iterator[_Told]:
+    ) -> Iterator[_OpenSpan]:
         given = [caller for caller in callers if isinstance(caller, SpanContext)]
         known = list({(caller.trace_id, caller.span_id): caller for caller in given}.values())
         parent = next((caller for caller in known if caller.trace_flags.sampled), known[0] if known else None)
@@ -88,16 +88,16 @@ class Traces:
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            _tell(span, attributes)
+            _annotate(span, attributes)
             try:
-                yield _Told(span)
+                yield _OpenSpan(span)
             except Exception as error:
                 span.set_status(StatusCode.ERROR)
                 span.set_attribute("error.type", type(error).__name__)
                 raise
 
-    def tell(self, attributes: Mapping[str, str | float]) -> None:
-        _tell(trace.get_current_span(), attributes)
+    def annotate(self, attributes: Mapping[str, str | float]) -> None:
+        _annotate(trace.get_current_span(), attributes)
 
     def current_caller(self) -> SpanContext | None:
         current = trace.get_current_span().get_span_context()
@@ -127,7 +127,7 @@ class Traces:
         self._provider.shutdown()
 
 
-def _tell(span: trace.Span, attributes: Mapping[str, str | float]) -> None:
+def _annotate(span: trace.Span, attributes: Mapping[str, str | float]) -> None:
     for name, value in attributes.items():
         span.set_attribute(f"semel.{name}", value)
 

@@ -88,7 +88,7 @@ class Pipeline:
         with span("semel.lookup", model=space.model, texts=len(keys)) as looked:
             found = self._store.get_many(keys, dim=space.dim)
             if is_on():
-                looked.tell(hits=int(found.present.sum()))
+                looked.annotate(hits=int(found.present.sum()))
         return found
 
 

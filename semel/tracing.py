@@ -24,12 +24,12 @@ Caller: TypeAlias = object
 class Span(Protocol):
     """What is being timed."""
 
-    def tell(self, **attributes: Attribute) -> None:
+    def annotate(self, **attributes: Attribute) -> None:
         """Add what is known by now."""
 
 
 class _NoSpan:
-    def tell(self, **attributes: Attribute) -> None:
+    def annotate(self, **attributes: Attribute) -> None:
         pass
 
 
@@ -95,10 +95,10 @@ def span(name: str, *, callers: Iterable[Caller | None] = (), **attributes: Attr
     return _traces.span(name, callers, attributes)
 
 
-def tell(**attributes: Attribute) -> None:
+def annotate(**attributes: Attribute) -> None:
     """Add to the span that this thread is in, if there is one."""
     if _traces is not None:
-        _traces.tell(attributes)
+        _traces.annotate(attributes)
 
 
 def current_caller() -> Caller | None:

@@ -26,9 +26,9 @@ import semel.api.app, semel.tasks.worker.worker, semel.tracing
 semel.tracing.configure_traces("", service="test")
 semel.api.app.create_app(semel.settings.Settings())
 with semel.tracing.span("work", callers=[semel.tracing.current_caller()], texts=1) as span:
-    span.tell(texts=2)
+    span.annotate(texts=2)
 with semel.tracing.within(semel.tracing.traceparent()):
-    semel.tracing.tell(texts=3)
+    semel.tracing.annotate(texts=3)
 assert semel.tracing.add_trace_ids(None, "info", {"event": "e"}) == {"event": "e"}
 semel.tracing.close_traces()
 assert "semel.otlp" not in sys.modules

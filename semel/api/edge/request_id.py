@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 
-from semel.tracing import tell
+from semel.tracing import annotate
 
 _SOUND = re.compile(r"[A-Za-z0-9._-]{1,128}")
 """What may be echoed into a header and a log."""
@@ -27,7 +27,7 @@ class RequestId:
         request_id = given if _SOUND.fullmatch(given) else f"req_{uuid.uuid4().hex}"
 
         scope.setdefault("state", {})["request_id"] = request_id  # for the answer to an unforeseen error, made outside
-        tell(request=request_id)
+        annotate(request=request_id)
 
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":

@@ -29,7 +29,7 @@ from semel.tasks.jobs.rows import (
     unpack_extras,
 )
 from semel.tasks.jobs.schema import chunks, jobs, webhooks
-from semel.tracing import tell, traceparent
+from semel.tracing import annotate, traceparent
 from semel.values.job import ENDED, OPEN, Counts, IfNoWorker, Job, JobStatus
 from semel.values.model import Space
 from semel.values.text import ItemError, Lane, Outcome
@@ -90,7 +90,7 @@ class JobStore:
             "metadata_json": json.dumps(metadata or {}),
             "traceparent": traceparent(),
         }
-        tell(job=row["id"])
+        annotate(job=row["id"])
         row |= dict.fromkeys(["total", "chunks", "chunks_done", *Counts.__dataclass_fields__], 0)
         with self._db.write() as conn:
             conn.execute(jobs.insert().values(row))

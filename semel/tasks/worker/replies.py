@@ -21,7 +21,7 @@ from semel.tasks.queue.names import EMBED_TEXTS, READ_TEXTS, queue_name
 from semel.tasks.worker.device_loss import DeviceLoss
 from semel.tasks.worker.embed import Embedder, LoadedModel
 from semel.tasks.worker.models import LoadedModels
-from semel.tracing import span, tell
+from semel.tracing import annotate, span
 from semel.values.device import UseCase, device_kind
 from semel.values.model import Space
 from semel.values.text import ItemError, Lane, Outcome
@@ -111,7 +111,7 @@ class Replies:
 
     def _reply(self, task: str, request: Request, answer_to: Callable[[Request], Answer]) -> None:
         """Answer a request, whatever happens, unless another worker is to do so."""
-        tell(request=request.id, model=request.model, texts=len(request.texts))
+        annotate(request=request.id, model=request.model, texts=len(request.texts))
         answer = self._answer(task, request, answer_to)
         if answer is None:
             return

@@ -43,7 +43,7 @@ from semel.tasks.worker.models import LoadedModels
 from semel.tasks.worker.offers import Offers
 from semel.tasks.worker.presence import Presence
 from semel.tasks.worker.replies import PassOn, Replies
-from semel.tracing import tell
+from semel.tracing import annotate
 
 log = get_log("worker")
 
@@ -271,7 +271,7 @@ class Worker:
 
     def embed_chunk(self, job_id: str, position: int) -> None:
         """Run one chunk, then send the next ones."""
-        tell(job=job_id, chunk=position)
+        annotate(job=job_id, chunk=position)
         try:
             self._runner.run(job_id, position)
         except BackendError as error:
