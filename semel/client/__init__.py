@@ -1,4 +1,4 @@
-"""The HTTP SDK: `from semel import Client`. Imports values and errors of semel, and nothing else."""
+"""The HTTP SDK: `from semel import Client`. It imports only the values and errors of semel."""
 
 from semel.client.client import DEFAULT_URL, Client
 from semel.client.records import JobEvent, Relevance, RemoteBatch, RemoteJob, RemoteModel

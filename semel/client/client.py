@@ -1,8 +1,8 @@
-"""The HTTP client: `from semel import Client`. Needs numpy and httpx, nothing else of semel.
+"""The HTTP client: `from semel import Client`. It needs only numpy and httpx.
 
 client = Client("http://127.0.0.1:8700")
 vectors = client.embed(["one", "two"])                 # float32 (2, dim)
-job = client.submit(lines)                              # any iterable, streamed
+job = client.submit(lines)                              # any iterable, sent as a stream
 vectors = client.results(client.wait(job.id).id)
 """
 
@@ -31,12 +31,15 @@ DEFAULT_URL = "http://127.0.0.1:8700"
 
 
 class Client(BatchCalls):
-    """A semel server.
+    """A connection to a semel server. Thread-safe.
+
+    Every method raises UnauthorizedError or ForbiddenError for a missing or insufficient API key, OverloadedError if
+    too much work waits, and UnavailableError if the server, or a service behind it, does not answer.
 
     Args:
-        url: its address; default `SEMEL_URL`, else the one of `semel up`.
-        api_key: default `SEMEL_API_KEY`; a server on a loopback address may need none.
-        timeout_s: for one answer. Uploads and downloads may take as long as they move.
+        url: the server's address; by default `SEMEL_URL`, otherwise the address of `semel up`.
+        api_key: by default `SEMEL_API_KEY`; a server on a loopback address may need none.
+        timeout_s: for one answer. Uploads and downloads may take longer as long as data moves.
     """
 
     def __init__(self, url: str | None = None, *, api_key: str | None = None, timeout_s: float = 150.0) -> None:
@@ -51,6 +54,7 @@ class Client(BatchCalls):
         self.close()
 
     def close(self) -> None:
+        """Close the connections; leaving the `with` block of a client does the same."""
         self._exchange.close()
 
     def embed(
@@ -67,14 +71,13 @@ class Client(BatchCalls):
 
         Args:
             model: a name from the server's list; None for its default.
-            dimensions: cut to this size, for models that were trained for it.
-            input_type: `query` or `document`: takes the model's prompt for such texts, when it has one.
-            prompt_name: a prompt by its name, instead.
-            truncate: False refuses texts above the model's limit.
+            dimensions: cut the vectors to this size, if the model was trained for it.
+            input_type: `query` or `document`: selects the model's prompt for such texts, if it has one.
+            prompt_name: selects a prompt by its name instead.
+            truncate: if False, a text above the model's limit is refused; by default it is cut.
 
         Raises:
-            BadInputError: the server refuses the input; says which text and why.
-            UnavailableError: the server, or a part of it, does not answer.
+            BadInputError: the server refuses the input; the message names the text and the reason.
         """
         body = {
             "input": list(texts),
@@ -91,14 +94,16 @@ class Client(BatchCalls):
     def rerank(
         self, query: str, documents: Sequence[str], *, model: str | None = None, top_n: int | None = None
     ) -> list[Relevance]:
-        """Documents by their relevance to the query, the best first.
+        """The documents by their relevance to the query, the best first.
 
         Args:
+            query: what to look for.
+            documents: the texts to score.
             model: a cross-encoder or an embedding model; None for the server's default.
             top_n: how many to return; None for all.
 
         Raises:
-            BadInputError: the server refuses the input; says which document and why.
+            BadInputError: the server refuses the input; the message names the document and the reason.
         """
         body = {
             "query": query,
@@ -117,19 +122,18 @@ class Client(BatchCalls):
         on_sent: Callable[[int], None] = ignore,
         **options: Unpack[JobOptions],
     ) -> RemoteJob:
-        """Send texts as a job, streamed: memory stays flat for any iterable.
+        """Submit texts as a job. They are sent as a stream, so memory use stays flat for any iterable.
 
         Args:
             texts: texts, or rows: `{"text": …}`, for a cross-encoder `{"query": …, "document": …}`. The `id` and every
-                other field of a row come back with its result.
-            idempotency_key: sent again with the same texts within a day, it returns the same job.
-            on_sent: called now and then with the number of texts sent so far.
+                other field of a row are returned with its result.
+            idempotency_key: sending the same texts again with the same key within a day returns the same job.
+            on_sent: called from time to time with the number of texts sent so far.
             options: see `semel.values.job.JobOptions`.
 
         Raises:
-            BadInputError: the server refuses an option or a row; says which and why.
+            BadInputError: the server refuses an option or a row; the message names it and the reason.
             OverloadedError: too much work waits; nothing was accepted.
-            UnavailableError: the server, or a part of it, does not answer.
         """
         params: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         params["metadata"] = json.dumps(options.get("metadata") or {})
@@ -142,15 +146,20 @@ class Client(BatchCalls):
     def put_vectors(
         self, rows: Iterable[tuple[str, Sequence[float]]], *, model: str, prompt_name: str = ""
     ) -> tuple[int, int]:
-        """Give the cache vectors that this very model made elsewhere, streamed; some are computed again and compared.
+        """Import vectors that the same model computed elsewhere into the cache, as a stream.
+
+        The server computes some of them again and compares.
 
         Args:
             rows: texts with their vectors.
+            model: the model that computed the vectors.
+            prompt_name: the prompt that it used.
 
-        Returns: how many were stored, and how many the cache had already.
+        Returns:
+            The number of stored vectors, and the number of texts that the cache already had.
 
         Raises:
-            BadInputError: a vector is not one of this model; says which. Those before it may have been stored.
+            BadInputError: a vector is not one of this model; the message names it. Earlier ones may have been stored.
         """
         lines = ({"text": text, "embedding": np.asarray(vector, np.float32).tolist()} for text, vector in rows)
         answer = self._exchange.once(
@@ -163,31 +172,41 @@ class Client(BatchCalls):
         return answer["stored"], answer["present"]
 
     def job(self, job_id: str) -> RemoteJob:
-        """Raises NotFoundError."""
+        """The current state of a job. Raises NotFoundError."""
         return job_of(self._exchange.json("GET", f"/v1/jobs/{job_id}"))
 
     def jobs(
         self, *, limit: int = 20, after: str | None = None, status: str | None = None, model: str | None = None
     ) -> list[RemoteJob]:
-        """The newest first; `after` is the id of the last job of the page before."""
-        wanted = {"limit": limit, "after": after, "status": status, "model": model}
-        params = {name: value for name, value in wanted.items() if value is not None}
+        """One page of the jobs, the newest first.
+
+        Args:
+            limit: the size of the page.
+            after: the id of the last job of the previous page.
+            status: only jobs in this state.
+            model: only jobs of this model.
+
+        Raises:
+            BadInputError: the server refuses an argument; the message names it.
+        """
+        filters = {"limit": limit, "after": after, "status": status, "model": model}
+        params = {name: value for name, value in filters.items() if value is not None}
         return [job_of(item) for item in self._exchange.json("GET", "/v1/jobs", params=params)["data"]]
 
     def cancel(self, job_id: str) -> RemoteJob:
-        """Raises NotFoundError, ConflictError when it has ended."""
+        """Stop a job. Raises NotFoundError, and ConflictError if it has already ended."""
         return job_of(self._exchange.json("POST", f"/v1/jobs/{job_id}/cancel"))
 
     def retry(self, job_id: str) -> RemoteJob:
-        """Run again what failed in a job that has ended. Raises NotFoundError, ConflictError when it has not."""
+        """Compute the failed texts of an ended job again. Raises NotFoundError, and ConflictError if it runs."""
         return job_of(self._exchange.json("POST", f"/v1/jobs/{job_id}/retry"))
 
     def delete(self, job_id: str) -> None:
-        """Forget a job that has ended. Raises NotFoundError, ConflictError when it has not."""
+        """Delete an ended job; its vectors stay in the cache. Raises NotFoundError, and ConflictError if it runs."""
         self._exchange.once("DELETE", f"/v1/jobs/{job_id}")
 
     def events(self, job_id: str) -> Iterator[JobEvent]:
-        """The job whenever something changed, with its rate, until it has ended. Raises NotFoundError."""
+        """The job and its rate after each change, until it has ended. Raises NotFoundError."""
         with self._exchange.stream("GET", f"/v1/jobs/{job_id}/events") as response:
             for event in EventSource(response).iter_sse():
                 data = event.json()
@@ -200,10 +219,16 @@ class Client(BatchCalls):
         timeout_s: float | None = None,
         on_progress: Callable[[RemoteJob], None] = ignore,
     ) -> RemoteJob:
-        """Poll until the job ends, whatever way; look at `status`.
+        """Poll until the job ends; its `status` tells how.
+
+        Args:
+            job_id: what `submit` returned in `id`.
+            timeout_s: how long to wait; None for ever.
+            on_progress: called with the job after each poll.
 
         Raises:
-            TimedOutError: it goes on after `timeout_s`.
+            NotFoundError: there is no such job.
+            TimedOutError: the job is still running after `timeout_s`.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         pause_s = 0.02
@@ -213,7 +238,7 @@ class Client(BatchCalls):
             if job.status.ended:
                 return job
             if deadline is not None and time.monotonic() > deadline:
-                raise TimedOutError(f"job {job_id} is still {job.status} after {timeout_s:g} s; it goes on")
+                raise TimedOutError(f"job {job_id} is still {job.status} after {timeout_s:g} s and continues")
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.5)
 
@@ -221,7 +246,9 @@ class Client(BatchCalls):
         """All vectors of a completed job, float32 (total, dim), in the order of its texts.
 
         Raises:
-            ConflictError: not completed, or some texts failed (`results_stream` tells which).
+            NotFoundError: there is no such job.
+            ConflictError: the job is not completed, or some texts failed (`results_stream` shows which).
+            UnavailableError: the answer was cut off.
         """
         job = self.job(job_id)
         data = bytearray()
@@ -233,17 +260,24 @@ class Client(BatchCalls):
         np.lib.format.read_array_header_1_0(file)
         expected = file.tell() + job.total * job.dimensions * 4
         if len(data) != expected:
-            raise UnavailableError(f"the results of {job_id} ended after {len(data)} of {expected} bytes; fetch again")
+            raise UnavailableError(f"the results of {job_id} ended after {len(data)} of {expected} bytes; try again")
         return np.frombuffer(data, "<f4", offset=file.tell()).reshape(job.total, job.dimensions)
 
     @contextmanager
     def results_stream(
         self, job_id: str, *, fmt: str, offset: int = 0, limit: int | None = None
     ) -> Iterator[Iterator[bytes]]:
-        """The bytes of the results in `ndjson`, `npy`, `arrow` or `parquet`, as they arrive.
+        """The bytes of the results as they arrive.
 
         Args:
-            offset, limit: of the texts; a download that was cut off goes on where it was.
+            job_id: what `submit` returned in `id`.
+            fmt: `ndjson`, `npy`, `arrow` or `parquet`.
+            offset: position of the first text, to continue a download that was cut off.
+            limit: number of texts; None for all that follow.
+
+        Raises:
+            NotFoundError: there is no such job.
+            ConflictError: the job is not completed, or the format cannot show that some texts failed.
         """
         params: dict[str, str | int] = {"format": fmt, "offset": offset, **({} if limit is None else {"limit": limit})}
         with self._exchange.stream("GET", f"/v1/jobs/{job_id}/results", params=params) as response:
@@ -256,14 +290,16 @@ class Client(BatchCalls):
         show_progress: bool = True,
         **options: Unpack[JobOptions],
     ) -> Vectors:
-        """Vectors for any iterable through a job: streamed out, waited for, fetched; float32 (n, dim), in order.
+        """Vectors for any iterable, computed by a job; float32 (n, dim), in order.
 
         Args:
-            show_progress: a bar on stderr, with hits and time left.
+            texts: the texts; they are sent as a stream.
+            show_progress: show a bar on stderr, with hits and time left.
             options: see `semel.values.job.JobOptions`.
 
         Raises:
-            ConflictError: a text failed, or the job was cancelled; the message says how many, or why.
+            BadInputError: the server refuses an option or a text; the message names it and the reason.
+            ConflictError: some texts failed, or the job was cancelled; the message gives the number or the reason.
         """
         with progress_bar(visible=show_progress) as show:
             job = self.submit(texts, **options)
@@ -275,6 +311,6 @@ class Client(BatchCalls):
         return [model_of(item) for item in self._exchange.json("GET", "/v1/models")["data"]]
 
     def ready(self) -> dict[str, str]:
-        """Part → "ok" or what is wrong. Raises UnavailableError when there is no server."""
+        """Part of the server → `ok`, or what is wrong with it. Raises UnavailableError if no server answers."""
         parts: dict[str, str] = self._exchange.answer("GET", "/health/ready")["parts"]
         return parts

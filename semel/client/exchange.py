@@ -1,4 +1,4 @@
-"""One exchange with a semel server over HTTP: requests, retries, and errors as semel's own exceptions."""
+"""The HTTP exchange with a semel server: requests, retries, and answers with errors as semel's exceptions."""
 
 import random
 from collections.abc import Iterator
@@ -34,32 +34,41 @@ _BY_STATUS: dict[int, type[SemelError]] = {
     503: UnavailableError,
     504: TimedOutError,
 }
-"""The class of an error that carries no code of semel's: a proxy answered in the server's place."""
+"""The class of an error without one of semel's codes, which a proxy sends in place of the server."""
 
 
 class Exchange:
     """Sends requests to one server. Thread-safe.
 
     Args:
-        url: its address.
+        url: the server's address.
         api_key: sent with every request; empty for none.
         timeout_s: for one answer.
+        transport: replaces the network, for example in tests.
     """
 
-    def __init__(self, url: str, *, api_key: str, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, *, api_key: str, timeout_s: float, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self.url = url
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5.0))
+        timeout = httpx.Timeout(timeout_s, connect=5.0)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
     def json(self, method: str, path: str, **request: Any) -> Any:
-        """The JSON answer to a request, which is sent again while the server is overloaded or starting.
+        """The JSON answer to a request, which is retried while the server is overloaded or unavailable.
+
+        Args:
+            method: HTTP method.
+            path: path on the server.
+            request: the other arguments of `httpx.Client.request`.
 
         Raises:
-            SemelError: the class that belongs to the server's error; see `semel.errors`.
+            SemelError: the class that belongs to the server's error code; see `semel.errors`.
         """
         retrying = Retrying(
             stop=stop_after_attempt(_ATTEMPTS),
@@ -70,20 +79,20 @@ class Exchange:
         return retrying(self.once, method, path, **request)
 
     def once(self, method: str, path: str, **request: Any) -> Any:
-        """As `json`, sent a single time: for bodies that are streamed. None for an answer without a body."""
+        """Like `json`, but without retries, for bodies that are streamed. None for an answer without a body."""
         with self._translated():
             response = self._http.request(method, path, **request)
             _check(response)
             return response.json() if response.content else None
 
     def answer(self, method: str, path: str) -> Any:
-        """The JSON answer, whatever its status."""
+        """The JSON answer, whatever its status. Raises UnavailableError if no server answers."""
         with self._translated():
             return self._http.request(method, path).json()
 
     @contextmanager
     def stream(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
-        """An answer whose body is read in the block. Raises as `json`; nothing is sent again."""
+        """An answer whose body the block reads. Raises what `json` raises; there are no retries."""
         with self._translated(), self._http.stream(method, path, **request) as response:
             if response.is_error:
                 response.read()
@@ -105,15 +114,15 @@ class Exchange:
 
 
 def _pause_s(attempt: RetryCallState) -> float:
-    """The pause that the server asks for, else one that doubles; the randomness spreads many clients."""
+    """The pause that the server asks for, otherwise one that doubles; the randomness spreads many clients."""
     error = attempt.outcome.exception() if attempt.outcome else None
-    wanted = error.retry_after_s if isinstance(error, OverloadedError | UnavailableError) else None
-    pause = 0.5 * 2 ** (attempt.attempt_number - 1) * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
-    return float(min(_LONGEST_PAUSE_S, pause if wanted is None else wanted))
+    requested_s = error.retry_after_s if isinstance(error, OverloadedError | UnavailableError) else None
+    own_s = 0.5 * 2 ** (attempt.attempt_number - 1) * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
+    return float(min(_LONGEST_PAUSE_S, own_s if requested_s is None else requested_s))
 
 
 def _check(response: httpx.Response) -> None:
-    """Raise the error that an answer carries, whole, by its code; by its status where it has no code of semel's."""
+    """Raise the error in an answer: the class comes from its code, or from the status if semel has no such code."""
     if not response.is_error:
         return
     retry_after_s = _retry_after_s(response)
@@ -130,7 +139,7 @@ def _check(response: httpx.Response) -> None:
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
-    """Seconds from the header; None when there is none, or it is a date."""
+    """Seconds from the header; None if there is no header, or it is a date."""
     try:
         return float(response.headers["retry-after"])
     except (KeyError, ValueError):

@@ -9,6 +9,7 @@ from semel.client.upload import ignore
 
 @contextmanager
 def progress_bar(*, visible: bool) -> Iterator[Callable[[RemoteJob], None]]:
+    """Show the progress of a job while the block runs; yields a function that the block calls with the job."""
     if not visible:
         yield ignore
         return

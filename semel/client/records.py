@@ -1,4 +1,4 @@
-"""What the server answers, as values."""
+"""The server's answers as values."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,13 @@ from semel.values.text import ItemError
 
 @dataclass(frozen=True)
 class RemoteJob:
-    """A job as the server tells it; times are Unix seconds."""
+    """A job as the server reports it. Times are Unix seconds.
+
+    Attributes:
+        dimensions: numbers in one vector; 1 for scores.
+        why: the reason for the choice of `device`.
+        error: why the job failed; None if it did not.
+    """
 
     id: str
     status: JobStatus
@@ -27,7 +33,12 @@ class RemoteJob:
 
 @dataclass(frozen=True)
 class RemoteBatch:
-    """A batch as the server tells it; `completed` and `failed` count its lines."""
+    """A batch as the server reports it.
+
+    Attributes:
+        total, completed, failed: numbers of requests in its file.
+        errors: why the batch as a whole failed.
+    """
 
     id: str
     status: JobStatus
@@ -42,7 +53,13 @@ class RemoteBatch:
 
 @dataclass(frozen=True)
 class JobEvent:
-    """How far a job is: texts/s since the stream of events began, and the seconds left (None when unknown)."""
+    """The progress of a job.
+
+    Attributes:
+        job: its current state.
+        texts_per_s: the rate since the stream of events began.
+        eta_s: estimated seconds until the job ends; None if unknown.
+    """
 
     job: RemoteJob
     texts_per_s: float
@@ -51,7 +68,12 @@ class JobEvent:
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """A model as the server tells it."""
+    """A model as the server reports it.
+
+    Attributes:
+        fingerprint: of its vector space without a prompt, hexadecimal.
+        live: whether a live worker serves it.
+    """
 
     id: str
     dimensions: int
@@ -63,13 +85,14 @@ class RemoteModel:
 
 @dataclass(frozen=True)
 class Relevance:
-    """A document's place in the list that was sent, and its score; higher is more relevant."""
+    """A document's position in the list of the request, and its score; higher is more relevant."""
 
     index: int
     score: float
 
 
 def batch_of(data: dict[str, Any]) -> RemoteBatch:
+    """A batch from the server's JSON."""
     counts, errors = data["request_counts"], (data["errors"] or {"data": []})["data"]
     same = {name: data[name] for name in ("id", "input_file_id", "output_file_id", "error_file_id")}
     return RemoteBatch(
@@ -83,6 +106,7 @@ def batch_of(data: dict[str, Any]) -> RemoteBatch:
 
 
 def job_of(item: dict[str, Any]) -> RemoteJob:
+    """A job from the server's JSON; fields that this version of semel does not know are ignored."""
     counts = {name: item["counts"][name] for name in Counts.__dataclass_fields__}
     job: RemoteJob = _pick(
         RemoteJob,

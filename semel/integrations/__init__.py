@@ -1,1 +1,1 @@
-"""semel inside other frameworks, one file each; each needs its own extra."""
+"""Adapters for other frameworks, one file each; each needs its own extra."""

@@ -14,14 +14,14 @@ from pydantic import ConfigDict
 from semel.client import Client
 
 _REQUEST_TEXTS = 1024
-"""Texts in one request; the server's own limit is 2,048 unless it was changed."""
+"""Texts in one request; the server's limit is 2,048 by default."""
 
 
 class SemelEmbeddings(Embeddings):
-    """Embeddings from a semel server; documents and queries get the model's own prompts, when it has them.
+    """Embeddings from a semel server; documents and queries get the model's own prompts, if it has them.
 
     Args:
-        client: of the server.
+        client: the connection to the server.
         model: a name from the server's list; None for its default.
     """
 
@@ -30,7 +30,7 @@ class SemelEmbeddings(Embeddings):
         self._model = model
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """One vector a text, in order. Raises what `Client.embed` raises."""
+        """One vector for each text, in order. Raises what `Client.embed` raises."""
         vectors: list[list[float]] = []
         for at in range(0, len(texts), _REQUEST_TEXTS):
             part = texts[at : at + _REQUEST_TEXTS]
@@ -44,12 +44,12 @@ class SemelEmbeddings(Embeddings):
 
 
 class SemelRerank(BaseDocumentCompressor):
-    """Keeps the documents that are most relevant to a query, the best first; scores go to their metadata.
+    """Keeps the documents that are most relevant to a query, the best first, with their scores in the metadata.
 
     Attributes:
-        client: of the server.
+        client: the `semel.Client` that connects to the server.
         model: a name from the server's list; None for its default.
-        top_n: how many to keep.
+        top_n: how many documents to keep.
     """
 
     client: Any
