@@ -1,7 +1,7 @@
-"""Every metric of semel, by Prometheus' conventions: one table, from which the docs are made, too.
+"""Every metric of semel in one table, from which docs/reference/metrics.md is made as well.
 
-Labels have few values: outcomes, models of the configuration, kinds of device, queues. A worker serves its figures on
-SEMEL_METRICS_PORT, the API at /metrics.
+Names follow Prometheus' conventions. Labels have few values: outcomes, models of the configuration, kinds of device,
+queues. A worker serves its metrics on SEMEL_METRICS_PORT, the API at /metrics.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,10 +19,11 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from typing_extensions import override
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Sample: TypeAlias = tuple[Sequence[str], float]
-"""Values of the labels, in their order, and the value."""
+"""The values of the labels, in the order of `Metric.labels`, and the value of the metric."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LONG_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
@@ -32,7 +33,15 @@ _TOKENS = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
 @dataclass(frozen=True)
 class Metric:
-    """What one metric is; `buckets` are a histogram's."""
+    """The definition of one metric.
+
+    Attributes:
+        name: with unit, and `_total` for a counter.
+        kind: its type.
+        help: one sentence, in the docs and in the answer to Prometheus.
+        labels: their names.
+        buckets: upper bounds, for a histogram only.
+    """
 
     name: str
     kind: Kind
@@ -41,92 +50,93 @@ class Metric:
     buckets: tuple[float, ...] = _SECONDS
 
 
-_OF_BOTH = (
-    Metric("semel_chunks_resent_total", "counter", "Chunks that were started again, by why.", ("reason",)),
-    Metric("semel_cache_verify_failures_total", "counter", "Damaged vectors that were found by reading or verifying."),
+_SHARED = (
+    Metric("semel_chunks_resent_total", "counter", "Chunks that were sent again, by reason.", ("reason",)),
+    Metric("semel_cache_verify_failures_total", "counter", "Damaged vectors that a read or a verification found."),
 )
 
-_OF_WORKERS = (
-    Metric("semel_texts_total", "counter", "Texts of finished messages.", ("outcome", "model", "device")),
-    Metric("semel_messages_total", "counter", "Chunks and small requests that were done.", ("device",)),
+_WORKERS = (
+    Metric("semel_texts_total", "counter", "Texts of finished messages, by outcome.", ("outcome", "model", "device")),
+    Metric("semel_messages_total", "counter", "Finished messages: chunks and small requests.", ("device",)),
     Metric(
         "semel_stage_seconds",
         "histogram",
-        "Time of a message in the queue; of tokenising; of a batch on the device; of storing its vectors.",
+        "Duration of each stage: a message in the queue, tokenising, a batch on the device, storing its vectors.",
         ("stage", "device"),
     ),
-    Metric("semel_batch_texts", "histogram", "Texts in a batch.", ("device",), _TEXTS),
-    Metric("semel_batch_tokens", "histogram", "Tokens in a batch, with padding.", ("device",), _TOKENS),
-    Metric("semel_tokens_total", "counter", "Tokens that the device read.", ("device",)),
-    Metric("semel_padded_tokens_total", "counter", "Tokens that it computed, with padding.", ("device",)),
-    Metric("semel_device_busy_seconds_total", "counter", "Time in which the device computed.", ("device",)),
-    Metric("semel_memory_halvings_total", "counter", "Batches that were too large for memory.", ("device",)),
-    Metric("semel_memory_bytes", "gauge", "Memory of the device, or of the process.", ("device",)),
-    Metric("semel_memory_total_bytes", "gauge", "What there is of that memory.", ("device",)),
-    Metric("semel_gpu_utilization_ratio", "gauge", "Of the GPU, where the driver tells.", ("device",)),
-    Metric("semel_model_load_seconds", "gauge", "What loading a model took.", ("model", "device")),
+    Metric("semel_batch_texts", "histogram", "Texts in a device batch.", ("device",), _TEXTS),
+    Metric("semel_batch_tokens", "histogram", "Tokens in a device batch, padding included.", ("device",), _TOKENS),
+    Metric("semel_tokens_total", "counter", "Tokens that the device read, padding not included.", ("device",)),
+    Metric("semel_padded_tokens_total", "counter", "Tokens that the device read, padding included.", ("device",)),
+    Metric("semel_device_busy_seconds_total", "counter", "Time that the device spent computing.", ("device",)),
+    Metric("semel_memory_halvings_total", "counter", "Device batches that did not fit into memory.", ("device",)),
+    Metric("semel_memory_bytes", "gauge", "Memory in use on the device, or by the process.", ("device",)),
+    Metric("semel_memory_total_bytes", "gauge", "Size of the memory that semel_memory_bytes is part of.", ("device",)),
+    Metric("semel_gpu_utilization_ratio", "gauge", "Utilization of the GPU, if the driver reports it.", ("device",)),
+    Metric("semel_model_load_seconds", "gauge", "Time that it took to load a model.", ("model", "device")),
     Metric(
         "semel_claims_total",
         "counter",
-        "Keys to compute: taken, held by another worker, or expired in hand.",
+        "Keys that the worker claimed (taken), that another had claimed (held), or whose claim expired too early.",
         ("result",),
     ),
-    Metric("semel_redeliveries_total", "counter", "Messages that Redis gave out a second time.", ("device",)),
-    *_OF_BOTH,
+    Metric("semel_redeliveries_total", "counter", "Messages that Redis delivered a second time.", ("device",)),
+    *_SHARED,
 )
 
-_OF_THE_API = (
+_API = (
     Metric("semel_queue_messages", "gauge", "Messages that wait in Redis.", ("queue",)),
-    Metric("semel_queue_texts", "gauge", "Texts of open jobs that are not done.", ("queue",)),
-    Metric("semel_queue_work_seconds", "gauge", "Texts that wait, over the measured rate.", ("queue",)),
-    Metric("semel_queue_oldest_seconds", "gauge", "Age of the oldest message that nobody took.", ("queue",)),
-    Metric("semel_jobs", "gauge", "Jobs that are kept.", ("status",)),
+    Metric("semel_queue_texts", "gauge", "Texts of open jobs that have no outcome yet.", ("queue",)),
+    Metric("semel_queue_work_seconds", "gauge", "Waiting texts divided by the measured texts per second.", ("queue",)),
+    Metric("semel_queue_oldest_seconds", "gauge", "Age of the oldest message that no worker has taken.", ("queue",)),
+    Metric("semel_jobs", "gauge", "Jobs in the database.", ("status",)),
     Metric(
         "semel_job_seconds",
         "histogram",
-        "From a job's creation, or its last retry, to its end.",
+        "Time from a job's creation, or its last retry, to its end.",
         ("status",),
         _LONG_SECONDS,
     ),
     Metric(
         "semel_job_first_result_seconds",
         "histogram",
-        "From a job's creation, or its last retry, until its first chunk was done; told when it has ended.",
+        "Time from a job's creation, or its last retry, to the end of its first chunk; recorded when the job ends.",
         (),
         _LONG_SECONDS,
     ),
-    Metric("semel_workers", "gauge", "Workers, by kind of device.", ("device", "status")),
-    Metric("semel_heartbeat_age_seconds", "gauge", "Age of the oldest heartbeat of a pool.", ("device",)),
-    Metric("semel_cache_entries", "gauge", "Vectors in the cache, counted once a minute.", ("model",)),
-    Metric("semel_cache_bytes", "gauge", "Their bytes, without indexes.", ("model",)),
+    Metric("semel_workers", "gauge", "Workers, by kind of device and status.", ("device", "status")),
+    Metric("semel_heartbeat_age_seconds", "gauge", "Age of the oldest heartbeat in a device pool.", ("device",)),
+    Metric("semel_cache_entries", "gauge", "Vectors in the cache, counted once per minute.", ("model",)),
+    Metric("semel_cache_bytes", "gauge", "Size of the vectors in the cache, without indexes.", ("model",)),
     Metric(
         "semel_cache_lookups_total",
         "counter",
-        "Texts that the API looked up, by whether the cache had them: the hit rate.",
+        "Texts that the API looked up in the cache, by result (hit or miss).",
         ("result", "model"),
     ),
-    Metric("semel_cache_evictions_total", "counter", "Vectors that were pruned through this API."),
+    Metric("semel_cache_evictions_total", "counter", "Vectors that this API pruned."),
     Metric(
         "semel_request_texts_total",
         "counter",
-        "Texts that the API answered or, as hits, took out of jobs.",
+        "Texts that the API answered: all texts of requests, and the hits in jobs.",
         ("outcome", "model"),
     ),
     Metric(
         "semel_saved_device_seconds_total",
         "counter",
-        "Device time that the hits among the look-ups would have cost, at the measured rate.",
+        "Device time that the hits saved, estimated from the measured texts per second.",
         ("model",),
     ),
-    Metric("semel_http_request_seconds", "histogram", "Time until an answer began.", ("method", "route", "status")),
-    *_OF_BOTH,
+    Metric("semel_http_request_seconds", "histogram", "Time until a response began.", ("method", "route", "status")),
+    *_SHARED,
 )
 
-METRICS = {metric.name: metric for metric in (*_OF_WORKERS, *_OF_THE_API)}
+METRICS = {metric.name: metric for metric in (*_WORKERS, *_API)}
+"""Every metric by its name."""
 
 
 def new_registry() -> CollectorRegistry:
-    """With prometheus_client's own metrics of the process in it."""
+    """A registry that contains prometheus_client's own metrics of the process."""
     registry = CollectorRegistry()
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         registry.register(collector)
@@ -134,42 +144,44 @@ def new_registry() -> CollectorRegistry:
 
 
 def counter(name: str, registry: CollectorRegistry) -> Counter:
-    """A counter of the table, which its owner increases."""
+    """A counter from the table; the caller increases it. Raises KeyError for a name that is not in the table."""
     metric = METRICS[name]
     return Counter(metric.name, metric.help, metric.labels, registry=registry)
 
 
 def histogram(name: str, registry: CollectorRegistry) -> Histogram:
-    """A histogram of the table."""
+    """A histogram from the table. Raises KeyError for a name that is not in the table."""
     metric = METRICS[name]
     return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
 
 
 class Resent:
-    """Counts the chunks that sweeps started again. Workers and the API sweep; each counts its own sweeps."""
+    """Counts the chunks that sweeps sent again. Workers and the API sweep; each counts its own sweeps."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._chunks = counter("semel_chunks_resent_total", registry)
 
     def count(self, *, leases_expired: int, messages_lost: int) -> None:
-        """Add what one sweep started again."""
+        """Add the chunks that one sweep sent again, by reason."""
         self._chunks.labels("lease_expired").inc(leases_expired)
         self._chunks.labels("message_lost").inc(messages_lost)
 
 
 class Read(Collector):
-    """Metrics that are read off something else when Prometheus asks.
+    """Metrics whose values are read elsewhere at each scrape.
 
     Args:
-        read: name of a metric → its samples.
+        read: returns the samples of each metric by its name; called once per scrape.
     """
 
     def __init__(self, read: Callable[[], Iterable[tuple[str, Iterable[Sample]]]]) -> None:
         self._read = read
 
     def describe(self) -> Iterable[Family]:
+        """Nothing: registering the collector must not read the values, as `collect` would."""
         return []
 
+    @override
     def collect(self) -> Iterable[Family]:
         for name, samples in self._read():
             metric = METRICS[name]
@@ -182,7 +194,7 @@ class Read(Collector):
 
 def as_markdown() -> str:
     """The tables of docs/reference/metrics.md."""
-    return "\n".join(("## Workers", "", _table(_OF_WORKERS), "## API", "", _table(_OF_THE_API)))
+    return "\n".join(("## Workers", "", _table(_WORKERS), "## API", "", _table(_API)))
 
 
 def _table(metrics: Sequence[Metric]) -> str:
