@@ -1,6 +1,6 @@
 """semel: every text is embedded once.
 
-`from semel import Client` talks to a running semel server. Nothing heavy is imported until it is named.
+`from semel import Client` connects to a running semel server. Heavy modules are imported only when they are used.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Files that appear when they are complete, and of which nothing is left when they are not."""
+"""Files that appear only when they are complete, and leave nothing behind otherwise."""
 
 import uuid
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Write next to `path` under another name, and rename when the block ends without an error.
+    """Write to a new file next to `path`, and rename it to `path` when the block ends without an error.
 
-    A reader sees the old content or the new one, and never a part of it. Several processes may write the same path:
-    the last one to finish wins.
+    A reader sees either the old content or the new, never a part. Several processes may write the same path: the last
+    one to finish wins.
 
     Raises:
-        OSError: the folder does not exist, or has no room.
+        OSError: the folder does not exist, or the disk is full.
     """
     part = part_of(path)
     try:
@@ -27,5 +27,5 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def part_of(path: Path) -> Path:
-    """A new name next to `path` for a file that is not complete yet."""
+    """A new, unique name next to `path` for a file that is not complete yet."""
     return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")

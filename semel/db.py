@@ -1,4 +1,4 @@
-"""The database: engine, transactions, and what SQLite and PostgreSQL need to be told."""
+"""The database: its engine, its transactions, and the configuration of SQLite and PostgreSQL."""
 
 import contextlib
 import sqlite3
@@ -15,26 +15,30 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from semel.errors import BadInputError, SchemaError, StorageFullError, UnavailableError
 
 BUSY_TIMEOUT_S = 60
-"""Writers queue on SQLite's one write lock; eight of them with 1 MB transactions wait well under a second."""
+"""Writers queue on SQLite's single write lock; eight of them with 1 MB transactions wait well under a second."""
 
 RESERVE_BYTES = 4 << 20
-"""Room above `max_bytes` that only bookkeeping may use, so that a full cache can still record why a job failed."""
+"""Room above `max_bytes` that only bookkeeping may use, so that a full database can still record why a job failed."""
 
 BALLAST_BYTES = 1 << 20
-"""A file beside the SQLite database that is given up when the disk is full, for the same purpose."""
+"""Size of a file next to the SQLite database that is deleted when the disk is full, for the same purpose."""
 
 HEAD = "0008"
-"""The newest migration (semel/migrations/versions); a test compares."""
+"""The newest migration in semel/migrations/versions; a test compares the two."""
 
 
 class Database:
     """Transactions on one SQLite file or PostgreSQL database. Safe to share between threads.
 
     Args:
-        url: an SQLAlchemy URL, `sqlite:///path` or `postgresql://…` (psycopg 3 is filled in).
-        max_bytes: SQLite only, a bound on the file.
-        mmap_bytes: SQLite only, map so much of the file into memory. Look-ups are a quarter faster; but the pages
+        url: an SQLAlchemy URL, `sqlite:///path` or `postgresql://…` (the driver psycopg 3 is filled in).
+        max_bytes: SQLite only, the maximum size of the file.
+        mmap_bytes: SQLite only, how much of the file to map into memory. Look-ups are a quarter faster; but the pages
             count as the process's own once for each connection, and a service has many.
+
+    Raises:
+        BadInputError: not a database URL, or an unsupported database.
+        UnavailableError: PostgreSQL's driver is not installed.
     """
 
     def __init__(self, url: str, *, max_bytes: int | None = None, mmap_bytes: int = 0) -> None:
@@ -57,20 +61,20 @@ class Database:
         if self.dialect == "sqlite":
             return self._create_sqlite()
         if self.dialect != "postgresql":
-            raise BadInputError(f"semel stores in SQLite or PostgreSQL, not in {self.dialect!r}")
+            raise BadInputError(f"SEMEL_DATABASE_URL names the database {self.dialect!r}: use sqlite or postgresql")
         try:
             return create_engine(self._url, pool_size=16, max_overflow=48, pool_pre_ping=True)
         except (NoSuchModuleError, ModuleNotFoundError):
-            raise UnavailableError("PostgreSQL needs psycopg: pip install 'semel[postgres]'") from None
+            raise UnavailableError("PostgreSQL needs psycopg: run pip install 'semel[postgres]'") from None
 
     def _create_sqlite(self) -> Engine:
         if not self._url.database or self._url.database == ":memory:":
-            raise BadInputError("semel's SQLite database must be a file: several processes share it")
+            raise BadInputError("the SQLite database must be a file, because several processes share it")
         Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
         self._ballast = Path(f"{self._url.database}.ballast")
-        with contextlib.suppress(OSError), self._ballast.open("xb") as file:  # it is there, or there is no room
+        with contextlib.suppress(OSError), self._ballast.open("xb") as file:  # it exists already, or the disk is full
             file.write(bytes(BALLAST_BYTES))
-        # One connection a thread at the most: a worker has 64 task threads.
+        # At most one connection for each thread: a worker has 64 task threads.
         engine = create_engine(
             self._url,
             pool_size=16,
@@ -84,12 +88,12 @@ class Database:
     def _set_pragmas(self, connection: sqlite3.Connection, _record: Any) -> None:
         run = connection.execute
         run(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
-        run("PRAGMA page_size=8192")  # five vectors of 384 floats a page; 20 % faster look-ups than 4096 measured
+        run("PRAGMA page_size=8192")  # five vectors of 384 floats per page; measured: look-ups 20 % faster than at 4096
         _enter_wal(connection)  # readers do not wait for the writer
-        run("PRAGMA synchronous=NORMAL")  # a power cut may lose the last commits, never tear the file
-        run("PRAGMA cache_size=-8192")  # 8 MiB a connection; the rest is the system's page cache
+        run("PRAGMA synchronous=NORMAL")  # a power cut may lose the last commits, but never damages the file
+        run("PRAGMA cache_size=-8192")  # 8 MiB per connection; the system's page cache does the rest
         run(f"PRAGMA mmap_size={self._mmap_bytes}")
-        run("PRAGMA journal_size_limit=67108864")  # give the log's disk space back after a burst
+        run("PRAGMA journal_size_limit=67108864")  # return the log's disk space after a burst
 
     def _begin_sqlite(self, conn: Connection) -> None:
         options = conn.get_execution_options()
@@ -102,16 +106,16 @@ class Database:
             limit = self._max_bytes + (RESERVE_BYTES if options.get("semel_reserve") else 0)
             page_bytes = conn.exec_driver_sql("PRAGMA page_size").scalar_one()
             conn.exec_driver_sql(f"PRAGMA max_page_count={limit // page_bytes}")
-        # IMMEDIATE takes the write lock now, where the busy timeout applies. A read that turns
-        # into a write later fails at once with "database is locked".
+        # IMMEDIATE takes the write lock now, where the busy timeout applies. A read that becomes
+        # a write later fails at once with "database is locked".
         conn.exec_driver_sql("BEGIN IMMEDIATE")
 
     @contextmanager
     def read(self, *, single: bool = False) -> Iterator[Connection]:
-        """A consistent snapshot.
+        """Open a connection that reads a consistent snapshot.
 
         Args:
-            single: for one statement, which is a snapshot by itself: SQLite is spared a BEGIN.
+            single: the block runs one statement, which is a snapshot by itself and saves SQLite a BEGIN.
 
         Raises:
             UnavailableError: the database does not answer.
@@ -122,14 +126,15 @@ class Database:
 
     @contextmanager
     def write(self, *, reserve: bool = False) -> Iterator[Connection]:
-        """A transaction, committed at the end of the block, rolled back on an error.
+        """Open a transaction that commits at the end of the block and rolls back on an error.
 
         Args:
-            reserve: bookkeeping that may use the room kept back by `RESERVE_BYTES`.
+            reserve: this is bookkeeping, which may use the room of `RESERVE_BYTES`.
 
         Raises:
-            StorageFullError: no room; nothing of the block was written.
+            StorageFullError: there is no room left; nothing of the block was written.
             UnavailableError: the database does not answer.
+            BadInputError: the database cannot store one of the values.
         """
         options = {"semel_write": True, "semel_reserve": reserve}
         with self._translated(), self._engine.connect().execution_options(**options) as conn, conn.begin():
@@ -140,45 +145,46 @@ class Database:
         try:
             yield
         except PoolTimeoutError as error:
-            raise UnavailableError(f"the database {self} is busy: no connection was free in time") from error
+            raise UnavailableError(f"the database {self} is busy: no connection became free in time") from error
         except DBAPIError as error:
             reason = str(error.orig)
-            # SQLITE_FULL, or ENOSPC as SQLite and PostgreSQL (SQLSTATE 53100) word it.
+            # SQLITE_FULL, or ENOSPC in the words of SQLite and PostgreSQL (SQLSTATE 53100).
             if "is full" in reason or "No space left" in reason or "could not extend file" in reason:
                 if self._ballast is not None:
                     self._ballast.unlink(missing_ok=True)
                 raise StorageFullError(str(self)) from error
-            if isinstance(error, DataError):  # PostgreSQL takes no NUL in a text
-                raise BadInputError(f"the database cannot hold a value that was given: {reason.strip()}") from error
+            if isinstance(error, DataError):  # PostgreSQL refuses NUL in a text
+                raise BadInputError(f"the database cannot store one of the values: {reason.strip()}") from error
             if isinstance(error, OperationalError):
                 raise UnavailableError(f"the database {self} failed: {reason.strip()}") from error
             raise
 
     def ping(self) -> None:
-        """Raises UnavailableError when the database does not answer."""
+        """Check the connection. Raises UnavailableError if the database does not answer."""
         with self.read() as conn:
             conn.exec_driver_sql("SELECT 1")
 
     def upgrade(self) -> None:
-        """Bring the tables to this version's schema; quick when they are.
+        """Migrate the tables to this version's schema; quick if they are current.
 
         Raises:
-            SchemaError: the database was made by a newer semel.
+            SchemaError: a newer version of semel upgraded the database.
+            UnavailableError: the database does not answer.
         """
         current = self._revision()
         if current == HEAD:
             return
         if current is not None and current > HEAD:
             raise SchemaError(
-                f"the database {self} was upgraded by a newer semel (schema {current}, this one knows {HEAD}); "
-                "upgrade semel, or use another SEMEL_HOME"
+                f"the database {self} was upgraded by a newer semel (its schema is {current}, this version supports up "
+                f"to {HEAD}); upgrade semel, or use another SEMEL_HOME"
             )
-        from alembic import command  # 150 ms to import, needed once in a database's life
+        from alembic import command  # takes 150 ms to import, and is needed once per database and version
         from alembic.config import Config
 
         config = Config()
         config.set_main_option("script_location", "semel:migrations")
-        with self.write() as conn:  # the write lock makes a second process wait here, then find it done
+        with self.write() as conn:  # a second process waits here for the write lock, then finds nothing left to do
             if self.dialect == "postgresql":
                 conn.exec_driver_sql("SELECT pg_advisory_xact_lock(5362)")
             config.attributes["connection"] = conn
@@ -190,11 +196,12 @@ class Database:
             return conn.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if exists else None
 
     def close(self) -> None:
+        """Close all connections."""
         self._engine.dispose()
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
-    """Switch a new file to WAL; the switch ignores the busy timeout, so processes that start together retry."""
+    """Switch a new file to WAL; the switch ignores the busy timeout, so processes that start together must retry."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:

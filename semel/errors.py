@@ -1,30 +1,30 @@
 """Every error that semel raises on purpose, in one tree.
 
     SemelError                    exit code 1, HTTP 500
-    ├── BadInputError             what was given cannot be used (HTTP 400)
+    ├── BadInputError             the input cannot be used (HTTP 400)
     │   ├── InvalidTextError      a text that is empty, not a string or not Unicode
-    │   ├── TextTooLongError      a text above the model's limit, and truncation was refused
-    │   ├── UnknownModelError     a model name that no worker or configuration knows (HTTP 404)
-    │   ├── UnknownDeviceError    a device that this machine or pool lacks
+    │   ├── TextTooLongError      a text above the model's limit, while truncation is not allowed
+    │   ├── UnknownModelError     a model name that is neither configured nor served (HTTP 404)
+    │   ├── UnknownDeviceError    a device that this machine or pool does not have
     │   └── BodyTooLargeError     a request body above its limit (HTTP 413)
     ├── UnauthorizedError         no API key, or an unknown one (HTTP 401)
-    ├── ForbiddenError            an API key that allows less (HTTP 403)
-    │   └── ForeignPageError      a website sends this, to a server without API keys
-    ├── NotFoundError             an id that is unknown (HTTP 404)
-    ├── ConflictError             the thing is not in a state that allows it (HTTP 409)
+    ├── ForbiddenError            an API key without the required scope (HTTP 403)
+    │   └── ForeignPageError      a request from another website's page, to a server without API keys
+    ├── NotFoundError             an unknown id (HTTP 404)
+    ├── ConflictError             the state of a job, batch or file does not allow the request (HTTP 409)
     ├── OverloadedError           more work waits than is allowed (HTTP 429)
     ├── UnavailableError          a service that semel needs does not answer (HTTP 503)
-    │   └── TimedOutError         it answered too late (HTTP 504)
+    │   └── TimedOutError         it did not answer in time (HTTP 504)
     ├── StorageFullError          the database has no room left (HTTP 507)
     ├── SchemaError               the database belongs to another version of semel
-    ├── ModelLoadError            a model that cannot be loaded here
-    │   └── FingerprintError      the weights are not the ones that this name stands for
+    ├── ModelLoadError            a model that cannot be loaded on this machine
+    │   └── FingerprintError      the weights are not the ones that the model's name stands for
     ├── InvalidVectorError        NaN, zero or wrong size: never stored
     └── BackendError              the device failed
         ├── DeviceMemoryError     the device ran out of memory for this batch
-        └── DeviceLostError       the device failed for good, whatever the text
+        └── DeviceLostError       the device failed permanently, whatever the text
 
-A message says what is wrong, where, and what to do about it.
+Every message states what is wrong, where, and what to do about it.
 """
 
 import re
@@ -40,14 +40,14 @@ class SemelError(Exception):
 
     @classmethod
     def revived(cls, message: str, *, retry_after_s: float | None = None) -> Self:  # noqa: ARG003  # for subclasses
-        """An error of this class with a message that another process worded. A class with attributes sets them."""
+        """Rebuild an error of this class from its message; a subclass also sets its own attributes."""
         error = cls.__new__(cls)
         Exception.__init__(error, message)
         return error
 
 
 class BadInputError(SemelError):
-    """What was given cannot be used; the message says where and why."""
+    """The input cannot be used; the message names the place and the reason."""
 
     status = 400
     code = "invalid_input"
@@ -57,8 +57,8 @@ class InvalidTextError(BadInputError):
     """A text that cannot be embedded.
 
     Args:
-        index: position in the list that was given, from 0.
-        why: what is wrong with it.
+        index: position in the caller's list, from 0.
+        why: what is wrong with the text.
     """
 
     code = "invalid_text"
@@ -78,7 +78,7 @@ class InvalidTextError(BadInputError):
 
 
 class TextTooLongError(BadInputError):
-    """A text above the model's limit, when truncation was refused."""
+    """A text above the model's limit, while truncation is not allowed."""
 
     code = "text_too_long"
 
@@ -87,7 +87,12 @@ class TextTooLongError(BadInputError):
 
 
 class UnknownModelError(BadInputError):
-    """A model name that nothing here knows."""
+    """A model name that is neither configured nor served.
+
+    Args:
+        name: the name in the request.
+        known: the names that exist.
+    """
 
     status = 404
     code = "model_not_found"
@@ -121,20 +126,25 @@ class UnauthorizedError(SemelError):
 
 
 class ForbiddenError(SemelError):
-    """An API key that allows less than what was asked."""
+    """An API key without the scope that the request needs."""
 
     status = 403
     code = "insufficient_scope"
 
 
 class ForeignPageError(ForbiddenError):
-    """A browser sends this for another website, to a server without API keys."""
+    """A browser sent this request from another website's page, to a server without API keys."""
 
     code = "foreign_page"
 
 
 class NotFoundError(SemelError):
-    """An id that is unknown."""
+    """An unknown id.
+
+    Args:
+        kind: what was looked for, such as `job`.
+        name: its id.
+    """
 
     status = 404
     code = "not_found"
@@ -144,17 +154,17 @@ class NotFoundError(SemelError):
 
 
 class ConflictError(SemelError):
-    """The thing is not in a state that allows what was asked."""
+    """The state of a job, batch or file does not allow the request."""
 
     status = 409
     code = "conflict"
 
 
 class OverloadedError(SemelError):
-    """More work waits than is allowed; nothing of the request was taken.
+    """More work waits than is allowed; nothing of the request was accepted.
 
     Args:
-        retry_after_s: when to ask again.
+        retry_after_s: seconds to wait before the next attempt.
     """
 
     status = 429
@@ -166,7 +176,7 @@ class OverloadedError(SemelError):
 
     @classmethod
     def revived(cls, message: str, *, retry_after_s: float | None = None) -> Self:
-        """Without a time from the server, `retry_after_s` is one second."""
+        """`retry_after_s` is one second if the server named no time."""
         error = super().revived(message)
         error.retry_after_s = 1.0 if retry_after_s is None else retry_after_s
         return error
@@ -176,7 +186,7 @@ class UnavailableError(SemelError):
     """A service that semel needs does not answer.
 
     Attributes:
-        retry_after_s: when to ask again, if the server said so.
+        retry_after_s: seconds to wait before the next attempt; None if the server named no time.
     """
 
     status = 503
@@ -192,14 +202,18 @@ class UnavailableError(SemelError):
 
 
 class TimedOutError(UnavailableError):
-    """No answer in time; what was computed is in the cache, so asking again is cheap."""
+    """No answer in time; the cache keeps what was computed, so another attempt is cheap."""
 
     status = 504
     code = "timeout"
 
 
 class StorageFullError(SemelError):
-    """The database has no room left; what was stored before stays readable."""
+    """The database has no room left; what it already holds stays readable.
+
+    Args:
+        where: the database, without its password.
+    """
 
     status = 507
     code = "storage_full"
@@ -218,13 +232,13 @@ class SchemaError(SemelError):
 
 
 class ModelLoadError(SemelError):
-    """A model that cannot be loaded on this machine, with the way to get it."""
+    """A model that cannot be loaded on this machine; the message explains how to get it."""
 
     code = "model_not_loadable"
 
 
 class FingerprintError(ModelLoadError):
-    """The weights are not the ones that this name stands for."""
+    """The weights are not the ones that the model's name stands for."""
 
     code = "fingerprint_mismatch"
 
@@ -242,21 +256,21 @@ class BackendError(SemelError):
 
 
 class DeviceMemoryError(BackendError):
-    """The device ran out of memory for this batch; a smaller one may pass."""
+    """The device ran out of memory for this batch; a smaller batch may fit."""
 
     code = "out_of_memory"
 
 
 class DeviceLostError(BackendError):
-    """The device failed for good, whatever the text: another worker may do it."""
+    """The device failed permanently, whatever the text; another worker may compute it."""
 
     code = "device_lost"
 
 
 def revive(code: str, message: str, *, retry_after_s: float | None = None) -> SemelError:
-    """The error that another process raised, rebuilt from its code and message; SemelError for an unknown code.
+    """Rebuild another process's error from its code and message; an unknown code becomes a plain SemelError.
 
-    The error is whole: every attribute that its class promises is set.
+    Every documented attribute of the class is set.
     """
     kind = _kinds().get(code, SemelError)
     return kind.revived(message, retry_after_s=retry_after_s)
@@ -266,11 +280,11 @@ def revive(code: str, message: str, *, retry_after_s: float | None = None) -> Se
 def _kinds() -> dict[str, type[SemelError]]:
     """Every error class by its code; a class that inherits its code from its base does not replace it."""
     kinds: list[type[SemelError]] = [SemelError]
-    for kind in kinds:  # the list grows while it is walked, until the whole tree is in it
+    for kind in kinds:  # the list grows during the loop until it holds the whole tree
         kinds += kind.__subclasses__()
     return {kind.code: kind for kind in reversed(kinds)}
 
 
 def is_fault_of_the_text(code: str) -> bool:
-    """Whether this very text makes the model fail; an error with any other code is the service's fault."""
+    """Whether the text itself makes the model fail; an error with any other code is the service's fault."""
     return code in {InvalidTextError.code, TextTooLongError.code, InvalidVectorError.code, BackendError.code}

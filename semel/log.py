@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, with the ids that belong to it."""
+"""Structured logs: one line per event, with the ids that belong to it."""
 
 import logging
 import sys
@@ -10,12 +10,17 @@ from semel.tracing import add_trace_ids
 
 
 def get_log(name: str, **bound: Any) -> Any:
-    """A logger whose lines carry `part=name` and whatever is bound; it may be made before `configure_logs`."""
+    """A logger whose lines carry `part=name` and the bound values; it may be created before `configure_logs`."""
     return structlog.get_logger(part=name, **bound)
 
 
 def configure_logs(*, level: str, fmt: str) -> None:
-    """Send semel's lines and those of the libraries to stderr in one format (`text` or `json`)."""
+    """Write the log lines of semel and of its libraries to stderr in one format.
+
+    Args:
+        level: the least severe level of semel's own lines; libraries log from `warning` on.
+        fmt: `text` or `json`.
+    """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         add_trace_ids,

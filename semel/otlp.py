@@ -1,4 +1,4 @@
-"""OpenTelemetry, as semel uses it. Imported when traces are on, and not before; `semel.tracing` is the way in."""
+"""OpenTelemetry behind `semel.tracing`, which imports this module only when traces are on."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,14 +14,15 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from typing_extensions import override
 
 from semel import __version__
 
 _EXPORT_S = 3.0
-"""For one attempt to send spans: a process that ends must not wait long for a collector that is gone."""
+"""Timeout of one attempt to send spans: a process that ends must not wait long for a missing collector."""
 
 _PROPAGATOR = TraceContextTextMapPropagator()
-"""Without baggage: what a client sends along would travel in every message."""
+"""It leaves baggage out, or whatever a client sends as baggage would travel in every message."""
 
 
 class _OpenSpan:
@@ -34,18 +35,21 @@ class _OpenSpan:
         _annotate(self._span, attributes)
 
 
-class _WithoutWords(SpanExporter):
-    """Drops what exceptions say and what a URL asks, from whichever library: either may quote a text."""
+class _WithoutTexts(SpanExporter):
+    """Drops the messages of exceptions and the queries of URLs, of every library: both may quote a text."""
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner
 
+    @override
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._inner.export([_without_words(span) for span in spans])
+        return self._inner.export([_without_texts(span) for span in spans])
 
+    @override
     def shutdown(self) -> None:
         self._inner.shutdown()
 
+    @override
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         return self._inner.force_flush(timeout_millis)
 
@@ -55,20 +59,20 @@ class Traces:
 
     Args:
         endpoint: OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`.
-        service: how the collector names this process.
+        service: the name of this process in the collector.
     """
 
     def __init__(self, endpoint: str, *, service: str) -> None:
         resource = Resource.create({"service.name": service, "service.version": __version__})
         self._provider = TracerProvider(resource=resource)
-        exporter = _WithoutWords(OTLPSpanExporter(endpoint=endpoint, timeout=_EXPORT_S))
+        exporter = _WithoutTexts(OTLPSpanExporter(endpoint=endpoint, timeout=_EXPORT_S))
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("semel", __version__)
         propagate.set_global_textmap(_PROPAGATOR)
         CeleryInstrumentor().instrument(tracer_provider=self._provider)
 
     def trace_requests(self, app: FastAPI, untraced: Sequence[str]) -> None:
-        """Trace the requests to this application, except those to paths that match `untraced`."""
+        """Open a span for each request to this application; see `semel.tracing.trace_requests`."""
         excluded = rf"//[^/]+(?:{'|'.join(untraced)})([?]|$)" if untraced else None
         FastAPIInstrumentor.instrument_app(
             app, tracer_provider=self._provider, excluded_urls=excluded, exclude_spans=["receive", "send"]
@@ -78,6 +82,7 @@ class Traces:
     def span(
         self, name: str, callers: Iterable[object | None], attributes: Mapping[str, str | float]
     ) -> Iterator[_OpenSpan]:
+        """Time the block; see `semel.tracing.span`. An exception marks the span as failed and passes on."""
         given = [caller for caller in callers if isinstance(caller, SpanContext)]
         known = list({(caller.trace_id, caller.span_id): caller for caller in given}.values())
         parent = next((caller for caller in known if caller.trace_flags.sampled), known[0] if known else None)
@@ -97,19 +102,23 @@ class Traces:
                 raise
 
     def annotate(self, attributes: Mapping[str, str | float]) -> None:
+        """Add attributes to this thread's current span."""
         _annotate(trace.get_current_span(), attributes)
 
     def current_caller(self) -> SpanContext | None:
+        """This thread's current span; None if there is none."""
         current = trace.get_current_span().get_span_context()
         return current if current.is_valid else None
 
     def traceparent(self) -> str | None:
+        """This thread's current span as a `traceparent` header; None if there is none."""
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier)
         return carrier.get("traceparent")
 
     @contextmanager
     def within(self, parent: str | None) -> Iterator[None]:
+        """Make the block part of the trace of a `traceparent`, or of no trace."""
         token = context.attach(_PROPAGATOR.extract({"traceparent": parent} if parent else {}, context.Context()))
         try:
             yield
@@ -117,12 +126,14 @@ class Traces:
             context.detach(token)
 
     def ids(self) -> dict[str, str]:
+        """`trace_id` and `span_id` of this thread's current span; empty if there is none."""
         current = trace.get_current_span().get_span_context()
         if not current.is_valid:
             return {}
         return {"trace_id": trace.format_trace_id(current.trace_id), "span_id": trace.format_span_id(current.span_id)}
 
     def close(self) -> None:
+        """Send the remaining spans and stop tracing Celery."""
         CeleryInstrumentor().uninstrument()
         self._provider.shutdown()
 
@@ -133,14 +144,14 @@ def _annotate(span: trace.Span, attributes: Mapping[str, str | float]) -> None:
 
 
 def _without_query(value: Any) -> Any:
-    """A URL may carry a token, or a customer's words."""
+    """Cut a URL at its query, which may contain a token or a customer's text."""
     is_url = isinstance(value, str) and value.startswith(("http://", "https://", "/"))
     return value.partition("?")[0] if is_url else value
 
 
-def _without_words(span: ReadableSpan) -> ReadableSpan:
-    given = span.attributes or {}
-    attributes = {name: _without_query(value) for name, value in given.items() if name != "url.query"}
+def _without_texts(span: ReadableSpan) -> ReadableSpan:
+    original = span.attributes or {}
+    attributes = {name: _without_query(value) for name, value in original.items() if name != "url.query"}
     return ReadableSpan(
         name=span.name,
         context=span.context,

@@ -1,6 +1,6 @@
-"""The whole of semel in one function: key → read → have the missing computed → read again.
+"""The core of semel in one function: key → read → send the missing texts → read again.
 
-Who computes is injected: this process's engine (`LocalSender`) or the workers behind the queue (`QueueSender`).
+The sender is injected: this process's engine (`LocalSender`) or the workers behind the queue (`QueueSender`).
 """
 
 import time
@@ -18,17 +18,28 @@ from semel.values.text import Input, ItemError, Lane, Outcome
 from semel.values.vectors import Computed, Embedded, Found, Vectors, unit_rows
 
 _ATTEMPTS = 3
-"""Two prunes in a row can hardly take what is just computed."""
+"""A prune may delete a new vector before it is read, but hardly twice in a row."""
 
 
 class Sender(Protocol):
-    """Brings missing keys into the cache; returns when each is there or has failed."""
+    """Has missing texts computed, in this process or elsewhere."""
 
-    def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane) -> Computed: ...
+    def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane) -> Computed:
+        """Return when the cache has the vector of each key, or the key has failed.
+
+        Raises:
+            UnavailableError, BackendError, StorageFullError: the whole computation failed.
+        """
 
 
 class Pipeline:
-    """Texts in, vectors out, each computed once. Thread-safe."""
+    """Turns texts into vectors and computes each text once. Thread-safe.
+
+    Args:
+        store: the cache.
+        sender: has the missing texts computed.
+        on_embedded: called after each request with the outcomes of its texts.
+    """
 
     def __init__(
         self,
@@ -44,15 +55,18 @@ class Pipeline:
     def embed(
         self, space: Space, texts: Sequence[Input], *, lane: Lane = Lane.INTERACTIVE, truncate: bool = True
     ) -> Embedded:
-        """Vectors for `texts`, or scores for pairs: order and duplicates kept, hits as they were computed.
+        """Vectors for `texts`, or scores for pairs, in the same order and with duplicates.
 
         Args:
-            truncate: False makes a text above the model's limit fail instead of being cut.
+            space: the vector space of the model and its prompt.
+            texts: texts, or pairs for a cross-encoder.
+            lane: the urgency of the missing texts.
+            truncate: if False, a text above the model's limit fails instead of being cut.
 
         Raises:
             InvalidTextError: a text that has no key; nothing is computed.
             BadInputError: a text for a cross-encoder, or a pair for another model.
-            UnavailableError, BackendError, StorageFullError: from whoever computes.
+            UnavailableError, BackendError, StorageFullError: raised by the sender.
         """
         for item in texts:
             space.check_input(item)
@@ -63,9 +77,9 @@ class Pipeline:
         waited_s = time.perf_counter() - started
         outcomes, errors = _outcomes(keys, done)
         for i in np.flatnonzero(~found.present).tolist():
-            if i not in errors:  # stored, and gone again, and again: never answer with a made-up row
-                raise UnavailableError(f"the vector of text {i} vanishes from the cache while it is read; ask again")
-        assert found.vectors is not None  # get_many brings vectors
+            if i not in errors:  # stored and pruned again each time: never answer with a made-up row
+                raise UnavailableError(f"the vector of text {i} was pruned before it could be read; try again")
+        assert found.vectors is not None  # get_many returns vectors
         self._on_embedded(space, outcomes)
         if not truncate:
             _refuse_truncated(found.truncated.tolist(), outcomes, errors)
@@ -74,7 +88,7 @@ class Pipeline:
     def _compute(
         self, space: Space, keys: Sequence[bytes], texts: Sequence[Input], found: Found, lane: Lane
     ) -> tuple[Computed, Found]:
-        """Have computed what was not found; once more what a prune took meanwhile."""
+        """Have the missing texts computed, and again those that were pruned in the meantime."""
         done = Computed(inference_s=0.0)
         for _ in range(_ATTEMPTS):
             absent = [i for i in np.flatnonzero(~found.present).tolist() if keys[i] not in done.errors]
@@ -85,10 +99,10 @@ class Pipeline:
         return done, found
 
     def _look_up(self, space: Space, keys: Sequence[bytes]) -> Found:
-        with span("semel.lookup", model=space.model, texts=len(keys)) as looked:
+        with span("semel.lookup", model=space.model, texts=len(keys)) as lookup:
             found = self._store.get_many(keys, dim=space.dim)
             if is_on():
-                looked.annotate(hits=int(found.present.sum()))
+                lookup.annotate(hits=int(found.present.sum()))
         return found
 
 
@@ -99,7 +113,7 @@ def _outcomes(keys: Sequence[bytes], done: Computed) -> tuple[list[Outcome], dic
     for i, key in enumerate(keys):
         outcome = done.outcomes.get(key, Outcome.HIT)
         if outcome is Outcome.COMPUTED and key in seen:
-            outcome = Outcome.COALESCED  # an equal text before it in this call was computed
+            outcome = Outcome.COALESCED  # an equal text earlier in this call was computed
         if outcome is Outcome.FAILED:
             errors[i] = done.errors[key]
         seen.add(key)
@@ -116,19 +130,19 @@ def _refuse_truncated(truncated: Sequence[bool], outcomes: list[Outcome], errors
 
 
 def check_dimensions(dimensions: int | None, space: Space) -> None:
-    """Raises BadInputError when the model was not trained to be cut to this size."""
+    """Raises BadInputError if the model was not trained to be cut to this size."""
     if dimensions not in (None, space.dim, *space.matryoshka_dims):
         sizes = ", ".join(str(d) for d in sorted({*space.matryoshka_dims, space.dim}))
         raise BadInputError(
             f"model {space.model!r} cannot be cut to {dimensions} dimensions (it offers {sizes}); "
-            "if it was trained for it, list the size in its matryoshka_dims in semel.toml"
+            "if it was trained for this size, add it to the model's matryoshka_dims in semel.toml"
         )
 
 
 def cut_dimensions(vectors: Vectors, dimensions: int | None, space: Space) -> Vectors:
-    """Matryoshka: the first `dimensions` numbers, scaled to length 1 again; float32 (n, dimensions).
+    """Cut matryoshka vectors to their first `dimensions` numbers, scaled to length 1 again; float32 (n, dimensions).
 
-    Raises BadInputError as `check_dimensions`.
+    Raises BadInputError as `check_dimensions` does.
     """
     check_dimensions(dimensions, space)
     if dimensions is None or dimensions == space.dim:

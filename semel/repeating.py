@@ -1,4 +1,4 @@
-"""A thread that does one thing again and again, and survives whatever goes wrong."""
+"""A thread that repeats one duty and survives every error."""
 
 import threading
 from collections.abc import Callable
@@ -14,10 +14,11 @@ log = get_log("duties")
 class Repeating:
     """Calls `once` at a steady pace until it is stopped.
 
-    An error is logged when it first happens, and again when the duty works; in between the duty is silent.
+    The log records the first of several errors in a row and the recovery, and nothing in between.
 
     Args:
-        name: of the thread, and of the duty in the log.
+        name: the name of the thread, and of the duty in the log.
+        once: the duty.
         every_s: the pause between two calls.
         at_once: make the first call without a pause.
     """
@@ -41,7 +42,7 @@ class Repeating:
         self._thread.start()
 
     def stop(self) -> None:
-        """Return when the call in hand has ended, or after five seconds."""
+        """Make no further call, and return when the current one has ended, at most five seconds later."""
         self._stopping.set()
         self._thread.join(timeout=5)
 
@@ -52,13 +53,13 @@ class Repeating:
                 self._once()
             except (SemelError, redis.RedisError) as error:
                 if not self._failing:
-                    log.warning("duty fails, trying again", duty=self._name, reason=str(error))
+                    log.warning("duty failed, will retry", duty=self._name, reason=str(error))
                 self._failing = True
-            except Exception:  # the thread's edge: without it the duty would end for good
+            except Exception:  # the edge of the thread: without it, one error would end the duty permanently
                 if not self._failing:
-                    log.exception("duty fails, trying again", duty=self._name)
+                    log.exception("duty failed, will retry", duty=self._name)
                 self._failing = True
             else:
                 if self._failing:
-                    log.info("duty works again", duty=self._name)
+                    log.info("duty recovered", duty=self._name)
                 self._failing = False

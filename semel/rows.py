@@ -1,4 +1,4 @@
-"""Rows and texts from files: .jsonl, .csv, .parquet, .txt, and folders of them. Read as a stream."""
+"""Rows and texts from .jsonl, .csv, .parquet and .txt files and from folders, read as a stream."""
 
 import csv
 import json
@@ -11,20 +11,26 @@ from semel.errors import BadInputError
 from semel.values.text import lone_surrogate, longer_than
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
+"""Files with many rows."""
+
 FILE_SUFFIXES = (*ROW_SUFFIXES, ".txt")
+"""Files that can be read on their own."""
+
 TEXT_SUFFIXES = (".txt", ".md", ".rst")
+"""Files in a folder that are one text each."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One input, good or bad.
+    """One input, readable or not.
 
     Attributes:
-        index: position in the input, from 0; bad ones count too, so that nothing shifts.
-        text: None when it cannot be read, and then `error` says why.
-        id: the row's `id` field, or the file's name in a folder.
+        index: position in the input, from 0; unreadable inputs count too, so that no position shifts.
+        text: the text; None if it cannot be read.
         where: file and line.
-        fields: the row, when it was read as a whole.
+        id: the row's `id` field, or the file's name in a folder.
+        error: why the text cannot be read; None if it can.
+        fields: the row, if it was read as a whole.
     """
 
     index: int
@@ -37,10 +43,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Record:
-    """A row as it stands in the file: its fields, or why it has none.
+    """A row as it is in the file.
 
     Attributes:
         where: file and line.
+        fields: its fields.
+        error: why it has no fields; None if it has.
     """
 
     where: str
@@ -51,29 +59,34 @@ class Record:
 def read_items(
     path: Path, *, text_field: str, skip_bad: bool, max_text_bytes: int, whole: bool = False
 ) -> Iterator[Item]:
-    """The texts of a file or folder, in order, duplicates kept.
+    """The texts of a file or folder, in order and with duplicates.
 
-    A .txt file has one text a line; in a folder a text file is one text as a whole.
+    A .txt file has one text per line; in a folder, each text file is one text.
 
     Args:
-        whole: read every field of a row, and not its text and id only.
+        path: a file or folder.
+        text_field: the field of a row that holds the text.
+        skip_bad: yield unreadable inputs with their error instead of raising it.
+        max_text_bytes: longer texts are unreadable; counted in characters.
+        whole: read every field of a row, not only its text and id.
 
     Raises:
-        BadInputError: no such file, an unknown kind, or a bad input (unless `skip_bad`); names file and line.
+        BadInputError: the file does not exist, has an unknown suffix, or has an unreadable input (unless `skip_bad`);
+            the message names file and line.
     """
     columns = None if whole else [text_field, "id"]
     records = read_records(path, [text_field], columns=columns, max_text_bytes=max_text_bytes)
     for index, record in enumerate(records):
         text = record.fields.get(text_field)
-        error = record.error or _why_bad(text, text_field, max_text_bytes)
+        error = record.error or _why_unreadable(text, text_field, max_text_bytes)
         if error and not skip_bad:
-            raise BadInputError(f"{record.where}: {error} (--skip-bad goes on and lists such inputs)")
-        ident = record.fields.get("id")
+            raise BadInputError(f"{record.where}: {error} (use --skip-bad to continue and list such inputs)")
+        row_id = record.fields.get("id")
         yield Item(
             index,
             None if error else str(text),
             record.where,
-            ident if isinstance(ident, str | int) else None,
+            row_id if isinstance(row_id, str | int) else None,
             error,
             record.fields if whole else {},
         )
@@ -86,10 +99,12 @@ def read_records(
 
     Args:
         required: fields that a table must have; a bare string, or a line of a .txt file, becomes the first of them.
-        columns: read no others, where the format allows it; None for all.
+        columns: the only columns to read, if the format allows it; None for all.
+        max_text_bytes: a line of a .jsonl or .txt file may have at most twice this many bytes.
 
     Raises:
-        BadInputError: no such file, an unknown kind, a table without a required column.
+        BadInputError: the file does not exist, has an unknown suffix, is damaged, or is a table without a required
+            column.
     """
     if not path.exists():
         raise BadInputError(f"there is no file or folder {path}")
@@ -99,7 +114,7 @@ def read_records(
         yield from _file(path, required, columns, max_text_bytes)
 
 
-def _why_bad(text: object, name: str, limit: int) -> str | None:
+def _why_unreadable(text: object, name: str, limit: int) -> str | None:
     if text is None:
         return f"no field {name!r}"
     if not isinstance(text, str):
@@ -109,7 +124,7 @@ def _why_bad(text: object, name: str, limit: int) -> str | None:
     if len(text) > limit:
         return f"the text {longer_than(limit)}"
     surrogate = lone_surrogate(text)
-    return f"the text holds {surrogate}" if surrogate else None
+    return f"the text contains {surrogate}" if surrogate else None
 
 
 def _folder(root: Path, required: Sequence[str], columns: Sequence[str] | None, limit: int) -> Iterator[Record]:
@@ -139,7 +154,8 @@ def _file(path: Path, required: Sequence[str], columns: Sequence[str] | None, li
         yield from _txt(path, required[0], limit)
     else:
         known = ", ".join(FILE_SUFFIXES)
-        raise BadInputError(f"{path}: semel reads {known} and folders, not {path.suffix or 'this kind'!r}")
+        kind = f"with the suffix {path.suffix!r}" if path.suffix else "without a suffix"
+        raise BadInputError(f"{path}: semel reads {known} and folders, but no files {kind}")
 
 
 def _check_columns(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
@@ -149,7 +165,7 @@ def _check_columns(path: Path, names: Sequence[str], required: Sequence[str]) ->
 
 
 def _lines(path: Path, limit: int) -> Iterator[tuple[str, bytes | None]]:
-    """(file:line, bytes), None for a line that is too long; memory holds one line."""
+    """(file:line, bytes), or None for a line that is too long; memory holds one line."""
     with path.open("rb") as stream:
         number = 0
         while line := stream.readline(limit * 2 + 2):
@@ -198,7 +214,7 @@ def _jsonl(path: Path, name: str, limit: int) -> Iterator[Record]:
         elif isinstance(record, dict):
             yield Record(where, record)
         else:
-            yield Record(where, error=f"a {type(record).__name__}, where an object with {name!r} belongs")
+            yield Record(where, error=f"a {type(record).__name__} instead of an object with the field {name!r}")
 
 
 def _csv(path: Path, required: Sequence[str], limit: int) -> Iterator[Record]:
@@ -212,7 +228,7 @@ def _csv(path: Path, required: Sequence[str], limit: int) -> Iterator[Record]:
                 if any("\udc80" <= c <= "\udcff" for name in required for c in record[name] or ""):
                     yield Record(where, {"id": record.get("id")}, error="not UTF-8; save the file as UTF-8")
                 else:
-                    record.pop(None, None)  # cells beyond the header's
+                    record.pop(None, None)  # cells beyond the last column of the header
                     yield Record(where, record)
         except csv.Error as error:
             raise BadInputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
@@ -229,8 +245,8 @@ def _parquet(path: Path, required: Sequence[str], columns: Sequence[str] | None)
     with file:
         names = file.schema_arrow.names
         _check_columns(path, names, required)
-        wanted = None if columns is None else [name for name in columns if name in names]
-        batches, row = file.iter_batches(batch_size=1024, columns=wanted), 0
+        existing = None if columns is None else [name for name in columns if name in names]
+        batches, row = file.iter_batches(batch_size=1024, columns=existing), 0
         while True:
             try:
                 batch = next(batches, None)

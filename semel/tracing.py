@@ -1,6 +1,6 @@
-"""Traces: one from the HTTP request over the message in the queue to the device's batch and the store.
+"""Traces, each from the HTTP request through the message in the queue to the device's batch and the store.
 
-`SEMEL_OTLP_ENDPOINT` says who collects them. Without it `semel.otlp` is not imported, and a span does nothing, in less
+`SEMEL_OTLP_ENDPOINT` is the address of the collector. Without it, `semel.otlp` is not imported, and a span costs less
 than half a microsecond. Attributes are ids, names and numbers, never texts.
 """
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 Attribute: TypeAlias = str | int | float | bool
 
 Caller: TypeAlias = object
-"""A span that others may refer to, from another thread too."""
+"""A reference to a span, which may be used on any thread."""
 
 
 class Span(Protocol):
-    """What is being timed."""
+    """A piece of work that is being timed."""
 
     def annotate(self, **attributes: Attribute) -> None:
-        """Add what is known by now."""
+        """Add attributes to the span."""
 
 
 class _NoSpan:
@@ -39,10 +39,11 @@ _traces: "Traces | None" = None
 
 
 def configure_traces(endpoint: str, *, service: str) -> None:
-    """Send this process's spans, and those of Celery in it, to a collector; an empty endpoint traces nothing.
+    """Send the spans of this process, Celery's included, to a collector; an empty endpoint turns traces off.
 
     Args:
-        service: how the collector names this process.
+        endpoint: OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`.
+        service: the name of this process in the collector.
 
     Raises:
         BadInputError: the extra with OpenTelemetry is not installed.
@@ -54,14 +55,14 @@ def configure_traces(endpoint: str, *, service: str) -> None:
         from semel.otlp import Traces
     except ModuleNotFoundError as missing:
         raise BadInputError(
-            f"SEMEL_OTLP_ENDPOINT is set, and for traces the package {missing.name!r} is missing: "
-            "pip install 'semel[otel]', or unset it"
+            f"SEMEL_OTLP_ENDPOINT is set, but the package {missing.name!r} is not installed, which traces need: "
+            "run pip install 'semel[otel]', or unset SEMEL_OTLP_ENDPOINT"
         ) from None
     _traces = Traces(endpoint, service=service)
 
 
 def close_traces() -> None:
-    """Send what has not been sent, and trace no more."""
+    """Send the remaining spans and stop tracing."""
     global _traces
     traces, _traces = _traces, None
     if traces is not None:
@@ -69,26 +70,29 @@ def close_traces() -> None:
 
 
 def is_on() -> bool:
-    """Whether anybody collects traces: for those who would compute an attribute."""
+    """Whether traces are collected: check it before computing an expensive attribute."""
     return _traces is not None
 
 
 def trace_requests(app: "FastAPI", *, untraced: Sequence[str]) -> None:
-    """A span for each request to this application.
+    """Open a span for each request to this application.
 
     Args:
-        untraced: regular expressions of the paths that are left out.
+        app: the application.
+        untraced: regular expressions for the paths to leave out.
     """
     if _traces is not None:
         _traces.trace_requests(app, untraced)
 
 
 def span(name: str, *, callers: Iterable[Caller | None] = (), **attributes: Attribute) -> AbstractContextManager[Span]:
-    """Time the block, as a part of what this thread does.
+    """Time the block as a child of this thread's current span.
 
     Args:
-        callers: spans for which the block works, begun on other threads. A span has one parent: the first of them
-            whose trace is kept. It has links to the others.
+        name: of the span.
+        callers: the spans, often of other threads, for which the block works. The first of them that is sampled
+            becomes the parent; the span has links to the others.
+        attributes: ids, names and numbers.
     """
     if _traces is None:
         return NO_SPAN
@@ -96,28 +100,28 @@ def span(name: str, *, callers: Iterable[Caller | None] = (), **attributes: Attr
 
 
 def annotate(**attributes: Attribute) -> None:
-    """Add to the span that this thread is in, if there is one."""
+    """Add attributes to this thread's current span, if there is one."""
     if _traces is not None:
         _traces.annotate(attributes)
 
 
 def current_caller() -> Caller | None:
-    """The span that this thread is in, for `callers` of another one."""
+    """This thread's current span, to be one of the `callers` of another span."""
     return None if _traces is None else _traces.current_caller()
 
 
 def traceparent() -> str | None:
-    """The span that this thread is in, as W3C's header writes it, to be kept in a row."""
+    """This thread's current span in the format of W3C's `traceparent` header, which fits into a database row."""
     return None if _traces is None else _traces.traceparent()
 
 
 def within(parent: str | None) -> AbstractContextManager[None]:
-    """What is sent in this block belongs to the trace of that `traceparent`, or to none, whatever this thread is in."""
+    """Make the block part of the trace of a `traceparent`, or of no trace, whatever this thread's current span is."""
     return nullcontext() if _traces is None else _traces.within(parent)
 
 
 def add_trace_ids(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """For structlog: `trace_id` and `span_id` on each line that is written within a span."""
+    """Add `trace_id` and `span_id` to a log line that is written within a span; a structlog processor."""
     if _traces is not None:
         event.update(_traces.ids())
     return event

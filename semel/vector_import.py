@@ -1,6 +1,6 @@
-"""Vectors that were computed elsewhere, taken into the cache: after a check that this very model made them.
+"""Import of vectors that were computed elsewhere, after a check that the same model computed them.
 
-A wrong hit is worse than a miss, so some texts of every part are computed here and compared.
+A wrong hit is worse than a miss, so some texts of each part are computed here and compared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,37 +21,44 @@ from semel.values.model import Space
 from semel.values.vectors import Vectors, cosines
 
 LEAST_COSINE = 0.999
-"""Of an imported vector and the one computed here: the tolerance of one precision (docs/reference/precision.md)."""
+"""Lowest cosine of an imported vector and the one computed here, from docs/reference/precision.md."""
 
 _FIELDS = ("text", "embedding")
 
 _SLICE = 512
-"""Rows of a file taken at a time."""
+"""Rows of a file that are imported at a time."""
 
 _CHECKED = 3
-"""Texts of each part that are computed here."""
+"""Texts of each part that are computed here for the comparison."""
 
 
 class TokenCounter(Protocol):
-    """Tells the tokens of each text, and whether the model cuts it."""
+    """Counts tokens with the tokenizer of a model."""
 
-    def count_tokens(self, space: Space, texts: Sequence[str]) -> list[tuple[int, bool]]: ...
+    def count_tokens(self, space: Space, texts: Sequence[str]) -> list[tuple[int, bool]]:
+        """The tokens of each text, and whether the model cuts it."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of the vectors: stored now, or there before (and then those were kept)."""
+    """Numbers of imported vectors.
+
+    Attributes:
+        stored: new in the cache.
+        present: dropped, because the cache already had a vector for the text.
+    """
 
     stored: int
     present: int
 
 
 class Importer:
-    """Takes vectors into the cache.
+    """Imports vectors into the cache.
 
     Args:
+        store: the cache.
         pipeline: computes the texts that are compared.
-        counter: asks the model of a space.
+        counter: counts the tokens that are stored with each vector.
     """
 
     def __init__(self, store: VectorStore, pipeline: Pipeline, counter: TokenCounter) -> None:
@@ -60,10 +67,12 @@ class Importer:
         self._counter = counter
 
     def take_file(self, space: Space, path: Path, *, max_text_bytes: int) -> Iterator[Imported]:
-        """Store the rows of a .jsonl or .parquet file with `text` and `embedding`; yields what became of them so far.
+        """Store the rows of a .jsonl or .parquet file with the fields `text` and `embedding`.
+
+        Yields the numbers so far after each part.
 
         Raises:
-            BadInputError: as `take`; says how many rows were taken before.
+            BadInputError: as for `take`; the message states how many rows were imported before.
         """
         done = Imported(0, 0)
         records = read_records(path, _FIELDS, columns=_FIELDS, max_text_bytes=max_text_bytes)
@@ -74,18 +83,21 @@ class Importer:
                 done = Imported(done.stored + more.stored, done.present + more.present)
                 yield done
         except BadInputError as error:
-            raise BadInputError(f"{error} ({done.stored + done.present} rows before were taken)") from None
+            raise BadInputError(f"{error} ({done.stored + done.present} rows before it were imported)") from None
 
     def take(self, space: Space, texts: Sequence[str], vectors: Vectors, *, first: int = 0) -> Imported:
-        """Store the vectors of these texts; all of them, or on an error none but those that were compared.
+        """Store the vectors of these texts; on an error, only those that were computed for the comparison.
 
         Args:
-            vectors: float32 (len(texts), space.dim), made by the model of this space with its prompt.
-            first: position of the first text in the whole import, for errors.
+            space: the vector space of the model and its prompt.
+            texts: at least one text.
+            vectors: float32 (len(texts), space.dim), computed by the model of this space with its prompt.
+            first: position of the first text in the whole import, for error messages.
 
         Raises:
             InvalidTextError: a text that has no key.
-            BadInputError: the vectors are not those of this model, or are no sound vectors.
+            BadInputError: the model is a cross-encoder, a vector is not that of this model, or a vector is NaN,
+                infinite or zero.
         """
         space.check_input(texts[0])
         keys = [input_key(space.fingerprint, text, first + i) for i, text in enumerate(texts)]
@@ -109,21 +121,21 @@ class Importer:
     def _compare(
         self, space: Space, texts: Sequence[str], vectors: Vectors, unknown: Sequence[int], first: int
     ) -> None:
-        """Compute some of the texts that the cache lacks; evenly spread, the first and the last among them."""
+        """Compute some of the texts that the cache lacks: evenly spread, with the first and the last of them."""
         if not unknown:
             return
         picked = sorted({unknown[at] for at in np.linspace(0, len(unknown) - 1, _CHECKED).astype(int).tolist()})
-        made = self._pipeline.embed(space, [texts[i] for i in picked])
+        computed = self._pipeline.embed(space, [texts[i] for i in picked])
         for row, i in enumerate(picked):
-            if row in made.errors:
-                raise BadInputError(f"text {first + i} cannot be embedded here: {made.errors[row].message}")
-            cosine = float(cosines(made.vectors[row], vectors[i : i + 1])[0])
-            lengths = np.linalg.norm(made.vectors[row]), np.linalg.norm(vectors[i])
-            if cosine < LEAST_COSINE or abs(lengths[0] - lengths[1]) > 0.01 * lengths[0]:
+            if row in computed.errors:
+                raise BadInputError(f"text {first + i} cannot be embedded here: {computed.errors[row].message}")
+            cosine = float(cosines(computed.vectors[row], vectors[i : i + 1])[0])
+            own_length, length = np.linalg.norm(computed.vectors[row]), np.linalg.norm(vectors[i])
+            if cosine < LEAST_COSINE or abs(own_length - length) > 0.01 * own_length:
                 raise BadInputError(
-                    f"the vector of text {first + i} is not the one that {space.model!r} makes here "
-                    f"(cosine {cosine:.4f}, length {lengths[1]:.3f} where {lengths[0]:.3f} belongs): was it made by "
-                    "another model or revision, with another prompt, or not normalised?"
+                    f"the vector of text {first + i} differs from the one that {space.model!r} computes here "
+                    f"(cosine {cosine:.4f}, length {length:.3f} instead of {own_length:.3f}); check that it comes from "
+                    "the same model, revision and prompt, and is normalised in the same way"
                 )
 
 
@@ -140,4 +152,5 @@ def _texts_and_vectors(records: Sequence[Record], *, dim: int, first: int) -> tu
     try:
         return texts, np.array(rows, np.float32)
     except OverflowError:
-        raise BadInputError(f"rows {first + 1} to {first + len(rows)}: an embedding holds a number too large") from None
+        where = f"rows {first + 1} to {first + len(rows)}"
+        raise BadInputError(f"{where}: a number in an embedding is too large for a float32") from None

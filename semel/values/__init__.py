@@ -1,1 +1,1 @@
-"""Values that every layer shares: frozen, plain, with no behaviour beyond their own arithmetic."""
+"""Values that every layer shares: plain and frozen, without behaviour beyond their own arithmetic."""

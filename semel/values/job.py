@@ -7,23 +7,23 @@ from typing import Literal, TypeAlias, TypedDict
 from semel.values.text import ItemError, Lane
 
 IfNoWorker: TypeAlias = Literal["wait", "fail"]
-"""What a job does while no live worker serves its vector space."""
+"""Whether a job waits or fails while no live worker serves its vector space."""
 
 
 class JobOptions(TypedDict, total=False):
-    """What a submitter may choose for a job.
+    """The options of a new job.
 
     Each is a keyword of `Client.submit`, a query parameter of `POST /v1/jobs`, and a field of its JSON body.
 
     Attributes:
         model: a name from the server's list; None for its default.
         device: `auto`, or a kind of device.
-        input_type: `query` or `document`: takes the model's prompt for such texts, when it has one.
-        prompt_name: a prompt by its name, instead.
-        truncate: False fails texts above the model's limit; the default cuts them.
-        if_no_worker: when every worker of the job's vector space is gone: `wait` for one, or `fail`.
+        input_type: `query` or `document`: selects the model's prompt for such texts, if it has one.
+        prompt_name: selects a prompt by its name instead.
+        truncate: if False, texts above the model's limit fail; by default they are cut.
+        if_no_worker: `wait` or `fail` when the last worker of the job's vector space is gone.
         text_field: the field of a row that holds the text.
-        webhook_url: gets a signed POST when the job has ended.
+        webhook_url: receives a signed POST when the job has ended.
         metadata: returned with the job.
     """
 
@@ -41,7 +41,7 @@ class JobOptions(TypedDict, total=False):
 class JobStatus(StrEnum):
     """The states of OpenAI's Batch object.
 
-    `validating` lasts while the texts are received; work on what has arrived already goes on.
+    A job is `validating` while its texts are received; workers already compute those that have arrived.
     """
 
     VALIDATING = "validating"
@@ -55,17 +55,20 @@ class JobStatus(StrEnum):
 
     @property
     def ended(self) -> bool:
+        """Whether the state is final; only a retry leaves it."""
         return self in (self.COMPLETED, self.FAILED, self.EXPIRED, self.CANCELLED)
 
 
 ENDED = tuple(status for status in JobStatus if status.ended)
+"""The final states."""
 
 OPEN = tuple(status for status in JobStatus if not status.ended)
+"""The states before the final ones."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many texts of a job ended in which way; `truncated` is counted beside, not added."""
+    """The texts of a job by outcome. `truncated` counts texts that also have an outcome."""
 
     hit: int = 0
     computed: int = 0
@@ -76,12 +79,19 @@ class Counts:
 
     @property
     def done(self) -> int:
+        """Texts that have an outcome."""
         return self.hit + self.computed + self.coalesced + self.failed
 
 
 @dataclass(frozen=True)
 class Job:
-    """A durable, ordered list of texts, or of pairs. Times are Unix seconds, UTC."""
+    """A durable, ordered list of texts or pairs. Times are Unix seconds, UTC.
+
+    Attributes:
+        fingerprint: SHA-256, 32 bytes.
+        why: the reason for the choice of `device`.
+        retried_at: when it was last retried; None if never.
+    """
 
     id: str
     status: JobStatus
@@ -113,5 +123,5 @@ class Job:
 
     @property
     def scores(self) -> bool:
-        """Whether a cross-encoder does it: its results are one number each."""
+        """Whether its model is a cross-encoder, so that each result is one number."""
         return self.dim == 1

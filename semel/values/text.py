@@ -1,4 +1,4 @@
-"""Texts and pairs: what a model reads, and what became of it."""
+"""Texts and pairs, which are the inputs of a model, and their outcomes."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,28 +8,28 @@ from semel.errors import SemelError
 
 
 class Pair(NamedTuple):
-    """What a cross-encoder reads; its one number is the score of the document for the query."""
+    """The input of a cross-encoder, which scores the document's relevance to the query."""
 
     query: str
     document: str
 
 
 Input: TypeAlias = str | Pair
-"""What a model reads: a text for an embedding model, a pair for a cross-encoder. In JSON a pair is a list of two."""
+"""The input of a model: a text for an embedding model, a pair for a cross-encoder. In JSON a pair is a list of two."""
 
 
 def as_input(value: Any) -> Input:
-    """A text or pair, as JSON brought it."""
+    """Convert a value from JSON: a list becomes a `Pair`."""
     return Pair(*value) if isinstance(value, list) else value
 
 
 def size_of(item: Input) -> int:
-    """Characters."""
+    """Characters of a text, or of both parts of a pair."""
     return len(item) if isinstance(item, str) else len(item.query) + len(item.document)
 
 
 class Lane(StrEnum):
-    """How urgent a text is; interactive goes before bulk."""
+    """The urgency of a text; interactive texts are computed before bulk ones."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -38,8 +38,8 @@ class Lane(StrEnum):
 class Outcome(StrEnum):
     """What became of a text.
 
-    HIT: the cache had it. COMPUTED: this call computed it. COALESCED: it was missing, and somebody else's
-    computation (or an equal text beside it in this call) gave the vector. FAILED: see the item's error.
+    HIT: the cache had its vector. COMPUTED: this call computed it. COALESCED: it was missing, and another call's
+    computation (or that of an equal text in this call) provided it. FAILED: see the item's error.
     """
 
     HIT = "hit"
@@ -57,21 +57,21 @@ class ItemError:
 
     @classmethod
     def of(cls, error: SemelError) -> "ItemError":
-        """An error that was raised, as the reason of one text or job."""
+        """The code and message of an exception."""
         return cls(error.code, str(error))
 
 
 class Extra(NamedTuple):
-    """What a row brought beside its text, and its result carries on."""
+    """The other fields of a row, which its result carries along."""
 
     id: Any
     metadata: dict[str, Any]
 
 
 def lone_surrogate(text: str) -> str | None:
-    """The first half of a UTF-16 pair that stands alone in `text`, with its position; None when there is none.
+    """Describe the first half of a UTF-16 pair that stands alone in `text`; None if there is none.
 
-    Such a text cannot be encoded as UTF-8, so no key, no database and no answer can carry it.
+    A text with one cannot be encoded as UTF-8, so no key, no database and no answer can contain it.
     """
     try:
         text.encode()

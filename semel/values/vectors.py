@@ -1,4 +1,4 @@
-"""Arrays of vectors, and the answers that carry them."""
+"""Arrays of vectors, and the answers that contain them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ from semel.errors import TextTooLongError
 from semel.values.text import ItemError, Outcome
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
-"""float32 (n, dim), one row a text, in the order of the texts."""
+"""float32 (n, dim), one row for each text, in the order of the texts."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the cache had, aligned with the keys that were asked for.
+    """The rows of the cache for a list of keys, in the order of the keys.
 
     Attributes:
-        present: bool (n,). Rows of `vectors`, `tokens` and `truncated` mean something only where it is true.
+        present: bool (n,). The rows of `vectors`, `tokens` and `truncated` are meaningful only where it is true.
+        tokens: int32 (n,), the tokens that the model read, special ones included.
+        truncated: bool (n,), whether the text was longer than the model's limit.
         vectors: float32 (n, dim), or None for a look-up without vectors.
-        tokens: int32 (n,), what the model read, special tokens included.
-        truncated: bool (n,), the text was longer than the model reads.
     """
 
     present: npt.NDArray[np.bool_]
@@ -32,15 +32,20 @@ class Found:
 
     @property
     def all_present(self) -> bool:
+        """Whether the cache had every key."""
         return bool(self.present.all())
 
 
 @dataclass
 class Computed:
-    """What became of keys that were missing, filled in as the batches end.
+    """The outcomes of missing keys, filled in as the batches end.
 
     Attributes:
-        inference_s: what the worker took for them, of the time that the caller waited; None when nobody measured it.
+        outcomes: key → its outcome.
+        errors: key → why it failed.
+        tokens: key → the tokens that the model read.
+        truncated: key → whether the text was cut.
+        inference_s: the worker's share of the time that the caller waited; None if it was not measured.
     """
 
     outcomes: dict[bytes, Outcome] = field(default_factory=dict)
@@ -50,15 +55,18 @@ class Computed:
     inference_s: float | None = None
 
     def add(self, key: bytes, outcome: Outcome, *, tokens: int, truncated: bool) -> None:
+        """Record a key whose vector is in the cache."""
         self.outcomes[key] = outcome
         self.tokens[key] = tokens
         self.truncated[key] = truncated
 
     def fail(self, key: bytes, error: ItemError) -> None:
+        """Record a key that has no vector."""
         self.outcomes[key] = Outcome.FAILED
         self.errors[key] = error
 
     def merge(self, other: "Computed") -> None:
+        """Add the outcomes of another computation; `inference_s` becomes None if that one was not measured."""
         self.outcomes |= other.outcomes
         self.errors |= other.errors
         self.tokens |= other.tokens
@@ -71,13 +79,13 @@ class Embedded:
     """The answer for a list of texts, row i for text i.
 
     Attributes:
-        vectors: float32 (n, dim); a row of a failed text is never to be read (NaN).
+        vectors: float32 (n, dim); the row of a failed text is NaN and must not be read.
         outcomes: one for each text.
-        errors: index of a failed text → why.
+        errors: index of a failed text → why it failed.
         tokens: int32 (n,).
         truncated: bool (n,).
-        waited_s: for what was missing: the queue, the worker, and the way there and back.
-        inference_s: of these, what the worker took; None when nobody measured it.
+        waited_s: seconds spent on the missing texts: in the queue, in the worker, and on the way there and back.
+        inference_s: the worker's share of `waited_s`; None if it was not measured.
     """
 
     vectors: Vectors
@@ -89,28 +97,29 @@ class Embedded:
     inference_s: float | None = 0.0
 
     def count(self, outcome: Outcome) -> int:
+        """The number of texts with this outcome."""
         return sum(1 for o in self.outcomes if o is outcome)
 
 
 def sound_rows(vectors: Vectors) -> npt.NDArray[np.bool_]:
-    """bool (n,): which rows are finite and not all zero. A row of one number is a score, and may be zero."""
+    """Which rows are finite and not all zero, as bool (n,). A row of one number is a score, and may be zero."""
     return np.asarray(np.isfinite(vectors).all(axis=1) & (vectors.any(axis=1) | (vectors.shape[1] == 1)))
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
-    """float32 (n, dim), each row scaled to length 1."""
+    """Scale each row to length 1; float32 (n, dim)."""
     scaled: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return scaled
 
 
 def cosines(one: Vectors, others: Vectors) -> Vectors:
-    """float32 (n,) in -1..1: the cosine of `one` (dim,) with each row of `others` (n, dim)."""
+    """The cosine of `one` (dim,) with each row of `others` (n, dim); float32 (n,) in -1..1."""
     lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(one)
     scaled: Vectors = np.clip((others @ one) / lengths, -1, 1).astype(np.float32)
     return scaled
 
 
 def refused_truncation(truncated: Iterable[bool]) -> dict[int, ItemError]:
-    """Position → error, for each text that the model would cut, when the caller does not allow truncation."""
+    """Position → error for each text that the model would cut, for callers that do not allow truncation."""
     error = ItemError.of(TextTooLongError())
     return {i: error for i, cut in enumerate(truncated) if cut}

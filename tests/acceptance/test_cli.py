@@ -113,7 +113,7 @@ def test_skipped_and_failed_inputs_keep_their_places(semel: Processes, tmp_path:
         ("in.txt", b"a\nb\xff\n", [], "in.txt:2: not UTF-8 (byte 0xff at 1)"),
         ("in.jsonl", '{"text": "a"}\n{oops\n', [], "in.jsonl:2: not JSON"),
         ("in.jsonl", '{"text": "a"}\n{"txt": "b"}\n', [], "in.jsonl:2: no field 'text'"),
-        ("in.jsonl", '{"text": "a\\ud800"}\n', [], "in.jsonl:1: the text holds a lone surrogate"),
+        ("in.jsonl", '{"text": "a\\ud800"}\n', [], "in.jsonl:1: the text contains a lone surrogate"),
         ("in.csv", "a,b\n1,2\n", [], "no column 'text' (columns: a, b)"),
         ("in.parquet", "no", [], "not a Parquet file"),
         ("in.txt", "", [], "holds no texts"),

@@ -63,7 +63,7 @@ def test_vectors_of_something_else_are_refused(semel: Processes, change: str) ->
         vectors = vectors[::-1]
     if change == "scaled":
         vectors = vectors * 1.1
-    with pytest.raises(BadInputError, match="is not the one that 'fake' makes here"):
+    with pytest.raises(BadInputError, match="differs from the one that 'fake' computes here"):
         semel.client.put_vectors([(f"other {t}", v) for t, v in zip(texts, vectors, strict=True)], model="fake")
     assert headers(semel, f"other {texts[5]}").startswith("hits=0")
 
@@ -120,7 +120,7 @@ def test_a_space_moves_from_one_cache_to_another(tmp_path: Path) -> None:
         rows = [{"text": f"row {i}", "embedding": v} for i, v in enumerate(vectors.tolist())]
         (other / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
         refused = two.semel("cache", "import", "rows.jsonl", "--model", "fake", ok=False)
-        assert "is not the one that 'fake' makes here" in refused.stderr
+        assert "differs from the one that 'fake' computes here" in refused.stderr
         good = two.client.embed(["row 0"], model="prompted")[0].tolist()
         (other / "rows.jsonl").write_text(json.dumps({"text": "row 0", "embedding": good}))
         assert "were in the cache already" in two.semel("cache", "import", "rows.jsonl", "--model", "fake").stdout

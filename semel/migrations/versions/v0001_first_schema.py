@@ -107,5 +107,5 @@ def upgrade() -> None:
     )
     op.create_index("ix_chunks_state", "chunks", ["state", "job_id", "position"])
     if op.get_bind().dialect.name == "postgresql":
-        # Vectors do not compress: keep TOAST from trying.
+        # Vectors do not compress, so PostgreSQL must not try (TOAST).
         op.execute("ALTER TABLE vectors ALTER COLUMN data SET STORAGE EXTERNAL")

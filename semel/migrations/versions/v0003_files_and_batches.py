@@ -1,4 +1,4 @@
-"""Uploaded files, batches over them, webhooks, and columns that a job carries beside its texts."""
+"""Uploaded files, batches of them, webhooks, and the other columns of a job's texts."""
 
 import sqlalchemy as sa
 from alembic import op

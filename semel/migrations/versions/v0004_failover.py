@@ -1,4 +1,4 @@
-"""What a job does when no worker serves its vector space, and where it goes back to."""
+"""Whether a job waits or fails without a worker for its vector space, and the device to which it returns."""
 
 import sqlalchemy as sa
 from alembic import op

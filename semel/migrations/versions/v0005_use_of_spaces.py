@@ -1,4 +1,4 @@
-"""How much each space is used: what was looked up, what was there, what that saved, and when."""
+"""The use of each vector space: look-ups, hits, device time saved, and the time of the last use."""
 
 import sqlalchemy as sa
 from alembic import op

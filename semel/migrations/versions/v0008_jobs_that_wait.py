@@ -1,4 +1,4 @@
-"""A flag for jobs that no live worker serves, where the ending of a sentence said so before."""
+"""A flag for jobs that no live worker serves; before, the last words of the column `why` stood for it."""
 
 import sqlalchemy as sa
 from alembic import op
