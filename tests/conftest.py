@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         parameters = getattr(item, "callspec", None)
-        values = parameters.params.values() if parameters else ()
+        values = {value for value in (parameters.params.values() if parameters else ()) if isinstance(value, str)}
         if fixtures & _SERVICE_FIXTURES or "postgresql" in values:
             item.add_marker("service")
         if fixtures & _MODEL_FIXTURES and "fake" not in values:
