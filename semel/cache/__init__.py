@@ -1,1 +1,1 @@
-"""The vector cache: keys, bytes, rows, claims. It knows nothing of devices or queues."""
+"""The vector cache: keys, bytes, rows and claims. It does not depend on devices or queues."""

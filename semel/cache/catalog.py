@@ -1,6 +1,6 @@
-"""The catalog: which models are served, and which vector space each of them means.
+"""The catalog: the models that are served, and the vector space of each model and prompt.
 
-Workers publish it when they start; the API reads it, and so needs neither torch nor weights to compute a key.
+Workers publish their spaces when they start. The API reads them, so it computes keys without torch or weights.
 """
 
 import json
@@ -18,10 +18,10 @@ from semel.values.device import device_kind
 from semel.values.model import Space
 
 LIVE_S = 20.0
-"""A publication that was not repeated for this long is dead, and other weights may take the name."""
+"""A publication that has not been renewed for this long is dead: other weights may then take its name."""
 
 _KEPT_S = 1.0
-"""The API's copy is this old at the most: one question to the database a second, however many requests come."""
+"""The API's copy is at most this old: the database answers one query per second, whatever the number of requests."""
 
 InputType = Literal["query", "document"]
 
@@ -29,14 +29,14 @@ _PROMPT_NAMES: dict[InputType, tuple[str, ...]] = {
     "query": ("query", "search_query"),
     "document": ("document", "passage", "search_document"),
 }
-"""What model authors call them, the commonest first."""
+"""What model authors call the prompt for each input type, the most common name first."""
 
 
 class Catalog:
-    """Model name and prompt name → space.
+    """Vector spaces by model name and prompt name.
 
     Args:
-        default_model: what a caller means who names none.
+        default_model: the model of a caller that names none.
     """
 
     def __init__(self, db: Database, *, default_model: str) -> None:
@@ -45,7 +45,7 @@ class Catalog:
         self._seen: Kept[dict[tuple[str, str], Any]] = Kept(_KEPT_S)
 
     def publish(self, spaces: Sequence[Space], *, device: str) -> None:
-        """Announce what this worker serves.
+        """Publish the spaces that this worker serves.
 
         Raises:
             FingerprintError: a live worker serves other weights under one of the names; nothing is published.
@@ -54,49 +54,58 @@ class Catalog:
         with self._db.write(reserve=True) as conn:
             for space in spaces:
                 same = (models.c.name == space.model) & (models.c.prompt_name == space.prompt_name)
-                held = conn.execute(select(models).where(same)).first()
-                if held and held.fingerprint != space.fingerprint and held.seen_at > now - LIVE_S:
-                    raise FingerprintError(_two_weights(space, held))
+                published = conn.execute(select(models).where(same)).first()
+                if published and published.fingerprint != space.fingerprint and published.seen_at > now - LIVE_S:
+                    raise FingerprintError(_other_weights(space, published))
                 conn.execute(delete(models).where(same))
-                # This device serves the name itself now: what it once served in its place is a leftover.
+                # The device serves the name itself now: a NAME@DEVICE that it served before is a leftover.
                 conn.execute(delete(models).where(models.c.name == f"{space.model}@{device_kind(device)}"))
                 conn.execute(models.insert().values({**_row(space), "device": device, "seen_at": now}))
         self._seen.forget()
 
     def touch(self, spaces: Sequence[Space]) -> None:
-        """Repeat the publication: this worker is alive."""
-        self._mark(spaces, time.time())
+        """Renew the publication of these spaces: their worker is alive."""
+        self._set_seen_at(spaces, time.time())
 
     def retire(self, spaces: Sequence[Space]) -> None:
-        """This worker stops; the names stay known, other weights may take them at once."""
-        self._mark(spaces, 0.0)
+        """Record that a worker stops: the names stay known, and other weights may take them at once."""
+        self._set_seen_at(spaces, 0.0)
 
-    def _mark(self, spaces: Sequence[Space], seen_at: float) -> None:
+    def _set_seen_at(self, spaces: Sequence[Space], seen_at: float) -> None:
         with self._db.write(reserve=True) as conn:
             for space in spaces:
                 conn.execute(update(models).where(models.c.fingerprint == space.fingerprint).values(seen_at=seen_at))
 
     def space(self, model: str | None = None, prompt_name: str = "", *, device: str = "auto") -> Space:
-        """The space of a model; see `find`. Raises UnknownModelError when no worker ever served it."""
+        """The space of a model and prompt, chosen as in `find`.
+
+        Raises:
+            UnknownModelError: no worker ever served this model with this prompt.
+            BadInputError: a name contains a character that cannot be printed.
+        """
         return self.find(model, prompt_name, device=device)[0]
 
     def space_for_input(self, model: str | None, input_type: InputType | None, *, device: str = "auto") -> Space:
-        """The space of the prompt that this model has for such texts, else the one without a prompt.
+        """The space of the model's prompt for this input type, or the space without a prompt if it has none.
 
-        Raises UnknownModelError.
+        Raises:
+            UnknownModelError: no worker ever served this model.
+            BadInputError: the name contains a character that cannot be printed.
         """
-        named = self.space(model, device=device).model
+        chosen = self.space(model, device=device).model
         names = () if input_type is None else _PROMPT_NAMES[input_type]
-        rows = self._rows(named, "")
-        return self.space(named, next((name for name in names if (named, name) in rows), ""))
+        rows = self._rows(chosen, "")
+        return self.space(chosen, next((name for name in names if (chosen, name) in rows), ""))
 
     def find(self, model: str | None, prompt_name: str = "", *, device: str = "auto") -> tuple[Space, str]:
-        """The space, and the device that served it last.
+        """The space of a model and prompt, and the device that served it last.
 
-        A model with a source of its own for a device is `NAME@DEVICE` there, another space. It is taken when that
-        device is asked for, or when no worker ever served NAME itself.
+        A model that has its own source for a device is served there as `NAME@DEVICE`, which is another space. That
+        space is chosen if `device` is this device, or if no worker ever served NAME itself.
 
-        Raises UnknownModelError.
+        Raises:
+            UnknownModelError: no worker ever served this model with this prompt.
+            BadInputError: a name contains a character that cannot be printed.
         """
         model = model or self._default
         _check_name(model)
@@ -113,7 +122,7 @@ class Catalog:
         return _space(row), row.device
 
     def _rows(self, model: str, prompt_name: str) -> dict[tuple[str, str], Any]:
-        """Every row by name and prompt; read again when it is old, or lacks what is asked for."""
+        """Every row by name and prompt, read again if the kept copy is too old or lacks this model and prompt."""
         rows = self._seen.get(self._read)
         return rows if (model, prompt_name) in rows else self._seen.put(self._read())
 
@@ -123,16 +132,19 @@ class Catalog:
         return {(row.name, row.prompt_name): row for row in found}
 
     def all(self) -> list[tuple[Space, float]]:
-        """Every space that was ever published, with the time it was last seen (Unix seconds, 0 for retired)."""
+        """Every space that was ever published, with the time it was last seen (Unix seconds; 0 after `retire`)."""
         with self._db.read() as conn:
             rows = conn.execute(select(models).order_by(models.c.name, models.c.prompt_name)).all()
         return [(_space(row), row.seen_at) for row in rows]
 
 
 def _check_name(name: str) -> None:
-    """No database takes such a name; the message does not repeat it, since no answer could carry it either."""
+    """Refuse a name that no database accepts; the message does not repeat it, because no answer could carry it.
+
+    Raises BadInputError.
+    """
     if not name.isprintable():
-        raise BadInputError("the name of a model or prompt holds a character that cannot be printed")
+        raise BadInputError("a model or prompt name contains a character that cannot be printed; remove it")
 
 
 def _row(space: Space) -> dict[str, Any]:
@@ -161,11 +173,11 @@ def _space(row: Any) -> Space:
     )
 
 
-def _two_weights(space: Space, held: Any) -> str:
-    ours, theirs = json.loads(space.spec_json), json.loads(held.spec_json)
+def _other_weights(space: Space, published: Any) -> str:
+    ours, theirs = json.loads(space.spec_json), json.loads(published.spec_json)
     differs = ", ".join(k for k in ours if ours[k] != theirs.get(k)) or "format"
     return (
-        f"a live worker serves {space.model!r} with fingerprint {held.fingerprint.hex()}, and the files here give "
-        f"{space.fingerprint.hex()} (they differ in: {differs}). Give one of the two another name in semel.toml, "
+        f"a live worker serves {space.model!r} with fingerprint {published.fingerprint.hex()}, but the files here "
+        f"give {space.fingerprint.hex()} (they differ in: {differs}). Give one of the two another name in semel.toml, "
         "or stop the other worker first"
     )

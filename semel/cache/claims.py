@@ -1,7 +1,7 @@
-"""Claims: leases that say who is computing a key now.
+"""Claims: leases that record who is computing a key now.
 
-A claim is a hint with a clock, never the truth. Losing one costs a second computation; the cache keeps the first
-vector that arrives. So Redis may be emptied, or be away, at any moment.
+A claim is a hint with a clock, never the truth. A lost claim costs a second computation, and the cache keeps the first
+vector that arrives. So Redis may be emptied, or be unavailable, at any moment.
 """
 
 import threading
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import redis
+from typing_extensions import override
 
 from semel.log import get_log
 
@@ -26,7 +27,12 @@ _RENEW = "for _, k in ipairs(KEYS) do if redis.call('GET', k) == ARGV[1] then re
 
 
 class Lease:
-    """The claims that one call holds; `release` as the keys get done, `close` for the rest."""
+    """The claims that one call holds: `release` keys as they are done, then `close` releases the rest.
+
+    Attributes:
+        token: marks the claims of this lease in Redis.
+        keys: those that are still held.
+    """
 
     def __init__(self, keys: Sequence[bytes], release: Callable[["Lease", Sequence[bytes]], None]) -> None:
         self.token = uuid.uuid4().hex
@@ -34,28 +40,33 @@ class Lease:
         self._release = release
 
     def release(self, keys: Sequence[bytes]) -> None:
+        """Release these keys: other callers may claim them."""
         self._release(self, keys)
         self.keys.difference_update(keys)
 
     def close(self) -> None:
+        """Release every key that is still held."""
         self.release(list(self.keys))
 
 
 class Claims(Protocol):
-    """Who computes what. `take` returns a lease on those keys that nobody else holds."""
+    """Which caller computes which key."""
 
-    def take(self, keys: Sequence[bytes]) -> Lease: ...
+    def take(self, keys: Sequence[bytes]) -> Lease:
+        """Claim those of `keys` that no other caller holds. The lease has exactly these, and may be empty."""
 
-    def renew(self) -> None: ...
+    def renew(self) -> None:
+        """Extend every claim that this process holds."""
 
 
-class LocalClaims:
+class LocalClaims(Claims):
     """Claims between the threads of one process, for `semel embed --local`."""
 
     def __init__(self) -> None:
         self._held: set[bytes] = set()
         self._lock = threading.Lock()
 
+    @override
     def take(self, keys: Sequence[bytes]) -> Lease:
         with self._lock:
             free = [key for key in keys if key not in self._held]
@@ -66,11 +77,12 @@ class LocalClaims:
         with self._lock:
             self._held.difference_update(keys)
 
+    @override
     def renew(self) -> None:
-        """Nothing to do: these claims end with the process."""
+        """Do nothing: these claims end with the process."""
 
 
-class RedisClaims:
+class RedisClaims(Claims):
     """Claims between processes: `SET NX PX` with a token for each lease.
 
     Args:
@@ -78,8 +90,9 @@ class RedisClaims:
         ttl_s: how long the claims of a killed process block their keys. Call `renew` more often than that.
 
     Attributes:
-        taken, held, expired: since the start, keys that were claimed, that somebody else held, and whose claim was gone
-            before it was released.
+        taken: keys claimed since the start.
+        held: keys that another lease held when they were to be claimed.
+        expired: keys whose claim was gone before it was released.
     """
 
     def __init__(self, client: "redis.Redis", *, ttl_s: float) -> None:
@@ -91,6 +104,7 @@ class RedisClaims:
         self._release_script = client.register_script(_RELEASE)
         self._renew_script = client.register_script(_RENEW)
 
+    @override
     def take(self, keys: Sequence[bytes]) -> Lease:
         lease = Lease([], self._release)
         try:
@@ -101,7 +115,7 @@ class RedisClaims:
             lease.keys.update(key for key, won in zip(keys, granted, strict=True) if won)
         except redis.RedisError as error:
             # Work goes on: without claims a text may be computed twice, but no vector is wrong or lost.
-            log.warning("claims unavailable, computing without them", reason=str(error))
+            log.warning("claims unavailable; computing without them", reason=str(error))
             lease.keys.update(keys)
         with self._lock:
             self._active.add(lease)
@@ -115,11 +129,12 @@ class RedisClaims:
                 ours = int(self._release_script(keys=[_PREFIX + k for k in keys], args=[lease.token]))
                 self.expired += len(keys) - ours
             except redis.RedisError as error:
-                log.warning("claims not released, they run out by themselves", reason=str(error))
+                log.warning("claims not released; they expire by themselves", reason=str(error))
         if lease.keys.issubset(keys):
             with self._lock:
                 self._active.discard(lease)
 
+    @override
     def renew(self) -> None:
         """Extend every claim that this process holds. Raises redis.RedisError."""
         with self._lock:

@@ -10,15 +10,20 @@ from semel.errors import InvalidVectorError
 from semel.values.vectors import Vectors, sound_rows
 
 DTYPES: dict[str, "np.dtype[Any]"] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+"""The dtypes of stored vectors. Both are little-endian, so a database may move to any machine."""
 
 
 def checksum(key: bytes, data: bytes) -> int:
-    """CRC-32 over both, so that a row whose bytes belong to another key is found too."""
+    """CRC-32 over key and data, which also detects data that belongs to another key."""
     return crc32(data, crc32(key))
 
 
 def encode(vectors: Vectors, *, dim: int, dtype: str) -> list[bytes]:
-    """One blob a row.
+    """Encode vectors for storage, one blob per row.
+
+    Args:
+        vectors: float32 (n, dim).
+        dtype: a name in `DTYPES`.
 
     Raises:
         InvalidVectorError: wrong shape, NaN, infinity, an all-zero row, or a value that `dtype` cannot hold.
@@ -27,14 +32,14 @@ def encode(vectors: Vectors, *, dim: int, dtype: str) -> list[bytes]:
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(vectors, dtype=DTYPES[dtype])
     if dtype != "float32" and not np.isfinite(stored).all():
-        raise InvalidVectorError(f"a vector does not fit into {dtype}; set SEMEL_VECTOR_DTYPE=float32")
+        raise InvalidVectorError(f"a vector has a value beyond the range of {dtype}; set SEMEL_VECTOR_DTYPE=float32")
     return [row.tobytes() for row in stored]
 
 
 def check_vectors(vectors: Vectors, *, dim: int) -> None:
-    """Raises InvalidVectorError unless float (n, dim), finite, no zero row."""
+    """Check that vectors are float (n, dim), finite and without a zero row. Raises InvalidVectorError."""
     if vectors.ndim != 2 or vectors.shape[1] != dim:
-        raise InvalidVectorError(f"vectors of shape {vectors.shape} where (n, {dim}) belongs")
+        raise InvalidVectorError(f"the vectors have shape {vectors.shape}, expected (n, {dim}); they are not stored")
     bad = ~sound_rows(vectors)
     if bad.any():
         row = int(bad.argmax())
@@ -43,20 +48,25 @@ def check_vectors(vectors: Vectors, *, dim: int) -> None:
 
 
 def decode_into(out: Vectors, rows: Sequence[int], blobs: Sequence[bytes]) -> None:
-    """Write `blobs[i]` to `out[rows[i]]`; their length tells float32 from float16."""
+    """Write `blobs[i]` to `out[rows[i]]`; the length of a blob determines its dtype.
+
+    Args:
+        out: float32 (n, dim).
+        blobs: as `encode` returns them; each must have a size for which `has_size` is true.
+    """
     dim = out.shape[1]
-    where = np.asarray(rows, dtype=np.intp)
+    targets = np.asarray(rows, dtype=np.intp)
     sizes = np.fromiter((len(b) for b in blobs), dtype=np.intp, count=len(blobs))
     for dtype in DTYPES.values():
         chosen = np.flatnonzero(sizes == dim * dtype.itemsize)
         if len(chosen) == len(blobs):  # the usual case: one dtype, no selection
-            out[where] = np.frombuffer(b"".join(blobs), dtype).reshape(-1, dim)
+            out[targets] = np.frombuffer(b"".join(blobs), dtype).reshape(-1, dim)
             return
         if len(chosen):
             picked = b"".join(blobs[i] for i in chosen.tolist())
-            out[where[chosen]] = np.frombuffer(picked, dtype).reshape(-1, dim)
+            out[targets[chosen]] = np.frombuffer(picked, dtype).reshape(-1, dim)
 
 
 def has_size(data: bytes, *, dim: int) -> bool:
-    """Whether these bytes can be a vector of `dim` numbers in one of the known dtypes."""
+    """Whether `data` has the length of a vector of `dim` numbers in one of `DTYPES`."""
     return len(data) in (dim * 4, dim * 2)

@@ -2,7 +2,7 @@
 
     fingerprint = SHA-256(canonical JSON of FingerprintSpec)      32 bytes
     key         = SHA-256(fingerprint ‖ text as UTF-8)            32 bytes
-    key         = SHA-256(fingerprint ‖ length of query as 8 bytes, little-endian ‖ query ‖ document), of a pair
+    key         = SHA-256(fingerprint ‖ length of query as 8 bytes, little-endian ‖ query ‖ document), for a pair
 
 The fingerprint has a fixed length, so the join is injective. Texts are taken byte for byte: no lower-casing, no
 stripping, no Unicode normalisation. A wrong hit is worse than a miss.
@@ -24,13 +24,13 @@ def fingerprint(spec: FingerprintSpec) -> bytes:
 
 
 def input_key(fingerprint: bytes, item: Input, index: int = 0) -> bytes:
-    """The key of what a model reads: of a text its `text_key`, of a pair its `pair_key`.
+    """The key of one input of a model: the `text_key` of a text, the `pair_key` of a pair.
 
     Args:
-        index: position in the list that was given, for the error.
+        index: position in the list that the caller received, for the error message.
 
     Raises:
-        InvalidTextError: a text that is not a string, is empty, or holds a lone surrogate (half of a UTF-16 pair).
+        InvalidTextError: a text is not a string, is empty, or contains a lone surrogate (half of a UTF-16 pair).
     """
     if isinstance(item, Pair):
         for side, text in zip(("a query that ", "a document that "), item, strict=True):
@@ -41,32 +41,40 @@ def input_key(fingerprint: bytes, item: Input, index: int = 0) -> bytes:
 
 
 def input_keys(fingerprint: bytes, items: Sequence[Input]) -> list[bytes]:
-    """`input_key` of each, in order. Raises InvalidTextError for the first bad one."""
+    """The `input_key` of each item, in order. Raises InvalidTextError for the first bad item."""
     return [input_key(fingerprint, item, index) for index, item in enumerate(items)]
 
 
 def text_key(fingerprint: bytes, text: str) -> bytes:
-    """The key of the vector of a sound text."""
+    """The key of a text that `check_text` accepts."""
     return hashlib.sha256(fingerprint + text.encode()).digest()
 
 
 def pair_key(fingerprint: bytes, query: str, document: str) -> bytes:
-    """The key of a (query, document) score: the query's length keeps "ab"+"c" apart from "a"+"bc"."""
+    """The key of a score for (query, document). The query's length keeps "ab"+"c" apart from "a"+"bc"."""
     head = query.encode()
     return hashlib.sha256(fingerprint + len(head).to_bytes(8, "little") + head + document.encode()).digest()
 
 
 def check_text(text: str, index: int, where: str = "") -> None:
-    """Raises InvalidTextError unless a text can be a key: a string, not empty, without half a surrogate pair."""
+    """Check that a text can have a key: it is a string, not empty, and without a lone surrogate.
+
+    Args:
+        index: position of the text, for the error message.
+        where: starts the message, such as `"has a query that "`.
+
+    Raises:
+        InvalidTextError: the text cannot have a key.
+    """
     if not isinstance(text, str):
         raise InvalidTextError(index, f"{where}is {type(text).__name__}, not a string")
     if not text:
         raise InvalidTextError(index, f"{where}is empty; leave it out, there is nothing to embed")
     if surrogate := lone_surrogate(text):
-        why = f"{where}holds {surrogate}, which no encoding can carry; repair it where the text was decoded"
+        why = f"{where}contains {surrogate}, which UTF-8 cannot encode; fix the step that decoded the text"
         raise InvalidTextError(index, why)
 
 
 def unpack_keys(packed: bytes) -> list[bytes]:
-    """Keys that were joined without separators, as chunk rows hold them."""
+    """Split keys that were joined without separators, as chunk rows store them."""
     return [packed[at : at + KEY_BYTES] for at in range(0, len(packed), KEY_BYTES)]

@@ -1,4 +1,4 @@
-"""Pruning: delete the oldest vectors, and never one that a job still needs."""
+"""Pruning deletes the oldest vectors, but never one that a job still needs."""
 
 import threading
 import time
@@ -16,11 +16,11 @@ class Pruner:
     """Deletes vectors. Thread-safe.
 
     Args:
-        keep: reads the packed keys (32 bytes each, joined) that unexpired jobs still need, on the transaction's own
-            connection, after the lock, so that a job that is submitted meanwhile is safe.
+        keep: reads the packed keys (32 bytes each, joined) that unexpired jobs still need. It is called with the
+            transaction's own connection, after the lock, so that a job that is submitted in the meantime is safe.
 
     Attributes:
-        pruned: vectors deleted since the start.
+        pruned: number of vectors deleted since the start.
     """
 
     def __init__(self, db: Database, *, keep: Callable[[Connection], Iterable[bytes]]) -> None:
@@ -32,38 +32,39 @@ class Pruner:
     def count(
         self, *, max_bytes: int | None = None, older_than_s: float | None = None, fingerprint: bytes | None = None
     ) -> int:
-        """How many vectors `prune` would delete. No writer has to wait for it."""
+        """The number of vectors that `prune` would delete with the same conditions. No writer waits for it."""
         with self._db.read() as conn:
-            _fill_keep(conn, self._keep(conn))
-            doomed = _doomed(conn, max_bytes, older_than_s, fingerprint)
-            return conn.execute(select(func.count()).select_from(doomed.subquery())).scalar_one()
+            _fill_keep_table(conn, self._keep(conn))
+            selected = _to_delete(conn, max_bytes, older_than_s, fingerprint)
+            return conn.execute(select(func.count()).select_from(selected.subquery())).scalar_one()
 
     def prune(
         self, *, max_bytes: int | None = None, older_than_s: float | None = None, fingerprint: bytes | None = None
     ) -> int:
-        """Delete vectors, the oldest first; returns how many.
+        """Delete vectors, the oldest first, and return their number.
 
-        A vector must meet every condition: with `fingerprint` the other two look at that space alone.
+        A vector is deleted only if it meets every condition given. With `fingerprint`, the other two look at that
+        space alone. Without any condition, every vector that no job needs is deleted.
 
         Args:
-            max_bytes: delete until the vectors take no more than this.
-            older_than_s: delete what was computed longer ago than this.
-            fingerprint: delete in this space only; alone, the whole space.
+            max_bytes: delete until the vectors take at most this.
+            older_than_s: delete vectors that were computed longer ago than this.
+            fingerprint: delete in this space only; without another condition, the whole space.
         """
         with self._db.write(reserve=True) as conn:
             if self._db.dialect == "postgresql":
                 conn.exec_driver_sql("LOCK TABLE chunks IN EXCLUSIVE MODE")
-            _fill_keep(conn, self._keep(conn))
-            doomed = _doomed(conn, max_bytes, older_than_s, fingerprint)
-            gone = conn.execute(delete(vectors).where(vectors.c.key.in_(doomed))).rowcount
-            conn.exec_driver_sql("DROP TABLE prune_keep")  # it may be large, and the connection stays
+            _fill_keep_table(conn, self._keep(conn))
+            selected = _to_delete(conn, max_bytes, older_than_s, fingerprint)
+            deleted = conn.execute(delete(vectors).where(vectors.c.key.in_(selected))).rowcount
+            conn.exec_driver_sql("DROP TABLE prune_keep")  # it may be large, and the pool keeps the connection
         with self._lock:
-            self.pruned += gone
-        return gone
+            self.pruned += deleted
+        return deleted
 
 
-def _fill_keep(conn: Connection, keep: Iterable[bytes]) -> None:
-    """A temporary table of the keys that must stay: a job of millions does not go through Python's memory."""
+def _fill_keep_table(conn: Connection, keep: Iterable[bytes]) -> None:
+    """Fill a temporary table with the keys to keep, so that those of a large job are never in memory all at once."""
     kind = "BYTEA" if conn.dialect.name == "postgresql" else "BLOB"
     conn.exec_driver_sql("DROP TABLE IF EXISTS prune_keep")
     conn.exec_driver_sql(f"CREATE TEMPORARY TABLE prune_keep (key {kind} PRIMARY KEY)")
@@ -73,8 +74,8 @@ def _fill_keep(conn: Connection, keep: Iterable[bytes]) -> None:
             conn.execute(statement, rows)
 
 
-def _doomed(conn: Connection, max_bytes: int | None, older_than_s: float | None, fingerprint: bytes | None) -> Any:
-    """A SELECT of the keys to delete."""
+def _to_delete(conn: Connection, max_bytes: int | None, older_than_s: float | None, fingerprint: bytes | None) -> Any:
+    """A SELECT of the keys to delete; it reads the temporary table that `_fill_keep_table` made."""
     scope: list[Any] = []
     if fingerprint is not None:
         scope.append(vectors.c.space_id.in_(select(spaces.c.id).where(spaces.c.fingerprint == fingerprint)))

@@ -1,4 +1,4 @@
-"""The tables of the cache. Migrations in semel/migrations must lead to exactly these."""
+"""The tables of the cache. The migrations in semel/migrations must produce exactly these."""
 
 from sqlalchemy import (
     BigInteger,
@@ -55,7 +55,7 @@ vectors = Table(
     Column("tokens", Integer, nullable=False),
     Column("truncated", Boolean, nullable=False),
     Column("crc", BigInteger, nullable=False),
-    Column("data", LargeBinary, nullable=False),  # last: reading the rest does not walk its overflow pages
+    Column("data", LargeBinary, nullable=False),  # last: reading the other columns skips its overflow pages
     Index("ix_vectors_space_created", "space_id", "created_at"),
 )
 

@@ -1,4 +1,4 @@
-"""How much the spaces are used: counted in memory, added to their rows now and then."""
+"""How much the vector spaces are used: counted in memory and added to their rows from time to time."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from semel.db import Database
 
 @dataclass(frozen=True)
 class Totals:
-    """Look-ups, those that found a vector, and the device time that these saved."""
+    """Look-ups, the hits among them, and the device time in seconds that the hits saved."""
 
     lookups: int
     hits: int
@@ -42,11 +42,12 @@ class SpaceUse:
         self._lock = threading.Lock()
 
     def count(self, fingerprint: bytes, *, lookups: int, hits: int, saved_s: float) -> None:
-        """So many texts were looked up in this space.
+        """Count look-ups in a space.
 
         Args:
-            hits: how many of them were there.
-            saved_s: device time that these would have cost.
+            lookups: texts that were looked up.
+            hits: the look-ups that found a vector.
+            saved_s: device time that the hits would have cost.
         """
         with self._lock:
             counted = self._counted.setdefault(fingerprint, _Counted())
@@ -54,7 +55,7 @@ class SpaceUse:
             counted.used_at = time.time()
 
     def totals(self) -> Totals:
-        """Of all spaces and processes, as far as they are written."""
+        """The totals of all spaces and processes, as far as they have been written."""
         columns = (spaces.c.lookups, spaces.c.hits, spaces.c.saved_s)
         query = select(*(func.coalesce(func.sum(column), 0).label(column.name) for column in columns))
         with self._db.read() as conn:
@@ -62,7 +63,10 @@ class SpaceUse:
         return Totals(int(row.lookups), int(row.hits), float(row.saved_s))
 
     def write(self) -> None:
-        """Add what was counted to the rows. A space without a vector has no row yet, and is counted further."""
+        """Add the counts to the rows of their spaces.
+
+        Counts stay in memory for the next call if the write fails, or if their space has no vector, and so no row, yet.
+        """
         with self._lock:
             counted, self._counted = self._counted, {}
         if not counted:
@@ -83,7 +87,7 @@ class SpaceUse:
     def _add(self, counted: Mapping[bytes, _Counted]) -> set[bytes]:
         written = set()
         with self._db.write() as conn:
-            for fingerprint, use in sorted(counted.items()):  # in one order everywhere: no deadlock on PostgreSQL
+            for fingerprint, use in sorted(counted.items()):  # one order in every process: no deadlock on PostgreSQL
                 added = {
                     "lookups": spaces.c.lookups + use.lookups,
                     "hits": spaces.c.hits + use.hits,

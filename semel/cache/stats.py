@@ -15,14 +15,16 @@ from semel.values.model import Space
 
 @dataclass(frozen=True)
 class SpaceStats:
-    """What the cache holds of one space. Times are Unix seconds.
+    """The contents and the use of one space. Times are Unix seconds.
 
     Attributes:
-        weights: SHA-256 of the model's weights, in hex: which revision of it this is.
-        bytes: of the vectors, without the database's own.
-        lookups, hits: texts that the APIs looked up, and how many of them were there.
+        weights: SHA-256 of the model's weights, in hex; it identifies the model's revision.
+        entries: number of vectors.
+        bytes: size of the vectors, without the database's overhead.
+        lookups: texts that API processes looked up.
+        hits: the look-ups that found a vector.
         saved_s: device time that the hits would have cost.
-        used_at: when an API last looked something up; None before that.
+        used_at: when an API process last looked up a text; None before the first look-up.
     """
 
     fingerprint: str
@@ -43,7 +45,7 @@ class SpaceStats:
 
 @dataclass(frozen=True)
 class Growth:
-    """Vectors of a space that were stored in the span that begins at `at`, Unix seconds."""
+    """The number of vectors of a space that were stored in the span of time that begins at `at`, Unix seconds."""
 
     fingerprint: str
     at: float
@@ -52,7 +54,7 @@ class Growth:
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` read, and the keys of the rows that are damaged."""
+    """The number of rows that `verify` has read, and the keys of the damaged ones."""
 
     entries: int
     damaged: list[bytes]
@@ -65,7 +67,7 @@ class CacheStats:
         self._db = db
 
     def by_space(self) -> list[SpaceStats]:
-        """Every space that has vectors, the largest first."""
+        """Statistics for every space that has vectors, the one with the most bytes first."""
         counted = (
             select(
                 vectors.c.space_id,
@@ -83,41 +85,42 @@ class CacheStats:
         return sorted((_stats(row) for row in rows), key=lambda s: -s.bytes)
 
     def growth(self, *, span_s: float) -> list[Growth]:
-        """How many of the vectors that are here now were stored in each span of time, the oldest first."""
+        """Count the vectors that exist now by the span of time in which they were stored, the oldest span first."""
         at = func.round(vectors.c.created_at / span_s - 0.5).label("at")  # floor, on every database
         query = select(vectors.c.space_id, at, func.count().label("entries")).group_by(vectors.c.space_id, at)
-        named = query.subquery()
-        columns = (spaces.c.fingerprint, named.c.at, named.c.entries)
+        counted = query.subquery()
+        columns = (spaces.c.fingerprint, counted.c.at, counted.c.entries)
         with self._db.read() as conn:
             rows = conn.execute(
-                select(*columns).join_from(named, spaces, spaces.c.id == named.c.space_id).order_by(named.c.at)
+                select(*columns).join_from(counted, spaces, spaces.c.id == counted.c.space_id).order_by(counted.c.at)
             )
             return [Growth(row.fingerprint.hex(), float(row.at) * span_s, row.entries) for row in rows]
 
     def has_space(self, fingerprint: str) -> bool:
-        """Whether there ever was a vector of this space; in hex."""
+        """Whether a vector of this space (its fingerprint in hex) was ever stored."""
         with self._db.read() as conn:
             known = conn.execute(select(spaces.c.fingerprint)).scalars()
             return fingerprint in {found.hex() for found in known}
 
     def space_of(self, fingerprint: bytes) -> Space:
-        """The space of one of `stats`."""
+        """The space with this fingerprint, which must be one that `by_space` reported."""
         with self._db.read() as conn:
             row = conn.execute(select(spaces).where(spaces.c.fingerprint == fingerprint)).one()
         return Space(**{name: getattr(row, name) for name in SPACE_COLUMNS})
 
 
 def _stats(row: Any) -> SpaceStats:
-    own = {"fingerprint": row.fingerprint.hex(), "weights": json.loads(row.spec_json)["weights"]}
-    same = {name: getattr(row, name) for name in SpaceStats.__dataclass_fields__ if name not in own}
-    return SpaceStats(**own, **same)
+    derived = {"fingerprint": row.fingerprint.hex(), "weights": json.loads(row.spec_json)["weights"]}
+    copied = {name: getattr(row, name) for name in SpaceStats.__dataclass_fields__ if name not in derived}
+    return SpaceStats(**derived, **copied)
 
 
 def verify(db: Database, store: VectorStore, *, repair: bool = False) -> Iterator[Verified]:
-    """Read every row and check size, checksum and numbers; yields the state so far after each slice.
+    """Read every row and check its size, checksum and values; yields the state so far after each slice.
 
     Args:
-        repair: delete the damaged rows, so that they are computed again when they are asked for.
+        store: counts the damaged rows.
+        repair: delete the damaged rows, so that the next request for them computes them again.
     """
     with db.read() as conn:
         dims = {row.id: row.dim for row in conn.execute(select(spaces.c.id, spaces.c.dim))}

@@ -1,4 +1,4 @@
-"""The vector store: rows by key, in plurals, on SQLite or PostgreSQL."""
+"""The vector store: reads and writes many rows at once by key, on SQLite or PostgreSQL."""
 
 import threading
 import time
@@ -21,13 +21,13 @@ from semel.values.vectors import Found, Vectors, sound_rows
 log = get_log("cache")
 
 SLICE_KEYS = 512
-"""Keys in one SELECT. 500 to 1000 was fastest on SQLite; the limit is 32,766 parameters."""
+"""Keys in one SELECT. 500 to 1000 were fastest on SQLite, which allows at most 32,766 parameters."""
 
 StoredRow: TypeAlias = tuple[bytes, int, bool, int, bytes]
 """Key, tokens, truncated, checksum, encoded vector."""
 
 IMPORTED = Producer("elsewhere", "import", "float32")
-"""What made a vector that was not computed here."""
+"""The producer of a vector that was not computed here."""
 
 SPACE_COLUMNS = ("fingerprint", "model", "prompt_name", "dim", "max_tokens", "precision", "spec_json")
 
@@ -40,11 +40,11 @@ class VectorStore:
     """Vectors by key. Thread-safe; any number of processes may write to one database.
 
     Args:
-        db: where.
-        dtype: `float32`, or `float16` to halve the bytes of what is stored from now on; scores stay float32.
+        db: holds the vectors.
+        dtype: `float32`, or `float16` to store new vectors in half the bytes; scores are always float32.
 
     Attributes:
-        damaged: rows that reading or `verify` found damaged, since the start.
+        damaged: number of rows that reading or `verify` found damaged since the start.
     """
 
     def __init__(self, db: Database, *, dtype: str = "float32") -> None:
@@ -57,9 +57,9 @@ class VectorStore:
     # Reading
 
     def get_many(self, keys: Sequence[bytes], *, dim: int) -> Found:
-        """Read vectors: row i of the answer belongs to `keys[i]`, present or not, repeated or not.
+        """Read vectors; row i of the result belongs to `keys[i]`, whether the key is present, missing or repeated.
 
-        A damaged row is deleted, logged and reported as not present, so that it is computed again.
+        A damaged row is deleted, logged and reported as missing, so that it is computed again.
 
         Args:
             keys: 32 bytes each; order and duplicates are kept.
@@ -72,15 +72,15 @@ class VectorStore:
         return rows
 
     def lookup(self, keys: Sequence[bytes]) -> Found:
-        """As `get_many`, without the vectors and without reading them."""
+        """Like `get_many`, but the vectors are neither read nor returned."""
         return self._read(keys, _LOOKUP_COLUMNS, None)[0]
 
     def lookup_on(self, conn: Connection, keys: Sequence[bytes]) -> Found:
-        """As `lookup`, inside a transaction that is open already."""
+        """Like `lookup`, inside a transaction that is already open."""
         return self._read(keys, _LOOKUP_COLUMNS, None, on=conn)[0]
 
     def present(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Those of `keys` that have a row."""
+        """The subset of `keys` that have a row."""
         found: set[bytes] = set()
         with self._db.read() as conn:
             for part in _slices(list(keys)):
@@ -104,24 +104,24 @@ class VectorStore:
             for part in _slices(list(first_row)):
                 rows = self._fetch(conn, columns, part)
                 if values is not None:
-                    rows = _sound(rows, values.shape[1], damaged)
+                    rows = _undamaged(rows, values.shape[1], damaged)
                 if not rows:
                     continue
                 found = list(zip(*rows, strict=True))
-                where = [first_row[key] for key in found[0]]
-                present[where] = True
-                tokens[where] = found[1]
-                truncated[where] = found[2]
+                targets = [first_row[key] for key in found[0]]
+                present[targets] = True
+                tokens[targets] = found[1]
+                truncated[targets] = found[2]
                 if values is not None:
-                    decode_into(values, where, found[4])
-        if len(first_row) < n:  # repeat the rows of repeated keys
+                    decode_into(values, targets, found[4])
+        if len(first_row) < n:  # repeat the results of repeated keys
             source = [first_row[key] for key in keys]
             present, tokens, truncated = present[source], tokens[source], truncated[source]
             values = None if values is None else values[source]
         return Found(present, tokens, truncated, values), damaged
 
     def _fetch(self, conn: Connection, columns: str, keys: Sequence[bytes]) -> list[Any]:
-        """Rows as plain tuples: building SQLAlchemy's Row objects would cost a fifth of a warm look-up."""
+        """Read rows as plain tuples: building SQLAlchemy's Row objects would take a fifth of a warm look-up."""
         if self._db.dialect == "postgresql":
             statement, parameters = f"SELECT {columns} FROM vectors WHERE key = ANY(%s)", (list(keys),)
             rows = conn.exec_driver_sql(statement, parameters).cursor
@@ -132,14 +132,14 @@ class VectorStore:
         return list(rows.fetchall())
 
     def count_damaged(self, rows: int) -> None:
-        """Add to `damaged`."""
+        """Add a number of rows to `damaged`."""
         with self._lock:
             self.damaged += rows
 
     def drop(self, rows: Sequence[StoredRow]) -> None:
-        """Delete these very rows: one that was stored anew in the meantime has another checksum."""
+        """Delete exactly these rows: a key that was stored again in the meantime has other bytes, and keeps them."""
         for key, *_ in rows:
-            log.error("damaged row dropped, it will be computed again", key=key.hex())
+            log.error("damaged row deleted; the next request computes it again", key=key.hex())
         with self._db.write(reserve=True) as conn:
             statement = delete(vectors).where(
                 vectors.c.key == bindparam("k"), vectors.c.crc == bindparam("c"), vectors.c.data == bindparam("d")
@@ -158,14 +158,15 @@ class VectorStore:
         truncated: Sequence[bool],
         producer: Producer,
     ) -> int:
-        """Store vectors in one transaction; a key that has a row keeps it. Returns how many were new.
+        """Store vectors in one transaction; a key that has a row keeps it. Returns the number of new rows.
 
         Args:
             values: float32 (len(keys), space.dim).
+            tokens, truncated: one for each key; see `Found`.
 
         Raises:
-            InvalidVectorError: NaN, infinity, zero or a wrong size; nothing of the call is stored.
-            StorageFullError: no room; nothing of the call is stored.
+            InvalidVectorError: a vector is NaN, infinite, zero or of the wrong size; nothing of the call is stored.
+            StorageFullError: the database is full; nothing of the call is stored.
         """
         blobs = encode(values, dim=space.dim, dtype=self._dtype if space.dim > 1 else "float32")
         rows = [
@@ -174,22 +175,22 @@ class VectorStore:
         ]
         return self._insert(space, rows, producer)
 
-    def put_rows(self, space: Space, given: Sequence[StoredRow], *, producer: Producer) -> int:
-        """Store rows that are encoded already, as `export` gives them, in one transaction. Returns how many were new.
+    def put_rows(self, space: Space, rows: Sequence[StoredRow], *, producer: Producer) -> int:
+        """Store rows that are already encoded, in one transaction. Returns the number of new rows.
 
         Raises:
             InvalidVectorError: a row is damaged; nothing of the call is stored.
-            StorageFullError: no room; nothing of the call is stored.
+            StorageFullError: the database is full; nothing of the call is stored.
         """
-        for row in given:
+        for row in rows:
             if not is_sound(row, space.dim):
                 raise InvalidVectorError(f"the row with key {row[0].hex()} is damaged; it is not stored")
-        return self._insert(space, given, producer)
+        return self._insert(space, rows, producer)
 
-    def _insert(self, space: Space, given: Sequence[StoredRow], producer: Producer) -> int:
+    def _insert(self, space: Space, stored: Sequence[StoredRow], producer: Producer) -> int:
         space_id, producer_id = self.space_id(space), self._producer_id(producer)
         now = time.time()
-        rows = [(key, space_id, producer_id, now, *rest) for key, *rest in given]
+        rows = [(key, space_id, producer_id, now, *rest) for key, *rest in stored]
         rows.sort()  # all writers lock rows in one order: no deadlock on PostgreSQL, better locality on SQLite
         mark = "%s" if self._db.dialect == "postgresql" else "?"
         statement = (
@@ -200,7 +201,7 @@ class VectorStore:
             return conn.exec_driver_sql(statement, rows).rowcount
 
     def space_id(self, space: Space) -> int:
-        """The row id of a space, registered when it is new."""
+        """The row id of a space; the row is inserted if the space is new."""
         row = {**{name: getattr(space, name) for name in SPACE_COLUMNS}, "created_at": time.time()}
         return self._id_of(spaces, ("fingerprint",), row)
 
@@ -224,8 +225,8 @@ def _slices(keys: list[bytes]) -> Iterator[list[bytes]]:
     return (keys[at : at + SLICE_KEYS] for at in range(0, len(keys), SLICE_KEYS))
 
 
-def _sound(rows: list[Any], dim: int, damaged: list[Any]) -> list[Any]:
-    """The rows whose size and checksum are right; the others are added to `damaged`."""
+def _undamaged(rows: list[Any], dim: int, damaged: list[Any]) -> list[Any]:
+    """The rows with the right size and checksum; the others are appended to `damaged`."""
     bad = [row for row in rows if checksum(row[0], row[4]) != row[3] or not has_size(row[4], dim=dim)]
     if not bad:
         return rows
@@ -235,6 +236,11 @@ def _sound(rows: list[Any], dim: int, damaged: list[Any]) -> list[Any]:
 
 
 def is_sound(row: tuple[Any, ...], dim: int) -> bool:
+    """Whether size, checksum and values of a row are right.
+
+    Args:
+        row: a `StoredRow`; the columns between key and checksum are not looked at.
+    """
     key, _, _, crc, data = row
     if checksum(key, data) != crc or not has_size(data, dim=dim):
         return False

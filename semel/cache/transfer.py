@@ -1,4 +1,4 @@
-"""A vector space as a Parquet file, from one cache to another: keys, encoded vectors, and the space in the header."""
+"""Moves a vector space between caches as a Parquet file: keys, encoded vectors, and the space in the header."""
 
 import json
 from collections.abc import Iterator
@@ -32,9 +32,13 @@ _SLICE = 2048
 
 
 def export_space(db: Database, space: Space, path: Path) -> Iterator[int]:
-    """Write every vector of a space to `path`; yields how many so far. Nothing is left of an export that fails."""
-    named = {name: value for name, value in asdict(space).items() if name != "matryoshka_dims"}
-    header = json.dumps({**named, "fingerprint": space.fingerprint.hex()})
+    """Write every vector of a space to `path`; yields the number written so far. A failed export leaves no file.
+
+    Raises:
+        OSError: the folder does not exist, or has no room.
+    """
+    fields = {name: value for name, value in asdict(space).items() if name != "matryoshka_dims"}
+    header = json.dumps({**fields, "fingerprint": space.fingerprint.hex()})
     count = 0
     with atomic_write(path) as file, pq.ParquetWriter(file, _SCHEMA.with_metadata({_HEADER: header})) as writer:
         for rows in _rows(db, space.fingerprint):
@@ -47,7 +51,7 @@ def export_space(db: Database, space: Space, path: Path) -> Iterator[int]:
 
 
 def _rows(db: Database, fingerprint: bytes) -> Iterator[list[StoredRow]]:
-    """The rows of a space, a few at a time, by key."""
+    """The rows of a space in slices, ordered by key."""
     of_space = vectors.c.space_id.in_(select(spaces.c.id).where(spaces.c.fingerprint == fingerprint))
     columns = (vectors.c.key, vectors.c.tokens, vectors.c.truncated, vectors.c.crc, vectors.c.data)
     query = select(*columns).where(of_space).order_by(vectors.c.key).limit(_SLICE)
@@ -65,7 +69,7 @@ def exported_space(path: Path) -> Space | None:
     """The space of a file that `export_space` wrote; None for any other Parquet file.
 
     Raises:
-        BadInputError: no Parquet file.
+        BadInputError: the file is not a Parquet file.
     """
     try:
         header = (pq.read_schema(path).metadata or {}).get(_HEADER)
@@ -78,10 +82,10 @@ def exported_space(path: Path) -> Space | None:
 
 
 def import_space(store: VectorStore, space: Space, path: Path) -> Iterator[tuple[int, int]]:
-    """Store the vectors of an exported file; yields (stored, read) so far. What the cache has stays as it is.
+    """Store the vectors of an exported file; yields (stored, read) so far. Keys that have a vector keep it.
 
     Raises:
-        BadInputError: a row is damaged; those before it are stored.
+        BadInputError: a row is damaged; the slices before it are stored.
     """
     stored = read = 0
     with pq.ParquetFile(path) as file:

@@ -1,1 +1,1 @@
-"""Jobs, queues and workers: what runs where, and what happens when something dies."""
+"""Jobs, queues, the fleet and workers: what runs where, and how work survives the death of a process."""

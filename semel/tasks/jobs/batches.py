@@ -1,9 +1,9 @@
-"""Batches: a file of requests, its jobs, and the files that come out; every change of state is one transaction.
+"""OpenAI Batches: a file of requests, its jobs and its output files. Every change of state is one transaction.
 
     validating → in_progress → finalizing → completed
     validating → failed        validating or in_progress → cancelling → cancelled, or finalizing → expired
 
-Whoever works on a batch holds a lease on it, so several API processes share the work, and one that dies is replaced.
+The process that works on a batch holds a lease on it, so API processes share the work and take over from one that dies.
 """
 
 import json
@@ -23,12 +23,12 @@ from semel.values.job import OPEN, JobStatus
 _LEASE_S = 15.0
 
 _CAN_STOP = (JobStatus.VALIDATING, JobStatus.IN_PROGRESS)
-"""Not while the output is written: that takes seconds, and everything is done by then."""
+"""The states that can be cancelled. While the output is written, for some seconds, all work is already done."""
 
 
 @dataclass(frozen=True)
 class LineError:
-    """What is wrong with a line of the input file; `line` counts from 1."""
+    """What is wrong with a line of the input file; `line` counts from 1 and is None for the file as a whole."""
 
     code: str
     message: str
@@ -38,12 +38,13 @@ class LineError:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch. Times are Unix seconds.
+    """A Batch as OpenAI's API defines it. Times are Unix seconds.
 
     Attributes:
-        inputs: texts and pairs of all lines.
-        total, completed, failed: lines.
-        jobs: ids, once every line is in a job.
+        output_expires_s: how long the output files are kept; None for the server's default.
+        jobs: ids of its jobs, once every line is in a job.
+        inputs: number of texts and pairs in all lines.
+        total, completed, failed: numbers of lines.
     """
 
     id: str
@@ -91,7 +92,11 @@ class BatchStore:
         metadata: dict[str, str],
         output_expires_s: float | None,
     ) -> Batch:
-        """A batch in state `validating`."""
+        """Create a batch in state `validating`.
+
+        Args:
+            window_s: seconds until it expires.
+        """
         now = time.time()
         row = {
             "id": f"batch_{uuid.uuid4().hex}",
@@ -113,7 +118,7 @@ class BatchStore:
         return self.get(str(row["id"]))
 
     def get(self, batch_id: str) -> Batch:
-        """Raises NotFoundError."""
+        """The batch with this id. Raises NotFoundError."""
         with self._db.read() as conn:
             row = conn.execute(select(batches).where(batches.c.id == batch_id)).first()
         if row is None:
@@ -121,19 +126,26 @@ class BatchStore:
         return _batch(row)
 
     def list_batches(self, *, limit: int, after: str | None = None) -> list[Batch]:
-        """The newest first; `after` is the id of the last batch of the page before."""
+        """Batches, the newest first.
+
+        Args:
+            after: id of the last batch on the previous page.
+
+        Raises:
+            NotFoundError: `after` is no batch.
+        """
         query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc()).limit(limit)
         if after is not None:
             last = self.get(after)
-            here: Any = (last.created_at, last.id)
-            query = query.where(tuple_(batches.c.created_at, batches.c.id) < here)
+            place: Any = (last.created_at, last.id)
+            query = query.where(tuple_(batches.c.created_at, batches.c.id) < place)
         with self._db.read() as conn:
             return [_batch(row) for row in conn.execute(query)]
 
     # Working
 
     def lease(self, *, owner: str) -> list[Batch]:
-        """Every batch that has not ended and that nobody else works on; ours from now on."""
+        """Take or renew a lease on every open batch that no other owner has a lease on; the oldest first."""
         now = time.time()
         free = or_(batches.c.lease_owner == owner, batches.c.lease_until < now)
         with self._db.read() as conn:
@@ -149,26 +161,26 @@ class BatchStore:
         return sorted((_batch(row) for row in rows), key=lambda batch: batch.created_at)
 
     def renew(self, batch_id: str, *, owner: str) -> bool:
-        """Extend the lease; False when it was lost, or the batch is gone."""
+        """Extend the lease; False if it was lost or the batch is gone."""
         return self._change(batch_id, owner, lease_until=time.time() + _LEASE_S)
 
     def give_back(self, *, owner: str) -> None:
-        """Free every lease of this owner: it stops."""
+        """Release every lease of an owner that stops."""
         with self._db.write(reserve=True) as conn:
             conn.execute(update(batches).where(batches.c.lease_owner == owner).values(lease_until=0.0))
 
     def fail(self, batch_id: str, errors: Sequence[LineError], *, owner: str) -> bool:
-        """The input cannot be used, or the output cannot be written."""
+        """Record that the input cannot be used, or the output not written; False if the lease was lost."""
         text = json.dumps([vars(error) for error in errors])
         return self._move(batch_id, OPEN, JobStatus.FAILED, owner, errors_json=text)
 
     def refuse(self, batch_id: str, errors: Sequence[LineError], *, owner: str) -> bool:
-        """Its lines are not valid; False when it was cancelled meanwhile, which is how it then ends."""
+        """Fail a batch for its invalid lines; False if it was cancelled in the meantime and so ends as cancelled."""
         text = json.dumps([vars(error) for error in errors])
         return self._move(batch_id, (JobStatus.VALIDATING,), JobStatus.FAILED, owner, errors_json=text)
 
     def start(self, batch_id: str, *, model: str, total: int, inputs: int, jobs: Sequence[str], owner: str) -> bool:
-        """Every line is valid and in a job."""
+        """Record that every line is valid and in a job; False if the batch was cancelled or the lease was lost."""
         return self._move(
             batch_id,
             (JobStatus.VALIDATING,),
@@ -181,11 +193,11 @@ class BatchStore:
         )
 
     def progress(self, batch_id: str, *, completed: int, failed: int, owner: str) -> bool:
-        """How many lines are done so far."""
+        """Record how many lines are done so far; False if the lease was lost."""
         return self._change(batch_id, owner, completed=completed, failed=failed)
 
     def finalize(self, batch_id: str, *, owner: str) -> bool:
-        """The jobs have ended; the output is being written."""
+        """Record that the jobs have ended and the output is being written; False if the batch was cancelled."""
         return self._move(batch_id, (JobStatus.IN_PROGRESS,), JobStatus.FINALIZING, owner)
 
     def end(
@@ -201,7 +213,7 @@ class BatchStore:
         output_file_id: str | None = None,
         error_file_id: str | None = None,
     ) -> bool:
-        """The last state, with the files and counts; False when the lease was lost."""
+        """Record the last state with the output files and counts; False if the lease was lost."""
         return self._move(
             batch_id,
             OPEN,
@@ -227,10 +239,11 @@ class BatchStore:
             return conn.execute(changed).first() is not None
 
     def cancel(self, batch_id: str) -> Batch:
-        """Stop it; what is done goes into the output file.
+        """Stop a batch; the lines that are done go into the output file.
 
         Raises:
-            NotFoundError, ConflictError: the batch has ended.
+            NotFoundError: there is no such batch.
+            ConflictError: the batch has ended, or its output is being written.
         """
         states = [state.value for state in _CAN_STOP]
         with self._db.write(reserve=True) as conn:
@@ -246,10 +259,10 @@ class BatchStore:
 
 
 def _batch(row: Any) -> Batch:
-    same = {name: getattr(row, name) for name in Batch.__dataclass_fields__ if hasattr(row, name)}
+    copied = {name: getattr(row, name) for name in Batch.__dataclass_fields__ if hasattr(row, name)}
     return Batch(
         **{
-            **same,
+            **copied,
             "status": JobStatus(row.status),
             "metadata": json.loads(row.metadata_json),
             "errors": tuple(LineError(**error) for error in json.loads(row.errors_json)),

@@ -1,6 +1,6 @@
-"""Chunks in the hands of workers: dispatched, leased, finished, given back.
+"""Chunks on their way through the workers: dispatched, leased, then finished or given back.
 
-A chunk goes pending → sent → running → done; `semel.tasks.jobs.rows.ChunkState` has the states.
+A chunk goes pending → sent → running → done; `semel.tasks.jobs.rows.ChunkState` explains the states.
 """
 
 import time
@@ -21,7 +21,7 @@ class ChunkStore:
     """Chunks by job id and position.
 
     Args:
-        retention_s: how long a job is kept that ends with one of its chunks.
+        retention_s: how long a job that ends with one of its chunks is kept.
     """
 
     def __init__(self, db: Database, *, retention_s: float) -> None:
@@ -31,17 +31,18 @@ class ChunkStore:
     def take_for_dispatch(
         self, *, lane: Lane, device: str, window: int, served: Collection[bytes] | None = None
     ) -> list[Place]:
-        """Mark chunks as sent, until `window` are under way on this queue; the jobs take turns.
+        """Mark chunks as sent until `window` chunks are under way on this queue; the jobs take turns.
 
         Args:
-            served: fingerprints that a live worker of this queue serves; the other chunks wait. None: unknown.
+            served: fingerprints that the live workers of this queue serve; chunks of other spaces wait. None if
+                unknown: then any chunk may be sent.
 
         Returns:
             The chunks to send after this transaction has committed.
         """
         queue = (jobs.c.lane == lane.value) & (jobs.c.device == device) & jobs.c.status.in_(ACTIVE)
-        known = true() if served is None else jobs.c.fingerprint.in_(served)
-        waiting = and_(known, exists().where(chunks.c.job_id == jobs.c.id, chunks.c.state == ChunkState.PENDING))
+        servable = true() if served is None else jobs.c.fingerprint.in_(served)
+        waiting = and_(servable, exists().where(chunks.c.job_id == jobs.c.id, chunks.c.state == ChunkState.PENDING))
         eligible = select(jobs.c.id).where(queue, waiting).order_by(jobs.c.created_at).limit(window)
         with self._db.read() as conn:
             if conn.execute(eligible).first() is None:
@@ -53,13 +54,13 @@ class ChunkStore:
             return [place for place in _take_turns(pending, load, free) if _mark_sent(conn, *place)]
 
     def traceparents(self, job_ids: Collection[str]) -> dict[str, str | None]:
-        """The trace of the request that made each job."""
+        """The `traceparent` of the request that created each job, None if it was not traced."""
         with self._db.read() as conn:
             rows = conn.execute(select(jobs.c.id, jobs.c.traceparent).where(jobs.c.id.in_(job_ids)))
             return {row.id: row.traceparent for row in rows}
 
     def lease(self, job_id: str, position: int, *, owner: str, ttl_s: float) -> ChunkWork | None:
-        """Take a chunk to work on it; None when it is done, taken, cancelled or gone."""
+        """Lease a chunk to a worker; None if the chunk is done, leased to another worker, cancelled or gone."""
         now = time.time()
         waiting = chunks.c.state.in_((ChunkState.PENDING, ChunkState.SENT))
         abandoned = (chunks.c.state == ChunkState.RUNNING) & (chunks.c.lease_until < now)
@@ -81,12 +82,12 @@ class ChunkStore:
                 return None
             job = conn.execute(select(jobs).where(jobs.c.id == job_id)).one()
             if job.waits:
-                served = {"waits": False, "why": f"{job.device}: it waited for a worker"}
+                served = {"waits": False, "why": f"{job.device}: the job waited for a worker"}
                 conn.execute(update(jobs).where(jobs.c.id == job_id).values(served))
         return _work(row, job, owner)
 
     def renew(self, in_hand: Sequence[Place], *, owner: str, ttl_s: float) -> None:
-        """Extend the leases of the chunks that a worker has in hand, and no others."""
+        """Extend the leases of the chunks that a worker is working on, and no others."""
         if not in_hand:
             return
         with self._db.write(reserve=True) as conn:
@@ -102,7 +103,11 @@ class ChunkStore:
         truncated: int,
         tokens: int,
     ) -> bool:
-        """Record what became of each text; False when another worker has the lease by now."""
+        """Record the outcome of each text; False if the lease has passed to another worker, or the chunk has ended.
+
+        Args:
+            truncated, tokens: totals of the texts that this run settled.
+        """
         with self._db.write(reserve=True) as conn:
             ours = _held_by(work)
             if not conn.execute(update(chunks).where(ours).values(done_values(outcomes, errors))).rowcount:
@@ -113,22 +118,22 @@ class ChunkStore:
         return True
 
     def give_back(self, work: ChunkWork) -> None:
-        """Return a chunk unfinished: it is pending again, or cancelled if its job was."""
+        """Return an unfinished chunk: it is pending again, or cancelled if its job is no longer active."""
         with self._db.write(reserve=True) as conn:
             active = exists().where(jobs.c.id == work.job_id, jobs.c.status.in_(ACTIVE))
-            held, free = _held_by(work), {"lease_owner": None}
-            conn.execute(update(chunks).where(held, active).values(state=ChunkState.PENDING, **free))
-            conn.execute(update(chunks).where(held).values(state=ChunkState.CANCELLED, **free))
+            held, released = _held_by(work), {"lease_owner": None}
+            conn.execute(update(chunks).where(held, active).values(state=ChunkState.PENDING, **released))
+            conn.execute(update(chunks).where(held).values(state=ChunkState.CANCELLED, **released))
             end_if_done(conn, work.job_id, retention_s=self._retention_s)
 
     def give_back_uncharged(self, places: Sequence[Place], *, owner: str) -> None:
-        """Return chunks of a worker that ends through no fault of theirs: the attempt does not count."""
+        """Return the chunks of a worker that ends through no fault of theirs, without counting the attempt."""
         if not places:
             return
         active = exists().where(jobs.c.id == chunks.c.job_id, jobs.c.status.in_(ACTIVE))
         with self._db.write(reserve=True) as conn:
-            free = {"state": ChunkState.PENDING, "lease_owner": None, "attempts": chunks.c.attempts - 1}
-            conn.execute(update(chunks).where(_held_by_owner(places, owner), active).values(free))
+            released = {"state": ChunkState.PENDING, "lease_owner": None, "attempts": chunks.c.attempts - 1}
+            conn.execute(update(chunks).where(_held_by_owner(places, owner), active).values(released))
 
 
 def _work(row: Any, job: Any, owner: str) -> ChunkWork:
@@ -152,7 +157,7 @@ def _work(row: Any, job: Any, owner: str) -> ChunkWork:
 
 
 def _held_by(work: ChunkWork) -> ColumnElement[bool]:
-    """This very lease: after a lease has run out, the same worker may hold the chunk under a new one."""
+    """Exactly this lease: after it has expired, the same worker may hold the chunk under a new one."""
     return _held_by_owner([(work.job_id, work.position)], work.owner) & (chunks.c.attempts == work.attempts)
 
 
@@ -162,7 +167,7 @@ def _held_by_owner(places: Sequence[Place], owner: str) -> ColumnElement[bool]:
 
 
 def _under_way(conn: Connection, queue: ColumnElement[bool]) -> dict[str, int]:
-    """Chunks that are sent or running on a queue, by job."""
+    """The number of chunks that are sent or running on a queue, by job."""
     query = (
         select(chunks.c.job_id, func.count())
         .join(jobs, jobs.c.id == chunks.c.job_id)
@@ -178,7 +183,7 @@ def _pending(conn: Connection, job_id: str, limit: int) -> list[int]:
 
 
 def _take_turns(pending: dict[str, list[int]], load: dict[str, int], free: int) -> list[Place]:
-    """The job with the fewest chunks under way goes first, again and again."""
+    """Pick chunks one by one, each from the job that has the fewest under way."""
     picked: list[Place] = []
     while len(picked) < free and any(pending.values()):
         job_id = min((j for j, rest in pending.items() if rest), key=lambda j: load.get(j, 0))

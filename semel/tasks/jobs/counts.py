@@ -1,4 +1,4 @@
-"""How much there is to do: questions over all jobs, for the backlog and for metrics."""
+"""Counts over all jobs: how much work waits, for the backlog and for metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,16 @@ from semel.values.job import ENDED
 from semel.values.text import Lane
 
 _DONE = jobs.c.hit + jobs.c.computed + jobs.c.coalesced + jobs.c.failed
+"""The number of texts of a job that are done."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Of one queue: texts of unfinished jobs that are not done, and when the oldest message was sent that nobody took.
+    """The work that waits in one queue.
 
-    `oldest_sent_at` is Unix seconds; None when no message waits.
+    Attributes:
+        texts: number of texts of unfinished jobs that are not done.
+        oldest_sent_at: when the oldest message that no worker has taken was sent, Unix seconds; None if none waits.
     """
 
     texts: int
@@ -30,8 +33,8 @@ class EndedJob:
     """A job that has ended. Times are Unix seconds.
 
     Attributes:
-        begun_at: when it was created, or last retried.
-        first_result_at: None when it never had one; before `begun_at` when an earlier try had it.
+        begun_at: when it was created or last retried.
+        first_result_at: None if it never had a result; earlier than `begun_at` if the first result preceded a retry.
     """
 
     id: str
@@ -48,7 +51,7 @@ class JobCounts:
         self._db = db
 
     def waiting_texts(self, *, lanes: Sequence[Lane], device: str) -> int:
-        """Texts of unfinished jobs in these queues that are not done yet."""
+        """The number of texts of unfinished jobs in these queues that are not done yet."""
         query = select(func.coalesce(func.sum(jobs.c.total - _DONE), 0)).where(
             jobs.c.status.in_(ACTIVE), jobs.c.lane.in_([lane.value for lane in lanes]), jobs.c.device == device
         )
@@ -56,7 +59,7 @@ class JobCounts:
             return int(conn.execute(query).scalar_one())
 
     def waiting(self) -> dict[tuple[Lane, str], Waiting]:
-        """What waits, by lane and kind of device; those for which nothing waits are left out."""
+        """What waits, by lane and kind of device; queues without an unfinished job are left out."""
         texts = (
             select(jobs.c.lane, jobs.c.device, func.sum(jobs.c.total - _DONE).label("texts"))
             .where(jobs.c.status.in_(ACTIVE))
@@ -83,7 +86,7 @@ class JobCounts:
             return [EndedJob(**row._mapping) for row in conn.execute(query)]
 
     def count_by_status(self) -> dict[str, int]:
-        """How many jobs are in each state."""
+        """The number of jobs in each state; states without a job are left out."""
         query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
         with self._db.read() as conn:
             return {status: int(count) for status, count in conn.execute(query)}

@@ -1,4 +1,4 @@
-"""Rows become chunks: each row gets its key, or an error that keeps its place; full chunks are cut off."""
+"""Cuts the rows of a job into chunks: each row has its key, or an error that keeps its place."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,10 +13,10 @@ class ChunkCutter:
     """Cuts the rows of one job into chunks.
 
     Args:
-        fingerprint: of the space when the submission began.
+        fingerprint: that of the space when the submission began.
         text_field: the field of a row that holds the text.
-        chunk_texts, chunk_bytes: a chunk is full at either bound; the second counts characters.
-        max_text_bytes: a longer text keeps its place and fails.
+        chunk_texts, chunk_bytes: a chunk is full when it reaches either limit; `chunk_bytes` counts characters.
+        max_text_bytes: a text with more characters keeps its place and fails.
     """
 
     def __init__(
@@ -51,39 +51,39 @@ class ChunkCutter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no row was added yet."""
+        """Whether no row has been added yet."""
         return self._next_index == 0
 
     @property
     def full(self) -> int:
-        """How many full chunks wait for `take`."""
+        """The number of full chunks that `take` would return."""
         return len(self._full)
 
     def add_row(self, row: object, where: str) -> None:
-        """Add one row: its text or pair, and the other fields, which come back with its result.
+        """Add one row: its text or pair, and its other fields, which are returned with its result.
 
         Args:
-            where: names the row in errors.
+            where: names the row in error messages.
 
         Raises:
             BadInputError: the row lacks the fields of a text, or of a pair for a cross-encoder.
         """
-        carried = dict(row) if isinstance(row, dict) else {}
-        values = [carried.pop(name, None) for name in self.fields]
+        rest = dict(row) if isinstance(row, dict) else {}
+        values = [rest.pop(name, None) for name in self.fields]
         for name, value in zip(self.fields, values, strict=True):
             if not isinstance(value, str):
                 shape = ", ".join(f'"{field}": "…"' for field in self.fields)
                 raise BadInputError(f'{where} has no string in "{name}"; each must be {{{shape}}}')
-        ident = carried.pop("id", None)
-        extra = Extra(ident, carried) if carried or ident is not None else None
+        row_id = rest.pop("id", None)
+        extra = Extra(row_id, rest) if rest or row_id is not None else None
         self.add(values[0] if len(values) == 1 else Pair(*values), extra)
 
     def add_bad(self, message: str, extra: Extra | None = None) -> None:
-        """Add a row that cannot be read: it keeps its place and carries its error."""
+        """Add a row that cannot be read: it keeps its place, with `message` as its error."""
         self._append(NO_KEY, "", extra, error=ItemError(InvalidTextError.code, message))
 
     def add(self, item: Input, extra: Extra | None = None) -> None:
-        """Add one text or pair; one that cannot be embedded keeps its place and carries its error.
+        """Add one text or pair; one that cannot be embedded keeps its place, with its error.
 
         Raises:
             BadInputError: a text for a cross-encoder, or a pair for an embedding model.
@@ -115,19 +115,22 @@ class ChunkCutter:
         self._begin()
 
     def take(self) -> list[NewChunk]:
-        """The full chunks, in order; they are the caller's from now on."""
+        """Remove and return the full chunks, in order."""
         full, self._full = self._full, []
         return full
 
     def take_rest(self) -> list[NewChunk]:
-        """As `take`, with the chunk that is not full yet."""
+        """Like `take`, including the chunk that is not full yet."""
         if self._open.keys:
             self._cut()
         return self.take()
 
 
 def cut_places(items: Sequence[Input], *, most_texts: int, most_size: int) -> Iterator[slice]:
-    """Where to cut a list: parts of at most `most_texts` texts and `most_size` characters, and at least one text."""
+    """Slices that cut a list into parts of at most `most_texts` texts and `most_size` characters.
+
+    A part has at least one text, even if this text alone exceeds `most_size`.
+    """
     first, size = 0, 0
     for at, item in enumerate(items):
         own = size_of(item)

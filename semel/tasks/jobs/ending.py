@@ -1,4 +1,4 @@
-"""How jobs end, inside the transaction of whoever noticed it: the store, a worker's chunk, or the sweep."""
+"""How jobs end. The functions run in the transaction of their caller: the job store, a worker's chunk or the sweep."""
 
 import json
 import time
@@ -21,11 +21,12 @@ def end(
     retention_s: float,
     error: ItemError | None = None,
 ) -> int:
-    """End those of these jobs that have not ended; returns how many.
+    """End the selected jobs that have not ended yet; returns their number.
 
     Args:
         which: a condition on `jobs`.
         retention_s: how long an ended job is kept.
+        error: why the jobs end.
     """
     now = time.time()
     values: dict[str, Any] = {"status": status.value, f"{status.value}_at": now, "expires_at": now + retention_s}
@@ -41,27 +42,35 @@ def end(
 
 
 def end_if_done(conn: Connection, job_id: str, *, retention_s: float) -> None:
-    """Complete a job whose chunks are all done; end one that is being cancelled and has no chunk running."""
+    """Complete a job whose chunks are all done; end a job that is being cancelled and has no running chunk."""
     here = jobs.c.id == job_id
     done = (jobs.c.status == JobStatus.IN_PROGRESS.value) & (jobs.c.chunks_done == jobs.c.chunks)
     end(conn, here & done, JobStatus.COMPLETED, retention_s=retention_s)
-    end(conn, here & cancelled(), JobStatus.CANCELLED, retention_s=retention_s)
+    end(conn, here & cancelling_and_idle(), JobStatus.CANCELLED, retention_s=retention_s)
 
 
-def cancelled() -> ColumnElement[bool]:
-    """Jobs that are being cancelled and have no chunk running any more."""
+def cancelling_and_idle() -> ColumnElement[bool]:
+    """The condition on `jobs` for those that are being cancelled and have no running chunk any more."""
     running = exists().where(chunks.c.job_id == jobs.c.id, chunks.c.state == ChunkState.RUNNING)
     return (jobs.c.status == JobStatus.CANCELLING.value) & ~running
 
 
 def cancel_waiting(conn: Connection, which: ColumnElement[bool]) -> None:
-    """Cancel those of these chunks that no worker has in hand."""
+    """Cancel the selected chunks that no worker is working on.
+
+    Args:
+        which: a condition on `chunks`.
+    """
     waiting = chunks.c.state.in_((ChunkState.PENDING, ChunkState.SENT))
     conn.execute(update(chunks).where(which, waiting).values(state=ChunkState.CANCELLED))
 
 
 def count_chunk(conn: Connection, job_id: str, outcomes: Sequence[Outcome], *, truncated: int, tokens: int) -> None:
-    """Add a finished chunk to the counts of its job."""
+    """Add a finished chunk to the counts of its job.
+
+    Args:
+        outcomes: those of the texts that have not been counted before.
+    """
     added = {outcome.value: outcomes.count(outcome) for outcome in Outcome}
     added |= {"truncated": truncated, "tokens": tokens, "chunks_done": 1}
     values: dict[str, Any] = {name: jobs.c[name] + n for name, n in added.items()}

@@ -1,4 +1,4 @@
-"""Uploaded and written files: a row in the database, the content in a folder beside it."""
+"""Uploaded files and output files: a row in the database, and the content in a folder next to it."""
 
 import errno
 import time
@@ -17,7 +17,7 @@ from semel.tasks.jobs.schema import batches, files
 from semel.values.job import OPEN
 
 _ORPHAN_S = 3600.0
-"""Content without a row is what a crash left behind; a write takes less than this."""
+"""Content without a row that is older than this was left behind by a crash: every write takes less time."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class FileStore:
     """Files by id.
 
     Args:
-        folder: where the content lies; several API processes share it.
-        retention_s: how long a file is kept that does not say otherwise.
+        folder: holds the contents; several API processes share it.
+        retention_s: how long a file without its own expiry is kept.
     """
 
     def __init__(self, db: Database, folder: Path, *, retention_s: float) -> None:
@@ -46,15 +46,18 @@ class FileStore:
         self._retention_s = retention_s
 
     def path(self, file_id: str) -> Path:
-        """Where the content of an existing file lies."""
+        """The path of the content of a stored file."""
         return self._folder / file_id
 
     @contextmanager
     def writing(self, suffix: str = "") -> Iterator[BinaryIO]:
-        """A file to write; nothing is left of it unless `add` takes it before the block ends.
+        """Open a new file for writing; the end of the block deletes it unless `add` has taken it.
+
+        Args:
+            suffix: ends the name of the file while it is written.
 
         Raises:
-            StorageFullError: no room.
+            StorageFullError: the disk is full.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"part-{uuid.uuid4().hex}{suffix}"
@@ -69,13 +72,13 @@ class FileStore:
             path.unlink(missing_ok=True)
 
     def add(self, written: BinaryIO, *, purpose: str, filename: str, expires_s: float | None = None) -> StoredFile:
-        """Keep what was written, under a new id.
+        """Keep a file that `writing` opened, under a new id.
 
         Args:
-            expires_s: from now on; None takes the default.
+            expires_s: seconds from now until the file expires; None for the default.
 
         Raises:
-            StorageFullError: no room.
+            StorageFullError: the database is full.
         """
         written.flush()
         now = time.time()
@@ -87,13 +90,13 @@ class FileStore:
             created_at=now,
             expires_at=now + (self._retention_s if expires_s is None else expires_s),
         )
-        Path(written.name).replace(self.path(stored.id))  # the row comes after the content: never a row without it
+        Path(written.name).replace(self.path(stored.id))  # before the row, so that no row lacks its content
         with self._db.write() as conn:
             conn.execute(files.insert().values(vars(stored)))
         return stored
 
     def get(self, file_id: str) -> StoredFile:
-        """Raises NotFoundError."""
+        """The file with this id. Raises NotFoundError."""
         with self._db.read() as conn:
             row = conn.execute(select(files).where(files.c.id == file_id)).first()
         if row is None:
@@ -103,7 +106,15 @@ class FileStore:
     def list_files(
         self, *, limit: int, after: str | None = None, purpose: str | None = None, ascending: bool = False
     ) -> list[StoredFile]:
-        """The newest first, or the oldest; `after` is the id of the last file of the page before."""
+        """Files, the newest first, or the oldest first if `ascending`.
+
+        Args:
+            after: id of the last file on the previous page.
+            purpose: list only files with this purpose.
+
+        Raises:
+            NotFoundError: `after` is no file.
+        """
         place = tuple_(files.c.created_at, files.c.id)
         query = select(files).limit(limit)
         query = query.order_by(*(column if ascending else column.desc() for column in (files.c.created_at, files.c.id)))
@@ -111,41 +122,46 @@ class FileStore:
             query = query.where(files.c.purpose == purpose)
         if after is not None:
             last = self.get(after)
-            here: Any = (last.created_at, last.id)
-            query = query.where(place > here if ascending else place < here)
+            last_place: Any = (last.created_at, last.id)
+            query = query.where(place > last_place if ascending else place < last_place)
         with self._db.read() as conn:
             return [StoredFile(**row._mapping) for row in conn.execute(query)]
 
     def delete(self, file_id: str) -> None:
-        """Raises NotFoundError; ConflictError while a batch still reads it."""
+        """Delete a file.
+
+        Raises:
+            NotFoundError: there is no such file.
+            ConflictError: a batch still reads it.
+        """
         with self._db.write(reserve=True) as conn:
             reader = conn.execute(select(batches.c.id).where(_read_by_open_batches(file_id)).limit(1)).scalar()
             if reader is not None:
                 raise ConflictError(f"batch {reader} still reads file {file_id}; cancel it first")
-            gone = conn.execute(delete(files).where(files.c.id == file_id).returning(files.c.id)).first()
-        if gone is None:
+            deleted = conn.execute(delete(files).where(files.c.id == file_id).returning(files.c.id)).first()
+        if deleted is None:
             raise NotFoundError("file", file_id)
         self.path(file_id).unlink(missing_ok=True)
 
     def sweep(self) -> int:
-        """Delete what has expired, and content that has no row. Returns how many files went."""
-        now, gone = time.time(), 0
+        """Delete expired files, and old content without a row. Returns the number of expired files deleted."""
+        now, deleted = time.time(), 0
         with self._db.read() as conn:
-            old = list(conn.execute(select(files.c.id).where(files.c.expires_at < now)).scalars())
-        for file_id in old:
+            expired = list(conn.execute(select(files.c.id).where(files.c.expires_at < now)).scalars())
+        for file_id in expired:
             try:
                 self.delete(file_id)
-                gone += 1
-            except (NotFoundError, ConflictError):  # somebody else was quicker, or a batch still reads it
+                deleted += 1
+            except (NotFoundError, ConflictError):  # another process deleted it, or a batch still reads it
                 continue
         if self._folder.is_dir():
             with self._db.read() as conn:
                 known = set(conn.execute(select(files.c.id)).scalars())
             for path in self._folder.iterdir():
-                with suppress(OSError):  # it may be gone by now; what is no file is not ours
+                with suppress(OSError):  # another process may have deleted it
                     if path.is_file() and path.name not in known and path.stat().st_mtime < now - _ORPHAN_S:
                         path.unlink()
-        return gone
+        return deleted
 
 
 def _read_by_open_batches(file_id: str) -> Any:

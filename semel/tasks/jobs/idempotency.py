@@ -1,7 +1,7 @@
-"""Idempotency keys: a submission that is repeated gives the job of the first one.
+"""Idempotency keys: a repeated submission returns the job of the first one.
 
-A key is reserved when a submission starts and sealed with a digest of what was sent when it is complete. Keys are
-kept for a day, as Stripe keeps them.
+A key is reserved when a submission starts, and sealed with a digest of the submission when that is complete. Keys are
+kept for a day, as Stripe does.
 """
 
 import time
@@ -16,32 +16,38 @@ from semel.tasks.jobs.schema import idempotency_keys as keys
 from semel.tasks.jobs.schema import jobs
 
 KEPT_S = 86400.0
+"""How long a key is kept after its submission started."""
+
 RESERVED_S = 3600.0
-"""A submission that was cut off by a crash blocks its key for this long at the most."""
+"""A submission that a crash cut off blocks its key for at most this long."""
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """A complete submission under the same key."""
+    """A complete submission under the same key.
+
+    Attributes:
+        digest: SHA-256 of the submission.
+    """
 
     job_id: str
     digest: bytes
 
 
 class IdempotencyKeys:
-    """Keys that clients chose."""
+    """The keys that clients chose for their submissions."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     def reserve(self, key: str, *, owner: str) -> Earlier | None:
-        """Take a key for a new submission; or what was submitted under it.
+        """Reserve a key for a new submission, or return the earlier submission under this key.
 
         Args:
-            owner: names this submission; one that lost its reservation cannot touch that of another.
+            owner: identifies this submission: one that lost its reservation cannot change that of another.
 
         Raises:
-            ConflictError: a submission under this key is under way.
+            ConflictError: another submission under this key is under way.
         """
         now = time.time()
         insert = (postgresql if self._db.dialect == "postgresql" else sqlite).insert(keys)
@@ -54,18 +60,20 @@ class IdempotencyKeys:
             if conn.execute(new).first() is not None:
                 return None
             row = conn.execute(select(keys).where(keys.c.key == key)).first()
-        if row is None or row.digest is None:  # none: it was released between the two statements
-            raise ConflictError(f"a submission with Idempotency-Key {key!r} is under way; send it again when it ended")
+        if row is None or row.digest is None:  # no row: it was released after the insert
+            raise ConflictError(
+                f"a submission with Idempotency-Key {key!r} is under way; repeat the request when it has ended"
+            )
         return Earlier(row.job_id, row.digest)
 
     def seal(self, key: str, *, owner: str, job_id: str, digest: bytes) -> None:
-        """The submission is complete."""
+        """Record that the submission is complete; without effect if it has lost its reservation."""
         with self._db.write(reserve=True) as conn:
             conn.execute(
                 update(keys).where(keys.c.key == key, keys.c.owner == owner).values(job_id=job_id, digest=digest)
             )
 
     def release(self, key: str, *, owner: str) -> None:
-        """The submission was refused or cut off: the key is free again."""
+        """Free the key of a submission that was refused or cut off; a sealed key stays."""
         with self._db.write(reserve=True) as conn:
             conn.execute(keys.delete().where(keys.c.key == key, keys.c.owner == owner, keys.c.digest.is_(None)))

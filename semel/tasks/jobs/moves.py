@@ -1,4 +1,4 @@
-"""Moves: jobs that change the device they wait for, and jobs that no worker serves."""
+"""Moves jobs to another kind of device, and marks jobs that no worker serves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class JobGroup:
 
 
 class JobMoves:
-    """Moves groups of jobs; a move that is made twice changes nothing the second time."""
+    """Moves groups of jobs. Repeating a move changes nothing."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -46,20 +46,20 @@ class JobMoves:
         """Move a group to another kind of device; returns how many jobs moved.
 
         Args:
-            why: the reason, for people.
-            first: move only those that were first sent to this device.
+            why: the reason, shown to people.
+            first: move only the jobs that were first sent to this device.
         """
         which = group.rows if first is None else group.rows & (jobs.c.first_device == first)
         with self._db.write(reserve=True) as conn:
             moved = update(jobs).where(which).values(device=to, why=why, waits=False).returning(jobs.c.id)
             ids = list(conn.execute(moved).scalars())
-            # Leases of running chunks end by themselves; a chunk that was only sent lies in the wrong queue.
+            # The lease of a running chunk ends by itself; the message of a sent chunk is in the wrong queue.
             sent = and_(chunks.c.job_id.in_(ids), chunks.c.state == ChunkState.SENT)
             conn.execute(update(chunks).where(sent).values(state=ChunkState.PENDING))
         return len(ids)
 
     def wait(self, group: JobGroup, why: str) -> None:
-        """Record that no live worker serves a group; writes nothing when that is known already."""
+        """Record that no live worker serves a group; writes nothing if that is recorded already."""
         changed = group.rows & ((jobs.c.why != why) | ~jobs.c.waits)
         with self._db.read() as conn:
             if conn.execute(select(jobs.c.id).where(changed).limit(1)).first() is None:
@@ -68,7 +68,7 @@ class JobMoves:
             conn.execute(update(jobs).where(group.rows).values(why=why, waits=True))
 
     def failing(self, group: JobGroup) -> Sequence[str]:
-        """Ids of the jobs in a group that are to fail when no worker serves them."""
+        """Ids of the jobs in a group that must fail, and not wait, when no worker serves them."""
         with self._db.read() as conn:
             fails = group.rows & (jobs.c.if_no_worker == "fail")
             return list(conn.execute(select(jobs.c.id).where(fails)).scalars())

@@ -1,4 +1,4 @@
-"""A look inside one job: its chunks, and the texts that failed. For people; work goes by `semel.tasks.jobs.store`."""
+"""A look inside one job, for people: its chunks and its failed texts. Workers use `semel.tasks.jobs.chunks`."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from semel.values.text import Extra, Input, ItemError, Outcome
 
 @dataclass(frozen=True)
 class ChunkState:
-    """One chunk as it stands.
+    """The present state of one chunk.
 
     Attributes:
         state: pending, sent, running, done or cancelled.
-        failed: texts of it that have no vector.
-        worker: who has it in hand; empty when nobody has.
-        sent_at: Unix seconds, of its last message.
+        failed: number of its texts that have an error.
+        worker: id of the worker that holds it; empty if none does.
+        sent_at: when its last message was sent, Unix seconds.
     """
 
     position: int
@@ -34,7 +34,7 @@ class ChunkState:
 
 @dataclass(frozen=True)
 class FailedText:
-    """A text of a job that has no vector, what it brought along, and why it failed."""
+    """A text of a job that has no vector, the other fields of its row, and why it failed."""
 
     index: int
     text: Input
@@ -49,13 +49,13 @@ class JobParts:
         self._db = db
 
     def count_by_state(self, job_id: str) -> dict[str, int]:
-        """How many chunks are in each state."""
+        """The number of chunks in each state; states without a chunk are left out."""
         query = select(chunks.c.state, func.count()).where(chunks.c.job_id == job_id).group_by(chunks.c.state)
         with self._db.read() as conn:
             return {state: int(count) for state, count in conn.execute(query)}
 
     def running(self, places: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
-        """Those of these chunks (job id, position) that somebody works on."""
+        """The subset of `places` (job id, position) whose chunks a worker holds."""
         if not places:
             return set()
         these = tuple_(chunks.c.job_id, chunks.c.position).in_(list(places))
@@ -64,7 +64,11 @@ class JobParts:
             return {(row.job_id, row.position) for row in rows}
 
     def chunks(self, job_id: str, *, after: int, limit: int) -> list[ChunkState]:
-        """By position; `after` is the position of the last one of the page before, or -1."""
+        """The chunks of a job by position.
+
+        Args:
+            after: position of the last chunk on the previous page, or -1.
+        """
         names = (
             "position", "state", "first_index", "texts", "errors_json", "outcomes", "attempts", "lease_owner", "sent_at"
         )  # fmt: skip
@@ -91,7 +95,11 @@ class JobParts:
         ]
 
     def failed(self, job_id: str, *, after: int = -1, limit: int) -> list[FailedText]:
-        """By index; `after` is the index of the last one of the page before, or -1."""
+        """The failed texts of a job by index.
+
+        Args:
+            after: index of the last text on the previous page, or -1.
+        """
         found: list[FailedText] = []
         for failed in self._failed(job_id, after):
             if len(found) == limit:

@@ -1,4 +1,4 @@
-"""Run again what failed in a job that has ended: the failed texts, and the chunks that it never came to."""
+"""Retries a job that has ended: runs its failed texts and its unfinished chunks again."""
 
 import json
 import time
@@ -10,22 +10,23 @@ from semel.errors import ConflictError, InvalidTextError, NotFoundError, TextToo
 from semel.tasks.jobs.schema import chunks, jobs, webhooks
 from semel.values.job import ENDED, JobStatus
 
-_UNRUN = ("cancelled", "pending", "sent")
-"""Pending in a job that has ended: its worker died after that."""
+_UNFINISHED = ("cancelled", "pending", "sent")
+"""States of unfinished chunks. A chunk of an ended job is pending if its worker died after the job ended."""
 
 _PERMANENT = (InvalidTextError.code, TextTooLongError.code)
 
 
 def retry(db: Database, job_id: str, *, window_s: float) -> None:
-    """Put an ended job back in progress; where nothing can run again, nothing changes.
+    """Put an ended job back in progress; nothing changes if no text can run again.
 
-    A text that is empty, not Unicode or too long would fail again and keeps its error.
+    A text that is empty, not Unicode or too long would fail again, so it keeps its error.
 
     Args:
-        window_s: the job must be done this long from now.
+        window_s: seconds from now until the job expires.
 
     Raises:
-        NotFoundError, ConflictError: the job has not ended, or its upload was never complete.
+        NotFoundError: there is no such job.
+        ConflictError: the job has not ended, or its upload was never completed.
     """
     with db.write(reserve=True) as conn:
         held = jobs.c.id == job_id
@@ -33,17 +34,17 @@ def retry(db: Database, job_id: str, *, window_s: float) -> None:
         if row is None:
             raise NotFoundError("job", job_id)
         if row.status not in ENDED:
-            raise ConflictError(f"job {job_id} is {row.status}; only one that has ended can be retried")
+            raise ConflictError(f"job {job_id} is {row.status}; only a job that has ended can be retried")
         if row.in_progress_at is None:
-            raise ConflictError(f"the upload of job {job_id} was never complete; submit it again")
+            raise ConflictError(f"the upload of job {job_id} was never completed; submit the job again")
         abandoned = (chunks.c.state == "running") & (chunks.c.lease_until < time.time())
         failed, reopened = _reopen_failed(conn, job_id)
-        unrun = conn.execute(
+        unfinished = conn.execute(
             update(chunks)
-            .where(chunks.c.job_id == job_id, chunks.c.state.in_(_UNRUN) | abandoned)
+            .where(chunks.c.job_id == job_id, chunks.c.state.in_(_UNFINISHED) | abandoned)
             .values(state="pending", attempts=0, lease_owner=None)
         ).rowcount
-        if not failed and not unrun:
+        if not failed and not unfinished:
             return
         now = time.time()
         conn.execute(update(webhooks).where(webhooks.c.job_id == job_id).values(attempts=0, due_at=now))
@@ -65,17 +66,17 @@ def retry(db: Database, job_id: str, *, window_s: float) -> None:
 
 
 def _reopen_failed(conn: Connection, job_id: str) -> tuple[int, int]:
-    """Make the chunks with failed texts pending again; how many texts, and how many chunks."""
+    """Make the chunks with failed texts pending again; returns the number of texts and of chunks."""
     failed = reopened = 0
     has_errors = (chunks.c.job_id == job_id) & (chunks.c.state == "done") & (chunks.c.errors_json != "{}")
     columns = (chunks.c.position, chunks.c.errors_json)
     for row in conn.execute(select(*columns).where(has_errors)).all():
         errors: dict[str, list[str]] = json.loads(row.errors_json)
-        stay = {i: error for i, error in errors.items() if error[0] in _PERMANENT}
-        if len(stay) == len(errors):
+        permanent = {i: error for i, error in errors.items() if error[0] in _PERMANENT}
+        if len(permanent) == len(errors):
             continue
         here = (chunks.c.job_id == job_id) & (chunks.c.position == row.position)
-        conn.execute(update(chunks).where(here).values(state="pending", attempts=0, errors_json=json.dumps(stay)))
-        failed += len(errors) - len(stay)
+        conn.execute(update(chunks).where(here).values(state="pending", attempts=0, errors_json=json.dumps(permanent)))
+        failed += len(errors) - len(permanent)
         reopened += 1
     return failed, reopened

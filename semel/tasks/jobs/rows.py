@@ -1,4 +1,4 @@
-"""What stands in the rows of jobs and chunks, packed and unpacked."""
+"""The contents of the rows of jobs and chunks, and how they are packed and unpacked."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,22 +19,23 @@ OUTCOME_CODES = {
     Outcome.COALESCED: ord("o"),
     Outcome.FAILED: ord("f"),
 }
-"""The byte that stands for an outcome in a chunk's row."""
+"""The byte that represents an outcome in a chunk's row."""
 
 CODE_OUTCOMES = {code: outcome for outcome, code in OUTCOME_CODES.items()}
+"""The outcome of each byte."""
 
 NO_KEY = bytes(KEY_BYTES)
-"""Stands in the packed keys for a text that has no key, so that no row shifts."""
+"""Takes the place of a missing key in the packed keys, so that the others keep their positions."""
 
 ACTIVE = (JobStatus.VALIDATING.value, JobStatus.IN_PROGRESS.value)
-"""The states of a job whose chunks are worked on."""
+"""The states of a job whose chunks may be worked on."""
 
 Place = tuple[str, int]
-"""A chunk: the id of its job, and its position there."""
+"""A chunk: the id of its job, and its position in that job."""
 
 
 class ChunkState(StrEnum):
-    """Where a chunk is on its way: PENDING → SENT → RUNNING → DONE.
+    """The states of a chunk: PENDING → SENT → RUNNING → DONE.
 
     SENT: Redis has a message for it. RUNNING: a worker holds a lease on it. CANCELLED: its job ended before it ran.
     """
@@ -48,7 +49,7 @@ class ChunkState(StrEnum):
 
 @dataclass(frozen=True)
 class NewChunk:
-    """A slice of a job as it arrives. Item i has `keys[i]`, or NO_KEY and an error."""
+    """A slice of a job that is being submitted. Item i has the key `keys[i]`, or NO_KEY and `errors[i]`."""
 
     first_index: int
     keys: list[bytes]
@@ -59,11 +60,13 @@ class NewChunk:
 
 @dataclass(frozen=True)
 class ChunkWork:
-    """A chunk in the hands of the worker that leased it.
+    """A chunk, as the worker that leased it receives it.
 
     Attributes:
+        errors: position in the chunk → why this text cannot be embedded.
+        payload: the packed texts, see `texts`.
         sent_at: when its message was sent, Unix seconds.
-        before: outcomes of an earlier run; only the texts that failed then run again. Empty for a first run.
+        before: outcomes of an earlier run, of which only failed texts run again. Empty for a first run.
     """
 
     job_id: str
@@ -84,7 +87,7 @@ class ChunkWork:
 
     @cached_property
     def kept(self) -> set[int]:
-        """Positions whose outcome of the earlier run stands."""
+        """Positions that keep their outcome from the earlier run."""
         return kept_outcomes(self.before, self.errors)
 
     def texts(self) -> list[Input]:
@@ -94,7 +97,7 @@ class ChunkWork:
 
 @dataclass(frozen=True)
 class Added:
-    """How many of the added texts are done, and how many have a vector in the cache.
+    """The number of added texts that are done, and the number that have a vector in the cache.
 
     A chunk with one missing text goes to a worker as a whole, so `done` may be less than `present`.
     """
@@ -105,11 +108,11 @@ class Added:
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """A finished chunk, or a slice of it: outcome and key of each item, errors by position in the slice.
+    """A finished chunk, or a slice of it: key and outcome of each item, and errors by position in the slice.
 
     Attributes:
         extras: one for each item.
-        skipped: texts of the payload that stand before the slice.
+        skipped: number of texts in the payload that come before the slice.
     """
 
     first_index: int
@@ -121,7 +124,7 @@ class ChunkResult:
     skipped: int = 0
 
     def texts(self) -> list[Input]:
-        """The texts, unpacked; only needed when the cache has lost a vector since (a damaged row)."""
+        """The texts, unpacked; only needed when the cache has lost a vector since then (a damaged row)."""
         return unpack_texts(self.payload)[self.skipped : self.skipped + len(self.keys)]
 
 
@@ -142,7 +145,7 @@ def chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
 
 
 def done_values(outcomes: Sequence[Outcome], errors: Mapping[int, ItemError]) -> dict[str, Any]:
-    """What changes in a chunk's row when the chunk is done."""
+    """The values that a chunk's row gets when the chunk is done."""
     return {
         "state": ChunkState.DONE,
         "lease_owner": None,
@@ -152,31 +155,31 @@ def done_values(outcomes: Sequence[Outcome], errors: Mapping[int, ItemError]) ->
 
 
 def kept_outcomes(before: Sequence[Outcome], errors: Mapping[int, ItemError]) -> set[int]:
-    """Positions whose outcome stands when a chunk is retried: it did not fail, or it kept its permanent error."""
+    """Positions that keep their outcome when a chunk is retried: they did not fail, or have a permanent error."""
     return {i for i, outcome in enumerate(before) if outcome is not Outcome.FAILED or i in errors}
 
 
 def outcomes_of(row: Any) -> list[Outcome]:
-    """The outcomes in a chunk's row; empty when the chunk has not run."""
+    """The outcomes in a chunk's row; empty if the chunk has not run."""
     return [CODE_OUTCOMES[code] for code in row.outcomes or b""]
 
 
 def pack(values: Sequence[Any]) -> bytes:
-    """zstd of the values as a JSON list."""
+    """The values as a JSON list, compressed with zstd."""
     try:
-        text = json.dumps(values, ensure_ascii=False, default=str).encode()  # str: dates and such, from Parquet
-    except UnicodeEncodeError:  # half a surrogate pair in a carried field
+        text = json.dumps(values, ensure_ascii=False, default=str).encode()  # str: dates and other types of Parquet
+    except UnicodeEncodeError:  # a lone surrogate in a field of the row
         text = json.dumps(values, default=str).encode()
     return zstandard.compress(text, 1)
 
 
 def unpack_texts(payload: bytes) -> list[Input]:
-    """The texts or pairs of a chunk's row; "" for one that could not be read."""
+    """The texts or pairs in a chunk's row; "" for a text that could not be read."""
     return [as_input(item) for item in json.loads(zstandard.decompress(payload))]
 
 
 def unpack_extras(packed: bytes | None, count: int) -> list[Extra | None]:
-    """What came with each of the `count` texts of a chunk's row."""
+    """The extra fields of each of the `count` texts in a chunk's row."""
     if packed is None:
         return [None] * count
     return [None if pair is None else Extra(*pair) for pair in json.loads(zstandard.decompress(packed))]
@@ -193,11 +196,11 @@ def unpack_errors(text: str) -> dict[int, ItemError]:
 
 
 def job_of(row: Any) -> Job:
-    """The job that a row of `jobs` holds."""
-    same = {name: getattr(row, name) for name in Job.__dataclass_fields__ if hasattr(row, name)}
+    """The job that a row of `jobs` represents."""
+    copied = {name: getattr(row, name) for name in Job.__dataclass_fields__ if hasattr(row, name)}
     return Job(
         **{
-            **same,
+            **copied,
             "status": JobStatus(row.status),
             "lane": Lane(row.lane),
             "counts": Counts(**{name: getattr(row, name) for name in Counts.__dataclass_fields__}),

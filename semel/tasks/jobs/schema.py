@@ -1,4 +1,4 @@
-"""The tables of jobs, beside those of the cache, in one MetaData for the migrations."""
+"""The tables of jobs, in one MetaData with those of the cache, for the migrations."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, String, Table, Text, false
 
@@ -18,7 +18,7 @@ jobs = Table(
     Column("why", Text, nullable=False),
     Column("waits", Boolean, nullable=False, server_default=false()),  # no live worker serves its vector space
     Column("truncate", Boolean, nullable=False),
-    Column("first_device", String(100)),  # where it goes back to after a failover
+    Column("first_device", String(100)),  # the device to return to after a failover
     Column("if_no_worker", String(10), nullable=False, server_default="wait"),
     Column("total", BigInteger, nullable=False),
     Column("chunks", Integer, nullable=False),
@@ -29,7 +29,7 @@ jobs = Table(
     Column("failed", BigInteger, nullable=False),
     Column("truncated", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
-    Column("touched_at", Float, nullable=False),  # the last sign of life of an upload
+    Column("touched_at", Float, nullable=False),  # the last activity of its upload
     Column("expires_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("in_progress_at", Float),
@@ -43,7 +43,7 @@ jobs = Table(
     Column("retried_at", Float),
     Column("error_json", Text),
     Column("metadata_json", Text, nullable=False),
-    Column("traceparent", String(55)),  # of the request that made it, when that was traced
+    Column("traceparent", String(55)),  # of the request that created it, if that was traced
     Index("ix_jobs_status", "status", "lane", "device"),
     Index("ix_jobs_created", "created_at", "id"),
 )
@@ -62,9 +62,9 @@ chunks = Table(
     Column("texts", Integer, nullable=False),
     Column("outcomes", LargeBinary),  # one byte per text, see rows.OUTCOME_CODES
     Column("errors_json", Text, nullable=False),
-    Column("packed_keys", LargeBinary, nullable=False),  # 32 bytes a text, zero for a text that has no key
+    Column("packed_keys", LargeBinary, nullable=False),  # 32 bytes per text, zero for a text that has no key
     Column("payload", LargeBinary, nullable=False),  # zstd of the JSON list of texts
-    Column("extras", LargeBinary),  # zstd of the JSON list of ids and other columns; null when there are none
+    Column("extras", LargeBinary),  # zstd of the JSON list of ids and other fields; null if there are none
     Index("ix_chunks_state", "state", "job_id", "position"),
 )
 
@@ -115,8 +115,8 @@ batches = Table(
     Column("output_expires_s", Float),
     Column("metadata_json", Text, nullable=False),
     Column("errors_json", Text, nullable=False),
-    Column("jobs_json", Text, nullable=False),  # ids, once every line is in a job
-    Column("inputs", BigInteger, nullable=False),  # texts and pairs of all lines
+    Column("jobs_json", Text, nullable=False),  # ids of its jobs, once every line is in one
+    Column("inputs", BigInteger, nullable=False),  # texts and pairs in all lines
     Column("total", Integer, nullable=False),  # lines
     Column("completed", Integer, nullable=False),
     Column("failed", Integer, nullable=False),

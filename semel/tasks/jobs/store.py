@@ -1,6 +1,6 @@
-"""The job store: jobs as rows; each change of state is one transaction.
+"""The job store: each job is a row, and each change of state is one transaction.
 
-Whatever process dies, the rows record what is left to do: `semel.tasks.jobs.sweep` starts it again.
+Whatever process dies, the rows record what is left to do: `semel.tasks.jobs.sweep` restarts it.
 """
 
 import json
@@ -40,8 +40,8 @@ class JobStore:
     """Jobs by id.
 
     Args:
-        window_s: a job must be done this long after its creation.
-        retention_s: how long an ended job, and the vectors it names, are kept.
+        window_s: seconds from the creation of a job until it expires.
+        retention_s: how long an ended job, and the vectors that it needs, are kept.
     """
 
     def __init__(self, db: Database, *, window_s: float, retention_s: float) -> None:
@@ -63,11 +63,11 @@ class JobStore:
         if_no_worker: IfNoWorker = "wait",
         metadata: dict[str, str] | None = None,
     ) -> Job:
-        """A job without texts, in state `validating`.
+        """Create a job without texts, in state `validating`.
 
         Args:
-            why: the reason for the device, for people.
-            waits: no live worker serves its vector space now.
+            why: the reason for the device, shown to people.
+            waits: whether no live worker serves its vector space now.
         """
         now = time.time()
         row: dict[str, Any] = {
@@ -99,10 +99,13 @@ class JobStore:
     def add_chunks(
         self, job: Job, new: Sequence[NewChunk], *, lookup: Callable[[Connection, Sequence[bytes]], Found]
     ) -> Added:
-        """Append chunks; those whose texts are all in the cache are done at once and never queued.
+        """Append chunks; a chunk whose texts are all in the cache is done at once and never queued.
 
-        The look-up runs after the insert, inside the transaction: it sees a prune that ran before it, and a prune that
-        comes after it finds the keys in the chunk rows and spares them.
+        The look-up runs after the insert, in the same transaction: it sees the deletions of an earlier prune, and a
+        later prune finds the keys in the chunk rows and spares them.
+
+        Args:
+            lookup: `VectorStore.lookup_on`.
 
         Raises:
             ConflictError: the job accepts no more texts (cancelled, expired).
@@ -140,7 +143,7 @@ class JobStore:
     # Reading
 
     def get(self, job_id: str) -> Job:
-        """Raises NotFoundError."""
+        """The job with this id. Raises NotFoundError."""
         with self._db.read() as conn:
             row = conn.execute(select(jobs).where(jobs.c.id == job_id)).first()
         if row is None:
@@ -150,7 +153,15 @@ class JobStore:
     def list_jobs(
         self, *, limit: int, after: str | None = None, status: JobStatus | None = None, model: str | None = None
     ) -> list[Job]:
-        """The newest first; `after` is the id of the last job of the page before."""
+        """Jobs, the newest first.
+
+        Args:
+            after: id of the last job on the previous page.
+            status, model: list only jobs with this status or model.
+
+        Raises:
+            NotFoundError: `after` is no job.
+        """
         query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
         if status is not None:
             query = query.where(jobs.c.status == status.value)
@@ -176,15 +187,15 @@ class JobStore:
             return [job_of(row) for row in conn.execute(query)]
 
     def is_active(self, job_id: str) -> bool:
-        """Whether the chunks of this job should still be worked on."""
+        """Whether the chunks of this job are still to be worked on; False for an unknown job."""
         with self._db.read() as conn:
             return conn.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar() in ACTIVE
 
     def results(self, job_id: str, *, first: int = 0, stop: int | None = None) -> Iterator[ChunkResult]:
-        """Finished chunks in order, a few rows at a time.
+        """The finished chunks of a job in order, read a few rows at a time.
 
         Args:
-            first, stop: only chunks that hold a text of this range of positions in the job.
+            first, stop: only chunks with a text in this range of positions in the job.
         """
         ends = chunks.c.first_index + chunks.c.texts
         in_range = (ends > first) & (true() if stop is None else chunks.c.first_index < stop)
@@ -205,7 +216,7 @@ class JobStore:
                 return
 
     def needed_keys(self, conn: Connection) -> Iterator[bytes]:
-        """Packed keys of every job that has not expired: what `prune` must spare, read in its transaction."""
+        """The packed keys of every job that has not expired, for `prune` to spare; read in its transaction."""
         place = tuple_(chunks.c.job_id, chunks.c.position)
         query = (
             select(chunks.c.job_id, chunks.c.position, chunks.c.packed_keys)
@@ -222,7 +233,7 @@ class JobStore:
     # Ending
 
     def fail(self, job_id: str, error: ItemError) -> None:
-        """End a job as failed; what was computed stays in the cache."""
+        """End a job as failed; the vectors that were computed stay in the cache."""
         with self._db.write(reserve=True) as conn:
             end(conn, jobs.c.id == job_id, JobStatus.FAILED, retention_s=self._retention_s, error=error)
 
@@ -230,7 +241,8 @@ class JobStore:
         """Stop a job: chunks that no worker holds are cancelled now, the others when their workers notice.
 
         Raises:
-            NotFoundError, ConflictError: the job has ended.
+            NotFoundError: there is no such job.
+            ConflictError: the job has ended in another way.
         """
         now = time.time()
         with self._db.write(reserve=True) as conn:
@@ -248,35 +260,36 @@ class JobStore:
         return job
 
     def delete(self, job_id: str) -> None:
-        """Forget a job that has ended; its vectors stay in the cache until they are pruned.
+        """Delete a job that has ended; its vectors stay in the cache until they are pruned.
 
         Raises:
-            NotFoundError, ConflictError: the job has not ended.
+            NotFoundError: there is no such job.
+            ConflictError: the job has not ended.
         """
         with self._db.write(reserve=True) as conn:
-            gone = conn.execute(jobs.delete().where(jobs.c.id == job_id, jobs.c.status.in_(ENDED))).rowcount
-            if gone:
+            deleted = conn.execute(jobs.delete().where(jobs.c.id == job_id, jobs.c.status.in_(ENDED))).rowcount
+            if deleted:
                 conn.execute(chunks.delete().where(chunks.c.job_id == job_id))
                 conn.execute(webhooks.delete().where(webhooks.c.job_id == job_id))
-        if not gone:
+        if not deleted:
             raise ConflictError(f"job {job_id} is {self.get(job_id).status}; cancel it first")
 
 
 def _append(conn: Connection, job_id: str, new: Sequence[NewChunk]) -> int:
-    """Insert the rows of new chunks; returns the position of the first. Raises ConflictError."""
+    """Insert the rows of new chunks; returns the position of the first one. Raises ConflictError."""
     texts = sum(len(c.keys) for c in new)
     grown = {"chunks": jobs.c.chunks + len(new), "total": jobs.c.total + texts, "touched_at": time.time()}
     receiving = (jobs.c.id == job_id) & (jobs.c.status == JobStatus.VALIDATING.value)
-    held = conn.execute(update(jobs).where(receiving).values(grown).returning(jobs.c.chunks)).first()
-    if held is None:
+    job = conn.execute(update(jobs).where(receiving).values(grown).returning(jobs.c.chunks)).first()
+    if job is None:
         raise ConflictError(f"job {job_id} accepts no more texts: it was cancelled or has ended")
-    first = int(held.chunks) - len(new)
+    first = int(job.chunks) - len(new)
     conn.execute(chunks.insert(), [chunk_row(job_id, first + i, c) for i, c in enumerate(new)])
     return first
 
 
 def _finish_hits(conn: Connection, job: Job, position: int, chunk: NewChunk, found: Found) -> int:
-    """Record a chunk whose texts were all in the cache; returns how many hits it has."""
+    """Record a chunk whose texts are all in the cache; returns its number of hits."""
     errors = dict(chunk.errors)
     if not job.truncate:
         errors |= refused_truncation(found.truncated.tolist())

@@ -1,6 +1,6 @@
-"""The sweep: it sets right what a dead process, an emptied Redis or the clock left behind.
+"""The sweep repairs what a dead process, an emptied Redis or the passing of time left behind.
 
-Every worker and every API sweeps. Sweeping twice does no harm: each change depends on the row's state.
+Every worker and every API process sweeps. Sweeping twice does no harm: each change depends on the row's state.
 """
 
 import time
@@ -11,23 +11,24 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, false, or_, select, update
 
 from semel.db import Database
-from semel.tasks.jobs.ending import cancelled, count_chunk, end, end_if_done
+from semel.tasks.jobs.ending import cancelling_and_idle, count_chunk, end, end_if_done
 from semel.tasks.jobs.rows import ACTIVE, ChunkState, done_values, kept_outcomes, outcomes_of, unpack_errors
 from semel.tasks.jobs.schema import chunks, jobs, webhooks
 from semel.values.job import ENDED, JobStatus
 from semel.values.text import ItemError, Lane, Outcome
 
 UPLOAD_SILENCE_S = 120.0
-"""An upload that sent nothing for this long was cut off."""
+"""An upload that has sent nothing for this long was cut off."""
 
 _CUT_OFF = ItemError(
-    "upload_cut_off", "the upload ended before it was complete; submit it again, what was computed is in the cache"
+    "upload_cut_off",
+    "the upload stopped before it was complete; submit the job again: the finished texts are in the cache",
 )
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What one sweep changed."""
+    """The number of rows that one sweep changed, for each reason."""
 
     leases_expired: int = 0
     messages_lost: int = 0
@@ -37,11 +38,11 @@ class Swept:
 
 
 class Sweeper:
-    """Looks for leases that ran out, lost messages, and jobs and uploads whose time is over.
+    """Frees expired leases, sends lost messages again, and ends jobs and uploads that are out of time.
 
     Args:
-        retention_s: how long a job is kept that a sweep ends.
-        max_attempts: after this many dead workers a chunk fails, or it would kill workers for ever.
+        retention_s: how long a job that a sweep ends is kept.
+        max_attempts: a chunk fails when this many workers died on it; otherwise it would kill workers for ever.
     """
 
     def __init__(self, db: Database, *, retention_s: float, max_attempts: int) -> None:
@@ -50,11 +51,11 @@ class Sweeper:
         self._max_attempts = max_attempts
 
     def sweep(self, *, empty_queues: Sequence[tuple[Lane, str]] = (), resend_after_s: float = 0.0) -> Swept:
-        """One sweep.
+        """Run one sweep.
 
         Args:
-            empty_queues: queues that hold no message: a chunk sent there a while ago that runs nowhere is lost.
-            resend_after_s: how long a message may be on its way.
+            empty_queues: queues without a message. A chunk that was sent there and is not running has lost its message.
+            resend_after_s: how long a message may be on its way before it counts as lost.
         """
         now = time.time()
         stale = (chunks.c.state == ChunkState.RUNNING) & (chunks.c.lease_until < now)
@@ -63,15 +64,15 @@ class Sweeper:
         late = (jobs.c.expires_at < now) & jobs.c.status.in_((*ACTIVE, JobStatus.CANCELLING.value))
         old = (jobs.c.expires_at < now) & jobs.c.status.in_(ENDED)
         with self._db.read() as conn:
-            questions = [select(chunks.c.job_id).where(stale), select(chunks.c.job_id).where(lost)]
-            questions += [select(jobs.c.id).where(or_(late, silent, old, cancelled()))]
-            if not any(conn.execute(q.limit(1)).first() for q in questions):
+            queries = [select(chunks.c.job_id).where(stale), select(chunks.c.job_id).where(lost)]
+            queries += [select(jobs.c.id).where(or_(late, silent, old, cancelling_and_idle()))]
+            if not any(conn.execute(query.limit(1)).first() for query in queries):
                 return Swept()
         with self._db.write(reserve=True) as conn:
             expired = self._free_stale(conn, stale)
             resent = conn.execute(update(chunks).where(lost).values(state=ChunkState.PENDING)).rowcount
             cut = end(conn, silent, JobStatus.FAILED, retention_s=self._retention_s, error=_CUT_OFF)
-            end(conn, cancelled(), JobStatus.CANCELLED, retention_s=self._retention_s)
+            end(conn, cancelling_and_idle(), JobStatus.CANCELLED, retention_s=self._retention_s)
             ended = end(conn, late, JobStatus.EXPIRED, retention_s=self._retention_s)
             return Swept(expired, resent, ended, _delete(conn, old), cut)
 
@@ -79,7 +80,7 @@ class Sweeper:
         names = ("job_id", "position", "attempts", "texts", "outcomes", "errors_json")
         rows = conn.execute(select(*(chunks.c[name] for name in names)).where(stale)).all()
         for row in rows:
-            # Only the row that was read: its worker may have finished, or another sweep may have freed it, since.
+            # Only the row as it was read: since then its worker may have finished, or another sweep may have freed it.
             here = (chunks.c.job_id == row.job_id) & (chunks.c.position == row.position) & stale
             here &= chunks.c.attempts == row.attempts
             if row.attempts < self._max_attempts:
@@ -91,14 +92,14 @@ class Sweeper:
 
 
 def _lost(empty_queues: Sequence[tuple[Lane, str]], *, before: float) -> ColumnElement[bool]:
-    """Chunks whose message was sent before that moment (Unix seconds) to a queue that is empty now."""
+    """Chunks whose message was sent before this time (Unix seconds) to a queue that is empty now."""
     empty = or_(false(), *((jobs.c.lane == lane.value) & (jobs.c.device == device) for lane, device in empty_queues))
     sent = (chunks.c.state == ChunkState.SENT) & (chunks.c.sent_at < before)
     return sent & chunks.c.job_id.in_(select(jobs.c.id).where(empty))
 
 
 def _fail_chunk(conn: Connection, row: Any, here: ColumnElement[bool]) -> None:
-    """Fail the texts of a chunk that killed too many workers, except those that an earlier run settled."""
+    """Fail the texts of a chunk that killed too many workers, except those that an earlier run has settled."""
     error = ItemError("worker_lost", f"{row.attempts} workers died while they worked on this chunk")
     before, errors = outcomes_of(row), unpack_errors(row.errors_json)
     kept = kept_outcomes(before, errors)
@@ -110,8 +111,8 @@ def _fail_chunk(conn: Connection, row: Any, here: ColumnElement[bool]) -> None:
 
 
 def _delete(conn: Connection, old: ColumnElement[bool]) -> int:
-    gone = list(conn.execute(select(jobs.c.id).where(old)).scalars())
-    conn.execute(chunks.delete().where(chunks.c.job_id.in_(gone)))
-    conn.execute(webhooks.delete().where(webhooks.c.job_id.in_(gone)))
-    conn.execute(jobs.delete().where(jobs.c.id.in_(gone)))
-    return len(gone)
+    ids = list(conn.execute(select(jobs.c.id).where(old)).scalars())
+    conn.execute(chunks.delete().where(chunks.c.job_id.in_(ids)))
+    conn.execute(webhooks.delete().where(webhooks.c.job_id.in_(ids)))
+    conn.execute(jobs.delete().where(jobs.c.id.in_(ids)))
+    return len(ids)

@@ -1,4 +1,4 @@
-"""Who wants to be told that a job has ended, and what became of telling them."""
+"""Webhooks: the URLs to call when a job has ended, and the state of each delivery."""
 
 import time
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from semel.tasks.jobs.schema import jobs, webhooks
 from semel.values.job import ENDED
 
 DELAYS_S = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
-"""Between the attempts, as Standard Webhooks recommends; after the last one it is given up."""
+"""Pauses between the attempts, as Standard Webhooks recommends; after the last attempt semel gives up."""
 
 _HELD_S = 60.0
-"""Who takes a delivery has it for this long."""
+"""A process that takes a delivery holds it for this long."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A webhook that is due, held by whoever took it until `held_until`."""
+    """A webhook that is due. The process that took it holds it until `held_until`, Unix seconds."""
 
     job_id: str
     url: str
@@ -27,18 +27,18 @@ class Delivery:
 
 
 class WebhookStore:
-    """One webhook a job at the most."""
+    """Webhooks by job id; a job has at most one."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     def add(self, job_id: str, url: str) -> None:
-        """Tell `url` when this job has ended."""
+        """Call `url` when this job has ended."""
         with self._db.write() as conn:
             conn.execute(webhooks.insert().values(job_id=job_id, url=url, attempts=0, due_at=0.0))
 
     def take_due(self, *, limit: int) -> list[Delivery]:
-        """Deliveries of jobs that have ended; nobody else gets them for a minute."""
+        """Take due deliveries of jobs that have ended; no other process gets them for a minute."""
         now = time.time()
         due = (
             select(webhooks.c.job_id)
@@ -60,11 +60,15 @@ class WebhookStore:
         return [Delivery(row.job_id, row.url, row.attempts, until) for row in taken]
 
     def delivered(self, delivery: Delivery) -> None:
-        """It arrived."""
+        """Record that the delivery arrived."""
         self._settle(delivery, due_at=None, error=None)
 
     def failed(self, delivery: Delivery, error: str, *, for_good: bool = False) -> float | None:
-        """It did not. Returns the seconds until the next attempt, or None when it is given up."""
+        """Record a failed attempt. Returns the seconds until the next one, or None if there is none.
+
+        Args:
+            for_good: make no further attempt.
+        """
         delay_s = None if for_good or delivery.attempts >= len(DELAYS_S) else DELAYS_S[delivery.attempts]
         self._settle(delivery, due_at=None if delay_s is None else time.time() + delay_s, error=error)
         return delay_s
@@ -72,6 +76,6 @@ class WebhookStore:
     def _settle(self, delivery: Delivery, *, due_at: float | None, error: str | None) -> None:
         values = {"attempts": delivery.attempts + 1, "due_at": due_at, "last_error": error}
         with self._db.write(reserve=True) as conn:
-            # A retry of the job has made it due again meanwhile: then this delivery settles nothing.
+            # If a retry of the job has made it due again in the meantime, this delivery must not settle it.
             held = (webhooks.c.job_id == delivery.job_id) & (webhooks.c.due_at == delivery.held_until)
             conn.execute(update(webhooks).where(held).values(values))
