@@ -1,4 +1,4 @@
-"""What every backend promises. Another backend joins by one more parameter."""
+"""What every backend promises. To add a backend, add a parameter."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.support.tiny_models import small_bert
 TEXTS = ["one", "a somewhat longer text about cats", "", "ﬁ ünïcode 漢字 🙂", "one", "word " * 2000]
 
 DRIFT = 0.999
-"""Cosine between a text alone and the same text in a batch, at the least."""
+"""The least cosine between a text that was embedded alone and the same text in a batch."""
 
 
 BACKENDS = {
@@ -28,7 +28,7 @@ BACKENDS = {
     "mlx": ("mlx", None),
     "vulkan": ("vulkan:0", None),
 }
-"""Device and entry; None for a small random model, where the device is imitated on the CPU and slow."""
+"""Device and model entry. None is a small random model, for devices that are slow because the CPU emulates them."""
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -45,7 +45,7 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     backend.close()
 
 
-def test_one_row_a_text_in_order(backend: Backend) -> None:
+def test_every_text_has_one_row_in_order(backend: Backend) -> None:
     vectors = backend.embed_texts(TEXTS)
     info = backend.get_model_info()
     assert vectors.shape == (len(TEXTS), info.dim)
@@ -77,7 +77,7 @@ def test_every_row_is_finite_and_not_zero(backend: Backend) -> None:
     assert vectors.any(axis=1).all()
 
 
-def test_truncation_is_told_and_bounded(backend: Backend) -> None:
+def test_truncation_is_reported_and_bounded(backend: Backend) -> None:
     tokens = backend.tokenize(TEXTS)
     assert [t.truncated for t in tokens] == [False] * 5 + [True]
     assert len(tokens[5].ids) == backend.get_model_info().max_tokens
@@ -96,12 +96,12 @@ def test_documents_are_ranked_by_cosine(backend: Backend) -> None:
     assert scores[1] == pytest.approx(1, abs=1e-2)
 
 
-def test_a_healthy_backend_says_so(backend: Backend) -> None:
+def test_a_healthy_backend_passes_its_health_check(backend: Backend) -> None:
     assert backend.warm_up()
     backend.health_check()
 
 
-def test_the_model_info_names_its_reasons(backend: Backend) -> None:
+def test_the_model_info_explains_its_choices(backend: Backend) -> None:
     info = backend.get_model_info()
     assert info.why
     assert info.max_batch_tokens >= 16

@@ -51,7 +51,7 @@ def lose_leases(db: Database) -> None:
 # Files
 
 
-def test_a_file_is_whole_or_not_there(files: FileStore, tmp_path: Path) -> None:
+def test_a_file_is_stored_whole_or_not_at_all(files: FileStore, tmp_path: Path) -> None:
     stored = put(files, b"content")
     assert files.path(stored.id).read_bytes() == b"content"
     assert files.get(stored.id) == stored
@@ -60,7 +60,7 @@ def test_a_file_is_whole_or_not_there(files: FileStore, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "files").iterdir()] == [stored.id]
 
 
-def test_the_sweep_takes_what_expired_and_what_a_crash_left(files: FileStore, tmp_path: Path) -> None:
+def test_the_sweep_deletes_expired_files_and_the_remains_of_a_crash(files: FileStore, tmp_path: Path) -> None:
     kept, old = put(files, b"a"), put(files, b"b", expires_s=-1)
     orphan, fresh = tmp_path / "files" / "part-orphan", tmp_path / "files" / "part-fresh"
     for path in (orphan, fresh):
@@ -77,7 +77,7 @@ def test_the_sweep_takes_what_expired_and_what_a_crash_left(files: FileStore, tm
     assert files.sweep() == 0
 
 
-def test_a_file_that_a_batch_reads_stays(files: FileStore, store: BatchStore) -> None:
+def test_a_file_that_an_open_batch_reads_stays(files: FileStore, store: BatchStore) -> None:
     read = put(files, b"a", expires_s=-1)
     batch = new(store, read.id)
     with pytest.raises(ConflictError, match=f"{batch.id} still reads"):
@@ -105,7 +105,7 @@ def test_one_process_at_a_time_works_on_a_batch(db: Database, store: BatchStore)
     assert [found.id for found in store.lease(owner="a")] == [batch.id]
 
 
-def test_the_states_of_a_batch(store: BatchStore) -> None:
+def test_a_batch_goes_from_validating_to_completed(store: BatchStore) -> None:
     batch = new(store)
     store.lease(owner="a")
     assert store.start(batch.id, model="m", total=2, inputs=3, jobs=["job_1"], owner="a")
@@ -121,10 +121,10 @@ def test_the_states_of_a_batch(store: BatchStore) -> None:
     assert (done.status, done.jobs, done.total, done.inputs) == (JobStatus.COMPLETED, ("job_1",), 2, 3)
     assert done.created_at <= (done.in_progress_at or 0) <= (done.finalizing_at or 0) <= (done.completed_at or 0)
     assert store.lease(owner="a") == []
-    assert not store.end(batch.id, JobStatus.FAILED, owner="a"), "an end is the end"
+    assert not store.end(batch.id, JobStatus.FAILED, owner="a"), "a batch ends once"
 
 
-def test_errors_come_back(store: BatchStore) -> None:
+def test_line_errors_are_read_back_as_they_were_stored(store: BatchStore) -> None:
     batch, errors = new(store), [LineError("code", "message", line=3, param="body")]
     store.lease(owner="a")
     assert store.fail(batch.id, errors, owner="a")
@@ -137,12 +137,12 @@ def test_a_cancelled_batch_does_not_start(store: BatchStore) -> None:
     batch = new(store)
     store.lease(owner="a")
     assert store.cancel(batch.id).status is JobStatus.CANCELLING
-    assert store.cancel(batch.id).status is JobStatus.CANCELLING, "twice is once"
+    assert store.cancel(batch.id).status is JobStatus.CANCELLING, "cancelling twice changes nothing"
     assert not store.start(batch.id, model="m", total=1, inputs=1, jobs=[], owner="a")
     assert store.end(batch.id, JobStatus.CANCELLED, owner="a")
 
 
-def test_a_batch_that_was_cancelled_while_it_was_checked_does_not_fail(store: BatchStore) -> None:
+def test_a_batch_that_was_cancelled_during_validation_does_not_fail(store: BatchStore) -> None:
     batch = new(store)
     assert store.lease(owner="a")
     store.cancel(batch.id)

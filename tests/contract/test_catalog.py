@@ -1,4 +1,4 @@
-"""What names mean, on SQLite and on PostgreSQL."""
+"""Which spaces model names stand for, on SQLite and on PostgreSQL."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def catalog(db: Database) -> Catalog:
     return Catalog(db, default_model="qwen")
 
 
-def test_a_source_of_a_device_is_taken_where_it_is_asked_for(catalog: Catalog) -> None:
+def test_a_source_for_a_device_is_chosen_when_that_device_is_requested(catalog: Catalog) -> None:
     full, own = named("qwen", "full"), named("qwen@mlx", "quantised")
     catalog.publish([full], device="cpu")
     catalog.publish([own], device="mlx")
@@ -31,13 +31,13 @@ def test_a_source_of_a_device_is_taken_where_it_is_asked_for(catalog: Catalog) -
     assert catalog.space("qwen@mlx") == own
 
 
-def test_who_names_no_model_means_the_default(catalog: Catalog) -> None:
-    full, asked = named("qwen", "full"), named("qwen", "full", "query")
-    catalog.publish([named("other", "o"), full, asked], device="cpu")
-    assert [catalog.space(), catalog.space(None, "query"), catalog.space_for_input("", "query")] == [full, asked, asked]
+def test_a_request_without_a_model_name_gets_the_default_model(catalog: Catalog) -> None:
+    full, query = named("qwen", "full"), named("qwen", "full", "query")
+    catalog.publish([named("other", "o"), full, query], device="cpu")
+    assert [catalog.space(), catalog.space(None, "query"), catalog.space_for_input("", "query")] == [full, query, query]
 
 
-def test_it_stands_for_the_name_where_nothing_else_was_ever_served(catalog: Catalog) -> None:
+def test_a_device_source_stands_for_the_name_if_nothing_else_was_ever_served(catalog: Catalog) -> None:
     own, query = named("qwen@mlx", "quantised"), named("qwen@mlx", "quantised", "query")
     catalog.publish([own, query], device="mlx")
     assert catalog.space("qwen") == own
@@ -48,7 +48,7 @@ def test_it_stands_for_the_name_where_nothing_else_was_ever_served(catalog: Cata
         catalog.space("qwe")
 
 
-def test_a_full_model_takes_its_name_back(catalog: Catalog) -> None:
+def test_a_full_model_takes_its_name_back_from_a_device_source(catalog: Catalog) -> None:
     catalog.publish([named("qwen@mlx", "quantised")], device="mlx")
     full = named("qwen", "full")
     catalog.publish([full], device="cpu")

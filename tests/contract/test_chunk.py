@@ -1,4 +1,4 @@
-"""What becomes of a chunk whose model or device fails as a whole."""
+"""What happens to a chunk whose model or device fails as a whole."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +22,8 @@ SPACE = space()
 TEXTS = ["one", "two", "one"]
 
 
-class Failing:
-    """In the place of the models: none can be used."""
+class FailingModels:
+    """Stands in for the models; none of them can be used."""
 
     def __init__(self, error: SemelError, meanwhile: Callable[[], None]) -> None:
         self._error = error
@@ -40,7 +40,7 @@ def runner(
     jobs: Jobs,
     store: VectorStore,
     error: SemelError,
-    told: list[Message],
+    messages: list[Message],
     *,
     meanwhile: Callable[[], None] = lambda: None,
     lease_s: float = 60,
@@ -49,39 +49,39 @@ def runner(
         jobs,
         jobs,
         store,
-        None,  # type: ignore[arg-type]  # it never comes to that
-        Failing(error, meanwhile),  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]  # never used
+        FailingModels(error, meanwhile),  # type: ignore[arg-type]
         owner="w",
         lease_s=lease_s,
         max_attempts=1,
         refuse=lambda *_: False,
-        record=told.append,
+        record=messages.append,
     )
 
 
 @pytest.mark.parametrize(
     ("error", "code"), [(ModelLoadError("no files"), ModelLoadError.code), (BackendError("lost"), DeviceLostError.code)]
 )
-def test_every_text_fails_is_counted_and_is_not_to_blame(
+def test_every_text_fails_and_is_counted_but_is_not_at_fault(
     db: Database, store: VectorStore, error: SemelError, code: str
 ) -> None:
     jobs = Jobs(db, window_s=60, retention_s=60)
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     jobs.add_chunks(job, [NewChunk(0, input_keys(SPACE.fingerprint, TEXTS), list(TEXTS))], lookup=store.lookup_on)
     jobs.seal(job.id)
-    told: list[Message] = []
+    messages: list[Message] = []
     lost = pytest.raises(BackendError, match="lost") if isinstance(error, BackendError) else nullcontext()
     with lost:
-        runner(jobs, store, error, told).run(job.id, 0)
+        runner(jobs, store, error, messages).run(job.id, 0)
     done = jobs.get(job.id)
     assert (done.status, done.counts.failed) == (JobStatus.COMPLETED, 3)
-    assert [message.outcomes for message in told] == [{Outcome.FAILED: 3}]
+    assert [message.outcomes for message in messages] == [{Outcome.FAILED: 3}]
     (chunk,) = jobs.results(job.id)
     assert {failed.code for failed in chunk.errors.values()} == {code}
     assert not is_fault_of_the_text(code)
 
 
-def test_a_text_that_was_refused_is_no_failure_of_the_worker(db: Database, store: VectorStore) -> None:
+def test_a_refused_text_is_not_counted_as_a_failure_of_the_worker(db: Database, store: VectorStore) -> None:
     jobs = Jobs(db, window_s=60, retention_s=60)
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     keys = [*input_keys(SPACE.fingerprint, ["there", "there"]), NO_KEY]
@@ -89,13 +89,13 @@ def test_a_text_that_was_refused_is_no_failure_of_the_worker(db: Database, store
     jobs.add_chunks(job, [new], lookup=store.lookup_on)
     jobs.seal(job.id)
     put(store, ["there"], vectors(1))  # since the job was submitted
-    told: list[Message] = []
-    runner(jobs, store, BackendError("not asked"), told).run(job.id, 0)
+    messages: list[Message] = []
+    runner(jobs, store, BackendError("not used"), messages).run(job.id, 0)
     assert jobs.get(job.id).counts.failed == 1
-    assert [message.outcomes for message in told] == [{Outcome.HIT: 2}]
+    assert [message.outcomes for message in messages] == [{Outcome.HIT: 2}]
 
 
-def test_a_worker_may_have_a_chunk_twice_when_its_lease_ran_out(db: Database, store: VectorStore) -> None:
+def test_a_worker_may_hold_a_chunk_twice_after_its_lease_expired(db: Database, store: VectorStore) -> None:
     jobs = Jobs(db, window_s=60, retention_s=60)
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     jobs.add_chunks(job, [NewChunk(0, input_keys(SPACE.fingerprint, TEXTS), list(TEXTS))], lookup=store.lookup_on)
@@ -111,6 +111,10 @@ def test_a_worker_may_have_a_chunk_twice_when_its_lease_ran_out(db: Database, st
 
     twice = runner(jobs, store, ModelLoadError("no files"), [], meanwhile=again, lease_s=0.01)
     twice.run(job.id, 0)
-    assert held == [[(job.id, 0)], [(job.id, 0)], []]  # the second ended first, and nobody renews its lease any more
+    assert held == [
+        [(job.id, 0)],
+        [(job.id, 0)],
+        [],
+    ]  # the second run ended first, so its lease is not renewed any more
     assert twice.in_hand() == []
     assert jobs.get(job.id).status is JobStatus.COMPLETED

@@ -30,12 +30,12 @@ def test_released_keys_are_free(claims: Claims) -> None:
     assert claims.take(KEYS).keys == {KEYS[0]}
 
 
-def test_closing_frees_the_rest(claims: Claims) -> None:
+def test_closing_a_lease_frees_its_remaining_keys(claims: Claims) -> None:
     claims.take(KEYS).close()
     assert claims.take(KEYS).keys == set(KEYS)
 
 
-def test_a_claim_of_a_dead_process_runs_out(redis_client: "redis.Redis") -> None:
+def test_the_claims_of_a_dead_process_expire(redis_client: "redis.Redis") -> None:
     RedisClaims(redis_client, ttl_s=0.1).take(KEYS)
     time.sleep(0.2)
     assert RedisClaims(redis_client, ttl_s=0.1).take(KEYS).keys == set(KEYS)
@@ -50,7 +50,7 @@ def test_renewed_claims_last(redis_client: "redis.Redis") -> None:
     assert claims.take(KEYS).keys == set()
 
 
-def test_a_lease_that_ran_out_does_not_free_its_successor(redis_client: "redis.Redis") -> None:
+def test_an_expired_lease_does_not_free_the_keys_of_its_successor(redis_client: "redis.Redis") -> None:
     claims = RedisClaims(redis_client, ttl_s=0.1)
     late = claims.take(KEYS)
     time.sleep(0.2)
@@ -60,7 +60,7 @@ def test_a_lease_that_ran_out_does_not_free_its_successor(redis_client: "redis.R
     assert successor.take(KEYS).keys == set()
 
 
-def test_without_redis_work_goes_on() -> None:
+def test_without_redis_every_key_is_granted() -> None:
     nowhere = redis.Redis(port=1, socket_connect_timeout=0.2)
     lease = RedisClaims(nowhere, ttl_s=1).take(KEYS)
     assert lease.keys == set(KEYS)

@@ -55,7 +55,7 @@ def submit(jobs: Jobs, store: VectorStore, *, if_no_worker: IfNoWorker = "wait",
     return jobs.seal(job.id)
 
 
-def test_work_of_a_lost_pool_goes_to_one_with_the_same_space(
+def test_jobs_of_a_lost_pool_move_to_a_pool_with_the_same_space(
     failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
@@ -70,7 +70,7 @@ def test_work_of_a_lost_pool_goes_to_one_with_the_same_space(
     assert jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=8) == []
 
 
-def test_another_name_for_the_same_space_moves_by_itself(
+def test_jobs_under_another_name_of_the_model_move_separately(
     failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     named = submit(jobs, store)
@@ -79,10 +79,10 @@ def test_another_name_for_the_same_space_moves_by_itself(
     worker(roster, "cpu", SPACE.fingerprint)
     failover.run()
     assert jobs.get(named.id).device == "cpu"
-    assert jobs.get(alias.id).device == "mlx"  # its worker lives, and nobody on cpu knows that name
+    assert jobs.get(alias.id).device == "mlx"  # its worker is alive, and no worker on cpu serves that name
 
 
-def test_what_is_left_goes_back_when_the_pool_is_there_again(
+def test_the_remaining_chunks_go_back_when_the_pool_returns(
     failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
@@ -97,7 +97,7 @@ def test_what_is_left_goes_back_when_the_pool_is_there_again(
     assert len(jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=8)) == 3
 
 
-def test_a_pool_that_lives_keeps_its_work(failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster) -> None:
+def test_a_live_pool_keeps_its_jobs(failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster) -> None:
     job = submit(jobs, store)
     worker(roster, "mlx", SPACE.fingerprint)
     worker(roster, "cpu", SPACE.fingerprint)
@@ -105,7 +105,7 @@ def test_a_pool_that_lives_keeps_its_work(failover: Failover, jobs: Jobs, store:
     assert jobs.get(job.id) == job
 
 
-def test_of_several_pools_the_preferred_one_takes_over(
+def test_the_preferred_one_of_several_pools_takes_over(
     failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
@@ -115,7 +115,7 @@ def test_of_several_pools_the_preferred_one_takes_over(
     assert jobs.get(job.id).device == "vulkan"
 
 
-def test_another_space_is_never_taken_and_the_job_says_so_and_waits(
+def test_a_job_does_not_move_to_another_space_but_waits_and_records_why(
     failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
@@ -133,7 +133,7 @@ def test_another_space_is_never_taken_and_the_job_says_so_and_waits(
     assert jobs.get(job.id).device == "cpu"
 
 
-def test_a_job_that_is_not_to_wait_fails_with_the_reason(
+def test_a_job_that_must_not_wait_fails_with_the_reason(
     failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job, patient = submit(jobs, store, if_no_worker="fail"), submit(jobs, store)
@@ -147,7 +147,7 @@ def test_a_job_that_is_not_to_wait_fails_with_the_reason(
     assert jobs.get(patient.id).status is JobStatus.IN_PROGRESS
 
 
-def test_a_pool_is_gone_only_after_a_while(
+def test_a_pool_counts_as_gone_only_after_the_grace_period(
     db: Database, jobs: Jobs, store: VectorStore, roster: Roster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submit(jobs, store)
@@ -164,7 +164,7 @@ def test_a_pool_is_gone_only_after_a_while(
     roster.leave("mlx@host")
     now[0] += failover_module.GRACE_S / 2
     patient.run()
-    assert jobs.get(job.id).device == "mlx"  # it was there meanwhile: the clock starts anew
+    assert jobs.get(job.id).device == "mlx"  # it was back in between, so the grace period starts again
     now[0] += failover_module.GRACE_S
     patient.run()
     assert jobs.get(job.id).device == "cpu"
@@ -185,7 +185,7 @@ def test_a_pool_that_cannot_load_the_model_hands_its_jobs_over_at_once(
     assert "mlx cannot serve it: it does not fit; cpu serves the same vector space" in jobs.get(job.id).why
 
 
-def test_the_same_weights_under_another_name_do_not_serve_this_one(
+def test_a_pool_that_serves_the_weights_under_another_name_does_not_take_over(
     failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
@@ -194,7 +194,7 @@ def test_the_same_weights_under_another_name_do_not_serve_this_one(
     assert jobs.get(job.id).device == "mlx"
 
 
-def test_a_pool_that_is_only_loading_gets_nothing_back(
+def test_a_pool_that_is_still_loading_gets_no_jobs_back(
     failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)

@@ -33,14 +33,14 @@ def age(db: Database, seconds: float) -> None:
         conn.execute(update(idempotency_keys).values(created_at=time.time() - seconds))
 
 
-def test_the_second_gets_what_the_first_submitted(keys: IdempotencyKeys, job_id: str) -> None:
+def test_a_repeated_submission_gets_the_job_of_the_first(keys: IdempotencyKeys, job_id: str) -> None:
     assert keys.reserve("k", owner="a") is None
     keys.seal("k", owner="a", job_id=job_id, digest=DIGEST)
     assert keys.reserve("k", owner="a") == Earlier(job_id, DIGEST)
     assert keys.reserve("K", owner="a") is None, "another key"
 
 
-def test_one_that_is_under_way_is_a_conflict_until_it_is_released(keys: IdempotencyKeys) -> None:
+def test_a_submission_under_way_is_a_conflict_until_its_key_is_released(keys: IdempotencyKeys) -> None:
     assert keys.reserve("k", owner="a") is None
     with pytest.raises(ConflictError, match="under way"):
         keys.reserve("k", owner="a")
@@ -55,7 +55,7 @@ def test_a_sealed_key_is_not_released(keys: IdempotencyKeys, job_id: str) -> Non
     assert keys.reserve("k", owner="a") is not None
 
 
-def test_of_many_at_once_one_gets_the_key(keys: IdempotencyKeys) -> None:
+def test_one_of_many_concurrent_submissions_gets_the_key(keys: IdempotencyKeys) -> None:
     def reserve(_: int) -> bool:
         try:
             return keys.reserve("k", owner="a") is None
@@ -66,13 +66,15 @@ def test_of_many_at_once_one_gets_the_key(keys: IdempotencyKeys) -> None:
         assert sum(threads.map(reserve, range(16))) == 1
 
 
-def test_keys_are_forgotten_in_time(db: Database, keys: IdempotencyKeys, job_id: str) -> None:
+def test_reservations_expire_after_an_hour_and_sealed_keys_after_a_day(
+    db: Database, keys: IdempotencyKeys, job_id: str
+) -> None:
     keys.reserve("cut off", owner="a")
     age(db, RESERVED_S + 1)
     assert keys.reserve("cut off", owner="a") is None
     keys.seal("cut off", owner="a", job_id=job_id, digest=DIGEST)
     age(db, RESERVED_S + 1)
-    assert keys.reserve("cut off", owner="a") is not None, "sealed, it is kept for a day"
+    assert keys.reserve("cut off", owner="a") is not None, "a sealed key is kept for a day"
     age(db, KEPT_S + 1)
     assert keys.reserve("cut off", owner="a") is None
 
@@ -83,7 +85,7 @@ def test_the_key_of_a_deleted_job_is_free(keys: IdempotencyKeys) -> None:
     assert keys.reserve("k", owner="a") is None
 
 
-def test_a_submission_that_lost_its_key_leaves_the_new_one_alone(
+def test_a_submission_that_lost_its_key_cannot_change_that_of_another(
     db: Database, keys: IdempotencyKeys, job_id: str
 ) -> None:
     keys.reserve("k", owner="a")

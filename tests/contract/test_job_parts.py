@@ -15,7 +15,7 @@ EMPTY = ItemError("invalid_text", "is empty")
 
 
 def job_of(db: Database, chunks: int) -> tuple[Jobs, Job]:
-    """Chunks of three texts; the middle one of each cannot be read."""
+    """A job whose chunks have three texts each; the middle text cannot be read."""
     jobs, store = Jobs(db, window_s=60, retention_s=60), VectorStore(db)
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     for i in range(chunks):

@@ -138,7 +138,7 @@ def test_a_job_left_in_cancelling_is_ended_by_the_sweep(db: Database, jobs: Jobs
     job = submit(jobs, store, chunk(0, "a"))
     lease(jobs, job)
     jobs.cancel(job.id)
-    with db.write() as conn:  # as a give-back leaves it that did not see the cancelling yet
+    with db.write() as conn:  # as left by a `give_back` that did not see the cancellation yet
         conn.exec_driver_sql("UPDATE chunks SET state = 'pending'")
     sweep(jobs)
     assert jobs.get(job.id).status is JobStatus.CANCELLED
@@ -157,7 +157,7 @@ def test_two_sweeps_count_a_chunk_once(jobs: Jobs, store: VectorStore) -> None:
     assert (job.chunks_done, job.counts.failed, job.status) == (1, 1, JobStatus.IN_PROGRESS)
 
 
-def test_the_window_bounds_what_is_under_way(jobs: Jobs, store: VectorStore) -> None:
+def test_the_window_bounds_the_chunks_under_way(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, *(chunk(i, f"t{i}") for i in range(10)))
     assert dispatch(jobs, window=4) == [(job.id, i) for i in range(4)]
     assert dispatch(jobs, window=4) == []
@@ -192,7 +192,7 @@ def test_the_chunk_of_a_dead_worker_is_sent_again(jobs: Jobs, store: VectorStore
     assert dispatch(jobs) == [(job.id, 0)]
 
 
-def test_a_chunk_that_kills_workers_fails_in_the_end(jobs: Jobs, store: VectorStore) -> None:
+def test_a_chunk_that_kills_workers_fails_eventually(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a", "b"), chunk(2, "c"))
     for _ in range(2):
         lease(jobs, job, ttl_s=0.01)
@@ -229,7 +229,7 @@ def test_a_chunk_given_back_is_pending_again(jobs: Jobs, store: VectorStore) -> 
     assert dispatch(jobs) == [(job.id, 0)]
 
 
-def test_a_failed_job_tells_why_and_stops(jobs: Jobs, store: VectorStore) -> None:
+def test_a_failed_job_records_why_and_stops(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     jobs.fail(job.id, ItemError("storage_full", "no room"))
     job = jobs.get(job.id)
@@ -237,7 +237,7 @@ def test_a_failed_job_tells_why_and_stops(jobs: Jobs, store: VectorStore) -> Non
     assert dispatch(jobs) == []
 
 
-def test_an_ended_job_takes_no_more_texts(jobs: Jobs, store: VectorStore) -> None:
+def test_an_ended_job_accepts_no_more_texts(jobs: Jobs, store: VectorStore) -> None:
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     jobs.cancel(job.id)
     with pytest.raises(ConflictError, match="accepts no more texts"):
@@ -262,7 +262,7 @@ def test_an_upload_that_was_cut_off_fails(jobs: Jobs, store: VectorStore, monkey
     assert jobs.get(job.id).error == ItemError("upload_cut_off", jobs.get(job.id).error.message)  # type: ignore[union-attr]
 
 
-def test_the_keys_of_living_jobs_are_needed(db: Database, jobs: Jobs, store: VectorStore) -> None:
+def test_the_keys_of_unexpired_jobs_are_needed(db: Database, jobs: Jobs, store: VectorStore) -> None:
     put(store, ["a", "b"], vectors(2))
     submit(jobs, store, chunk(0, "a"))
     expired = submit(Jobs(db, window_s=0, retention_s=-1), store, chunk(0, "b"))
@@ -290,14 +290,14 @@ def test_refused_truncation_fails_hits_too(jobs: Jobs, store: VectorStore) -> No
     assert next(jobs.results(job.id)).errors[0].code == "text_too_long"
 
 
-def test_what_nobody_serves_is_not_sent(jobs: Jobs, store: VectorStore) -> None:
+def test_a_chunk_of_a_space_that_no_worker_serves_is_not_sent(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     take = {"lane": Lane.BULK, "device": "cpu", "window": 8}
     assert jobs.take_for_dispatch(**take, served={b"another space"}) == []  # type: ignore[arg-type]
     assert jobs.take_for_dispatch(**take, served={SPACE.fingerprint}) == [(job.id, 0)]  # type: ignore[arg-type]
 
 
-def test_chunks_of_a_worker_that_hangs_are_given_back_uncharged(jobs: Jobs, store: VectorStore) -> None:
+def test_chunks_of_a_hung_worker_are_given_back_without_counting_the_attempt(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"), chunk(1, "b"))
     for position in (0, 1):
         lease(jobs, job, position)
@@ -305,15 +305,17 @@ def test_chunks_of_a_worker_that_hangs_are_given_back_uncharged(jobs: Jobs, stor
     jobs.give_back_uncharged([(job.id, 1)], owner="another")
     jobs.give_back_uncharged([], owner="w1")
     assert lease(jobs, job, 0).attempts == 1
-    assert jobs.lease(job.id, 1, owner="w2", ttl_s=60) is None  # still in the hands of w1
+    assert jobs.lease(job.id, 1, owner="w2", ttl_s=60) is None  # w1 still holds it
 
 
-def test_a_prune_takes_one_connection(
+def test_a_prune_uses_one_connection(
     db: Database, jobs: Jobs, store: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(store, ["a", "b"], vectors(2))
     submit(jobs, store, chunk(0, "a"))
     with monkeypatch.context() as alone:
-        alone.setattr(db, "read", lambda: pytest.fail("it waits for a second one, and everybody for it"))
+        alone.setattr(
+            db, "read", lambda: pytest.fail("with its lock held, a prune must not wait for a second connection")
+        )
         assert Pruner(db, keep=jobs.needed_keys).prune(max_bytes=0) == 1
-    assert Pruner(db, keep=lambda _: []).prune(max_bytes=0) == 1  # and what it needed for that is gone
+    assert Pruner(db, keep=lambda _: []).prune(max_bytes=0) == 1  # the first prune left no temporary table

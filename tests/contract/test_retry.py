@@ -26,7 +26,7 @@ def jobs(db: Database) -> Jobs:
 
 
 def made(jobs: Jobs, store: VectorStore, *, chunks: int = 1) -> Job:
-    """A sealed job whose chunks hold a good text, one that fails, and one without a key."""
+    """A sealed job; each chunk has a good text, a text that fails, and a text without a key."""
     job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=False)
     new = []
     for i in range(chunks):
@@ -47,7 +47,7 @@ def finish(jobs: Jobs, work: ChunkWork, second: Outcome, error: ItemError = PASS
     assert jobs.finish(work, [GOOD, second, BAD], errors, truncated=0, tokens=3)
 
 
-def test_only_what_failed_for_a_passing_reason_is_due(jobs: Jobs, store: VectorStore, db: Database) -> None:
+def test_only_texts_that_failed_for_a_passing_reason_run_again(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = made(jobs, store)
     finish(jobs, leased(jobs, job, 0), BAD)
     assert jobs.get(job.id).status is JobStatus.COMPLETED
@@ -62,7 +62,7 @@ def test_only_what_failed_for_a_passing_reason_is_due(jobs: Jobs, store: VectorS
     assert (done.status, done.counts.computed, done.counts.failed) == (JobStatus.COMPLETED, 2, 1)
 
 
-def test_what_would_fail_again_is_left_alone(jobs: Jobs, store: VectorStore, db: Database) -> None:
+def test_a_text_that_would_fail_again_is_not_retried(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = made(jobs, store)
     finish(jobs, leased(jobs, job, 0), BAD, ItemError.of(TextTooLongError()))
     before = jobs.get(job.id)
@@ -70,7 +70,7 @@ def test_what_would_fail_again_is_left_alone(jobs: Jobs, store: VectorStore, db:
     assert jobs.get(job.id) == before
 
 
-def test_retries_at_once_open_each_chunk_once(jobs: Jobs, store: VectorStore, db: Database) -> None:
+def test_concurrent_retries_reopen_each_chunk_once(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = made(jobs, store, chunks=40)
     for position in range(40):
         finish(jobs, leased(jobs, job, position), BAD)
@@ -95,7 +95,7 @@ def test_retries_at_once_open_each_chunk_once(jobs: Jobs, store: VectorStore, db
     )
 
 
-def test_chunks_of_a_dead_worker_are_due_too(jobs: Jobs, store: VectorStore, db: Database) -> None:
+def test_chunks_that_a_sweep_took_from_a_dead_worker_run_again(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = made(jobs, store)
     assert jobs.lease(job.id, 0, owner="dead", ttl_s=-1) is not None
     jobs.fail(job.id, ItemError("storage_full", "no room"))
@@ -106,7 +106,7 @@ def test_chunks_of_a_dead_worker_are_due_too(jobs: Jobs, store: VectorStore, db:
     assert jobs.get(job.id).status is JobStatus.COMPLETED
 
 
-def test_what_cannot_be_retried_says_why(jobs: Jobs, store: VectorStore, db: Database) -> None:
+def test_a_job_that_cannot_be_retried_is_refused_with_the_reason(jobs: Jobs, store: VectorStore, db: Database) -> None:
     with pytest.raises(NotFoundError):
         retry(db, "job_nope", window_s=60)
     job = made(jobs, store)

@@ -1,4 +1,4 @@
-"""How much a space is used is counted, added up over processes, and lost to nobody."""
+"""The use of a space is counted, added up over processes, and never lost."""
 
 import time
 
@@ -16,7 +16,7 @@ from tests.support.values import put, space, vectors
 SPACE = space()
 
 
-def test_what_two_processes_counted_is_added_up(store: VectorStore, db: Database) -> None:
+def test_the_counts_of_two_processes_are_added_up(store: VectorStore, db: Database) -> None:
     put(store, ["a"], vectors(1))
     assert CacheStats(db).by_space()[0].used_at is None
     before = time.time()
@@ -44,25 +44,25 @@ def test_a_space_without_a_row_is_counted_until_it_has_one(store: VectorStore, d
     assert (stats.lookups, stats.hits) == (5, 2)
 
 
-def test_what_could_not_be_written_is_written_later(
+def test_counts_that_could_not_be_written_are_written_later(
     store: VectorStore, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(store, ["a"], vectors(1))
     use = SpaceUse(db)
     use.count(SPACE.fingerprint, lookups=3, hits=1, saved_s=0)
     with monkeypatch.context() as patched:
-        patched.setattr(db, "write", _away)
+        patched.setattr(db, "write", _unavailable)
         with pytest.raises((UnavailableError, SQLAlchemyError)):
             use.write()
     use.write()
     assert CacheStats(db).by_space()[0].lookups == 3
 
 
-def _away() -> None:
-    raise UnavailableError("the database is away")
+def _unavailable() -> None:
+    raise UnavailableError("the database does not answer")
 
 
-def test_growth_counts_what_is_there_by_when_it_came(db: Database, store: VectorStore) -> None:
+def test_growth_counts_vectors_by_the_time_they_were_stored(db: Database, store: VectorStore) -> None:
     put(store, ["a", "b"], vectors(2))
     other = space(weights="w2")
     put(store, ["c"], vectors(1), into=other)
@@ -74,7 +74,7 @@ def test_growth_counts_what_is_there_by_when_it_came(db: Database, store: Vector
     assert all(part.at % 3600 == 0 for part in grown)
 
 
-def test_what_is_pruned_and_what_is_damaged_is_counted(db: Database, store: VectorStore) -> None:
+def test_pruned_vectors_are_counted(db: Database, store: VectorStore) -> None:
     put(store, ["a", "b"], vectors(2))
     pruner = Pruner(db, keep=lambda _: [])
     assert pruner.count(max_bytes=0) == 2

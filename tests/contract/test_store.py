@@ -22,7 +22,7 @@ def keys(*texts: str) -> list[bytes]:
     return input_keys(SPACE.fingerprint, texts)
 
 
-def test_what_was_put_comes_back_bit_for_bit(store: VectorStore) -> None:
+def test_stored_vectors_come_back_bit_for_bit(store: VectorStore) -> None:
     rows = vectors(3)
     assert put(store, ["a", "b", "c"], rows) == 3
     found = store.get_many(keys("a", "b", "c"), dim=4)
@@ -31,7 +31,7 @@ def test_what_was_put_comes_back_bit_for_bit(store: VectorStore) -> None:
     assert found.tokens.tolist() == [3, 3, 3]
 
 
-def test_rows_follow_the_keys_that_are_asked_for(store: VectorStore) -> None:
+def test_rows_are_in_the_order_of_the_keys(store: VectorStore) -> None:
     rows = vectors(2)
     put(store, ["a", "b"], rows)
     found = store.get_many(keys("x", "b", "a", "y", "b"), dim=4)
@@ -41,7 +41,7 @@ def test_rows_follow_the_keys_that_are_asked_for(store: VectorStore) -> None:
     assert np.isnan(found.vectors[[0, 3]]).all()
 
 
-def test_many_more_keys_than_one_statement_takes(store: VectorStore) -> None:
+def test_more_keys_than_one_statement_takes_are_read(store: VectorStore) -> None:
     texts = [str(i) for i in range(3000)]
     rows = vectors(3000)
     put(store, texts, rows)
@@ -50,7 +50,7 @@ def test_many_more_keys_than_one_statement_takes(store: VectorStore) -> None:
     assert (found.vectors == rows[::-1]).all()
 
 
-def test_nothing_asked_nothing_found(store: VectorStore) -> None:
+def test_no_keys_give_an_empty_result(store: VectorStore) -> None:
     found = store.get_many([], dim=4)
     assert found.all_present
     assert found.vectors is not None
@@ -70,7 +70,7 @@ def test_look_up_without_vectors(store: VectorStore) -> None:
     assert store.present(keys("a", "b")) == set(keys("a"))
 
 
-def test_a_bad_vector_stores_nothing_of_its_call(store: VectorStore) -> None:
+def test_one_bad_vector_keeps_its_whole_call_from_being_stored(store: VectorStore) -> None:
     rows = vectors(3)
     rows[1] = np.nan
     with pytest.raises(InvalidVectorError, match="vector 1 of 3"):
@@ -78,7 +78,7 @@ def test_a_bad_vector_stores_nothing_of_its_call(store: VectorStore) -> None:
     assert not store.present(keys("a", "b", "c"))
 
 
-def test_float16_halves_the_bytes_and_reads_beside_float32(db: Database) -> None:
+def test_float16_halves_the_bytes_and_mixes_with_float32(db: Database) -> None:
     rows = vectors(2)
     put(VectorStore(db), ["a"], rows[:1])
     put(VectorStore(db, dtype="float16"), ["b"], rows[1:])
@@ -107,7 +107,7 @@ def test_a_damaged_row_is_a_miss_and_can_be_stored_again(db: Database, data: byt
 def test_rows_swapped_in_the_database_are_found(db: Database) -> None:
     store, rows = VectorStore(db), vectors(2)
     put(store, ["a", "b"], rows)
-    damage(db, "a", rows[1].tobytes())  # sound bytes, of another key
+    damage(db, "a", rows[1].tobytes())  # valid bytes, but of another key
     assert store.get_many(keys("a"), dim=4).present.tolist() == [False]
 
 
@@ -163,7 +163,7 @@ def test_prune_by_fingerprint(db: Database, store: VectorStore) -> None:
     assert [s.fingerprint for s in CacheStats(db).by_space()] == [SPACE.fingerprint.hex()]
 
 
-def test_prune_spares_what_is_needed(db: Database, store: VectorStore) -> None:
+def test_prune_spares_needed_keys(db: Database, store: VectorStore) -> None:
     put(store, ["a", "b", "c"], vectors(3))
     assert pruner(db, b"".join(keys("a", "c"))).prune(max_bytes=0) == 1
     assert store.present(keys("a", "b", "c")) == set(keys("a", "c"))

@@ -26,7 +26,7 @@ def ended(db: Database, store: WebhookStore) -> str:
     jobs = Jobs(db, window_s=60, retention_s=60)
     job = jobs.create(space(), lane=Lane.BULK, device="cpu", why="test", truncate=True)
     store.add(job.id, "https://example.org/hook")
-    assert store.take_due(limit=9) == [], "not before the end"
+    assert store.take_due(limit=9) == [], "not before the job has ended"
     jobs.fail(job.id, ItemError("storage_full", "no room"))
     return job.id
 
@@ -36,7 +36,7 @@ def make_due(db: Database) -> None:
         conn.execute(update(webhooks).values(due_at=time.time() - 1))
 
 
-def test_a_delivery_is_held_by_one(store: WebhookStore, ended: str) -> None:
+def test_a_delivery_is_held_by_one_process(store: WebhookStore, ended: str) -> None:
     (delivery,) = store.take_due(limit=9)
     assert (delivery.job_id, delivery.attempts) == (ended, 0)
     assert store.take_due(limit=9) == []
@@ -44,7 +44,9 @@ def test_a_delivery_is_held_by_one(store: WebhookStore, ended: str) -> None:
     assert store.take_due(limit=9) == []
 
 
-def test_a_failed_one_comes_back_later_and_is_given_up_at_last(db: Database, store: WebhookStore, ended: str) -> None:
+def test_a_failed_delivery_is_repeated_later_and_finally_given_up(
+    db: Database, store: WebhookStore, ended: str
+) -> None:
     for attempt, delay_s in enumerate([*DELAYS_S, None]):
         (delivery,) = store.take_due(limit=9)
         assert delivery.attempts == attempt
@@ -63,6 +65,6 @@ def test_a_delivery_from_before_a_retry_settles_nothing(db: Database, store: Web
     store.delivered(late)
     (again,) = store.take_due(limit=9)
     assert again.attempts == 0
-    retry(db, ended, window_s=60)  # nothing to run: the end that was told stays the end
+    retry(db, ended, window_s=60)  # nothing can run again, so the job stays ended
     store.delivered(again)
     assert store.take_due(limit=9) == []

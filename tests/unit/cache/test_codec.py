@@ -16,7 +16,7 @@ def test_float32_comes_back_bit_for_bit() -> None:
     assert (out[[2, 0, 1]] == rows).all()
 
 
-def test_rows_of_both_dtypes_are_told_apart_by_their_length() -> None:
+def test_the_length_of_a_blob_determines_its_dtype() -> None:
     rows = vectors(4)
     wide, narrow = encode(rows, dim=4, dtype="float32"), encode(rows, dim=4, dtype="float16")
     out = np.empty_like(rows)
@@ -39,7 +39,7 @@ def test_the_bytes_are_little_endian_float32() -> None:
         (np.ones(4, np.float32), r"\(4,\)"),
     ],
 )
-def test_a_vector_that_is_none_is_refused(rows: Vectors, why: str) -> None:
+def test_an_invalid_vector_is_refused(rows: Vectors, why: str) -> None:
     with pytest.raises(InvalidVectorError, match=why):
         encode(rows, dim=4, dtype="float32")
 

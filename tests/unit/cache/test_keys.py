@@ -1,4 +1,4 @@
-"""Keys: equal only for what gives equal vectors."""
+"""Keys are equal only for inputs that give equal vectors."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def test_no_field_of_the_fingerprint_is_untested() -> None:
 
 
 def test_the_fingerprint_is_the_same_on_every_machine() -> None:
-    # A changed value here invalidates every cache in the world: bump `format` and say so in the CHANGELOG.
+    # A changed value here invalidates every cache in the world: bump `format` and add it to the CHANGELOG.
     assert fingerprint(SPEC).hex() == "d26c3ebbd26d217fc114492a73610b658e6406011a0969759a9a708e26c3eee8"
 
 
@@ -64,12 +64,12 @@ def test_joining_query_and_document_is_injective() -> None:
 @pytest.mark.parametrize(
     ("text", "why"), [("", "empty"), ("a\ud800b", "lone surrogate"), (3, "int"), (None, "NoneType")]
 )
-def test_a_text_without_key_is_refused_with_its_place(text: str, why: str) -> None:
+def test_a_text_without_a_key_is_refused_with_its_position(text: str, why: str) -> None:
     with pytest.raises(InvalidTextError, match=rf"text 1 .*{why}") as caught:
         input_keys(b"f" * 32, ["fine", text])
     assert caught.value.index == 1
 
 
-def test_packed_keys_come_apart_again() -> None:
+def test_packed_keys_are_split_again() -> None:
     keys = input_keys(b"f" * 32, ["a", "b", "a"])
     assert unpack_keys(b"".join(keys)) == keys
