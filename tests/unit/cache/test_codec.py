@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from semel.cache.codec import checksum, decode_into, encode
+from semel.cache.codec import checksum, decode_into, encode, has_size
 from semel.errors import InvalidVectorError
 from semel.values.vectors import Vectors
 from tests.support.values import vectors
@@ -51,3 +51,46 @@ def test_a_value_beyond_float16_is_refused_not_made_infinite() -> None:
 
 def test_the_checksum_covers_key_and_bytes() -> None:
     assert len({checksum(b"k1", b"data"), checksum(b"k2", b"data"), checksum(b"k1", b"datb")}) == 3
+
+
+def test_float16_vectors_are_read_as_float32() -> None:
+    rows = np.array([[1.0, -2.0, 0.5, 65504.0]], np.float32)  # exact in float16
+    blobs = encode(rows, dim=4, dtype="float16")
+    out = np.empty_like(rows)
+    decode_into(out, [0], blobs)
+    assert [len(blob) for blob in blobs] == [8]
+    assert (out == rows).all()
+
+
+def test_rows_that_are_not_decoded_stay_as_they_were() -> None:
+    out = np.full((3, 4), np.nan, np.float32)
+    rows = vectors(1)
+    decode_into(out, [1], encode(rows, dim=4, dtype="float32"))
+    assert (out[1] == rows[0]).all()
+    assert np.isnan(out[[0, 2]]).all()
+
+
+def test_a_view_with_strides_is_encoded_like_its_copy() -> None:
+    wide = vectors(3, 8)
+    assert encode(wide[:, ::2], dim=4, dtype="float32") == encode(wide[:, ::2].copy(), dim=4, dtype="float32")
+
+
+def test_the_message_names_the_first_bad_row() -> None:
+    rows = vectors(4)
+    rows[2, 1] = np.inf
+    rows[3] = 0
+    with pytest.raises(InvalidVectorError, match="vector 2 of 4 is not finite"):
+        encode(rows, dim=4, dtype="float32")
+
+
+def test_no_vectors_give_no_blobs() -> None:
+    assert encode(np.empty((0, 4), np.float32), dim=4, dtype="float32") == []
+
+
+def test_a_score_may_be_zero() -> None:
+    assert encode(np.zeros((1, 1), np.float32), dim=1, dtype="float32") == [b"\0\0\0\0"]
+
+
+@pytest.mark.parametrize(("size", "right"), [(16, True), (8, True), (0, False), (4, False), (12, False), (17, False)])
+def test_a_vector_of_four_numbers_has_one_of_two_sizes(size: int, right: bool) -> None:
+    assert has_size(bytes(size), dim=4) is right

@@ -1,13 +1,15 @@
 """Keys are equal only for inputs that give equal vectors."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semel.cache.keys import fingerprint, input_keys, pair_key, text_key, unpack_keys
+from semel.cache.keys import check_text, fingerprint, input_key, input_keys, pair_key, text_key, unpack_keys
 from semel.errors import InvalidTextError
+from semel.values.text import Pair
 from tests.support.values import SPEC
 
 CHANGES = {
@@ -73,3 +75,42 @@ def test_a_text_without_a_key_is_refused_with_its_position(text: str, why: str) 
 def test_packed_keys_are_split_again() -> None:
     keys = input_keys(b"f" * 32, ["a", "b", "a"])
     assert unpack_keys(b"".join(keys)) == keys
+
+
+def test_a_key_is_the_hash_of_fingerprint_and_text() -> None:
+    assert text_key(b"f" * 32, "é") == hashlib.sha256(b"f" * 32 + "é".encode()).digest()
+
+
+def test_the_fingerprint_separates_equal_texts() -> None:
+    assert text_key(b"f" * 32, "text") != text_key(b"g" * 32, "text")
+
+
+def test_the_key_of_a_pair_contains_the_length_of_its_query_in_bytes() -> None:
+    joined = b"f" * 32 + (2).to_bytes(8, "little") + "é".encode() + b"doc"
+    assert input_key(b"f" * 32, Pair("é", "doc")) == hashlib.sha256(joined).digest()
+
+
+def test_a_pair_and_a_text_have_different_keys() -> None:
+    assert input_key(b"f" * 32, Pair("a", "b")) != input_key(b"f" * 32, "ab")
+
+
+@pytest.mark.parametrize(
+    ("pair", "why"),
+    [
+        (Pair("", "document"), "text 3 has a query that is empty"),
+        (Pair("query", ""), "text 3 has a document that is empty"),
+        (Pair("query", "\udfff"), r"text 3 has a document that contains a lone surrogate \(\\udfff at character 0\)"),
+        (Pair(None, "document"), "text 3 has a query that is NoneType, not a string"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_pair_without_a_key_is_refused_with_the_bad_side(pair: Pair, why: str) -> None:
+    with pytest.raises(InvalidTextError, match=why):
+        input_key(b"f" * 32, pair, 3)
+
+
+def test_a_surrogate_pair_that_is_whole_is_a_text() -> None:
+    check_text("🙂", 0)
+
+
+def test_no_packed_keys_are_no_keys() -> None:
+    assert unpack_keys(b"") == []

@@ -1,0 +1,16 @@
+"""A database for one test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from semel.db import Database
+from tests.support.databases import sqlite_database
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    """SQLite only: what depends on the kind of database is in tests/contract."""
+    with sqlite_database(tmp_path) as database:
+        yield database
