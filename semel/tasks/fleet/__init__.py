@@ -1,1 +1,1 @@
-"""The fleet: which workers are alive, what they serve, and which device pool takes the work."""
+"""The fleet: which workers are alive, what they serve, and which device pool gets the work."""

@@ -9,23 +9,26 @@ from semel.values.device import Measured
 
 @dataclass(frozen=True)
 class WorkerCard:
-    """What a worker says of itself.
+    """What a worker reports about itself.
 
     Attributes:
-        state: `loading` until the default model is in memory, then `ready`; work may be sent before, and waits.
-            `failed` when it ended because its device is not fit.
-        why: of device and dtype; of a failed one, what is wrong with it.
-        models: names that it serves.
+        started_at: Unix seconds.
+        state: `loading` until the default model is in memory, then `ready`; work that is sent earlier waits.
+            `failed` if the worker ended because its device or its models cannot be used.
+        why: the reason for the device and dtype; for a failed worker, what went wrong.
         about: name and memory of the device.
-        software: its device imitates a GPU on the CPU; work goes there last.
-        spaces: fingerprints that it serves, in hex.
-        loaded: names in memory.
-        load_s: what loading them took.
-        memory_bytes: of the device, or of the process where both share it.
-        gpu_utilization: 0 to 1, where the driver tells.
-        texts_per_s: measured over its life, while the device was busy.
-        progress: (job id, position, texts that are done) of the chunks in hand.
-        measured: what `semel devices --measure` found for this device, if it was run.
+        software: the device is a GPU imitated on the CPU; it gets work last.
+        models: names of the models that the worker serves.
+        spaces: fingerprints of the vector spaces that it serves, in hex.
+        loaded: names of the models in memory.
+        load_s: seconds that loading them took.
+        memory_bytes: memory in use on the device, or by the process where the device shares its memory.
+        gpu_utilization: 0 to 1; None if the driver does not report it.
+        texts_per_s: average since the worker started, over the time that the device was busy.
+        memory_halvings: how often the device ran out of memory, so that a batch was halved.
+        progress: (job id, position, finished texts) of each chunk that the worker is computing.
+        measured: the result of `semel devices --measure` for this device, if it was run.
+        work: counters since the worker started.
     """
 
     id: str
@@ -51,15 +54,16 @@ class WorkerCard:
     work: Work = field(default_factory=Work)
 
     def serves(self, model: str, fingerprint: bytes) -> bool:
-        """Whether it makes vectors of this space, under this name: that is how it is asked for them."""
+        """Whether the worker makes vectors of this space under this model name; requests name both."""
         return model in self.models and fingerprint.hex() in self.spaces
 
     def to_json(self) -> str:
+        """The card as it is kept in Redis."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: bytes | str) -> "WorkerCard":
-        """A card of another version may lack fields, or have more."""
+        """The card in `text`; fields that are missing or unknown, as in a card of another version, are tolerated."""
         values = {key: value for key, value in json.loads(text).items() if key in cls.__dataclass_fields__}
         measured = values.get("measured")
         work = Work(**{k: v for k, v in values.get("work", {}).items() if k in Work.__dataclass_fields__})

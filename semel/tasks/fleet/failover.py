@@ -1,7 +1,7 @@
-"""When a device pool is gone: its jobs move to another pool that serves the same vector space, and to no other.
+"""Failover: the jobs of a lost device pool move to another pool that serves the same vector space, and to no other.
 
-Where only another space is left, such as a quantised build of the same model, the job waits for a worker or fails, as
-its submitter chose. When the pool is back, what is left of its jobs moves back.
+If only other spaces are served, such as a quantised build of the same model, the job waits for a worker or fails, as
+its submitter chose. When the pool returns, its unfinished jobs move back.
 """
 
 import time
@@ -20,15 +20,15 @@ from semel.values.text import ItemError
 log = get_log("failover")
 
 GRACE_S = 6.0
-"""The heartbeats of all workers fill an emptied Redis again within this time."""
+"""Within this time the heartbeats of all workers refill a Redis that was emptied."""
 
 
 class Failover:
-    """Watches the device pools of active jobs. Every worker and every API runs one; a move twice is a move once.
+    """Watches the device pools of active jobs. Every worker and every API runs one; repeating a move changes nothing.
 
     Args:
-        use_case: in which order pools are preferred.
-        fail_after_s: a job that must not wait fails when no worker served it for this long.
+        use_case: selects the order in which pools are preferred.
+        fail_after_s: a job that must not wait fails when no worker has served it for this long.
     """
 
     def __init__(
@@ -39,34 +39,41 @@ class Failover:
         self._roster = roster
         self._use_case = use_case
         self._fail_after_s = fail_after_s
-        self._gone_since: dict[JobGroup, float] = {}
-        self._back_since: dict[tuple[str, JobGroup], float] = {}
+        self._gone_since: dict[JobGroup, float] = {}  # when its pool was first seen without a worker
+        self._back_since: dict[tuple[str, JobGroup], float] = {}  # when its first pool was seen ready again
 
     def run(self) -> None:
-        """Move, or explain, the jobs that no live worker serves. Raises UnavailableError without Redis."""
+        """Move the jobs whose pool has no live worker, or record why they wait.
+
+        Raises:
+            UnavailableError: Redis does not answer.
+        """
         live, now = self._roster.live(), time.monotonic()
-        since, back = dict[JobGroup, float](), dict[tuple[str, JobGroup], float]()
+        gone_since, back_since = dict[JobGroup, float](), dict[tuple[str, JobGroup], float]()
         for group, first in self._moves.active():
             serving = [card for card in live if card.serves(group.model, group.fingerprint)]
             kinds = {device_kind(card.device) for card in serving}
             ready = {device_kind(card.device) for card in serving if card.state == "ready"}
             if group.device not in kinds:
-                since[group] = self._gone_since.get(group, now)
-                gone_s = now - since[group]
+                gone_since[group] = self._gone_since.get(group, now)
+                gone_s = now - gone_since[group]
                 if gone_s >= GRACE_S:
                     self._replace(group, serving, live, fails=gone_s >= self._fail_after_s)
             elif first != group.device and first in ready:
-                back[first, group] = self._back_since.get((first, group), now)
-                if now - back[first, group] >= GRACE_S:  # a pool that dies again at once would take the job along
+                back_since[first, group] = self._back_since.get((first, group), now)
+                if now - back_since[first, group] >= GRACE_S:  # a pool that dies again takes its jobs along
                     self._move(group, first, f"{first}: it serves this vector space again", first=first)
-        self._gone_since, self._back_since = since, back
+        self._gone_since, self._back_since = gone_since, back_since
 
     def others(self, worker_id: str, model: str, fingerprint: bytes) -> list[WorkerCard]:
-        """The other live workers that serve a space. Raises UnavailableError without Redis."""
+        """The live workers, except `worker_id`, that serve a space. Raises UnavailableError without Redis."""
         return [card for card in self._roster.live() if card.serves(model, fingerprint) and card.id != worker_id]
 
     def leave(self, device: str, worker_id: str, model: str, fingerprint: bytes, *, why: str) -> bool:
-        """A worker cannot serve a space: returns whether another one does, and has its jobs from now on.
+        """Hand over the jobs of a space that a worker cannot serve.
+
+        Returns:
+            Whether another worker serves the space; it gets the jobs from now on.
 
         Raises:
             UnavailableError: Redis does not answer.
@@ -74,7 +81,7 @@ class Failover:
         kind = device_kind(device)
         serving = self.others(worker_id, model, fingerprint)
         if any(device_kind(card.device) == kind for card in serving):
-            return True  # in the same queue
+            return True  # it consumes the same queue
         if not serving:
             return False
         self._move_to_best(JobGroup(kind, model, fingerprint), serving, f"{kind} cannot serve it: {why}")

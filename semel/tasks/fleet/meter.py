@@ -1,4 +1,4 @@
-"""What a worker did, counted as it goes; its card carries the figures."""
+"""Counters of the work that a worker has done; its card publishes them."""
 
 import math
 import threading
@@ -10,22 +10,23 @@ from dataclasses import dataclass, field
 from semel.values.text import Outcome
 
 _RECENT = 128
-"""Latencies that are kept: a beat stays below a kilobyte, and a 99th percentile means something."""
+"""Number of latencies kept: a heartbeat stays below a kilobyte, and a 99th percentile is still meaningful."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Counters since a worker started; those of several workers can be added.
+    """Counters since a worker started; add those of several workers with `+`.
 
     Attributes:
-        requests: messages: chunks of jobs and small requests.
-        texts, hits, coalesced, failed: texts in them; found in the cache; computed for an equal one; without a vector.
-        computed: texts that went through the device, as its batches end.
-        queued_s: sum of the time that messages waited.
-        worked_s: sum of the time that they took.
-        tokens, padded_tokens: what the device read, and what it computed for that.
-        recent_ms: the last latencies, from the queue to the answer.
-        last_request_at: Unix seconds.
+        requests: messages, which are chunks of jobs and small requests.
+        texts: texts in these messages.
+        hits, coalesced, failed: texts found in the cache, computed for an equal text, and left without a vector.
+        computed: texts that went through the device; counted as its batches end.
+        queued_s: total time that the messages waited in the queue.
+        worked_s: total time that the worker spent on them.
+        tokens, padded_tokens: tokens in the texts, and tokens that the device computed including padding.
+        recent_ms: the latest latencies, from sending the message to its answer, in milliseconds.
+        last_request_at: when the last message was finished, Unix seconds.
     """
 
     requests: int = 0
@@ -58,18 +59,18 @@ class Work:
         )
 
     def latency_ms(self, share: float) -> float | None:
-        """The latency that this share of the recent messages stayed below or at; None before the first."""
+        """The latency that `share` (0 to 1) of the recent messages did not exceed; None before the first message."""
         ordered = sorted(self.recent_ms)
         return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
 
 
 @dataclass(frozen=True)
 class Message:
-    """A chunk or a small request that is done.
+    """A finished chunk or small request.
 
     Attributes:
-        sent_at, started_at: Unix seconds.
-        outcomes: how many texts ended in which way.
+        sent_at, started_at: Unix seconds; `sent_at` is None if unknown.
+        outcomes: number of texts by outcome.
     """
 
     model: str
@@ -79,12 +80,12 @@ class Message:
 
     @property
     def queued_s(self) -> float:
-        """How long it waited; the clocks of two hosts may differ, and less than nothing counts as nothing."""
+        """Time in the queue, at least 0: the clocks of the sender and the worker may differ."""
         return max(0.0, self.started_at - self.sent_at) if self.sent_at else 0.0
 
 
 class Meter:
-    """Counts messages. Thread-safe."""
+    """Counts finished messages. Thread-safe."""
 
     def __init__(self) -> None:
         self._work = Work()
@@ -92,7 +93,7 @@ class Meter:
         self._lock = threading.Lock()
 
     def record(self, message: Message) -> None:
-        """One message is done."""
+        """Count one finished message."""
         now = time.time()
         worked_s = max(0.0, now - message.started_at)
         outcomes = message.outcomes
@@ -110,7 +111,7 @@ class Meter:
             )
 
     def work(self, *, computed: int, tokens: int, padded_tokens: int) -> Work:
-        """The counters, with those of the device."""
+        """The counters so far, together with the given counters of the device."""
         with self._lock:
             recent = list(self._recent)
             return self._work + Work(computed=computed, tokens=tokens, padded_tokens=padded_tokens, recent_ms=recent)

@@ -1,4 +1,4 @@
-"""Which of the pools that serve a vector space takes its work."""
+"""The choice among the device pools that serve a vector space."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,9 @@ def best_pool(cards: Sequence[WorkerCard], *, model: str, use_case: UseCase) -> 
     """The kind of device to send work to, and why.
 
     Args:
-        cards: live workers that serve the space, one at the least. What imitates a GPU comes last.
-        model: figures that were measured with another model say nothing about this one.
+        cards: live workers that serve the space, at least one. Imitated GPUs are chosen last.
+        model: only measurements made with this model count.
+        use_case: selects the order in which pools are preferred.
     """
     real = [card for card in cards if not card.software] or cards
     base = model.partition("@")[0]
@@ -22,5 +23,5 @@ def best_pool(cards: Sequence[WorkerCard], *, model: str, use_case: UseCase) -> 
 
 
 def waits_for_worker(why: str) -> str:
-    """The reason of a job that no live worker serves now, for people."""
+    """The reason shown for a job that no live worker serves now."""
     return f"{why}; the job waits for one"

@@ -9,9 +9,10 @@ from semel.redis_client import unreachable
 from semel.tasks.fleet.card import WorkerCard
 
 BEAT_S = 2.0
+"""Time between two heartbeats of a worker."""
 
 LIVE_S = 8.0
-"""A worker that missed three beats is gone."""
+"""A worker that missed three heartbeats is gone."""
 
 _FAILED = "semel:failed-workers"
 
@@ -21,27 +22,26 @@ _MEMBERS = "semel:workers"
 
 _WORKER = "semel:worker:"
 
-
 _KEPT_S = 1.0
-"""One look at Redis per second, however many requests come."""
+"""`live_lately` reads Redis at most once per second, however many requests arrive."""
 
 
 class Roster:
-    """Who is alive. An emptied Redis is filled again by the next beats."""
+    """The live workers. If Redis is emptied, the next heartbeats refill it."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._client = client
         self._seen: Kept[list[WorkerCard]] = Kept(_KEPT_S)
 
     def beat(self, card: WorkerCard) -> None:
-        """Announce a worker for the next `LIVE_S` seconds. Raises redis.RedisError."""
+        """List a worker as alive for the next `LIVE_S` seconds. Raises redis.RedisError."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.set(_WORKER + card.id, card.to_json(), px=int(LIVE_S * 1000))
             pipe.sadd(_MEMBERS, card.id)
             pipe.execute()
 
     def report_failed(self, card: WorkerCard) -> None:
-        """Leave word of a worker that ends because its device is not fit. Raises redis.RedisError."""
+        """Record that a worker ends because its device or models cannot be used. Raises redis.RedisError."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.hset(_FAILED, f"{card.device}@{card.host}", card.to_json())
             pipe.expire(_FAILED, _FAILED_S)
@@ -50,11 +50,11 @@ class Roster:
             pipe.execute()
 
     def forget_failed(self, card: WorkerCard) -> None:
-        """Its device works again. Raises redis.RedisError."""
+        """Delete the failure recorded for the device of this worker. Raises redis.RedisError."""
         self._client.hdel(_FAILED, f"{card.device}@{card.host}")
 
     def failed(self) -> list[WorkerCard]:
-        """Devices that were found unfit within the last hour. Raises UnavailableError."""
+        """The workers that ended with a failure, until none has done so for an hour. Raises UnavailableError."""
         try:
             raw = self._client.hvals(_FAILED)
         except redis.RedisError as error:
@@ -62,12 +62,12 @@ class Roster:
         return [WorkerCard.from_json(value) for value in raw]
 
     def leave(self, worker_id: str) -> None:
-        """Take a worker off the list. Raises redis.RedisError."""
+        """Remove a worker that stops. Raises redis.RedisError."""
         self._client.delete(_WORKER + worker_id)
         self._client.srem(_MEMBERS, worker_id)
 
     def live(self) -> list[WorkerCard]:
-        """All live workers. Raises UnavailableError when Redis does not answer."""
+        """All live workers, ordered by id. Raises UnavailableError when Redis does not answer."""
         try:
             ids = sorted(_text(m) for m in self._client.smembers(_MEMBERS))
             raw = self._client.mget([_WORKER + i for i in ids]) if ids else []
@@ -79,7 +79,7 @@ class Roster:
         return self._seen.put([WorkerCard.from_json(value) for value in raw if value is not None])
 
     def time_left(self, worker_ids: Sequence[str]) -> list[float]:
-        """Seconds until each would be taken for dead; a beat sets it to `LIVE_S`. Raises UnavailableError."""
+        """Seconds until each worker counts as gone; a heartbeat sets them to `LIVE_S`. Raises UnavailableError."""
         try:
             with self._client.pipeline(transaction=False) as pipe:
                 for worker_id in worker_ids:
@@ -89,7 +89,7 @@ class Roster:
             raise unreachable(error) from error
 
     def live_lately(self) -> Sequence[WorkerCard]:
-        """As `live`, at most one second old: for every request."""
+        """The result of `live`, at most one second old; cheap enough for every request. Raises UnavailableError."""
         return self._seen.get(self.live)
 
 

@@ -1,4 +1,4 @@
-"""The Celery application: the same settings for those who send and those who work."""
+"""The Celery application, with the same settings for the API that sends and the workers that receive."""
 
 from celery import Celery
 from kombu import Queue
@@ -7,44 +7,44 @@ from semel.tasks.queue.names import queue_name
 from semel.values.text import Lane
 
 TASK_THREADS = 64
-"""Threads of a worker. They wait for the device most of the time. More than a queue's window of bulk chunks
-(`semel.tasks.queue.dispatch.MAX_WINDOW`), so that an interactive request always finds one free."""
+"""Threads of a worker, which mostly wait for the device. There are more of them than bulk chunks in a queue's window
+(`semel.tasks.queue.dispatch.MAX_WINDOW`), so that an interactive request always finds a free one."""
 
 _LANES = (Lane.INTERACTIVE, Lane.BULK)
-"""In the order in which a worker looks at its queues."""
+"""The order in which a worker polls its queues."""
 
 VISIBILITY_TIMEOUT_S = 300
-"""kombu gives a message to another worker when it was not acknowledged for this long, and never refreshes the
-clock (celery #5935), so it must exceed any task. A chunk takes seconds. Recovery does not wait for it: leases do."""
+"""kombu delivers a message again if it is not acknowledged within this time, and never refreshes the clock (celery
+#5935), so this must exceed the duration of any task. A chunk takes seconds. Recovery relies on leases, not on this."""
 
 
 def make_app(redis_url: str, *, device: str | None = None, events: bool = False) -> Celery:
-    """A Celery application on `redis_url`.
+    """Return a Celery application on `redis_url`.
 
     Args:
-        device: for a worker, whose queues it consumes; None only sends.
-        events: tell Flower of each task; costs the latency of a request two milliseconds.
+        device: the device whose queues a worker consumes; None for an application that only sends.
+        events: publish task events for Flower, which adds two milliseconds to the latency of a request.
     """
     app = Celery("semel", broker=redis_url)
     app.conf.update(
-        accept_content=["json"],  # pickle from a broker is code from a stranger
+        accept_content=["json"],  # unpickling a message would run whatever code its sender chose
         task_serializer="json",
         task_ignore_result=True,  # the cache is the result backend
-        task_acks_late=True,  # a chunk leaves the queue when it is done
+        task_acks_late=True,  # a message is acknowledged when its chunk is done
         task_reject_on_worker_lost=True,
-        worker_pool="threads",  # CUDA, Metal and MLX do not survive a fork; merging needs shared memory
+        worker_pool="threads",  # CUDA, Metal and MLX do not survive a fork; batching needs shared memory
         worker_concurrency=TASK_THREADS,
-        # No limit: dispatch bounds what is under way. A full prefetch window makes kombu's loop sleep up to 1 s.
+        # No limit: dispatch bounds the chunks under way. A full prefetch window makes kombu's loop sleep up to 1 s.
         worker_prefetch_multiplier=0,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_send_task_events=events,
-        worker_cancel_long_running_tasks_on_connection_loss=False,  # they are idempotent and nearly done
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # tasks are idempotent and take seconds
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # Redis may be away for as long as it likes
+        broker_connection_max_retries=None,  # keep trying, however long Redis is down
         broker_transport_options={
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
-            "queue_order_strategy": "priority",  # interactive is listed first
+            "queue_order_strategy": "priority",  # poll in the order of `_LANES`
             "socket_connect_timeout": 3,
             "health_check_interval": 10,
             "retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.1},

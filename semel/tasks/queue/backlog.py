@@ -1,6 +1,6 @@
-"""How many seconds of work wait in a queue, and the refusal of more than a bound.
+"""The estimate of the work that waits for a device, and the refusal of more work above a bound.
 
-Requests that are all hits are answered whatever waits; a job is refused before anyone knows what it holds.
+A request whose texts are all hits is answered whatever waits; a job is refused before its texts are looked up.
 """
 
 from collections import defaultdict
@@ -18,14 +18,14 @@ from semel.values.device import device_kind
 from semel.values.text import Lane
 
 _KEPT_S = 1.0
-"""The estimate is this old at the most: one question to the database a second, however many requests come."""
+"""Maximum age of the estimate: one database query per second and queue, however many requests arrive."""
 
 
 class Backlog:
-    """Seconds of work by queue: texts that wait, over the rate that the live workers measured.
+    """Seconds of work by queue: the texts that wait, divided by the measured rate of the live workers.
 
     Args:
-        max_s: lane → seconds of work that may wait when more comes.
+        max_s: lane → seconds of work that may already wait when more arrives.
     """
 
     def __init__(
@@ -38,19 +38,24 @@ class Backlog:
         self._seen: dict[tuple[Lane, str], Kept[float]] = defaultdict(lambda: Kept(_KEPT_S))
 
     def check(self, lane: Lane, device: str) -> None:
-        """Raises OverloadedError, with the time after which the queue is back at its bound."""
+        """Refuse more work for a queue that is above its bound.
+
+        Raises:
+            OverloadedError: its `retry_after_s` is the time after which the queue is back at its bound.
+            UnavailableError: Redis does not answer.
+        """
         waiting_s, most_s = self.seconds(lane, device), self._max_s[lane]
         if waiting_s > most_s:
             raise OverloadedError(
-                f"about {waiting_s:,.0f} s of work wait on {device} in the {lane} lane, {most_s:,.0f} s is the most; "
-                "send it again later, or start more workers",
+                f"about {waiting_s:,.0f} s of work wait on {device} in the {lane} lane (at most {most_s:,.0f} s may); "
+                "try again later, or start more workers",
                 retry_after_s=max(1.0, waiting_s - most_s),
             )
 
     def seconds(self, lane: Lane, device: str) -> float:
-        """Seconds until a text that comes now would be computed; 0 while no rate is known.
+        """Seconds until a text that arrives now would be computed; 0 while no rate is known.
 
-        The bulk lane waits for the interactive one, too.
+        The bulk lane also waits for the interactive lane. Raises UnavailableError when Redis does not answer.
         """
         return self._seen[lane, device].get(lambda: self._measure(lane, device))
 
@@ -59,15 +64,19 @@ class Backlog:
         if not rate:
             return 0.0
         lanes = [Lane.INTERACTIVE] if lane is Lane.INTERACTIVE else list(Lane)
-        messages = self.messages(Lane.INTERACTIVE, device)  # one text each, at the least
+        messages = self.messages(Lane.INTERACTIVE, device)  # each has at least one text
         return (self._counts.waiting_texts(lanes=lanes, device=device) + messages) / rate
 
     def rate(self, device: str) -> float:
-        """Texts a second of the live workers of this kind of device, as they measured; 0 while none did."""
+        """Texts per second of all live workers on this kind of device; 0 while none has measured it.
+
+        Raises:
+            UnavailableError: Redis does not answer.
+        """
         return sum(card.texts_per_s for card in self._roster.live_lately() if device_kind(card.device) == device)
 
     def messages(self, lane: Lane, device: str) -> int:
-        """Those that wait in Redis. Raises UnavailableError."""
+        """The number of messages in this queue. Raises UnavailableError when Redis does not answer."""
         try:
             return int(self._client.llen(queue_name(lane, device)))
         except redis.RedisError as error:

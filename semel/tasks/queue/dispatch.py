@@ -1,7 +1,7 @@
-"""Dispatch: keep each queue filled with a few chunks, and let the jobs take turns.
+"""Dispatch: keep a few chunks in each queue, and let the jobs take turns.
 
-Redis never holds more than a window of ~100-byte messages, whatever the corpus, and a small job that comes after a
-large one starts at once.
+Redis never holds more than a window of ~100-byte messages, however large the corpus, and a small job starts at once
+even if a large one was submitted before it.
 """
 
 from celery import Celery
@@ -20,14 +20,15 @@ from semel.values.text import Lane
 log = get_log("dispatch")
 
 WINDOW_PER_WORKER = 8
-"""Chunks under way for each worker: enough that the device never waits while one is stored and the next is read."""
+"""Chunks under way per worker: enough to keep the device busy while one is stored and the next one is read."""
 
 MAX_WINDOW = 48
-"""Below the threads of a worker, so that interactive requests find one even when a single worker has them all."""
+"""At most this many chunks are under way on a queue: fewer than a worker has threads, so that an interactive request
+finds a free one even if a single worker has all of them."""
 
 
 class Dispatcher:
-    """Sends chunks to the queues. Any process may call it at any time."""
+    """Sends chunks to the queues. Any process may do so at any time."""
 
     def __init__(self, chunks: ChunkStore, app: Celery, roster: Roster) -> None:
         self._chunks = chunks
@@ -35,9 +36,9 @@ class Dispatcher:
         self._roster = roster
 
     def top_up(self, lane: Lane, device: str) -> None:
-        """Send what fits into the window of this queue.
+        """Send chunks until the window of this queue is full.
 
-        A message that Redis does not take is not lost: its chunk is marked as sent, and maintenance sends it again.
+        A message that Redis does not accept is not lost: its chunk is marked as sent, and a sweep sends it again.
         """
         live = self._live(device)
         window = min(MAX_WINDOW, WINDOW_PER_WORKER * max(1, len(live)))
@@ -46,7 +47,7 @@ class Dispatcher:
         parents = self._chunks.traceparents({job_id for job_id, _ in places}) if places and is_on() else {}
         for place in places:
             try:
-                with within(parents.get(place[0])), span("semel.send"):  # whoever happens to send it
+                with within(parents.get(place[0])), span("semel.send"):  # the job's trace, not this thread's
                     self._app.send_task(
                         EMBED_CHUNK,
                         args=list(place),
@@ -56,12 +57,12 @@ class Dispatcher:
                     )
             except OperationalError as error:
                 log.warning(
-                    "message not sent, maintenance will repeat it", job=place[0], chunk=place[1], reason=str(error)
+                    "message not sent, the next sweep sends it again", job=place[0], chunk=place[1], reason=str(error)
                 )
                 return
 
     def _live(self, device: str) -> list[WorkerCard]:
-        """The workers of this queue; none when Redis does not answer."""
+        """The live workers of this queue; an empty list when Redis does not answer."""
         try:
             return [card for card in self._roster.live_lately() if device_kind(card.device) == device]
         except UnavailableError:

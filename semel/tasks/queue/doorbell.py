@@ -1,7 +1,7 @@
-"""The doorbell: a worker tells a waiter that its request is done.
+"""The doorbell: a worker notifies a waiter that its request is done.
 
-The answer comes with the bell, over pub/sub, and may be lost there; so it is also left in Redis for a while, where
-a waiter that heard nothing looks by itself. What was computed is in the cache in any case.
+The answer comes with the notification over pub/sub and may be lost there, so it is also kept in Redis for a while,
+where a waiter that was not notified looks for it. The computed vectors are in the cache in any case.
 """
 
 import threading
@@ -21,13 +21,14 @@ _ANSWER = "semel:answer:"
 _BELL = "semel:bell:"
 
 ANSWER_TTL_S = 120
+"""How long an answer is kept in Redis; by default no request waits longer (SEMEL_REQUEST_TIMEOUT_S)."""
 
 _ID_BYTES = 32
-"""A request id is `uuid4().hex`; it stands before the answer in the bell's message."""
+"""Length of a request id, `uuid4().hex`, which precedes the answer in a notification."""
 
 
 def ring(client: "redis.Redis", *, request_id: str, reply_to: str, answer: Answer) -> None:
-    """Leave the answer and ring. Raises redis.RedisError."""
+    """Store the answer and notify its waiter. Raises redis.RedisError."""
     text = answer.to_json()
     with client.pipeline(transaction=False) as pipe:
         pipe.set(_ANSWER + request_id, text, ex=ANSWER_TTL_S)
@@ -38,11 +39,15 @@ def ring(client: "redis.Redis", *, request_id: str, reply_to: str, answer: Answe
 @dataclass
 class _Waiter:
     rung: threading.Event = field(default_factory=threading.Event)
-    heard: bytes | None = None
+    answer: bytes | None = None
 
 
 class Doorbell:
-    """The waiting side: one per process, with one listening thread for all its requests."""
+    """The waiting side: one per process, with one listening thread for all its requests.
+
+    Attributes:
+        name: the `reply_to` of this process's requests.
+    """
 
     def __init__(self, client: "redis.Redis") -> None:
         self._client = client
@@ -53,19 +58,20 @@ class Doorbell:
         self._thread.start()
 
     def expect(self, request_id: str) -> None:
-        """Call before the request is sent."""
+        """Register a request; call this before the request is sent."""
         self._waiting[request_id] = _Waiter()
 
     def wait(self, request_id: str, *, timeout_s: float) -> Answer | None:
-        """The answer, or None when none came in `timeout_s`. Raises redis.RedisError.
+        """Wait for the answer; None if there is none after `timeout_s`. Raises redis.RedisError.
 
         May be called again for the same request; call `forget` at the end.
         """
         waiter = self._waiting[request_id]
-        raw = waiter.heard if waiter.rung.wait(timeout_s) else self._client.get(_ANSWER + request_id)
+        raw = waiter.answer if waiter.rung.wait(timeout_s) else self._client.get(_ANSWER + request_id)
         return None if raw is None else Answer.from_json(raw)
 
     def forget(self, request_id: str) -> None:
+        """End the wait for a request; a later answer to it is ignored."""
         self._waiting.pop(request_id, None)
 
     def _listen(self) -> None:
@@ -74,19 +80,20 @@ class Doorbell:
                 with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
                     subscription.subscribe(_BELL + self.name)
                     while not self._stopping.is_set():
-                        self._hear(subscription.get_message(timeout=1.0))
+                        self._receive(subscription.get_message(timeout=1.0))
             except redis.RedisError:
-                time.sleep(0.5)  # waiters look by themselves meanwhile
+                time.sleep(0.5)  # meanwhile waiters read the stored answers
 
-    def _hear(self, message: dict[str, object] | None) -> None:
+    def _receive(self, message: dict[str, object] | None) -> None:
         if message is None or not isinstance(message["data"], bytes):
             return
         request_id, answer = message["data"][:_ID_BYTES].decode(), message["data"][_ID_BYTES:]
         waiter = self._waiting.get(request_id)
         if waiter is not None:
-            waiter.heard = answer
+            waiter.answer = answer
             waiter.rung.set()
 
     def close(self) -> None:
+        """Stop listening; returns after at most three seconds."""
         self._stopping.set()
         self._thread.join(timeout=3)

@@ -1,4 +1,4 @@
-"""What travels: a small request with its texts, and the answer that comes back."""
+"""The messages of small requests: the request with its texts, and the answer."""
 
 import json
 from collections.abc import Sequence
@@ -8,17 +8,20 @@ from typing import Any, Literal, TypeAlias
 from semel.values.text import Input, ItemError, as_input
 
 Reading: TypeAlias = Literal["count", "spell", "bare"]
+"""What READ_TEXTS reports for each text: `count` for [tokens, truncated], `spell` for its tokens one by one, `bare` for
+the same without special tokens."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What travels to a worker: ~100 bytes and the texts or pairs.
+    """A request as it travels to a worker: ~100 bytes and the texts or pairs.
 
     Attributes:
+        reply_to: the doorbell that receives the answer.
+        fingerprint: of the vector space, in hex.
         sent_at: Unix seconds.
-        passed_on: how many workers could not serve it.
-        reading: for READ_TEXTS: `count` for [tokens, truncated] of each text, `spell` for its tokens one by one,
-            `bare` for the same without special tokens.
+        reading: what READ_TEXTS reports; None for EMBED_TEXTS.
+        passed_on: how many workers have passed the request on because they could not serve it.
     """
 
     id: str
@@ -33,27 +36,29 @@ class Request:
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "Request":
+        """The request in a Celery message; lists become pairs again."""
         return cls(**{**message, "texts": [as_input(item) for item in message["texts"]]})
 
     @property
     def shown(self) -> str:
-        """What Flower shows: never the texts."""
+        """The description that Flower shows, without the texts."""
         return f"({len(self.texts)} texts, request {self.id})"
 
     def to_message(self) -> dict[str, object]:
+        """The request as a Celery message."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a request ended; the vectors themselves are in the cache.
+    """The outcome of a request; the vectors themselves are in the cache.
 
     Attributes:
-        computed, coalesced: positions in the request.
-        errors: position → why.
-        error: the whole request failed.
-        seconds: what the worker took for it.
-        readings: how the model reads each text, when that was asked.
+        computed, coalesced: positions of the texts in the request.
+        errors: position → why that text failed.
+        error: why the whole request failed.
+        readings: how the model reads each text, if the request asked for it.
+        seconds: time that the worker spent on the request.
     """
 
     computed: list[int] = field(default_factory=list)
@@ -64,12 +69,14 @@ class Answer:
     seconds: float = 0.0
 
     def to_json(self) -> str:
+        """The answer as it travels through Redis."""
         errors = {str(i): [e.code, e.message] for i, e in self.errors.items()}
         whole = [self.error.code, self.error.message] if self.error else None
         return json.dumps([self.computed, self.coalesced, errors, whole, self.readings, self.seconds])
 
     @classmethod
     def from_json(cls, text: bytes | str) -> "Answer":
+        """The answer that `to_json` wrote."""
         computed, coalesced, errors, whole, readings, seconds = json.loads(text)
         return cls(
             computed,

@@ -1,6 +1,6 @@
-"""Names of queues and tasks: one queue for each lane and device.
+"""Names of queues and tasks. There is one queue for each lane and kind of device.
 
-Separate queues are the reliable lanes: Redis priorities are several lists that one worker polls in turn.
+Lanes are separate queues because Celery's priorities on Redis are only several lists that a worker polls in turn.
 """
 
 from semel.values.device import device_kind
@@ -10,12 +10,12 @@ EMBED_CHUNK = "semel.embed_chunk"
 """Arguments: job id, position. The texts are in the database."""
 
 EMBED_TEXTS = "semel.embed_texts"
-"""Arguments: one dict, see `semel.tasks.queue.sender.Request`. For small requests, the texts travel along."""
+"""Argument: a small request with its texts; see `semel.tasks.queue.message.Request`."""
 
 READ_TEXTS = "semel.read_texts"
-"""Arguments: one dict, see `semel.tasks.queue.sender.Request`. Tells how a model reads them, and computes nothing."""
+"""Argument: as for `EMBED_TEXTS`. Reports how a model tokenises the texts, and computes no vectors."""
 
 
 def queue_name(lane: Lane, device: str) -> str:
-    """`bulk.cpu`, `interactive.cuda`: workers of one kind share a queue, whatever their index."""
+    """The name of a queue, such as `bulk.cpu`; `cuda:0` and `cuda:1` share `interactive.cuda`."""
     return f"{lane.value}.{device_kind(device)}"

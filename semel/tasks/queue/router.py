@@ -1,4 +1,4 @@
-"""Which device pool takes a piece of work."""
+"""The choice of the device pool that gets a piece of work."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,12 @@ from semel.values.model import Space
 
 @dataclass(frozen=True)
 class Route:
-    """The device pool that takes a piece of work.
+    """The device pool that gets a piece of work.
 
     Attributes:
-        why: the reason for this pool, for people.
-        waits: no live worker of the pool serves the vector space now.
+        device: the kind of device.
+        why: the reason for this pool, for people to read.
+        waits: no live worker of the pool serves the vector space at present, so the work waits for one.
     """
 
     device: str
@@ -28,7 +29,7 @@ class Router:
     """Picks the device pool for a vector space.
 
     Args:
-        use_case: in which order pools are preferred, unless they were measured.
+        use_case: selects the order in which pools are preferred, unless they were measured.
     """
 
     def __init__(self, roster: Roster, catalog: Catalog, *, use_case: UseCase = "auto") -> None:
@@ -37,21 +38,22 @@ class Router:
         self._use_case = use_case
 
     def route(self, space: Space, *, wanted: str = "auto", must_live: bool = False) -> Route:
-        """The pool for this space: one that serves the very same fingerprint.
+        """The pool for this space; its workers serve exactly this fingerprint.
 
         Args:
-            wanted: a device kind, or `auto` for the best that is alive.
-            must_live: refuse when no worker is alive; else the work waits for one.
+            wanted: a kind of device, or `auto` for the best one with a live worker.
+            must_live: raise if no live worker serves the space; otherwise the work waits for one.
 
         Raises:
-            UnavailableError: no live worker, and `must_live`; or Redis does not answer.
-            UnknownModelError: no worker ever served this model.
+            UnavailableError: `must_live`, and no live worker serves the space; or Redis does not answer.
+            UnknownDeviceError: `wanted` is not a kind of device.
+            UnknownModelError: no worker has ever served this model.
         """
         wanted, model = device_kind(wanted), space.model
         if wanted not in ("auto", *KINDS):
-            raise UnknownDeviceError(f"semel knows no device {wanted!r} (known: auto, {', '.join(KINDS)})")
+            raise UnknownDeviceError(f"unknown device {wanted!r} (known: auto, {', '.join(KINDS)})")
         live = [w for w in self._roster.live_lately() if w.serves(space.model, space.fingerprint)]
-        if not live:  # it may have come within the last second
+        if not live:  # a worker may have started since the roster was last read, up to a second ago
             live = [w for w in self._roster.live() if w.serves(space.model, space.fingerprint)]
         if wanted != "auto":
             live = [w for w in live if device_kind(w.device) == wanted]

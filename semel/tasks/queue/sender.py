@@ -1,6 +1,6 @@
-"""Small requests through the queue: sent with their texts, answered by the doorbell.
+"""Requests through the queue: a small one is sent with its texts, and the doorbell brings the answer.
 
-Larger ones become a job in the interactive lane, so that Redis stays small.
+A larger one becomes a job in the interactive lane, so that Redis stays small.
 """
 
 import time
@@ -34,16 +34,17 @@ from semel.values.vectors import Computed
 log = get_log("requests")
 
 _RESEND_S = 10.0
-"""Without an answer for this long the message may be lost (Redis was emptied): send it again."""
+"""Send a request again if there is no answer after this time: the message may be lost, as when Redis was emptied."""
 
 _LOOK_S = 1.0
+"""How often a waiting request looks for a stored answer, and whether its pool is still alive."""
 
 
 class QueueSender:
-    """Has missing keys computed by the workers, and waits for them.
+    """Lets the workers compute missing keys, and waits for the result.
 
     Args:
-        settings: say how much text travels in the message, where a larger request is cut, as a job is, and how long a
+        settings: set how much text may travel in a message, how a larger request is cut into chunks, and how long a
             call may take.
     """
 
@@ -74,10 +75,10 @@ class QueueSender:
         """Bring `missing` (key → text) into the cache.
 
         Raises:
-            OverloadedError: too much waits already.
-            UnavailableError: no worker, or no Redis.
-            TimedOutError: not done in time; what is done is cached.
-            BackendError: the device failed.
+            OverloadedError: too much work waits already.
+            UnavailableError: no live worker serves the space, or Redis does not answer.
+            TimedOutError: the workers did not finish in time; the vectors computed so far are cached.
+            SemelError: the request failed on the worker, such as a BackendError when the device failed.
         """
         route = self._router.route(space, must_live=True)
         self._backlog.check(lane, route.device)
@@ -86,18 +87,29 @@ class QueueSender:
         return self._by_job(space, missing, lane, route)
 
     def count_tokens(self, space: Space, texts: Sequence[str]) -> list[tuple[int, bool]]:
-        """The tokens of each text, and whether the model cuts it; raises as `compute` does."""
+        """The number of tokens of each text, and whether the model truncates it.
+
+        Raises:
+            SemelError: as `compute`, except that nothing is refused as overload.
+        """
         return [(tokens, cut) for tokens, cut in self._read(space, texts, "count")]
 
     def spell(self, space: Space, texts: Sequence[str], *, special: bool) -> list[list[dict[str, Any]]]:
-        """The tokens of each text one by one, as `semel.backends.base.Spelled`; raises as `compute` does."""
+        """The tokens of each text one by one, each with the fields of `semel.backends.base.Spelled`.
+
+        Args:
+            special: include the special tokens that the model adds.
+
+        Raises:
+            SemelError: as `count_tokens`.
+        """
         return self._read(space, texts, "spell" if special else "bare")
 
     def _read(self, space: Space, texts: Sequence[str], reading: Reading) -> list[Any]:
         readings = list[Any]()
         for part in cut_places(texts, most_texts=len(texts), most_size=self._inline_bytes):
             request = self._request(space, texts[part], reading=reading)
-            readings += self._answer_to(READ_TEXTS, request, space, Lane.INTERACTIVE).readings
+            readings += self._request_answer(READ_TEXTS, request, space, Lane.INTERACTIVE).readings
         return readings
 
     def _request(self, space: Space, texts: Sequence[Input], *, reading: Reading | None = None) -> Request:
@@ -112,10 +124,10 @@ class QueueSender:
             sent_at=time.time(),
         )
 
-    def _answer_to(self, task: str, request: Request, space: Space, lane: Lane) -> Answer:
+    def _request_answer(self, task: str, request: Request, space: Space, lane: Lane) -> Answer:
         self._doorbell.expect(request.id)
         try:
-            answer = self._ask(task, request, space, lane)
+            answer = self._send_and_wait(task, request, space, lane)
         except (redis.RedisError, OperationalError) as error:
             raise unreachable(error) from error
         finally:
@@ -125,7 +137,7 @@ class QueueSender:
         return answer
 
     def _by_message(self, space: Space, missing: Mapping[bytes, Input], lane: Lane) -> Computed:
-        answer = self._answer_to(EMBED_TEXTS, self._request(space, list(missing.values())), space, lane)
+        answer = self._request_answer(EMBED_TEXTS, self._request(space, list(missing.values())), space, lane)
         keys = list(missing)
         done = Computed(inference_s=answer.seconds)
         for positions, outcome in ((answer.computed, Outcome.COMPUTED), (answer.coalesced, Outcome.COALESCED)):
@@ -134,10 +146,10 @@ class QueueSender:
             done.fail(keys[i], item_error)
         return done
 
-    def _ask(self, task: str, request: Request, space: Space, lane: Lane) -> Answer:
+    def _send_and_wait(self, task: str, request: Request, space: Space, lane: Lane) -> Answer:
         deadline = time.monotonic() + self._timeout_s
         while time.monotonic() < deadline:
-            route = self._router.route(space, must_live=True)  # each time: the pool may be gone since
+            route = self._router.route(space, must_live=True)  # again each time: the pool may have gone meanwhile
             with span("semel.send"):
                 self._app.send_task(
                     task,
@@ -152,8 +164,8 @@ class QueueSender:
                 if answer is not None:
                     return answer
                 if self._router.route(space).device != route.device:
-                    break  # that pool is gone
-        raise TimedOutError(f"no worker answered within {self._timeout_s:g} s; ask again, what was computed is cached")
+                    break  # the pool is gone: send the request to the next one
+        raise TimedOutError(f"no worker answered within {self._timeout_s:g} s; try again, what was computed is cached")
 
     def _by_job(self, space: Space, missing: Mapping[bytes, Input], lane: Lane, route: Route) -> Computed:
         job = self._jobs.create(
@@ -184,7 +196,7 @@ class QueueSender:
         while not (job := self._jobs.get(job_id)).status.ended:
             if time.monotonic() > deadline:
                 self._jobs.cancel(job_id)
-                raise TimedOutError(f"not done within {self._timeout_s:g} s; ask again, what was computed is cached")
+                raise TimedOutError(f"not done within {self._timeout_s:g} s; try again, what was computed is cached")
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.3, 0.25)
         if job.error is not None:

@@ -1,4 +1,4 @@
-"""What a worker does when its device is lost or hangs: it ends, and its work goes elsewhere."""
+"""The end of a worker whose device is lost or hangs; other workers take over its work."""
 
 import faulthandler
 import os
@@ -13,23 +13,27 @@ from semel.log import get_log
 log = get_log("worker")
 
 _HUNG_FACTOR = 20.0
-"""A batch that takes this many times as long as usual is stuck, not slow."""
+"""A batch that takes this many times as long as usual hangs; it is not just slow."""
 
 _LAST_WORDS_S = 5.0
-"""How long a worker with a hanging device may take to return its work before it ends."""
+"""How long `last_words` may take before the process ends anyway."""
 
 _HUNG_EXIT = 70
 """EX_SOFTWARE of sysexits.h."""
 
 
 class DeviceLoss:
-    """Remembers the error that made this worker's device unusable, and ends the process in order."""
+    """Keeps the error that made this worker's device unusable, and ends the process in an orderly way.
+
+    Attributes:
+        error: the first error of the device; None while it works.
+    """
 
     def __init__(self) -> None:
         self.error: BackendError | None = None
 
     def stop_worker(self, error: BackendError) -> None:
-        """End this process: its chunks go elsewhere, and a fresh process may find the device working again."""
+        """End this process: other workers take its chunks, and a fresh process may find the device working again."""
         if self.error is None:
             self.error = error
             log.error("the device is lost, this worker stops", reason=str(error))
@@ -37,12 +41,12 @@ class DeviceLoss:
 
 
 class HangWatch:
-    """Ends this process when the device hangs: nothing in it can be trusted, or even stopped, any more.
+    """Ends this process when the device hangs, because its device thread can no longer be stopped or trusted.
 
     Args:
-        device: its name, for the message.
+        device: the name of the device, for the message.
         after_s: a batch must run for at least this long before it counts as hanging.
-        last_words: called with the error before the process ends; it may take five seconds.
+        last_words: called with the error before the process ends; it may take up to five seconds.
     """
 
     def __init__(
@@ -54,14 +58,14 @@ class HangWatch:
         self._last_words = last_words
 
     def look(self) -> None:
-        """Does not return when the device hangs."""
+        """Check the batch in hand; end the process, and do not return, if the device hangs."""
         in_hand_s = self._engine.hangs(after_s=self._after_s, factor=_HUNG_FACTOR)
         if in_hand_s is None:
             return
         error = BackendError(f"{self._device} hangs: a batch has been running for {in_hand_s:.0f} s")
         log.error("the device hangs, this worker ends; a dump of its threads follows", reason=str(error))
         faulthandler.dump_traceback(all_threads=True)
-        # The last words use the database, Redis and the device, which may hang, too.
+        # `last_words` uses the database, Redis and the device, each of which may hang as well.
         last_resort = threading.Timer(_LAST_WORDS_S, os._exit, (_HUNG_EXIT,))
         last_resort.daemon = True
         last_resort.start()

@@ -1,6 +1,6 @@
-"""The duties of every worker besides computing. Each one runs in a thread of its own, so none waits for another.
+"""The care for the queues, which is one of the duties of every worker in addition to computing.
 
-Every worker does them, so there is no extra process that could be forgotten.
+Every worker has these duties, so there is no extra process that an operator could forget to start.
 """
 
 from collections.abc import Callable
@@ -17,18 +17,18 @@ from semel.values.text import Lane
 log = get_log("duties")
 
 RESEND_AFTER_S = 5.0
-"""A message that left an empty queue this long ago and runs nowhere is lost: workers start at once what they take."""
+"""A chunk that was sent this long ago, whose queue is empty and that no worker runs, is lost: workers start at once."""
 
 TOUCH_S = 5.0
-"""How often a worker repeats the publication of its models; see `semel.cache.catalog.LIVE_S`."""
+"""How often a worker publishes its models again; see `semel.cache.catalog.LIVE_S`."""
 
 
 class QueueCare:
-    """Keeps the queues of one kind of device in order: sends again what was lost, and tops them up.
+    """Looks after the queues of one kind of device: sends lost chunks again, and fills the queues.
 
     Args:
-        device: of this worker.
-        on_swept: called with what a sweep changed.
+        device: the device of this worker.
+        on_swept: called with the changes of each sweep that changed something.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class QueueCare:
         swept = self._sweeper.sweep(empty_queues=empty, resend_after_s=RESEND_AFTER_S)
         if swept != Swept():
             self._on_swept(swept)
-            log.warning("swept", **{name: count for name, count in vars(swept).items() if count})
+            log.warning("lost or overdue work found", **{name: count for name, count in vars(swept).items() if count})
         self.top_up()
 
     def top_up(self) -> None:

@@ -1,6 +1,6 @@
-"""Compute what is missing, once: claim, compute, store, release; then collect what others were computing.
+"""Compute missing keys once: claim, compute, store, release; then collect the keys that others were computing.
 
-Used by the worker's tasks and by `semel embed --local`; they differ in the claims they bring.
+The worker's tasks and `semel embed --local` use this with different claims.
 """
 
 import time
@@ -17,18 +17,25 @@ from semel.values.model import Producer, Space
 from semel.values.text import Input, Lane, Outcome
 from semel.values.vectors import Computed
 
-_FIRST_LOOK_S = 0.01
-_LAST_LOOK_S = 0.25
-"""How often to look whether somebody else's vectors have arrived: backed off between these."""
+_FIRST_POLL_S = 0.01
+_LAST_POLL_S = 0.25
+"""Pauses between look-ups of vectors that others are computing; they grow from the first to the second."""
 
 
 class CancelledError(Exception):
-    """The caller's `still_wanted` said no."""
+    """The caller's `still_wanted` returned False."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A backend that is loaded, and the spaces it fills."""
+    """A loaded backend and the vector spaces that it fills.
+
+    Attributes:
+        producer: recorded with each vector.
+        prompts: prompt name → the text put before each input.
+        spaces: prompt name → vector space.
+        load_s: seconds that loading took.
+    """
 
     backend: Backend
     producer: Producer
@@ -38,13 +45,13 @@ class LoadedModel:
 
 
 class Embedder:
-    """Computes missing keys, each once among all who share the claims.
+    """Computes missing keys, each of them once among all embedders that share the claims.
 
     Args:
-        engine: the device's.
-        store: where vectors go, batch by batch: a kill loses the batch in flight and no more.
-        claims: who computes what.
-        observe: told `store`, and the seconds that it took.
+        engine: the engine of the device.
+        store: receives the vectors batch by batch, so that a killed process loses only the batch in flight.
+        claims: shared with the others that may compute the same keys.
+        observe: called with `store` and the seconds that each write took.
     """
 
     def __init__(
@@ -72,26 +79,26 @@ class Embedder:
         alone: bool = False,
         into: Computed | None = None,
     ) -> Computed:
-        """Bring every key of `missing` into the cache, or say why not.
+        """Compute every key of `missing` into the cache, or record why it failed.
 
         Args:
-            missing: key → text, of one space; each key once.
-            still_wanted: asked after each batch; False stops the work.
+            missing: key → text, all of one space.
+            still_wanted: called after each batch; the work stops when it returns False.
             label, alone: as in `Engine.submit`.
-            into: filled as the batches end, and returned; others may look at it meanwhile.
+            into: filled as the batches end, and returned; other threads may read it meanwhile.
 
         Raises:
-            CancelledError: not wanted any more. What was computed is stored.
-            BackendError: the device is lost. Likewise.
-            StorageFullError: no room. Likewise.
+            CancelledError: `still_wanted` returned False. In this and the next cases, the finished batches are stored.
+            BackendError: the device is lost.
+            StorageFullError: the database has no room.
         """
         done, left = Computed() if into is None else into, dict(missing)
-        pause_s = _FIRST_LOOK_S
+        pause_s = _FIRST_POLL_S
         while left:
             lease = self._claims.take(list(left))
             mine = {key: left.pop(key) for key in list(left) if key in lease.keys}
             try:
-                # Between the look-up and the claim somebody may have stored some of them.
+                # Others may have stored some of these between the look-up and the claim.
                 self._collect(mine, done)
                 if mine:
                     submission = self._engine.submit(
@@ -106,12 +113,12 @@ class Embedder:
             finally:
                 lease.close()
             if self._collect(left, done) or mine:
-                pause_s = _FIRST_LOOK_S
-            if left:  # somebody else has these in hand
+                pause_s = _FIRST_POLL_S
+            if left:  # others are computing these
                 if not still_wanted():
                     raise CancelledError
                 time.sleep(pause_s)
-                pause_s = min(pause_s * 1.5, _LAST_LOOK_S)
+                pause_s = min(pause_s * 1.5, _LAST_POLL_S)
         return done
 
     def _run(
@@ -148,7 +155,7 @@ class Embedder:
             done.fail(keys[i], error)
 
     def _collect(self, left: dict[bytes, Input], done: Computed) -> bool:
-        """Move the keys that have a row by now from `left` to `done`; whether there were any."""
+        """Move the keys that are in the cache by now from `left` to `done`; returns whether there were any."""
         if not left:
             return False
         keys = list(left)

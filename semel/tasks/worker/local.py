@@ -1,4 +1,4 @@
-"""Texts are computed in this process, without a queue."""
+"""The sender of `semel embed --local`: it computes in this process, without a queue."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,20 @@ from semel.values.vectors import Computed
 
 
 class LocalSender:
-    """Computes in this process."""
+    """Computes missing keys in this process."""
 
     def __init__(self, models: LoadedModels, embedder: Embedder) -> None:
         self._models = models
         self._embedder = embedder
 
     def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane) -> Computed:
+        """Compute `missing` (key → text) into the cache.
+
+        Raises:
+            UnknownModelError: no model has this name.
+            ModelLoadError: the model cannot be loaded here.
+            BackendError: the device is lost.
+            StorageFullError: the database has no room.
+        """
         with self._models.using(space.model) as model:
             return self._embedder.compute(model, space.prompt_name, missing, lane=lane)

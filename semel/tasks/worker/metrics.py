@@ -1,4 +1,4 @@
-"""What a worker tells Prometheus: counted as it goes, or read off its parts when it is asked."""
+"""The metrics of a worker: counted as it works, or read from its parts when Prometheus scrapes them."""
 
 from collections.abc import Iterable, Mapping
 
@@ -20,7 +20,7 @@ class WorkerMetrics:
     """The metrics of one worker.
 
     Args:
-        device: full name; its kind is the label.
+        device: the full name; its kind becomes the label `device`.
     """
 
     def __init__(self, device: str) -> None:
@@ -35,7 +35,7 @@ class WorkerMetrics:
         self._batch_tokens = histogram("semel_batch_tokens", self.registry)
 
     def watch(self, engine: Engine, models: LoadedModels, claims: RedisClaims, store: VectorStore) -> None:
-        """Read the rest off these when Prometheus asks."""
+        """Read the remaining metrics from these parts at each scrape."""
         self.registry.register(Read(lambda: self._read(engine, models, claims, store)))
 
     def _read(
@@ -55,33 +55,33 @@ class WorkerMetrics:
         yield "semel_cache_verify_failures_total", [([], store.damaged)]
 
     def count_swept(self, swept: Swept) -> None:
-        """Count what a sweep of this worker started again."""
+        """Count the chunks that a sweep of this worker makes available again."""
         self._resent.count(leases_expired=swept.leases_expired, messages_lost=swept.messages_lost)
 
     def redelivered(self) -> None:
-        """A message came a second time: whoever had it did not say that it was done."""
+        """Count a message that was delivered again because its earlier receiver did not acknowledge it."""
         self._redelivered.inc()
 
     def observe(self, stage: str, seconds: float) -> None:
-        """One stage took so long: queue, tokenise, device or store."""
+        """Record the duration of one stage: queue, tokenise, device or store."""
         self._stages.labels(stage, self._kind).observe(seconds)
 
     def batch(self, texts: int, padded_tokens: int) -> None:
-        """One batch went to the device."""
+        """Record the size of a batch on the device."""
         self._batch_texts.labels(self._kind).observe(texts)
         self._batch_tokens.labels(self._kind).observe(padded_tokens)
 
     def message(self, model: str, outcomes: Mapping[Outcome, int]) -> None:
-        """One message is done."""
+        """Count a finished message and its texts."""
         self._messages.labels(self._kind).inc()
-        for outcome in Outcome:  # all of them: a counter that begins with the first failure has not grown by it
+        for outcome in Outcome:  # all of them: a counter that first appears with a failure shows no increase
             self._texts.labels(outcome.value, model, self._kind).inc(outcomes.get(outcome, 0))
 
     def serve(self, host: str, port: int) -> None:
-        """Answer Prometheus on a port, in a thread. Raises UnavailableError when it is taken."""
+        """Serve the metrics from a thread. Raises UnavailableError when the address cannot be used."""
         try:
             start_http_server(port, addr=host, registry=self.registry)
         except OSError as error:
             raise UnavailableError(
-                f"cannot serve metrics on {host}:{port}: {error.strerror}; set SEMEL_METRICS_PORT to another, or to 0"
+                f"cannot serve metrics on {host}:{port}: {error.strerror}; set SEMEL_METRICS_PORT to a free one, or 0"
             ) from None

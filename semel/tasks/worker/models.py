@@ -1,4 +1,4 @@
-"""The models of one device: their spaces at once, their weights when first needed, the idle ones out again."""
+"""The models of one device: spaces are read at once, weights are loaded when first needed, idle models are unloaded."""
 
 import threading
 import time
@@ -23,11 +23,15 @@ from semel.values.model import ModelEntry, Producer, Space, for_device
 log = get_log("models")
 
 _PATIENCE_S = 10.0
-"""A model that waited this long for room stops new work on those that have it, or they would keep it for ever."""
+"""A model that has waited this long for memory blocks new work on the loaded ones, which might never be idle."""
 
 
 def choose_device_for(settings: Settings, wanted: str) -> tuple[str, str]:
-    """The device of this machine that a name, a kind or `auto` stands for, and why. Raises UnknownDeviceError."""
+    """The device of this machine that a name, a kind or `auto` stands for, and the reason.
+
+    Raises:
+        UnknownDeviceError: this machine does not have the device.
+    """
     return find_device(
         wanted,
         software=settings.software_devices,
@@ -40,40 +44,44 @@ class LoadedModels:
     """Models by name on one device.
 
     Args:
-        engine: runs them; one device thread for all.
-        device: where; `auto` is resolved when the answer is first needed.
+        engine: runs all models on its device thread.
+        device: a name, a kind or `auto`, which is resolved when it is first needed.
     """
 
     def __init__(self, settings: Settings, engine: Engine, *, device: str) -> None:
         self._settings = settings
         self._engine = engine
-        self._wanted = device
+        self._requested = device
         self._digests = Digests(settings.home / "digests.json")
         self._sources: dict[str, ModelSource] = {}
         self._loaded: dict[str, LoadedModel] = {}
         self._users: dict[str, int] = {}
         self._used_at: dict[str, float] = {}
         self._changed = threading.Condition()
-        self._next: str | None = None
+        self._blocked_for: str | None = None  # the model that new work on loaded ones waits for
 
     @cached_property
     def device(self) -> str:
-        """Where they run. Raises UnknownDeviceError."""
-        device, why = choose_device_for(self._settings, self._wanted)
+        """The name of the device that runs the models. Raises UnknownDeviceError."""
+        device, why = choose_device_for(self._settings, self._requested)
         log.debug("device chosen", device=device, why=why)
         return device
 
     @cached_property
     def entries(self) -> dict[str, ModelEntry]:
-        """Name → entry as this device serves it; a source of its own makes `NAME@DEVICE` of NAME."""
+        """Name → entry, as this device serves them; a model with a source for this device is `NAME@DEVICE`.
+
+        Raises:
+            UnknownDeviceError: this machine does not have the device.
+        """
         entries = self._settings.all_models
-        if self._wanted == "auto" and not any(entry.has_own_sources for entry in entries.values()):
-            return entries  # alike on every device: finding one would import every framework
-        return for_device(entries, self.device if self._wanted == "auto" else self._wanted)
+        if self._requested == "auto" and not any(entry.has_own_sources for entry in entries.values()):
+            return entries  # the same on every device; looking for devices would import every framework
+        return for_device(entries, self.device if self._requested == "auto" else self._requested)
 
     @property
     def all_fake(self) -> bool:
-        """Whether no framework is needed for any of them."""
+        """Whether all models are fake, so that no framework is needed."""
         return all(entry.source.startswith("fake:") for entry in self.entries.values())
 
     def full_name(self, name: str) -> str:
@@ -90,7 +98,7 @@ class LoadedModels:
         return find_model(name, self.entries, models_dir=self._settings.models_dir, digests=self._digests)
 
     def spaces(self, name: str) -> dict[str, Space]:
-        """Prompt name → space, from the files alone. Raises UnknownModelError, ModelLoadError."""
+        """Prompt name → space, read from the files only. Raises UnknownModelError, ModelLoadError."""
         name = self.full_name(name)
         source = self._source(name)
         described = source.described
@@ -110,7 +118,7 @@ class LoadedModels:
         return spaces
 
     def available(self, names: Iterable[str]) -> dict[str, dict[str, Space]]:
-        """The spaces of those models whose files are here; why not, for the others, goes to the log."""
+        """Model → prompt name → space, for the models whose files are here; the reason for the others is logged."""
         found = {}
         for name in names:
             try:
@@ -120,16 +128,16 @@ class LoadedModels:
         return found
 
     def get(self, name: str) -> LoadedModel:
-        """Load on first use; other threads wait. Raises UnknownModelError, ModelLoadError, BackendError."""
+        """A model, loaded on first use; other threads wait. Raises UnknownModelError, ModelLoadError, BackendError."""
         with self.using(name) as model:
             return model
 
     @contextmanager
     def using(self, name: str) -> Iterator[LoadedModel]:
-        """As `get`; while it is in use it is not unloaded."""
+        """As `get`, and the model is not unloaded within the block. Raises as `get`."""
         name = self.full_name(name)
         with self._changed:
-            self._bring(name)
+            self._wait_until_loaded(name)
             self._users[name] = self._users.get(name, 0) + 1
         try:
             yield self._loaded[name]
@@ -139,38 +147,38 @@ class LoadedModels:
                 self._used_at[name] = time.monotonic()
                 self._changed.notify_all()
 
-    def _bring(self, name: str) -> None:
-        """Wait until it is loaded. Who has waited for room long enough goes before those whose model has it."""
+    def _wait_until_loaded(self, name: str) -> None:
+        """Wait until a model is loaded. One that has waited for memory long enough goes before the loaded ones."""
         since = time.monotonic()
         try:
-            while name not in self._loaded or self._next not in (None, name):
-                if name not in self._loaded and self._makes_room(self._source(name)):
+            while name not in self._loaded or self._blocked_for not in (None, name):
+                if name not in self._loaded and self._make_room(self._source(name)):
                     self._loaded[name] = self._load(name)
                     return
                 self._changed.wait(_PATIENCE_S)
-                if name not in self._loaded and self._next is None and time.monotonic() - since >= _PATIENCE_S:
-                    self._next = name
+                if name not in self._loaded and self._blocked_for is None and time.monotonic() - since >= _PATIENCE_S:
+                    self._blocked_for = name
         finally:
-            if self._next == name:
-                self._next = None
+            if self._blocked_for == name:
+                self._blocked_for = None
                 self._changed.notify_all()
 
-    def _makes_room(self, source: ModelSource) -> bool:
-        """Unload what is idle until this one fits; False while the rest is in use.
+    def _make_room(self, source: ModelSource) -> bool:
+        """Unload idle models until this one fits; returns False while the others are in use.
 
         Raises:
-            ModelLoadError: it never fits.
+            ModelLoadError: the model never fits.
         """
-        most = self._settings.max_model_bytes
-        if most is None:
+        limit = self._settings.max_model_bytes
+        if limit is None:
             return True
-        if source.weight_bytes > most:
+        if source.weight_bytes > limit:
             raise ModelLoadError(
                 f"model {source.name!r} has {source.weight_bytes:,} bytes of weights, and SEMEL_MAX_MODEL_BYTES allows "
-                f"{most:,}: raise it, or serve this model on another machine"
+                f"{limit:,}: raise it, or serve this model on another machine"
             )
         sizes = {name: self._source(name).weight_bytes for name in self._loaded}
-        while sum(sizes.values()) + source.weight_bytes > most:
+        while sum(sizes.values()) + source.weight_bytes > limit:
             idle = [name for name in sizes if not self._users[name]]
             if not idle:
                 return False
@@ -181,8 +189,8 @@ class LoadedModels:
 
     def _load(self, name: str) -> LoadedModel:
         source = self._source(name)
-        # A fake model runs where no framework is, and so on any device.
-        device = "cpu" if self._wanted == "auto" and source.entry.source.startswith("fake:") else self.device
+        # A fake model needs no framework, so no device has to be found.
+        device = "cpu" if self._requested == "auto" and source.entry.source.startswith("fake:") else self.device
         started = time.perf_counter()
         backend = create_backend(
             source, torch_name(device), threads=self._settings.cpu_threads, converted=self._settings.home / "converted"
@@ -190,7 +198,7 @@ class LoadedModels:
         warm_up = self._engine.load(backend)
         if self._find(name).described.spec != source.described.spec:
             self._engine.unload(backend)
-            raise FingerprintError(f"the files of model {name!r} changed since this process started; start it again")
+            raise FingerprintError(f"the files of model {name!r} changed since this process started; restart it")
         info, load_s = backend.get_model_info(), time.perf_counter() - started
         log.info(
             "model loaded",
@@ -206,5 +214,5 @@ class LoadedModels:
         return LoadedModel(backend, producer, source.described.prompts, self.spaces(name), load_s)
 
     def loaded(self) -> list[LoadedModel]:
-        """Those in memory."""
+        """The models in memory, in the order in which they were loaded."""
         return list(self._loaded.values())

@@ -1,4 +1,4 @@
-"""What a worker publishes about itself: its card with every heartbeat, a failure, its departure."""
+"""What a worker publishes about itself: its card with every heartbeat, a failure, and its departure."""
 
 import os
 import socket
@@ -26,9 +26,9 @@ class Presence:
     """This worker on the roster.
 
     Args:
-        about: the device.
-        measured: what `semel devices --measure` found for the device, if it was run.
-        progress: (job id, position, texts that are done) of the chunks in hand.
+        about: the device of this worker.
+        measured: the result of `semel devices --measure` for the device, if it was run.
+        progress: returns (job id, position, finished texts) of each chunk that is being computed.
 
     Attributes:
         state: `loading` until the default model is in memory, then `ready`.
@@ -60,30 +60,30 @@ class Presence:
         self.state = "loading"
 
     def beat(self) -> None:
-        """Publish the card of this moment. Raises redis.RedisError."""
+        """Publish this worker's current card. Raises redis.RedisError."""
         self._offers.renew()
         self._roster.beat(self._card())
 
     def report_failed(self, error: SemelError) -> None:
-        """Leave word that this worker ends because of its device or its models."""
+        """Publish that this worker ends because its device or its models cannot be used."""
         try:
             self._roster.report_failed(replace(self._card(), state="failed", why=str(error)))
         except redis.RedisError as lost:
-            log.warning("failure not reported", reason=str(lost))
+            log.warning("failure of this worker not published", reason=str(lost))
 
     def forget_failed(self) -> None:
-        """Take back an earlier failure of this device: it works again."""
+        """Delete an earlier failure of this device, which works again."""
         try:
             self._roster.forget_failed(self._card())
         except redis.RedisError as error:
-            log.warning("an earlier failure stays reported", reason=str(error))
+            log.warning("earlier failure of this device not deleted", reason=str(error))
 
     def sign_off(self) -> None:
         """Leave the roster."""
         try:
             self._roster.leave(self._id)
         except redis.RedisError as error:
-            log.warning("not signed off, the roster forgets this worker by itself", reason=str(error))
+            log.warning("departure not published, the roster drops this worker after a few seconds", reason=str(error))
 
     def _card(self) -> WorkerCard:
         stats = self._engine.stats

@@ -1,4 +1,4 @@
-"""Small requests, answered by the worker that takes them from the queue; or passed on to one that can."""
+"""Answers to small requests, from the worker that receives them or from another one that can serve them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -28,23 +28,23 @@ from semel.values.text import ItemError, Lane, Outcome
 
 log = get_log("worker")
 
-_MOST_PASSES, _PASS_S = 20, 0.05
+_MAX_PASSES, _PASS_S = 20, 0.05
 """How often a request is passed from worker to worker, with this pause, before it is answered with the error."""
 
 _PASSES_HERE = 4
-"""How often of these it returns to the same queue: the worker that should take it there may have died unnoticed."""
+"""After this many passes the request avoids its own queue: the worker expected there may already be dead."""
 
-_MOST_KILLS = 2
-"""A request whose texts may have killed this many devices is passed to no further one."""
+_MAX_KILLS = 2
+"""A request whose texts may have killed this many devices is not passed on again."""
 
 
 @dataclass(frozen=True)
 class PassOn:
-    """Passes requests to another worker that serves their space.
+    """Passes requests on to another worker that serves their vector space.
 
-    Args:
-        worker_id, device: of this worker.
-        use_case: in which order pools are preferred.
+    Attributes:
+        worker_id, device: id and device of this worker.
+        use_case: selects the order in which pools are preferred.
     """
 
     app: Celery
@@ -54,15 +54,15 @@ class PassOn:
     use_case: UseCase
 
     def __call__(self, task: str, request: Request) -> bool:
-        """Send the request on; False when no other worker can take it."""
+        """Send the request to another worker; returns False when none can take it."""
         try:
             others = self.failover.others(self.worker_id, request.model, bytes.fromhex(request.fingerprint))
-            if not others or request.passed_on >= _MOST_PASSES:
+            if not others or request.passed_on >= _MAX_PASSES:
                 return False
             if request.passed_on >= _PASSES_HERE:
                 here = device_kind(self.device)
                 others = [card for card in others if device_kind(card.device) != here] or others
-            time.sleep(_PASS_S)  # in the same queue another worker should take it
+            time.sleep(_PASS_S)  # gives another worker of the same queue the time to take it
             device, _ = best_pool(others, model=request.model, use_case=self.use_case)
             message = replace(request, passed_on=request.passed_on + 1).to_message()
             queue = queue_name(Lane.INTERACTIVE, device)
@@ -78,6 +78,7 @@ class Replies:
     """Answers small requests.
 
     Args:
+        pass_on: called with the task and the request when this worker cannot serve it.
         refuse: called with a model, its fingerprint and the reason when the model cannot be used here.
         record: called with the `Message` of each answered request.
     """
@@ -102,23 +103,23 @@ class Replies:
         self._record = record
 
     def embed(self, request: Request) -> None:
-        """Compute what is missing, and answer."""
+        """Compute the missing texts of a request, and answer it."""
         self._reply(EMBED_TEXTS, request, self._embed)
 
     def read(self, request: Request) -> None:
-        """Answer how the model reads the texts; computes nothing."""
+        """Answer how the model tokenises the texts; computes no vectors."""
         self._reply(READ_TEXTS, request, self._read)
 
     def _reply(self, task: str, request: Request, answer_to: Callable[[Request], Answer]) -> None:
-        """Answer a request, whatever happens, unless another worker is to do so."""
-        annotate(request=request.id, model=request.model, texts=len(request.texts))
+        """Send the answer, whatever it is, unless the request was passed on to another worker."""
+        tell(request=request.id, model=request.model, texts=len(request.texts))
         answer = self._answer(task, request, answer_to)
         if answer is None:
             return
         try:
             ring(self._client, request_id=request.id, reply_to=request.reply_to, answer=answer)
         except redis.RedisError as error:
-            log.warning("answer not delivered, its waiter asks again", request=request.id, reason=str(error))
+            log.warning("answer not delivered, the request will be sent again", request=request.id, reason=str(error))
 
     def _answer(self, task: str, request: Request, answer_to: Callable[[Request], Answer]) -> Answer | None:
         """The answer; None when the request was passed on."""
@@ -126,14 +127,14 @@ class Replies:
             return answer_to(request)
         except BackendError as error:
             self._loss.stop_worker(error)
-            passed = request.passed_on < _MOST_KILLS and self._pass_on(task, request)
+            passed = request.passed_on < _MAX_KILLS and self._pass_on(task, request)
             return None if passed else Answer(error=ItemError.of(error))
         except (ModelLoadError, UnknownModelError) as error:
             self._refuse(request.model, bytes.fromhex(request.fingerprint), str(error))
             return None if self._pass_on(task, request) else Answer(error=ItemError.of(error))
         except SemelError as error:
             return Answer(error=ItemError.of(error))
-        except Exception as error:  # the worker's edge: the waiter gets the reason instead of a time-out
+        except Exception as error:  # the worker's edge: the caller gets the reason instead of a time-out
             log.exception("request failed", request=request.id)
             return Answer(error=ItemError("internal_error", f"{type(error).__name__}: {error}"))
 
@@ -143,7 +144,7 @@ class Replies:
             space = model.spaces.get(request.prompt_name)
             if space is None or space.fingerprint.hex() != request.fingerprint:
                 raise ModelLoadError(
-                    f"the model {request.model!r} of this worker has other weights than the request is for; ask again"
+                    f"the model {request.model!r} has other weights on this worker than the request expects; try again"
                 )
             yield model, space
 

@@ -49,10 +49,10 @@ log = get_log("worker")
 
 
 class Worker:
-    """Everything that a worker process holds.
+    """All parts of a worker process.
 
     Args:
-        device: `cpu`, `cuda:0`, … as `semel devices` names them.
+        device: the name of the device, such as `cpu` or `cuda:0`, as `semel devices` lists it.
 
     Raises:
         UnavailableError: the database or Redis does not answer.
@@ -71,7 +71,7 @@ class Worker:
         self._open_presence()
 
     def _open_services(self) -> None:
-        """The database, Redis, and what stands on them. Raises UnavailableError."""
+        """Open the database, Redis and the stores on them. Raises UnavailableError."""
         settings = self._settings
         self._redis = connect_redis(settings.redis_url)
         try:
@@ -97,7 +97,7 @@ class Worker:
         )
 
     def _open_device(self) -> None:
-        """The engine on the device, its models, and the metrics of both."""
+        """Create the engine of the device, its models and the metrics."""
         settings, self._metrics = self._settings, WorkerMetrics(self._device)
         self._engine = Engine(
             max_batch_tokens=settings.max_batch_tokens, observe=self._metrics.observe, on_batch=self._metrics.batch
@@ -109,7 +109,7 @@ class Worker:
         )
 
     def _open_work(self) -> None:
-        """What takes chunks and requests from the queues."""
+        """Create the parts that run the chunks and requests from the queues."""
         settings = self._settings
         self._app = make_app(settings.redis_url, device=self._device, events=settings.task_events)
         dispatcher = Dispatcher(self._chunks, self._app, self._roster)
@@ -141,7 +141,7 @@ class Worker:
         )
 
     def _open_presence(self) -> None:
-        """What this worker publishes about itself."""
+        """Create the part that publishes this worker on the roster."""
         self._presence = Presence(
             self._roster,
             self._offers,
@@ -155,12 +155,13 @@ class Worker:
         )
 
     def run(self) -> None:
-        """Verify the device, publish, load, work until SIGTERM or SIGINT.
+        """Verify the device, publish and load the models, then work until SIGTERM or SIGINT.
 
         Raises:
             ModelLoadError: none of the configured models can be served here.
             FingerprintError: a live worker serves other weights under the same name.
-            BackendError: the device is not fit, or was lost; a supervisor should start this process again.
+            BackendError: the device computes wrong results or was lost; a supervisor should restart this process.
+            UnavailableError: the metrics port cannot be used, or Celery's loop failed.
         """
         if self._settings.metrics_port:
             self._metrics.serve(self._settings.metrics_host, self._settings.metrics_port)
@@ -175,7 +176,7 @@ class Worker:
     def _serve(self) -> None:
         self._offers.serve(self._models.available(self._models.entries))
         if not self._offers.models:
-            raise ModelLoadError("no configured model can be served here; see the reasons above, or 'semel models'")
+            raise ModelLoadError("no configured model can be served here; see the reasons above, or run 'semel models'")
         self._catalog.publish(self._offers.spaces, device=self._device)
         duties = self._duties()
         for duty in duties:
@@ -198,7 +199,7 @@ class Worker:
             raise self._loss.error
 
     def _duties(self) -> list[Repeating]:
-        """What a worker does besides computing. Each duty has its own thread: leases must not wait for a slow sweep."""
+        """What a worker does in addition to computing. Each has a thread: leases must not wait for a slow sweep."""
         return [
             Repeating("watch device", self._hang.look, every_s=BEAT_S, at_once=True),
             Repeating("renew leases", self._renew_leases, every_s=BEAT_S, at_once=True),
@@ -218,7 +219,7 @@ class Worker:
         self._metrics.message(message.model, message.outcomes)
 
     def _preload(self, name: str) -> None:
-        """Raises ModelLoadError when it was the only model."""
+        """Load the default model. Raises ModelLoadError if it fails and there is no other model."""
         try:
             self._models.get(name)
         except FingerprintError:
@@ -236,7 +237,7 @@ class Worker:
             self._presence.beat()
             return self._failover.leave(self._device, self._id, name, fingerprint, why=why)
         except (redis.RedisError, UnavailableError) as error:
-            log.warning("failover not possible now", reason=str(error))
+            log.warning("jobs not handed over to another worker", reason=str(error))
             return False
 
     def _last_words(self, error: BackendError) -> None:
@@ -244,18 +245,18 @@ class Worker:
         self._presence.report_failed(error)
 
     def _requeue_unaffected_chunks(self) -> None:
-        """Return the chunks that have no text in the batch that hangs."""
+        """Return the chunks that have no text in the hanging batch."""
         suspects = self._engine.in_hand()
         unaffected = [place for place in self._runner.in_hand() if place not in suspects]
         try:
             self._chunks.give_back_uncharged(unaffected, owner=self._id)
         except SemelError as error:
-            log.warning("chunks not returned, their leases run out", reason=str(error))
+            log.warning("chunks not returned, their leases expire instead", reason=str(error))
 
     def _consume(self) -> None:
-        """Celery's loop, until a signal."""
+        """Run Celery's loop until a signal. Raises UnavailableError if the loop fails."""
         _register(self._app, self, self._replies)
-        setup_logging.connect(_keep_our_logging, weak=False)
+        setup_logging.connect(_keep_log_configuration, weak=False)
         task_prerun.connect(self._count_redelivery, weak=False)
         warnings.filterwarnings("ignore", message=".*superuser privileges.*")  # containers run as root
         consumer = self._app.Worker(
@@ -263,7 +264,7 @@ class Worker:
         )
         consumer.start()
         if consumer.exitcode:
-            raise UnavailableError("Celery's loop ended with an error, see the log above; start this worker again")
+            raise UnavailableError("Celery's loop ended with an error, see the log above; restart this worker")
 
     def _count_redelivery(self, task: Any, **_: Any) -> None:
         if (task.request.delivery_info or {}).get("redelivered"):
@@ -294,5 +295,5 @@ def _register(app: Celery, worker: Worker, replies: Replies) -> None:
         replies.read(Request.from_message(message))
 
 
-def _keep_our_logging(**_: Any) -> None:
-    """Receiving this signal keeps Celery from configuring the log."""
+def _keep_log_configuration(**_: Any) -> None:
+    """Do nothing: a receiver of this signal keeps Celery from configuring the log."""
