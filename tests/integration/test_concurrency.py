@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -111,9 +112,11 @@ def test_the_claim_of_a_dead_worker_is_taken_over(
     sqlite_db: Database, redis_client: "redis.Redis", tmp_path: Path
 ) -> None:
     worker = _Worker(sqlite_db, RedisClaims(redis_client, ttl_s=10), tmp_path)
-    dead = RedisClaims(redis_client, ttl_s=0.5)
-    dead.take(input_keys(worker.space.fingerprint, ["text"]))  # and never renewed or released
+    worker.models.get("fake")  # loading it must not use up the time of the claim
+    dead, taken_at = RedisClaims(redis_client, ttl_s=0.5), time.monotonic()
+    dead.take(input_keys(worker.space.fingerprint, ["text"]))  # never renewed or released
     assert list(worker.compute(["text"]).outcomes.values()) == [Outcome.COMPUTED]
+    assert time.monotonic() - taken_at >= 0.4, "the text was computed while the dead worker still held the claim"
     worker.engine.close()
 
 
