@@ -151,12 +151,16 @@ def test_a_lost_device_ends_the_worker_and_its_successor_goes_on(tmp_path: Path)
         check_complete(semel, job)
 
 
-def test_a_small_job_does_not_wait_for_a_large_one(tmp_path: Path) -> None:
-    with processes(tmp_path, model=SLOW) as semel:
-        large = semel.client.submit([f"{'x ' * 5}{i}" for i in range(30_000)], model="fake")
+def test_small_jobs_do_not_wait_for_large_ones_that_came_before_them(tmp_path: Path) -> None:
+    with processes(tmp_path, model=SLOW, SEMEL_CHUNK_TEXTS="200") as semel:
+        texts = [f"{'x ' * 5}{i}" for i in range(30_000)]  # 30 s of work, of which the window holds 1.6 s
+        large = [semel.client.submit(texts[start : start + 10_000], model="fake") for start in (0, 10_000, 20_000)]
         wait_until(lambda: stored_vectors(semel.folder / "home") > 500)
-        small = semel.client.submit([f"small {i}" for i in range(100)], model="fake")
-        semel.client.wait(small.id, timeout_s=20)
+        small = [semel.client.submit([f"small {i} {text}" for text in range(50)], model="fake") for i in range(3)]
+        for job in small:
+            semel.client.wait(job.id, timeout_s=15)
         semel.client.embed(["interactive"], model="fake")
-        assert not semel.client.job(large.id).status.ended
-        semel.client.cancel(large.id)
+        wait_until(lambda: all(semel.client.job(job.id).counts.done for job in large), told=semel.logs)
+        assert not any(semel.client.job(job.id).status.ended for job in large), "the large jobs share the pool as well"
+        for job in large:
+            semel.client.cancel(job.id)
