@@ -140,8 +140,8 @@ def test_interactive_goes_before_bulk(engine: Engine) -> None:
 
 def test_bulk_does_not_starve(engine: Engine) -> None:
     backend = fake(engine, text_ms=1)
-    bulk = engine.submit(backend, ["bulk"], lane=Lane.BULK)
     busy = engine.submit(backend, [f"{'w ' * 200}{i}" for i in range(400)], lane=Lane.INTERACTIVE)
+    bulk = engine.submit(backend, ["bulk"], lane=Lane.BULK)
     collect(bulk, 1)
     assert engine.stats.texts < 300
     collect(busy, 400)
