@@ -1,0 +1,102 @@
+"""The estimate of the work that waits, and the refusal of more."""
+
+import pytest
+
+from semel.errors import OverloadedError, UnavailableError
+from semel.tasks.jobs.counts import JobCounts
+from semel.tasks.queue.backlog import Backlog
+from semel.values.text import Lane
+from tests.support.fleet import OTHER, SPACE, Clock, Fleet
+
+
+@pytest.fixture
+def backlog(fleet: Fleet, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Backlog:
+    """Allows 10 s of bulk work and 2 s of interactive work."""
+    monkeypatch.setattr("semel.kept.time", clock)
+    bounds = {Lane.BULK: 10.0, Lane.INTERACTIVE: 2.0}
+    return Backlog(JobCounts(fleet.db), fleet.roster, fleet.redis, max_s=bounds)
+
+
+def test_the_estimate_is_the_waiting_texts_over_the_measured_rate(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.join("cpu", texts_per_s=4.0)
+    fleet.submit(chunks=6)
+    assert backlog.seconds(Lane.BULK, "cpu") == 1.5
+
+
+def test_the_rates_of_all_workers_of_a_kind_add_up(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.join("cuda:0", texts_per_s=4.0)
+    fleet.join("cuda:1", OTHER, texts_per_s=8.0)
+    fleet.join("cpu", texts_per_s=100.0)
+    assert backlog.rate("cuda") == 12.0
+    assert backlog.rate("mps") == 0.0
+
+
+def test_nothing_is_refused_while_no_worker_has_measured_its_rate(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.join("cpu", texts_per_s=0.0)
+    fleet.submit(chunks=50)
+    assert backlog.seconds(Lane.BULK, "cpu") == 0.0
+    backlog.check(Lane.BULK, "cpu")
+
+
+def test_bulk_waits_for_interactive_work_but_not_the_reverse(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.join("cpu", texts_per_s=1.0)
+    fleet.submit("bulk", chunks=5)
+    fleet.submit("interactive", chunks=3, lane=Lane.INTERACTIVE)
+    assert backlog.seconds(Lane.INTERACTIVE, "cpu") == 3.0
+    assert backlog.seconds(Lane.BULK, "cpu") == 8.0
+
+
+def test_a_small_request_in_the_queue_counts_as_one_text(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.join("cpu", texts_per_s=1.0)
+    fleet.redis.lpush("interactive.cpu", "message", "message")
+    assert backlog.messages(Lane.INTERACTIVE, "cpu") == 2
+    assert backlog.seconds(Lane.INTERACTIVE, "cpu") == 2.0
+    assert backlog.seconds(Lane.BULK, "cpu") == 2.0
+
+
+def test_work_for_another_device_does_not_count(backlog: Backlog, fleet: Fleet) -> None:
+    for device in ("cpu", "mps"):
+        fleet.join(device, texts_per_s=1.0)
+    fleet.submit(chunks=5, device="mps")
+    assert backlog.seconds(Lane.BULK, "cpu") == 0.0
+
+
+def test_more_work_is_refused_with_the_time_until_there_is_room(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.join("cpu", texts_per_s=1.0)
+    fleet.submit(chunks=17)
+    with pytest.raises(OverloadedError, match=r"17 s of work wait on cpu in the bulk lane \(at most 10 s") as refused:
+        backlog.check(Lane.BULK, "cpu")
+    assert refused.value.retry_after_s == 7.0
+
+
+def test_a_client_is_never_asked_to_return_within_a_second(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.join("cpu", texts_per_s=10.0)
+    fleet.submit(chunks=21, lane=Lane.INTERACTIVE)
+    with pytest.raises(OverloadedError) as refused:
+        backlog.check(Lane.INTERACTIVE, "cpu")
+    assert refused.value.retry_after_s == 1.0
+
+
+def test_a_queue_at_its_bound_accepts_more(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.join("cpu", texts_per_s=1.0)
+    fleet.submit(chunks=10)
+    backlog.check(Lane.BULK, "cpu")
+
+
+def test_requests_share_an_estimate_for_a_second(backlog: Backlog, fleet: Fleet, clock: Clock) -> None:
+    fleet.join("cpu", texts_per_s=1.0)
+    assert backlog.seconds(Lane.BULK, "cpu") == 0.0
+    fleet.submit(chunks=5)
+    clock.now += 0.9
+    assert backlog.seconds(Lane.BULK, "cpu") == 0.0
+    clock.now += 0.2
+    assert backlog.seconds(Lane.BULK, "cpu") == 5.0
+
+
+def test_without_redis_the_estimate_is_an_error_and_not_zero(backlog: Backlog, fleet: Fleet, clock: Clock) -> None:
+    fleet.join("cpu", SPACE, texts_per_s=1.0)
+    fleet.server.connected = False
+    with pytest.raises(UnavailableError):
+        backlog.messages(Lane.BULK, "cpu")
+    with pytest.raises(UnavailableError):
+        backlog.check(Lane.BULK, "cpu")
