@@ -1,4 +1,4 @@
-"""What every backend offers, and the values that pass between it and the engine."""
+"""The interface of every backend, and the values that pass between a backend and the engine."""
 
 import time
 from abc import ABC, abstractmethod
@@ -12,16 +12,18 @@ from semel.errors import BackendError
 from semel.values.text import Input, Pair
 from semel.values.vectors import Vectors, cosines, sound_rows
 
-_WARM_UP_S = 2.0
-"""A worker that starts two seconds later for each model is started often enough to be a nuisance."""
+_MAX_WARM_UP_S = 2.0
+"""The longest warm-up of one model: workers start often, and a longer delay for each model would be a nuisance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One text or pair as the model reads it: ids with special tokens, cut to the model's limit.
+    """One text or pair as the model reads it.
 
     Attributes:
-        segments: of a pair, for models that are told which token is the query's and which the document's.
+        ids: token ids with the special tokens, cut to the model's limit.
+        truncated: the text was longer than the limit.
+        segments: for each token of a pair, 0 in the query and 1 in the document; empty for other models.
     """
 
     ids: Sequence[int]
@@ -31,11 +33,13 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Spelled:
-    """One token of a text, for those who want to see what the model reads.
+    """One token of a text, for callers that want to see what the model reads.
 
     Attributes:
+        id: the token id.
         text: the piece of the text, or the name of a special token.
-        start, stop: characters of the text; None for a special token.
+        special: the tokenizer added it; it stands for no piece of the text.
+        start, stop: character positions in the text; None for a special token.
     """
 
     id: int
@@ -47,13 +51,18 @@ class Spelled:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is loaded where, and why so.
+    """Which model is loaded on which device, and why it runs as it does.
 
     Attributes:
-        dtype: of the arithmetic; the vectors that come out are float32 always.
-        why: the reason for device dtype and thread count.
+        name: the model, as the configuration names it.
+        backend: the framework and its version, such as `torch-2.9.0`.
+        device: the device's name, such as `cuda:0`.
+        dtype: the dtype of the arithmetic; the vectors that come out are always float32.
+        why: the reason for the device's dtype and thread count.
+        dim: length of a vector; 1 for a cross-encoder.
+        max_tokens: the longest text that the model reads, special tokens included.
         max_batch_tokens: padded tokens in one batch that suit this device.
-        weight_bytes: of memory that the weights take; 0 when nobody knows.
+        weight_bytes: memory that the weights take; 0 if unknown.
     """
 
     name: str
@@ -68,36 +77,49 @@ class ModelInfo:
 
 
 SAMPLES: Sequence[Input] = ("warm up", "a second, somewhat longer text: is this device still computing?")
+"""Texts for the health check and the warm-up of an embedding model."""
+
 SAMPLE_PAIRS: Sequence[Input] = [Pair(str(text), "a document, somewhat longer than the query") for text in SAMPLES]
+"""The same for a cross-encoder."""
 
 
 class Backend(ABC):
     """One model on one device.
 
-    `tokenize` and `spell` may be called from many threads at once. Everything else is called from one thread, the
-    engine's: frameworks keep per-thread state (flush-denormal, OpenMP pools, CUDA streams). The six abstract methods
-    are what a framework must bring; the others are built on them.
+    Many threads may call `tokenize` and `spell` at once. Only the engine's thread calls the other methods:
+    frameworks keep per-thread state (flush-denormal, OpenMP pools, CUDA streams). A framework must implement the six
+    abstract methods; the other methods are built on them.
     """
 
     @abstractmethod
     def load(self) -> None:
-        """Bring the model into memory. Raises ModelLoadError with the way to get what is missing."""
+        """Bring the model into memory.
+
+        Raises:
+            ModelLoadError: the model or its framework is missing or unfit; the message says how to get it.
+            BackendError: the device computes wrong numbers.
+        """
 
     @abstractmethod
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        """Token ids of `prompt + text`, one a text, in order. A cross-encoder takes pairs."""
+        """Return the tokens of `prompt + text` for each text, in order.
+
+        Raises:
+            BadInputError: the model cannot read this kind of input (a text for a cross-encoder, or the reverse).
+        """
 
     @abstractmethod
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
-        """The tokens of a text, not cut to the model's limit.
+        """Return the tokens of a text, not cut to the model's limit.
 
         Args:
-            special: with the special tokens that the model adds.
+            text: without a prompt.
+            special: include the special tokens that the model adds.
         """
 
     @abstractmethod
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
-        """Vectors, float32 (len(batch), dim), row i for `batch[i]`.
+        """Return vectors, float32 (len(batch), dim), row i for `batch[i]`.
 
         Raises:
             DeviceMemoryError: the batch is too large for the memory that is left.
@@ -106,32 +128,33 @@ class Backend(ABC):
 
     @abstractmethod
     def get_model_info(self) -> ModelInfo:
-        """What was loaded. Call it after `load`."""
+        """Describe what `load` loaded."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the model's memory."""
 
     def samples(self) -> Sequence[Input]:
         """Two inputs that every model of this kind can read."""
         return SAMPLES
 
     def warm_up(self) -> str:
-        """Run a batch of full size, so that no request pays for lazy initialisation; says what was done.
+        """Run a batch of full size, so that no request pays for lazy initialisation; returns what was done.
 
-        Left out where such a batch takes long, as with models of long context: it would cost more than it gives.
+        The batch is left out if it would take more than two seconds, as with models of long context: it would cost
+        more than it saves.
         """
         info, tokens = self.get_model_info(), self.tokenize(self.samples())
         started = time.perf_counter()
         self.forward(tokens)
-        each_s = (time.perf_counter() - started) / (len(tokens) * max(len(read.ids) for read in tokens))
-        if each_s * info.max_batch_tokens > _WARM_UP_S:
-            return f"no warm-up: a full batch would take about {each_s * info.max_batch_tokens:.0f} s"
+        token_s = (time.perf_counter() - started) / (len(tokens) * max(len(each.ids) for each in tokens))
+        if token_s * info.max_batch_tokens > _MAX_WARM_UP_S:
+            return f"no warm-up: a full batch would take about {token_s * info.max_batch_tokens:.0f} s"
         self.forward([tokens[0]] * max(1, info.max_batch_tokens // len(tokens[0].ids)))
         return "warmed up with a full batch"
 
     def health_check(self) -> None:
-        """Raises BackendError unless a known input still gives a sound vector."""
+        """Compute vectors for known inputs. Raises BackendError if this fails or gives a NaN or zero vector."""
         try:
             vectors = self.embed_texts(self.samples())
         except Exception as error:  # any failure of the framework means: not healthy
@@ -140,10 +163,10 @@ class Backend(ABC):
             raise BackendError("the device failed its health check: it returns NaN or zero vectors")
 
     def embed_texts(self, texts: Sequence[Input], *, prompt: str = "") -> Vectors:
-        """Vectors in one batch, without the engine; float32 (len(texts), dim)."""
+        """Return vectors, float32 (len(texts), dim), from one batch and without the engine."""
         return self.forward(self.tokenize(texts, prompt=prompt))
 
     def rerank_documents(self, query: str, documents: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Scores, float32 (len(documents),), higher is more relevant: here the cosine of the vectors."""
+        """Return scores, float32 (len(documents),), higher is more relevant: here the cosine of the vectors."""
         vectors = self.embed_texts([query, *documents])
         return cosines(vectors[0], vectors[1:])

@@ -1,4 +1,4 @@
-"""Which waiting texts go into the next batch: near in length, within a token budget, everyone in turn."""
+"""Which waiting texts form the next batch: texts of similar length, within a token budget, each in its turn."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -10,7 +10,13 @@ from semel.backends.base import Backend, Tokens
 
 @dataclass(eq=False, slots=True)
 class Item:
-    """A text that waits. `owner` and `index` say whose it is."""
+    """A text that waits for the device.
+
+    Attributes:
+        owner: the submission that it belongs to.
+        index: its position in that submission.
+        order: its rank in order of arrival, from 1; `LengthSorted.add` sets it.
+    """
 
     tokens: Tokens
     owner: Any
@@ -19,19 +25,20 @@ class Item:
 
     @property
     def length(self) -> int:
+        """Number of tokens."""
         return len(self.tokens.ids)
 
 
-def _place(item: Item) -> tuple[int, int]:
-    # Newcomers before those of the same length: behind the sweep, or a stream of them would hold it up for ever.
+def _rank(item: Item) -> tuple[int, int]:
+    # A newcomer goes before texts of the same length, so behind the sweep: a stream of them would hold it up for ever.
     return item.length, -item.order
 
 
 class LengthSorted:
-    """A waiting room that gives out batches, sweeping from the shortest text to the longest, like a lift.
+    """Waiting texts that are given out in batches, by a sweep from the shortest text to the longest.
 
-    Each batch starts where the last one ended, so neighbours in length stay together, whoever sent them, and
-    padding stays small. What arrives behind the sweep waits for the next one: no text is passed over twice.
+    Each batch starts where the last one ended, so texts of similar length share a batch, whatever their owner, and
+    padding stays small. A text that arrives behind the sweep waits for the next sweep: no text is passed over twice.
     """
 
     def __init__(self) -> None:
@@ -43,19 +50,21 @@ class LengthSorted:
         return len(self._by_length)
 
     def add(self, items: Sequence[Item]) -> None:
+        """Let texts wait; sets their `order`."""
         for item in items:
             self._count += 1
             item.order = self._count
         self._by_length.extend(items)
-        self._by_length.sort(key=_place)  # two sorted runs: timsort merges them in linear time
+        self._by_length.sort(key=_rank)  # two sorted runs: timsort merges them in linear time
 
     def pop_batch(self, max_tokens: Callable[[int], int]) -> list[Item]:
-        """The next batch.
+        """Remove and return the next batch. At least one text must be waiting.
 
         Args:
-            max_tokens: the longest text of a batch → its padded size at the most (but one text at the least).
+            max_tokens: length of the longest text of a batch → padded tokens that the batch may have at most. A
+                single text may be longer.
         """
-        start = bisect_left(self._by_length, self._swept_to, key=_place)
+        start = bisect_left(self._by_length, self._swept_to, key=_rank)
         if start == len(self._by_length):
             start = 0
         end = start + 1
@@ -63,74 +72,76 @@ class LengthSorted:
             end += 1
         batch = self._by_length[start:end]
         del self._by_length[start:end]
-        self._swept_to = _place(batch[-1])
+        self._swept_to = _rank(batch[-1])
         return batch
 
     def drain(self) -> list[Item]:
-        """Everything that waits."""
+        """Remove and return all waiting texts."""
         items, self._by_length = self._by_length, []
         return items
 
     def _fits(self, start: int, end: int, max_tokens_of: Callable[[int], int]) -> bool:
         shortest, longest = self._by_length[start].length, self._by_length[end - 1].length
         max_tokens = max_tokens_of(longest)
-        # A quarter of padding at the worst; below 16 tokens a batch is cheap whatever it holds.
-        near = longest - shortest <= max(16, longest // 4)
+        # At most a quarter of a row is padding; below 16 tokens a batch is cheap whatever it holds.
+        similar = longest - shortest <= max(16, longest // 4)
         # Half full and the next text is longer: stop here, a batch of one length needs neither padding nor a mask.
         grows = self._by_length[end - 2].length < longest
-        enough = grows and 2 * self._by_length[end - 2].length * (end - start - 1) >= max_tokens
+        half_full = 2 * self._by_length[end - 2].length * (end - start - 1) >= max_tokens
         first, last = self._by_length[start].owner, self._by_length[end - 1].owner
-        together = first is last or not (_alone(first) or _alone(last))
-        return near and not enough and together and longest * (end - start) <= max_tokens
+        may_mix = first is last or not (_is_alone(first) or _is_alone(last))
+        return similar and not (grows and half_full) and may_mix and longest * (end - start) <= max_tokens
 
 
-def _alone(owner: Any) -> bool:
-    """Whether its texts are not to be mixed with those of others."""
+def _is_alone(owner: Any) -> bool:
+    """Whether the owner's texts must not share a batch with other texts."""
     return bool(getattr(owner, "alone", False))
 
 
 class Budgets:
-    """Padded tokens that a batch may have: what suits the backend, less where memory ran out.
+    """The padded tokens that a batch may have: what suits the backend, or less where memory ran out.
 
-    Memory goes with the square of the length, so what was learned at one length says little about another: it is
-    kept for each octave of lengths, and holds for the longer ones.
+    Memory grows with the square of the length, so a limit found at one length means little for others: it is kept
+    for each octave of lengths, and holds for longer texts.
 
     Args:
-        max_batch_tokens: for every backend; None takes each one's own.
+        max_batch_tokens: for every backend; None takes what each backend proposes.
     """
 
     def __init__(self, max_batch_tokens: int | None) -> None:
         self._given = max_batch_tokens
-        self._whole: dict[Backend, int] = {}
-        self._learned: dict[tuple[Backend, int], int] = {}
+        self._full: dict[Backend, int] = {}
+        self._reduced: dict[tuple[Backend, int], int] = {}
 
     def add(self, backend: Backend) -> None:
-        self._whole[backend] = self._given or backend.get_model_info().max_batch_tokens
+        """Give a loaded backend its full budget."""
+        self._full[backend] = self._given or backend.get_model_info().max_batch_tokens
 
     def remove(self, backend: Backend) -> None:
-        self._whole.pop(backend, None)
-        self._learned = {key: budget for key, budget in self._learned.items() if key[0] is not backend}
+        """Forget a backend and the limits that were found for it."""
+        self._full.pop(backend, None)
+        self._reduced = {key: budget for key, budget in self._reduced.items() if key[0] is not backend}
 
     def of(self, backend: Backend, longest: int) -> int:
-        """For a batch whose longest text has this many tokens."""
-        learned = (
+        """Return the budget of a batch whose longest text has `longest` tokens."""
+        reduced = (
             budget
-            for (known, octave), budget in self._learned.items()
+            for (known, octave), budget in self._reduced.items()
             if known is backend and octave <= longest.bit_length()
         )
-        return min(self._whole[backend], *learned, 1 << 62)
+        return min(self._full[backend], *reduced, 1 << 62)
 
     def halve(self, backend: Backend, longest: int, *, padded: int) -> int:
-        """After a batch of `padded` tokens was too large; returns what is left."""
+        """Reduce the budget after a batch of `padded` tokens ran out of memory; returns the new budget."""
         budget = max(16, min(self.of(backend, longest), padded) // 2)
-        self._learned[backend, longest.bit_length()] = budget
+        self._reduced[backend, longest.bit_length()] = budget
         return budget
 
 
 def bucket(size: int) -> int:
-    """`size` rounded up to one of eight steps an octave, at most an eighth more.
+    """Round `size` up to one of eight steps per octave, which adds an eighth at most.
 
-    Frameworks that compile, or keep memory, for each tensor shape then meet few of them (pytorch #132596).
+    Frameworks that compile, or keep memory, for each tensor shape then see few shapes (pytorch #132596).
     """
     step = 1 << max(0, size.bit_length() - 4)
     return -(-size // step) * step

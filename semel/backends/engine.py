@@ -1,4 +1,4 @@
-"""The engine: merges what many task threads want into batches, and runs them on the one device thread."""
+"""The engine: merges the texts of many task threads into batches and runs them on the one device thread."""
 
 import queue
 import threading
@@ -23,11 +23,11 @@ log = get_log("engine")
 _TOKENIZE_SLICE = 256
 """Texts tokenised at a time, so that the device starts before a whole chunk is tokenised."""
 
-_FIRST = 10.0
-"""The first batch may take so many times as long as any later one before it counts as stuck."""
+_FIRST_BATCH_FACTOR = 10.0
+"""The first batch may take this many times as long as a later one before it counts as stuck."""
 
-_INTERACTIVE_RUN = 8
-"""Batches of the interactive lane in a row while bulk waits; then bulk gets one, or it would starve."""
+_MAX_INTERACTIVE_RUN = 8
+"""Interactive batches in a row while bulk texts wait; after them comes a bulk batch, or bulk would starve."""
 
 
 def _unobserved(_first: object, _second: object) -> None:
@@ -35,12 +35,14 @@ def _unobserved(_first: object, _second: object) -> None:
 
 
 class Engine:
-    """One device thread, shared by all models of a device.
+    """Runs the batches of all models of a device on one thread. Any thread may call it.
+
+    `stats` holds the counters; each batch replaces the whole value.
 
     Args:
-        max_batch_tokens: padded tokens in a batch; None takes what suits the backend.
-        observe: told `tokenise` or `device`, and the seconds that it took.
-        on_batch: told the texts and padded tokens of each batch.
+        max_batch_tokens: padded tokens in a batch; None takes what suits each backend.
+        observe: called with `tokenise` or `device`, and the seconds that this stage took.
+        on_batch: called with the number of texts and of padded tokens of each batch.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Engine:
         self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
         self._calls: queue.SimpleQueue[tuple[Callable[[], None], threading.Event, list[Exception]]]
         self._calls = queue.SimpleQueue()
-        self._in_hand: tuple[float, int, list[Item]] | None = None
+        self._in_hand: tuple[float, int, list[Item]] | None = None  # start, padded tokens, items of the running batch
         self._changed = threading.Condition()
         self._stopping = False
         self._failure: BackendError | None = None
@@ -66,49 +68,55 @@ class Engine:
         self._thread.start()
 
     def load(self, backend: Backend) -> str:
-        """Load, check and warm up on the device thread; says of the warm-up what was done.
+        """Load a model, check its health and warm it up, on the device thread; returns what the warm-up did.
 
         Raises:
             ModelLoadError: as `Backend.load`.
-            BackendError: the device computes nonsense.
+            BackendError: the device computes wrong numbers, or is lost.
         """
-        said = list[str]()
-        self._call(lambda: said.append(self._load(backend)))
-        return said[0]
+        warm_ups = list[str]()
+        self._call(lambda: warm_ups.append(self._load(backend)))
+        return warm_ups[0]
 
     def unload(self, backend: Backend) -> None:
-        """Give its memory back, between two batches. Nothing of it may wait."""
+        """Free a model's memory, between two batches. None of its texts may be waiting.
+
+        Raises:
+            BackendError: the device is lost.
+        """
         self._call(backend.close)
         self._budgets.remove(backend)
         with self._changed:
-            self._waiting = {key: room for key, room in self._waiting.items() if key[1] is not backend}
+            self._waiting = {key: texts for key, texts in self._waiting.items() if key[1] is not backend}
 
-    def _call(self, what: Callable[[], None]) -> None:
-        """Run on the device thread, and wait for it."""
+    def _call(self, function: Callable[[], None]) -> None:
+        """Run a function on the device thread and wait for it. Raises what it raises, or BackendError."""
         done, errors = threading.Event(), list[Exception]()
         with self._changed:
             if self._failure is not None:
                 raise self._failure
-            self._calls.put((what, done, errors))
+            self._calls.put((function, done, errors))
             self._changed.notify()
         done.wait()
         if errors:
             raise errors[0]
 
     def hangs(self, *, after_s: float, factor: float) -> float | None:
-        """Seconds of the batch that the device has in hand, when it takes far too long; else None.
+        """Return how long the running batch has taken, in seconds, if that is far too long; else None.
 
         Args:
-            after_s: never before this; for the first batch, ten times this.
-            factor: times what so many tokens usually take.
+            after_s: a batch never hangs before this time; the first batch never before ten times this.
+            factor: a batch hangs after this many times the usual time for its number of tokens.
         """
         in_hand, stats = self._in_hand, self.stats
         if in_hand is None:
             return None
         started, padded, _ = in_hand
-        usual_s = padded * stats.busy_s / stats.padded_tokens if stats.padded_tokens else _FIRST * after_s / factor
-        in_hand_s = time.perf_counter() - started
-        return in_hand_s if in_hand_s > max(after_s, factor * usual_s) else None
+        limit_s = _FIRST_BATCH_FACTOR * after_s
+        if stats.padded_tokens:
+            limit_s = max(after_s, factor * padded * stats.busy_s / stats.padded_tokens)
+        taken_s = time.perf_counter() - started
+        return taken_s if taken_s > limit_s else None
 
     def submit(
         self,
@@ -120,15 +128,18 @@ class Engine:
         label: object = None,
         alone: bool = False,
     ) -> Submission:
-        """Tokenise in this thread and queue for the device.
+        """Tokenise in the caller's thread and queue the texts for the device.
 
         Args:
-            backend: loaded by `load`.
+            backend: one that `load` loaded.
             texts: non-empty strings, or pairs of them for a cross-encoder.
-            label: whose they are, for `in_hand`.
-            alone: in batches of their own: one of them may have killed a device.
+            prompt: put before each text.
+            lane: interactive texts go before bulk texts.
+            label: identifies the owner of the texts in `in_hand`.
+            alone: run the texts in batches of their own, because one of them may have killed a device.
 
         Raises:
+            BadInputError: as `Backend.tokenize`.
             BackendError: the device is lost.
         """
         submission = Submission(len(texts), label=label, alone=alone)
@@ -138,7 +149,7 @@ class Engine:
             with span("semel.tokenise", texts=len(part)):
                 tokens = backend.tokenize(part, prompt=prompt)
             self._observe("tokenise", time.perf_counter() - started)
-            items = [Item(t, submission, start + i) for i, t in enumerate(tokens)]
+            items = [Item(each, submission, start + i) for i, each in enumerate(tokens)]
             with self._changed:
                 if self._failure is not None:
                     raise self._failure
@@ -147,12 +158,12 @@ class Engine:
         return submission
 
     def in_hand(self) -> set[object]:
-        """Labels of the texts that the device has in hand."""
+        """Return the labels of the texts in the running batch."""
         batch = self._in_hand
         return set() if batch is None else {item.owner.label for item in batch[2]}
 
     def close(self) -> None:
-        """Stop after the batch in hand; what waits fails with BackendError."""
+        """Stop after the running batch; texts that still wait fail with BackendError."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -168,17 +179,17 @@ class Engine:
                 if not stopping and self._calls.empty():
                     work = self._next_batch()
             if stopping:
-                self._give_up(BackendError("the engine was stopped"))
+                self._fail_waiting(BackendError("the engine was stopped"))
                 return
             if work is None:
-                self._answer(*self._calls.get())
+                self._run_call(*self._calls.get())
             elif work[1] and not self._run_batch_or_stop(*work):
                 return
 
-    def _answer(self, what: Callable[[], None], done: threading.Event, errors: list[Exception]) -> None:
+    def _run_call(self, function: Callable[[], None], done: threading.Event, errors: list[Exception]) -> None:
         try:
-            what()
-        except Exception as error:  # carried to the thread that asked
+            function()
+        except Exception as error:  # noqa: BLE001  # raised again in the thread that called
             errors.append(error)
         done.set()
 
@@ -189,33 +200,33 @@ class Engine:
         return backend.warm_up()
 
     def _next_batch(self) -> tuple[Backend, list[Item]]:
-        rooms = {key: room for key, room in self._waiting.items() if len(room)}
-        lanes = {lane for lane, _ in rooms}
+        waiting = {key: texts for key, texts in self._waiting.items() if len(texts)}
+        lanes = {lane for lane, _ in waiting}
         lane = Lane.INTERACTIVE if Lane.INTERACTIVE in lanes else Lane.BULK
-        if len(lanes) == 2 and self._interactive_run >= _INTERACTIVE_RUN:
+        if len(lanes) == 2 and self._interactive_run >= _MAX_INTERACTIVE_RUN:
             lane = Lane.BULK
         self._interactive_run = self._interactive_run + 1 if lane is Lane.INTERACTIVE else 0
-        key = next(key for key in rooms if key[0] is lane)
+        key = next(key for key in waiting if key[0] is lane)
         self._waiting[key] = self._waiting.pop(key)  # to the end: models of a lane take turns
-        batch = rooms[key].pop_batch(partial(self._budgets.of, key[1]))
+        batch = waiting[key].pop_batch(partial(self._budgets.of, key[1]))
         return key[1], [item for item in batch if not item.owner.cancelled]
 
     def _run_batch_or_stop(self, backend: Backend, items: list[Item]) -> bool:
-        """False when the device is lost; whoever waits is told, whatever went wrong, or would wait for ever."""
+        """Return False if the device is lost. Every owner gets the error, or it would wait for ever."""
         try:
             self._run_batch(backend, items)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it reaches the owners and ends this thread
             lost = error
             if not isinstance(lost, BackendError):
                 lost = BackendError(f"the device thread stopped: {type(error).__name__}: {error}")
             for item in items:
                 item.owner.deliver(lost)
-            self._give_up(lost)
+            self._fail_waiting(lost)
             return False
         return True
 
     def _run_batch(self, backend: Backend, items: list[Item]) -> None:
-        """Compute and deliver. Raises BackendError when the device is lost."""
+        """Compute a batch and deliver its rows. Raises BackendError if the device is lost."""
         started = time.perf_counter()
         self._in_hand = (started, max(item.length for item in items) * len(items), items)
         try:
@@ -223,20 +234,20 @@ class Engine:
                 results = self._compute(backend, items)
             self._count(items, time.perf_counter() - started)
             if all(isinstance(result, ItemError) for result in results):
-                backend.health_check()  # one bad text, or a dead device? Only a known text can tell
+                backend.health_check()  # a known text shows whether the texts are bad or the device is lost
         finally:
             self._in_hand = None
         deliver(items, results)
 
     def _compute(self, backend: Backend, items: list[Item]) -> list[Vectors | ItemError]:
-        """One row or error for each item. A batch that fails is halved until the culprit stands alone."""
+        """Return one row or error for each item. A batch that fails is halved until the bad text is alone."""
         try:
             vectors = backend.forward([item.tokens for item in items])
         except DeviceMemoryError as error:
             self._halve_budget(backend, items)
             if len(items) == 1:
                 return [ItemError.of(error)]
-        except Exception as error:  # frameworks raise anything; here it becomes the error of one text
+        except Exception as error:  # noqa: BLE001  # frameworks raise anything; it becomes the error of one text
             if len(items) == 1:
                 code = error.code if isinstance(error, SemelError) else BackendError.code
                 log.warning("a text makes the model fail", reason=str(error), tokens=items[0].length)
@@ -247,7 +258,7 @@ class Engine:
         return self._compute(backend, items[:half]) + self._compute(backend, items[half:])
 
     def _check(self, backend: Backend, items: list[Item], vectors: Vectors) -> list[Vectors | ItemError]:
-        """Rows that are NaN or zero are computed again alone: padding alone can make them so."""
+        """Compute NaN and zero rows again alone, because padding by itself can cause them; an error if they stay."""
         results: list[Vectors | ItemError] = list(vectors)
         for row in np.flatnonzero(~sound_rows(vectors)):
             if len(items) == 1:
@@ -256,29 +267,31 @@ class Engine:
         return results
 
     def _halve_budget(self, backend: Backend, items: list[Item]) -> None:
+        """Allow smaller batches from now on, for texts as long as the longest of these."""
         longest = max(item.length for item in items)
         left = self._budgets.halve(backend, longest, padded=longest * len(items))
         self.stats = replace(self.stats, memory_halvings=self.stats.memory_halvings + 1)
-        log.warning("out of memory, smaller batches of such texts from now on", tokens=longest, max_batch_tokens=left)
+        log.warning("out of memory: batches of texts this long become smaller", tokens=longest, max_batch_tokens=left)
 
     def _count(self, items: list[Item], seconds: float) -> None:
         lengths = [item.length for item in items]
         self._observe("device", seconds)
         self._on_batch(len(items), max(lengths) * len(items))
-        was = self.stats
+        before = self.stats
         self.stats = replace(
-            was,
-            batches=was.batches + 1,
-            texts=was.texts + len(items),
-            tokens=was.tokens + sum(lengths),
-            padded_tokens=was.padded_tokens + max(lengths) * len(items),
-            busy_s=was.busy_s + seconds,
+            before,
+            batches=before.batches + 1,
+            texts=before.texts + len(items),
+            tokens=before.tokens + sum(lengths),
+            padded_tokens=before.padded_tokens + max(lengths) * len(items),
+            busy_s=before.busy_s + seconds,
         )
 
-    def _give_up(self, error: BackendError) -> None:
+    def _fail_waiting(self, error: BackendError) -> None:
+        """Refuse what comes from now on with `error`, and fail what waits with it."""
         with self._changed:
             self._failure = error
-            owners = {item.owner for room in self._waiting.values() for item in room.drain()}
+            owners = {item.owner for texts in self._waiting.values() for item in texts.drain()}
             while not self._calls.empty():
                 _, done, errors = self._calls.get()
                 errors.append(error)

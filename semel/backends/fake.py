@@ -1,6 +1,6 @@
 """A backend without weights, for tests and benchmarks of everything around the device.
 
-Its vectors depend on the content, so a swapped row is seen. It fails where it is told to.
+Its vectors depend on the text, so a swapped row fails a test. It fails where its options ask for it.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 import numpy as np
+from typing_extensions import override
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.errors import BackendError, BadInputError, DeviceMemoryError
@@ -21,17 +22,20 @@ from semel.values.vectors import Vectors
 
 @dataclass(frozen=True)
 class FakeOptions:
-    """What a source such as `fake:?dim=16&fail_on=poison` asks for.
+    """The options of a source such as `fake:?dim=16&fail_on=poison`.
 
     Attributes:
-        weights: stands for the content of the weights: another value, other vectors, another fingerprint.
+        dim: length of a vector.
+        max_tokens: words that the model reads of a text.
+        weights: stands for the content of the weights: another value gives other vectors and another fingerprint.
         text_ms: time that each text takes.
-        fail_on: a batch with this word raises.
+        fail_on: a batch with this word raises an error.
         nan_on: a text with this word gives NaN.
-        memory_tokens: a batch above this many padded tokens is out of memory.
-        dead_after: the device fails for good after this many batches.
+        memory_tokens: a batch above this many padded tokens runs out of memory; 0 for no limit.
+        dead_after: the device fails for good after this many batches; 0 for never.
         hang_on: a batch with this word never ends.
         unfit: the device fails its self-test, for this reason.
+        weight_bytes: memory that the weights appear to take.
         journal: a file that gets a line for each text that reaches the device.
     """
 
@@ -50,6 +54,7 @@ class FakeOptions:
 
     @classmethod
     def parse(cls, source: str) -> "FakeOptions":
+        """Read the options of a source. Raises BadInputError for an unknown option or a value of the wrong type."""
         given = dict(parse_qsl(source.removeprefix("fake:").removeprefix("?")))
         types = {name: type(getattr(cls, name)) for name in cls.__dataclass_fields__}
         if unknown := given.keys() - types.keys():
@@ -61,7 +66,12 @@ class FakeOptions:
 
 
 class FakeBackend(Backend):
-    """Vectors from hashes of the words; as a cross-encoder, the share of the query's words that the document has."""
+    """A model whose vectors are hashes of the words, or whose score is the share of the query's words in the document.
+
+    Args:
+        name: the model's name.
+        kind: `embed` for vectors, `cross-encoder` for scores.
+    """
 
     def __init__(self, name: str, options: FakeOptions, *, device: str, kind: Kind = "embed") -> None:
         self._name = name
@@ -71,21 +81,24 @@ class FakeBackend(Backend):
         self._batches = 0
         self._words: dict[int, str] = {}
 
+    @override
     def load(self) -> None:
         if self._options.unfit:
             raise BackendError(f"the device failed its self-test: {self._options.unfit}")
 
+    @override
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         tokens = []
         for text in texts:
             query, document = text if isinstance(text, Pair) else ("", text)
-            asked = query.split(" ") if query else []
-            words = [*asked, *(prompt + document).split(" ")]
+            query_words = query.split(" ") if query else []
+            words = [*query_words, *(prompt + document).split(" ")]
             ids = [self._id(word) for word in words[: self._options.max_tokens]]
-            segments = [0] * len(asked) + [1] * (len(ids) - len(asked))
+            segments = ([0] * len(query_words) + [1] * len(words))[: len(ids)]
             tokens.append(Tokens(ids, truncated=len(words) > len(ids), segments=segments))
         return tokens
 
+    @override
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
         spelled, start = [Spelled(0, "[CLS]", special=True, start=None, stop=None)] if special else [], 0
         for word in text.split(" "):
@@ -93,19 +106,22 @@ class FakeBackend(Backend):
             start += len(word) + 1
         return spelled
 
+    @override
     def samples(self) -> Sequence[Input]:
         texts = super().samples()
         return texts if self._kind == "embed" else [Pair(text, text) for text in texts if isinstance(text, str)]
 
+    @override
     def warm_up(self) -> str:
         return "a fake model has nothing to warm up"
 
     def _id(self, word: str) -> int:
-        ident = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=7).digest())
+        word_id = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=7).digest())
         if word in (self._options.fail_on, self._options.nan_on, self._options.hang_on):
-            self._words[ident] = word
-        return ident
+            self._words[word_id] = word
+        return word_id
 
+    @override
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
         self._batches += 1
         o = self._options
@@ -134,6 +150,7 @@ class FakeBackend(Backend):
         unit: Vectors = vector / np.linalg.norm(vector)
         return unit
 
+    @override
     def get_model_info(self) -> ModelInfo:
         return ModelInfo(
             name=self._name,
@@ -147,11 +164,13 @@ class FakeBackend(Backend):
             weight_bytes=self._options.weight_bytes,
         )
 
+    @override
     def close(self) -> None:
         pass
 
 
 def _overlap(tokens: Tokens) -> Vectors:
+    """The share of the query's words that the document has, float32 (1,)."""
     query = [i for i, segment in zip(tokens.ids, tokens.segments, strict=True) if segment == 0]
     document = {i for i, segment in zip(tokens.ids, tokens.segments, strict=True) if segment == 1}
     return np.array([sum(word in document for word in query) / max(len(query), 1)], np.float32)

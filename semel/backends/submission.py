@@ -1,4 +1,4 @@
-"""Texts on their way through the engine, and the parts that come back."""
+"""Texts on their way through the engine, and the parts of the result that come back."""
 
 import queue
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from semel.values.vectors import Vectors
 
 @dataclass(frozen=True)
 class Part:
-    """What one batch gave one submission.
+    """The results of one batch for one submission.
 
     Attributes:
         indices: positions in the submitted list; row i of `vectors` belongs to `indices[i]`.
         vectors: float32 (len(indices), dim).
-        tokens: how many tokens the model read, for each of `indices`.
-        truncated: for each of `indices`.
-        errors: position → why that text failed; those are not in `indices`.
+        tokens: number of tokens that the model read, for each of `indices`.
+        truncated: whether the text was longer than the model reads, for each of `indices`.
+        errors: position → why that text failed; these positions are not in `indices`.
     """
 
     indices: list[int]
@@ -36,7 +36,13 @@ class Part:
 
 @dataclass(frozen=True)
 class EngineStats:
-    """Counters since the start."""
+    """Counters since the start of the engine.
+
+    Attributes:
+        padded_tokens: tokens that the device computed, padding included.
+        busy_s: seconds in which the device ran batches.
+        memory_halvings: batches that were too large for the device's memory.
+    """
 
     batches: int = 0
     texts: int = 0
@@ -47,7 +53,16 @@ class EngineStats:
 
 
 class Submission:
-    """Texts on their way. Iterate to get the parts as their batches end, in no fixed order."""
+    """Texts on their way through the engine. Iterate over it to get the parts as their batches end, in no fixed order.
+
+    Args:
+        count: number of texts.
+        label, alone: as for `Engine.submit`.
+
+    Attributes:
+        caller: the span that submitted the texts, for traces.
+        cancelled: no caller waits for the rest.
+    """
 
     def __init__(self, count: int, *, label: object = None, alone: bool = False) -> None:
         self._left = count
@@ -58,14 +73,18 @@ class Submission:
         self._parts: queue.SimpleQueue[Part | BackendError] = queue.SimpleQueue()
 
     def deliver(self, part: Part | BackendError) -> None:
+        """Hand over a part, or the error that ends the submission. The engine calls this."""
         self._parts.put(part)
 
     def cancel(self) -> None:
-        """Nobody waits for the rest: what has not reached the device is dropped."""
+        """Drop the texts that have not reached the device, because no caller waits for them."""
         self.cancelled = True
 
     def __iter__(self) -> Iterator[Part]:
-        """Raises BackendError when the device is lost; parts that came before are good."""
+        """Yield parts until every text has a row or an error.
+
+        Raises BackendError if the device is lost; the parts before it stay valid.
+        """
         while self._left > 0:
             part = self._parts.get()
             if isinstance(part, BackendError):
@@ -75,6 +94,7 @@ class Submission:
 
 
 def batch_span(backend: Backend, items: list[Item]) -> AbstractContextManager[Span]:
+    """The trace's span for one batch, linked to the spans that submitted its texts."""
     if not is_on():
         return NO_SPAN
     info, tokens = backend.get_model_info(), sum(item.length for item in items)
@@ -92,6 +112,12 @@ def batch_span(backend: Backend, items: list[Item]) -> AbstractContextManager[Sp
 
 
 def deliver(items: list[Item], results: list[Vectors | ItemError]) -> None:
+    """Hand each owner its share of a batch, as one part.
+
+    Args:
+        items: the texts of the batch.
+        results: a row, float32 (dim,), or an error for each item.
+    """
     by_owner: dict[Submission, list[tuple[Item, Vectors | ItemError]]] = {}
     for item, result in zip(items, results, strict=True):
         by_owner.setdefault(item.owner, []).append((item, result))

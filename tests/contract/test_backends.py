@@ -1,4 +1,4 @@
-"""What every backend promises. To add a backend, add a parameter."""
+"""The contract of every backend. To test another backend, add a parameter."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.support.tiny_models import small_bert
 TEXTS = ["one", "a somewhat longer text about cats", "", "ﬁ ünïcode 漢字 🙂", "one", "word " * 2000]
 
 DRIFT = 0.999
-"""The least cosine between a text that was embedded alone and the same text in a batch."""
+"""The lowest cosine between a text alone and the same text in a batch."""
 
 
 BACKENDS = {
@@ -28,7 +28,7 @@ BACKENDS = {
     "mlx": ("mlx", None),
     "vulkan": ("vulkan:0", None),
 }
-"""Device and model entry. None is a small random model, for devices that are slow because the CPU emulates them."""
+"""Device and entry; None for a small random model, because the imitated device is slow."""
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -45,7 +45,7 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     backend.close()
 
 
-def test_every_text_has_one_row_in_order(backend: Backend) -> None:
+def test_each_text_gives_one_row_in_order(backend: Backend) -> None:
     vectors = backend.embed_texts(TEXTS)
     info = backend.get_model_info()
     assert vectors.shape == (len(TEXTS), info.dim)
@@ -96,7 +96,7 @@ def test_documents_are_ranked_by_cosine(backend: Backend) -> None:
     assert scores[1] == pytest.approx(1, abs=1e-2)
 
 
-def test_a_healthy_backend_passes_its_health_check(backend: Backend) -> None:
+def test_a_healthy_backend_passes_its_check(backend: Backend) -> None:
     assert backend.warm_up()
     backend.health_check()
 

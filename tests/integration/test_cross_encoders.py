@@ -1,4 +1,4 @@
-"""Cross-encoders score as sentence-transformers does, and none with a random head is loaded."""
+"""Cross-encoders give the scores of sentence-transformers, and none is loaded with a random head."""
 
 import json
 from pathlib import Path
@@ -35,10 +35,10 @@ def qwen(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["bert", "qwen"])
-def test_scores_are_those_of_the_library(kind: str, request: pytest.FixtureRequest) -> None:
+def test_scores_equal_those_of_the_library(kind: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(kind)
     expected = CrossEncoder(str(folder), device="cpu").predict([tuple(pair) for pair in PAIRS])
-    assert np.ptp(expected) > 0.05, "a model whose scores are all alike would prove nothing"
+    assert np.ptp(expected) > 0.05, "equal scores would prove nothing"
     backend = create_backend(reranker(folder), "cpu")
     engine = Engine(max_batch_tokens=64)  # several batches, sorted by length
     try:
@@ -56,7 +56,7 @@ def test_scores_are_those_of_the_library(kind: str, request: pytest.FixtureReque
     assert truncated == [False, False, False, False, True]
 
 
-def test_a_text_is_no_pair(bert: Path) -> None:
+def test_a_text_instead_of_a_pair_is_refused(bert: Path) -> None:
     backend = create_backend(reranker(bert), "cpu")
     backend.load()
     with pytest.raises(BadInputError, match="pairs of query and document"):
@@ -66,14 +66,19 @@ def test_a_text_is_no_pair(bert: Path) -> None:
 def test_a_model_without_a_head_is_refused_by_its_files(tmp_path: Path) -> None:
     tokenizer(tmp_path)
     BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
-    with pytest.raises(ModelLoadError, match=r"BertModel, which has no head .* no random one"):
+    with pytest.raises(
+        ModelLoadError,
+        match=r"architecture BertModel has no trained scoring head, and semel does not initialise one at random",
+    ):
         _ = reranker(tmp_path).described
 
 
 def test_a_head_that_is_not_in_the_files_is_refused(bert: Path) -> None:
     weights = load_file(bert / "model.safetensors")
     save_file({k: v for k, v in weights.items() if "classifier" not in k}, bert / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ModelLoadError, match=r"lack classifier\.bias, classifier\.weight, so its head was never"):
+    with pytest.raises(
+        ModelLoadError, match=r"lack classifier\.bias, classifier\.weight, so its scoring head was never trained"
+    ):
         create_backend(reranker(bert), "cpu").load()
 
 
@@ -83,7 +88,7 @@ def test_a_classifier_of_several_classes_is_refused(bert: Path) -> None:
         create_backend(reranker(bert), "cpu").load()
 
 
-def test_what_changes_a_score_changes_the_fingerprint(bert: Path) -> None:
+def test_each_file_that_changes_a_score_changes_the_fingerprint(bert: Path) -> None:
     def spec() -> Any:
         return reranker(bert).described.spec
 
@@ -99,12 +104,12 @@ def test_what_changes_a_score_changes_the_fingerprint(bert: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "mlx"])
-def test_the_activation_that_the_library_saved_is_followed_and_in_the_fingerprint(bert: Path, device: str) -> None:
+def test_the_activation_that_the_library_saved_is_used_and_is_in_the_fingerprint(bert: Path, device: str) -> None:
     library = CrossEncoder(str(bert), device="cpu", activation_fn=torch.nn.Identity())
     saved = bert / "saved"
     library.save_pretrained(str(saved))
     expected = library.predict([tuple(pair) for pair in PAIRS])
-    assert not ((expected > 0) & (expected < 1)).all(), "a sigmoid would give the same"
+    assert not ((expected > 0) & (expected < 1)).all(), "a sigmoid would give the same scores"
     backend = create_backend(reranker(saved), device)
     backend.load()
     np.testing.assert_allclose(backend.forward(backend.tokenize(PAIRS))[:, 0], expected, atol=1e-3)

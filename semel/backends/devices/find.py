@@ -1,4 +1,4 @@
-"""Which devices this machine has or lacks, and why. `semel.backends.devices.verify` finds out what is fit for work."""
+"""Which devices this machine has or lacks, and why. `semel.backends.devices.verify` checks that they work."""
 
 import importlib.util
 import os
@@ -16,11 +16,11 @@ _GIB = 1 << 30
 
 
 def find_devices(*, software: bool = False, kind: str | None = None) -> list[DeviceInfo]:
-    """Every kind of device, usable or not, in order of preference. Imports the frameworks that are installed.
+    """List the devices of every kind, usable or not, in order of preference. Imports the installed frameworks.
 
     Args:
-        software: count what only imitates a GPU on the CPU (SEMEL_SOFTWARE_DEVICES): slow, and good for tests.
-        kind: look for this kind alone.
+        software: accept a device that imitates a GPU on the CPU (SEMEL_SOFTWARE_DEVICES): slow, and good for tests.
+        kind: list this kind only.
     """
     probes: dict[str, Callable[[], list[DeviceInfo]]] = {
         "mlx": lambda: [_mlx(software=software)],
@@ -33,39 +33,39 @@ def find_devices(*, software: bool = False, kind: str | None = None) -> list[Dev
 
 
 def describe(device: str) -> DeviceInfo:
-    """One device of this machine, by its full name."""
+    """Return one device of this machine by its full name; not usable if this machine lacks it."""
     found = find_devices(software=True, kind=device_kind(device))
     return next((about for about in found if about.name == device), DeviceInfo(device, usable=False, why="not found"))
 
 
 class _Pinned:
-    """The GPU that this process sees alone; "" for none."""
+    """The only GPU that this process sees; "" if it sees all of them."""
 
     device: str = ""
 
 
 def pin(device: str) -> None:
-    """Let this process see one GPU alone, under the name that it has without. Call it before any framework is imported.
+    """Hide every GPU but one from this process. Call it before any framework is imported.
 
-    A CUDA_VISIBLE_DEVICES that is set already is what `cuda:1` counts in.
+    The device keeps its name (`cuda:1`). If CUDA_VISIBLE_DEVICES is set, the number is a position in that list.
     """
     kind, _, index = device.partition(":")
     if kind != "cuda" or not index.isdigit():
         return
     visible = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
     if visible and int(index) >= len(visible):
-        return  # it is not there, and finding it says so
+        return  # there is no such GPU; find_devices reports that
     os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(index)] if visible else index
     _Pinned.device = device
 
 
 def torch_name(device: str) -> str:
-    """What torch calls a device: to a process that is pinned, its only GPU is the first."""
+    """Return torch's name of a device: a process that is pinned to one GPU sees it as the first."""
     return "cuda:0" if device == _Pinned.device else device
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -79,19 +79,19 @@ def _installed(*modules: str) -> bool:
 
 def _mlx(*, software: bool) -> DeviceInfo:
     if not _installed("mlx", "mlx_lm"):
-        return _lacks("mlx", "not installed: pip install 'semel[mlx]' (a Mac with Apple silicon)")
+        return _lacks("mlx", "mlx is not installed: pip install 'semel[mlx]' (on a Mac with Apple silicon)")
     try:
         import mlx.core as mx
-    except ImportError as error:  # the library is there, the part for this platform is not
-        return _lacks("mlx", f"installed, but does not load ({error}): pip install 'semel[mlx]'")
+    except ImportError as error:  # the library is installed, but not its part for this platform
+        return _lacks("mlx", f"mlx is installed, but does not load ({error}): pip install 'semel[mlx]'")
     if mx.metal.is_available():
         about = mx.device_info()
         memory = int(about.get("max_recommended_working_set_size", 0))
         return DeviceInfo("mlx", usable=True, why=f"{about.get('device_name', 'Apple GPU')}, {_gib(memory)}")
-    name = "on the CPU, no Metal here: slower than torch"
+    why = "on the CPU, no Metal here: slower than torch"
     if not software:
-        return _lacks("mlx", f"{name} (SEMEL_SOFTWARE_DEVICES=true allows it, for tests)")
-    return DeviceInfo("mlx", usable=True, why=name, software=True)
+        return _lacks("mlx", f"{why} (SEMEL_SOFTWARE_DEVICES=true allows it, for tests)")
+    return DeviceInfo("mlx", usable=True, why=why, software=True)
 
 
 def _cuda() -> list[DeviceInfo]:
@@ -113,7 +113,7 @@ def _cuda() -> list[DeviceInfo]:
     try:
         torch.cuda.init()
         why = "torch finds no NVIDIA GPU"
-    except (RuntimeError, AssertionError) as error:  # the driver is missing or too old; torch knows which
+    except (RuntimeError, AssertionError) as error:  # the driver is missing or too old; torch's message says which
         why = str(error).partition("\n")[0]
     return [_lacks("cuda:0", why)]
 
@@ -135,7 +135,7 @@ def _vulkan(*, software: bool) -> list[DeviceInfo]:
     if sys.platform == "darwin":
         return [_lacks("vulkan:0", "macOS has no Vulkan: use mlx (pip install 'semel[mlx]') or mps")]
     if not _installed("onnxruntime", "onnxruntime_ep_webgpu"):
-        return [_lacks("vulkan:0", "not installed: pip install 'semel[vulkan]'")]
+        return [_lacks("vulkan:0", "ONNX Runtime's WebGPU plugin is not installed: pip install 'semel[vulkan]'")]
     return find_adapters(software=software)
 
 
@@ -148,11 +148,11 @@ def _cpu() -> DeviceInfo:
 
 
 def _broken_torch() -> str:
-    """Why an installed torch does not load; "" when it does."""
+    """Why an installed torch does not load; "" if it does."""
     try:
         import torch  # noqa: F401
     except (ImportError, OSError) as error:
-        return f"torch is installed, but does not load ({error}); install it again"
+        return f"torch is installed, but does not load ({error}): install it again"
     return ""
 
 

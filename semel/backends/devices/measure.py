@@ -1,4 +1,4 @@
-"""What a device does with a model on this machine: speed, agreement with the others, and whether it makes sense."""
+"""How a device runs a model on this machine: its speed, its agreement with other devices, and sensible vectors."""
 
 import statistics
 import time
@@ -22,27 +22,37 @@ TEXTS = (
     "Return the number of seconds since the epoch as a floating point number. " * 4,
     "one two three four five six seven eight nine ten " * 40,
 )
-"""Short, long, cut at the limit, and in several scripts: what the agreement of two devices is measured with."""
+"""Texts for comparing devices: short, long, cut at the limit, and in several scripts."""
 
-_NEAR, _ALSO_NEAR, _FAR = 0, 1, 2
-"""In TEXTS: two that say the same, and one that does not."""
+_CAT, _FELINE, _MARKET = 0, 1, 2
+"""Positions in TEXTS of two texts with the same meaning, and of one with another."""
 
-_ENOUGH_S = 1.0
-"""A run this long says what a device does; below it doubles its texts."""
+_MIN_RUN_S = 1.0
+"""A run of at least this length shows a device's speed; a shorter one is repeated with twice the texts."""
 
 _SINGLES = 7
+"""Texts that are run one by one; their median is the latency."""
 
 
 def measure(engine: Engine, backend: Backend, *, model: str) -> Measured:
-    """Speed of a loaded model: sentences of about 15 tokens, in batches and one by one. Takes seconds."""
+    """Measure a loaded model's speed on sentences of about 15 tokens, in batches and one by one. Takes seconds.
+
+    Args:
+        engine: the engine that loaded `backend`.
+        backend: the model on its device.
+        model: its name, for the result.
+
+    Raises:
+        BackendError: the device is lost.
+    """
     singles = [
-        _seconds(engine, backend, [f"one sentence, number {i}, as somebody would ask it"]) for i in range(_SINGLES)
+        _seconds(engine, backend, [f"one sentence, number {i}, as a user would ask it"]) for i in range(_SINGLES)
     ]
     count, seconds = 8, 0.0
     while True:
         texts = [f"a sentence of some fifteen tokens, which is number {i} of {count} in this run" for i in range(count)]
         seconds = _seconds(engine, backend, texts)
-        if seconds >= _ENOUGH_S:
+        if seconds >= _MIN_RUN_S:
             break
         count *= 2
     return Measured(model, count / seconds, statistics.median(singles) * 1000)
@@ -56,7 +66,7 @@ def _seconds(engine: Engine, backend: Backend, texts: Sequence[str]) -> float:
 
 
 def embed_all(engine: Engine, backend: Backend, texts: Sequence[str] = TEXTS) -> Vectors:
-    """float32 (texts, dim), as the engine batches them."""
+    """Return the vectors of texts, float32 (texts, dim), in the engine's batches. Raises BackendError."""
     rows: dict[int, Vectors] = {}
     for part in engine.submit(backend, texts):
         rows.update(zip(part.indices, part.vectors, strict=True))
@@ -64,7 +74,11 @@ def embed_all(engine: Engine, backend: Backend, texts: Sequence[str] = TEXTS) ->
 
 
 def agreement(vectors: Mapping[str, Vectors]) -> list[tuple[str, str, float, float]]:
-    """(device, device, lowest cosine, mean cosine) for each pair of devices; float32 (n, dim) for each device."""
+    """Compare the vectors of each pair of devices: (device, device, lowest cosine, mean cosine).
+
+    Args:
+        vectors: device → its vectors of the same texts, float32 (n, dim).
+    """
     pairs = []
     for one, other in combinations(vectors, 2):
         cosines = (unit_rows(vectors[one]) * unit_rows(vectors[other])).sum(axis=1)
@@ -73,8 +87,11 @@ def agreement(vectors: Mapping[str, Vectors]) -> list[tuple[str, str, float, flo
 
 
 def makes_sense(vectors: Vectors) -> tuple[bool, str]:
-    """Whether the vectors of TEXTS put what means the same nearer together; with the figures."""
-    near, also_near, far = unit_rows(vectors[[_NEAR, _ALSO_NEAR, _FAR]])
-    close, distant = float(near @ also_near), float(near @ far)
-    figures = f"cat and feline {close:.2f}, cat and stock market {distant:.2f}"
-    return close > distant, figures
+    """Return whether texts with the same meaning have more similar vectors than others, and the two cosines.
+
+    Args:
+        vectors: those of TEXTS, float32 (n, dim).
+    """
+    cat, feline, market = unit_rows(vectors[[_CAT, _FELINE, _MARKET]])
+    same, other = float(cat @ feline), float(cat @ market)
+    return same > other, f"cat and feline {same:.2f}, cat and stock market {other:.2f}"

@@ -1,4 +1,4 @@
-"""What a device uses of its memory and time, as far as its framework or driver tells."""
+"""How much of its memory and time a device uses, as far as its framework or driver reports it."""
 
 import os
 import sys
@@ -9,10 +9,12 @@ from semel.values.device import device_kind
 
 @dataclass(frozen=True)
 class Usage:
-    """Attributes:
-    memory_bytes: of the GPU, by this process; of the process, where the device computes in the machine's memory.
-    total_bytes: what there is of it, for everybody.
-    gpu_utilization: 0 to 1, of the last second; None where nobody tells.
+    """Memory and load of a device.
+
+    Attributes:
+        memory_bytes: GPU memory that this process uses; the process's own memory if the device has none.
+        total_bytes: size of that memory.
+        gpu_utilization: 0 to 1, over the last second; None if the driver does not report it.
     """
 
     memory_bytes: int
@@ -21,7 +23,11 @@ class Usage:
 
 
 def usage_of(device: str) -> Usage:
-    """Asks the framework that this process has loaded, and loads none."""
+    """Ask the framework that this process has loaded; never loads one.
+
+    Args:
+        device: its full name; this process is pinned to it.
+    """
     kind = device_kind(device)
     if kind == "cuda" and "torch" in sys.modules:
         import torch
@@ -35,18 +41,19 @@ def usage_of(device: str) -> Usage:
         import mlx.core as mx
 
         if mx.metal.is_available():
-            most = int(mx.device_info().get("max_recommended_working_set_size", 0))
-            return Usage(mx.get_active_memory() + mx.get_cache_memory(), most or _machine_bytes())
+            total = int(mx.device_info().get("max_recommended_working_set_size", 0))
+            return Usage(mx.get_active_memory() + mx.get_cache_memory(), total or _machine_bytes())
     return Usage(_resident_bytes(), _machine_bytes())
 
 
 def _utilization() -> float | None:
-    """Of the GPU that this process sees; through NVIDIA's library where it is installed (nvidia-ml-py)."""
+    """The load of the GPU that this process sees, from NVIDIA's library (nvidia-ml-py); None if that gives none."""
     import torch
 
     try:
         return float(torch.cuda.utilization()) / 100
-    except Exception:  # no library, a slice of a GPU, a driver that does not tell: NVIDIA's errors have no common root
+    # No library, a slice of a GPU, a driver that does not report it: NVIDIA's errors have no common root.
+    except Exception:  # noqa: BLE001
         return None
 
 
@@ -55,12 +62,12 @@ def _machine_bytes() -> int:
 
 
 def _resident_bytes() -> int:
-    """Memory of this process, now on Linux, at its highest elsewhere."""
+    """Memory of this process: its current size on Linux, its peak elsewhere."""
     import resource
 
     try:
-        with open("/proc/self/statm") as statm:  # noqa: PTH123  # no file, a question to the kernel
+        with open("/proc/self/statm") as statm:  # noqa: PTH123  # the kernel's answer, not a file
             return int(statm.read().split()[1]) * resource.getpagesize()
     except OSError:
-        highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return highest if sys.platform == "darwin" else highest * 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kibibytes elsewhere
+        return peak if sys.platform == "darwin" else peak * 1024

@@ -1,6 +1,6 @@
-"""Is a device fit for work? A small computation on it, compared with the CPU.
+"""The self-test of a device: a small computation on it, compared with the CPU.
 
-Drivers, half-installed libraries and broken hardware give wrong numbers without an error more often than one thinks.
+Drivers, half-installed libraries and broken hardware often give wrong numbers without an error.
 """
 
 from collections.abc import Callable
@@ -15,27 +15,28 @@ from semel.errors import BackendError
 from semel.values.device import device_kind
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
+"""float32 (rows, columns)."""
 
 _TOLERANCE = 2e-3
-"""Of numbers between 0 and 1: float16 and TF32 keep three digits, a wrong kernel keeps none."""
+"""The largest allowed difference, of numbers from 0 to 1: float16 and TF32 keep three digits, a wrong kernel none."""
 
 
 def verify(device: str) -> None:
-    """Compute softmax(A Bᵀ) for 96 × 64 numbers, as attention does, and compare.
+    """Compute softmax(A Bᵀ) of two 96 × 64 matrices, as attention does, and compare the result with numpy's.
 
     Args:
-        device: as `semel devices` names it; this process is pinned to it.
+        device: its name in `semel devices`; this process is pinned to it.
 
     Raises:
-        BackendError: it fails, or computes something else; the message says how far off.
+        BackendError: the computation fails, or its numbers are wrong; the message says by how much.
     """
     random = np.random.default_rng(0)
     left, right = (random.standard_normal((96, 64)).astype(np.float32) / np.float32(3) for _ in range(2))
     try:
-        got = _RUNS[device_kind(device)](device, left, right)
+        result = _RUNS[device_kind(device)](device, left, right)
     except Exception as error:  # drivers and frameworks raise anything
         raise BackendError(f"{device} failed its self-test: {error}") from error
-    off = float(np.abs(got - _softmax(left @ right.T)).max()) if np.isfinite(got).all() else float("nan")
+    off = float(np.abs(result - _softmax(left @ right.T)).max()) if np.isfinite(result).all() else float("nan")
     if not off <= _TOLERANCE:
         raise BackendError(
             f"{device} failed its self-test: its numbers are off by {off:.2g} where {_TOLERANCE:g} is allowed; "
@@ -44,18 +45,18 @@ def verify(device: str) -> None:
 
 
 def _softmax(scores: Matrix) -> Matrix:
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    normal: Matrix = shares / shares.sum(axis=1, keepdims=True)
-    return normal
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares: Matrix = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _on_torch(device: str, left: Matrix, right: Matrix) -> Matrix:
     import torch
 
-    there = torch.device(torch_name(device))
-    product = torch.from_numpy(left).to(there) @ torch.from_numpy(right).to(there).T
-    answer: Matrix = torch.softmax(product, dim=1).cpu().numpy()
-    return answer
+    target = torch.device(torch_name(device))
+    product = torch.from_numpy(left).to(target) @ torch.from_numpy(right).to(target).T
+    result: Matrix = torch.softmax(product, dim=1).cpu().numpy()
+    return result
 
 
 def _on_mlx(_device: str, left: Matrix, right: Matrix) -> Matrix:
@@ -75,3 +76,4 @@ _RUNS: dict[str, Callable[[str, Matrix, Matrix], Matrix]] = {
     "mlx": _on_mlx,
     "vulkan": _on_vulkan,
 }
+"""Kind of device → softmax of the product of two matrices on it; arguments: device, left, right."""

@@ -1,7 +1,7 @@
-"""BERT-class encoders on mlx.nn: BERT, RoBERTa, XLM-RoBERTa and CamemBERT. Imports mlx; load it late.
+"""BERT-class encoders on mlx.nn: BERT, RoBERTa, XLM-RoBERTa and CamemBERT. Imports mlx, so import it late.
 
-The layers of `transformers/models/bert/modeling_bert.py`, with attributes named as the weights are, so that a
-checkpoint maps onto them by name. Weights are mapped from safetensors and read when first used; torch is not needed.
+The layers are those of `transformers/models/bert/modeling_bert.py`. Their attributes have the names of the weights, so
+a checkpoint maps onto them by name. Weights are mapped from safetensors and read at first use; torch is not needed.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from mlx import nn
 from semel.errors import ModelLoadError
 
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert")
+"""Architectures whose vectors are compared with transformers' by a test."""
 
 _ACTIVATIONS = {
     "gelu": nn.gelu,
@@ -22,14 +23,14 @@ _ACTIVATIONS = {
 }
 
 _UNUSED = ("pooler.", "cls.", "lm_head.", "classifier.")
-"""Parts of a checkpoint that an embedding does not pass through."""
+"""Prefixes of the weights that an embedding does not use."""
 
 _OLD_NAMES = {"gamma": "weight", "beta": "bias"}
-"""Of LayerNorm, in checkpoints that came from TensorFlow."""
+"""Names of LayerNorm's weights in checkpoints from TensorFlow → names here."""
 
 
 class Embeddings(nn.Module):
-    """Words, positions and segments, added and normalised."""
+    """The sum of the embeddings of words, positions and segments, normalised."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -38,21 +39,22 @@ class Embeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config["max_position_embeddings"], width)
         self.token_type_embeddings = nn.Embedding(config.get("type_vocab_size", 2), width)
         self.LayerNorm = nn.LayerNorm(width, eps=config.get("layer_norm_eps", 1e-12))
-        # RoBERTa counts positions from behind the padding id and gives padding ids none; BERT counts from 0.
+        # RoBERTa's first position is the padding id plus one, and padding ids have none; BERT counts from 0.
         self._pad_id = None if config["model_type"] == "bert" else config.get("pad_token_id", 1)
 
     def __call__(self, ids: mx.array, segments: mx.array) -> mx.array:
+        """Return embeddings (texts, tokens, width) for int ids and segments (texts, tokens)."""
         if self._pad_id is None:
-            places = mx.arange(ids.shape[1])[None]
+            positions = mx.arange(ids.shape[1])[None]
         else:
-            there = (ids != self._pad_id).astype(mx.int32)
-            places = mx.cumsum(there, axis=1) * there + self._pad_id
+            real = (ids != self._pad_id).astype(mx.int32)
+            positions = mx.cumsum(real, axis=1) * real + self._pad_id
         words = self.word_embeddings(ids) + self.token_type_embeddings(segments)
-        return self.LayerNorm(words + self.position_embeddings(places))
+        return self.LayerNorm(words + self.position_embeddings(positions))
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention; `mask` bool (texts, 1, 1, tokens) is true where a token may be looked at."""
+    """Multi-head attention."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -61,6 +63,7 @@ class SelfAttention(nn.Module):
         self._heads = config["num_attention_heads"]
 
     def __call__(self, hidden: mx.array, mask: mx.array) -> mx.array:
+        """Mix hidden states (texts, tokens, width); `mask` bool (texts, 1, 1, tokens) is false for padding."""
         query, key, value = (
             mx.unflatten(project(hidden), -1, (self._heads, -1)).transpose(0, 2, 1, 3)
             for project in (self.query, self.key, self.value)
@@ -71,7 +74,11 @@ class SelfAttention(nn.Module):
 
 
 class AddAndNorm(nn.Module):
-    """A linear layer, the residual sum, LayerNorm."""
+    """A linear layer, the residual sum and LayerNorm.
+
+    Args:
+        width_in: width of the linear layer's input.
+    """
 
     def __init__(self, config: dict[str, Any], width_in: int) -> None:
         super().__init__()
@@ -79,11 +86,12 @@ class AddAndNorm(nn.Module):
         self.LayerNorm = nn.LayerNorm(config["hidden_size"], eps=config.get("layer_norm_eps", 1e-12))
 
     def __call__(self, values: mx.array, residual: mx.array) -> mx.array:
+        """Return hidden states like `residual` (texts, tokens, width), from values (texts, tokens, width_in)."""
         return self.LayerNorm(self.dense(values) + residual)
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward."""
+    """One layer of the encoder: attention and feed-forward."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -94,12 +102,13 @@ class Layer(nn.Module):
         self._activation = _ACTIVATIONS[config.get("hidden_act", "gelu")]
 
     def __call__(self, hidden: mx.array, mask: mx.array) -> mx.array:
+        """Return the layer's hidden states (texts, tokens, width); `mask` as for `SelfAttention`."""
         hidden = self.attention["output"](self.attention["self"](hidden, mask), hidden)
         return self.output(self._activation(self.intermediate["dense"](hidden)), hidden)
 
 
 class Encoder(nn.Module):
-    """The transformer; its hidden states are those of the last layer."""
+    """The transformer, up to the hidden states of the last layer."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -107,16 +116,16 @@ class Encoder(nn.Module):
         self.encoder = {"layer": [Layer(config) for _ in range(config["num_hidden_layers"])]}
 
     def __call__(self, ids: mx.array, mask: mx.array, segments: mx.array | None = None) -> mx.array:
-        """Hidden states (texts, tokens, width) for int ids and mask (texts, tokens)."""
+        """Return hidden states (texts, tokens, width) for int ids, mask and segments (texts, tokens)."""
         hidden = self.embeddings(ids, mx.zeros_like(ids) if segments is None else segments)
-        where = mask[:, None, None, :].astype(mx.bool_)
+        visible = mask[:, None, None, :].astype(mx.bool_)
         for layer in self.encoder["layer"]:
-            hidden = layer(hidden, where)
+            hidden = layer(hidden, visible)
         return hidden
 
 
 class Classifier(nn.Module):
-    """An encoder with the head of `…ForSequenceClassification`: logits (pairs, labels)."""
+    """An encoder with the head of `…ForSequenceClassification`."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -130,6 +139,7 @@ class Classifier(nn.Module):
             self.classifier = {"dense": nn.Linear(width, width), "out_proj": nn.Linear(width, labels)}
 
     def __call__(self, ids: mx.array, mask: mx.array, segments: mx.array | None = None) -> mx.array:
+        """Return logits (pairs, labels) for int ids, mask and segments (pairs, tokens)."""
         first = self.model(ids, mask, segments)[:, 0]
         if self._pools:
             return self.classifier(mx.tanh(self.pooler["dense"](first)))
@@ -137,20 +147,23 @@ class Classifier(nn.Module):
 
 
 def load(name: str, folder: Path, config: dict[str, Any], *, with_head: bool = False) -> nn.Module:
-    """The model with its weights, in the dtype in which they are stored.
+    """Load a model with its weights, in the dtype in which they are stored.
 
     Args:
-        name: of the model, for messages.
+        name: the model's name, for messages.
+        folder: the folder with the weights.
+        config: the transformer's config.json.
         with_head: a Classifier instead of an Encoder.
 
     Raises:
-        ModelLoadError: a variant that these layers are not, or a checkpoint whose weights are not exactly theirs.
+        ModelLoadError: a variant of the architecture that these layers do not implement, or weights that do not match.
     """
-    activation, places = config.get("hidden_act", "gelu"), config.get("position_embedding_type", "absolute")
-    if activation not in _ACTIVATIONS or places != "absolute" or config.get("is_decoder"):
+    activation, positions = config.get("hidden_act", "gelu"), config.get("position_embedding_type", "absolute")
+    if activation not in _ACTIVATIONS or positions != "absolute" or config.get("is_decoder"):
+        kind = "decoder" if config.get("is_decoder") else "encoder"
         raise ModelLoadError(
             f"model {name!r}: the MLX backend runs encoders with absolute positions and {', '.join(_ACTIVATIONS)}; "
-            f"this one has {places} positions and {activation}. The torch backend runs it: --device cpu, cuda or mps"
+            f"this {kind} has {positions} positions and {activation}; torch runs it: use --device cpu, cuda or mps"
         )
     model = Classifier(config) if with_head else Encoder(config)
     weights: dict[str, mx.array] = {}
@@ -160,12 +173,12 @@ def load(name: str, folder: Path, config: dict[str, Any], *, with_head: bool = F
     try:
         model.load_weights(list(weights.items()), strict=True)
     except ValueError as error:
-        raise ModelLoadError(f"model {name!r}: the weights in {folder} are not those of its config: {error}") from None
+        raise ModelLoadError(f"model {name!r}: the weights in {folder} do not match its config.json: {error}") from None
     return model
 
 
 def _renamed(stored: dict[str, mx.array], *, with_head: bool) -> dict[str, mx.array]:
-    """From the checkpoint's names to those of the modules above."""
+    """Weights by the names of the modules above, from those of the checkpoint; leaves out what they do not use."""
     renamed = {}
     for key, values in stored.items():
         short = key

@@ -1,16 +1,17 @@
 """Cross-encoders on MLX: BERT-class classifiers, and language models that answer "yes" or "no" (Qwen3-Reranker).
 
-Their scores are those of `CrossEncoder.predict`, read and scored by the same rules without torch.
+Their scores are those of `CrossEncoder.predict`: pairs are tokenised and scored by the same rules, without torch.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+from typing_extensions import override
 
 from semel.backends.base import SAMPLE_PAIRS, Tokens
 from semel.backends.mlx.backend import MlxBackend
 from semel.backends.models.source import ModelSource
-from semel.backends.shared import pair_template as chat
+from semel.backends.shared.pair_template import PairTemplate, answer_tokens
 from semel.backends.shared.scoring import activation_of, check_one_score
 from semel.backends.shared.tokenizing import TextTokenizer, load_tokenizer, padded_segments
 from semel.values.text import Input
@@ -18,12 +19,17 @@ from semel.values.vectors import Vectors
 
 
 class MlxReranker(MlxBackend):
-    """A cross-encoder on MLX; its vectors are float32 (n, 1)."""
+    """A cross-encoder on MLX; its vectors are float32 (n, 1).
+
+    Args:
+        source: the model.
+    """
 
     def __init__(self, source: ModelSource) -> None:
         super().__init__(source)
-        self._chat: chat.PairTemplate | None = None
+        self._template: PairTemplate | None = None
 
+    @override
     def _build(self) -> None:
         source = self._source
         max_tokens = source.described.spec.max_tokens
@@ -32,30 +38,32 @@ class MlxReranker(MlxBackend):
         self._tokenizer = TextTokenizer(source.name, loaded, max_tokens=max_tokens)
         self._activation = activation_of(source)
         if source.is_causal:
-            self._chat = chat.PairTemplate(source.name, loaded, self._tokenizer.whole, max_tokens=max_tokens)
-            self._yes, self._no = chat.answers(source, loaded)
+            self._template = PairTemplate(source.name, loaded, self._tokenizer.whole, max_tokens=max_tokens)
+            self._yes, self._no = answer_tokens(source, loaded)
         else:
             check_one_score(source)
 
+    @override
     def samples(self) -> Sequence[Input]:
         return SAMPLE_PAIRS
 
+    @override
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        if self._chat is not None:
-            return self._chat.tokenize(texts, prompt=prompt)
+        if self._template is not None:
+            return self._template.tokenize(texts, prompt=prompt)
         return self._tokenizer.tokenize_pairs(texts, prompt=prompt)
 
+    @override
     def _compute(self, batch: Sequence[Tokens]) -> Vectors:
         ids, mask = self._inputs(batch)
-        if self._chat is None:
+        if self._template is None:
             segments = padded_segments(batch, length=ids.shape[1], rows=ids.shape[0])
-            raw = self._model(ids, mask, self._mx.array(segments))
+            scores = self._model(ids, mask, self._mx.array(segments))
         else:
             last = self._mx.array([len(tokens.ids) - 1 for tokens in batch])
             hidden = self._model(ids, mask)[: len(batch)]
             logits = self._model.logits(hidden[self._mx.arange(len(batch)), last])
-            raw = logits[:, self._yes : self._yes + 1]
+            scores = logits[:, self._yes : self._yes + 1]
             if self._no is not None:
-                raw = raw - logits[:, self._no : self._no + 1]
-        scores = np.asarray(raw[: len(batch)].astype(self._mx.float32))
-        return self._activation(scores)
+                scores = scores - logits[:, self._no : self._no + 1]
+        return self._activation(np.asarray(scores[: len(batch)].astype(self._mx.float32)))

@@ -1,4 +1,4 @@
-"""Digests of files by content, remembered by path, size, inode and times of change."""
+"""Digests of file contents, remembered by path, size, inode and times of change."""
 
 import hashlib
 import json
@@ -12,18 +12,23 @@ log = get_log("models")
 
 
 class Digests:
-    """SHA-256 of files. Hashing a gigabyte takes seconds, so the answer is kept beside the database.
+    """SHA-256 digests of files. Hashing a gigabyte takes seconds, so they are kept next to the database.
 
     Args:
-        memo: a JSON file, made when needed; None remembers nothing.
+        memo: a JSON file for the digests, created when needed; None remembers nothing.
     """
 
     def __init__(self, memo: Path | None) -> None:
         self._memo = memo
 
     def of_files(self, root: Path, files: Sequence[Path]) -> str:
-        """One digest over relative names and contents, in the order of the names."""
-        known = self._recall()
+        """Return one digest over the relative names and contents of files, in the order of their names.
+
+        Args:
+            root: the folder that names are relative to; every file is in it.
+            files: in any order.
+        """
+        known = self._read_memo()
         total = hashlib.sha256()
         for file in sorted(files):
             status = file.stat()
@@ -31,20 +36,20 @@ class Digests:
             if identity not in known:
                 with file.open("rb") as stream:
                     known[identity] = hashlib.file_digest(stream, "sha256").hexdigest()
-                self._remember(known)
+                self._write_memo(known)
             total.update(json.dumps([file.relative_to(root).as_posix(), known[identity]]).encode())
         return total.hexdigest()
 
-    def _recall(self) -> dict[str, str]:
+    def _read_memo(self) -> dict[str, str]:
         if self._memo is None or not self._memo.exists():
             return {}
         try:
             known: dict[str, str] = json.loads(self._memo.read_text())
         except ValueError:
-            return {}  # cut off in the middle of a write: hash again
+            return {}  # a damaged memo: hash again
         return known
 
-    def _remember(self, known: dict[str, str]) -> None:
+    def _write_memo(self, known: dict[str, str]) -> None:
         if self._memo is None:
             return
         try:
@@ -52,4 +57,4 @@ class Digests:
             with atomic_write(self._memo) as file:
                 file.write(json.dumps(known).encode())
         except OSError as error:
-            log.warning("digests are not remembered, the next start hashes again", reason=str(error))
+            log.warning("cannot remember the digests, so the next start hashes again", reason=str(error))

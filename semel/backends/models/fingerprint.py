@@ -1,4 +1,4 @@
-"""What in a model's files changes a vector: the content of its fingerprint. Read without loading a framework."""
+"""Everything in a model's files that changes a vector: the content of its fingerprint. Loads no framework."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,17 +22,17 @@ from semel.errors import ModelLoadError
 from semel.values.model import FingerprintSpec, ModelEntry
 
 _WITH_HEAD = ("ForSequenceClassification", "ForCausalLM")
-"""How the architectures of models that can score end."""
+"""Endings of the architectures that have a scoring head."""
 
 
 @dataclass(frozen=True)
 class Described:
-    """What the files of a model say.
+    """What the files of a model define.
 
     Attributes:
         spec: the fingerprint's content for the default prompt.
         prompts: prompt name → text; "" is the default prompt.
-        dim: length of the vectors.
+        dim: length of the vectors; 1 for a cross-encoder.
     """
 
     spec: FingerprintSpec
@@ -41,7 +41,12 @@ class Described:
 
 
 def describe(model: ModelFiles) -> Described:
-    """Read everything that changes a vector. Raises ModelLoadError for files that are no sentence-embedding model."""
+    """Read everything that changes a vector from a model's files.
+
+    Raises:
+        ModelLoadError: the files are missing, or they are not those of an embedding model or a cross-encoder.
+        BadInputError: a fake model with an option that does not exist.
+    """
     if model.is_fake:
         return _describe_fake(model.entry)
     entry, config = model.entry, model.config
@@ -70,16 +75,16 @@ def describe(model: ModelFiles) -> Described:
 
 
 def _architecture(model: ModelFiles, *, reranks: bool) -> str:
-    """The configurations that a library reads, and the code that the model's author shipped."""
-    read = [read_json(model.base / name) for name in LIBRARY_FILES]
+    """The configurations that the libraries read, and a digest of the code that the model's author shipped."""
+    configs = [read_json(model.base / name) for name in LIBRARY_FILES]
     if reranks and model.library_config.get("activation_fn"):
-        read.append({"activation_fn": model.library_config["activation_fn"]})
+        configs.append({"activation_fn": model.library_config["activation_fn"]})
     code = model.digest(list(model.path.rglob("*.py"))) if model.entry.trust_remote_code else ""
-    return canonical([essential(model.config), *(essential(each) for each in read)]) + code
+    return canonical([essential(model.config), *(essential(config) for config in configs)]) + code
 
 
 def _check_head(name: str, config: dict[str, Any]) -> None:
-    """Raises ModelLoadError unless the files are those of a model that was trained to score."""
+    """Raises ModelLoadError unless the architecture has a scoring head, which only training can fill."""
     kinds = config.get("architectures") or ["none"]
     if not kinds[0].endswith(_WITH_HEAD):
         raise ModelLoadError(
@@ -90,6 +95,7 @@ def _check_head(name: str, config: dict[str, Any]) -> None:
 
 
 def _describe_fake(entry: ModelEntry) -> Described:
+    """Describe a fake model by its options. Raises BadInputError."""
     options = FakeOptions.parse(entry.source)
     prompts = {"": "", **entry.prompts}
     spec = FingerprintSpec(
@@ -108,6 +114,7 @@ def _describe_fake(entry: ModelEntry) -> Described:
 
 
 def _prompts(model: ModelFiles) -> dict[str, str]:
+    """Prompt name → text; the entry's prompts go before those of the files."""
     library = model.library_config
     named = {**(library.get("prompts") or {}), **model.entry.prompts}
     default = library.get("default_prompt_name")

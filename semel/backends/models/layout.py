@@ -1,4 +1,4 @@
-"""How the files of a model folder are laid out, and what they say."""
+"""How the files of a model folder are laid out, and what they define."""
 
 import json
 from pathlib import Path
@@ -17,12 +17,13 @@ TOKENIZER_FILES = (
     "*.model",
     "added_tokens.json",
 )
+"""Patterns of the files that decide how a text becomes tokens."""
 
 RERANK_TOKENIZER_FILES = (*TOKENIZER_FILES, "*.jinja")
-"""A causal reranker reads its pair through a chat template."""
+"""The same for a cross-encoder: a causal one reads its pair through a chat template."""
 
 LIBRARY_FILES = ("sentence_bert_config.json", "adapter_config.json")
-"""Read by the libraries beside config.json: lower-casing, which output is taken, adapters."""
+"""Files that the libraries read in addition to config.json: lower-casing, the output that is taken, adapters."""
 
 _IGNORED_DIRS = {"onnx", "openvino"}
 
@@ -40,6 +41,7 @@ _NOISE = {
 
 
 def read_json(path: Path) -> Any:
+    """Return the value in a JSON file, or None if there is no such file. Raises ModelLoadError if it is not JSON."""
     if not path.exists():
         return None
     try:
@@ -49,56 +51,65 @@ def read_json(path: Path) -> Any:
 
 
 def canonical(value: Any) -> str:
+    """JSON with sorted keys and without spaces: equal values give equal strings."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def files_like(root: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """The files under a folder that match one of the patterns, in no particular order; exports to ONNX are left out."""
     found = {file for pattern in patterns for file in root.rglob(pattern)}
     return [f for f in found if not _IGNORED_DIRS.intersection(f.relative_to(root).parts) and f.is_file()]
 
 
 def essential(config: dict[str, Any] | None) -> dict[str, Any]:
+    """A configuration without the keys that do not change a vector."""
     return {k: v for k, v in (config or {}).items() if k not in _NOISE}
 
 
 def weight_files(root: Path) -> list[Path]:
-    """In each folder the safetensors if there are any, else the .bin: what the libraries load."""
+    """The files that the libraries load: in each folder the *.safetensors if there are any, else the *.bin."""
     files = files_like(root, _WEIGHTS)
     safe = {file.parent for file in files if file.suffix == ".safetensors"}
     return [file for file in files if file.suffix == ".safetensors" or file.parent not in safe]
 
 
-def check_beside(model: str, base: Path) -> bool:
-    """Whether texts are lower-cased first, as sentence_bert_config.json says it.
+def lower_cases(model: str, base: Path) -> bool:
+    """Whether sentence_bert_config.json asks for lower-cased texts.
 
-    Raises ModelLoadError for what else stands there and only sentence-transformers itself does.
+    Raises:
+        ModelLoadError: the file has a setting that only sentence-transformers itself follows.
     """
-    beside = read_json(base / "sentence_bert_config.json") or {}
+    settings = read_json(base / "sentence_bert_config.json") or {}
     passed_on = ("tokenizer_args", "processor_kwargs", "processing_kwargs", "model_args", "model_kwargs")
-    strange = [key for key in (*passed_on, "config_args", "config_kwargs", "query_expansion") if beside.get(key)]
-    if beside.get("module_output_name") not in (None, "token_embeddings", "scores", "causal_logits"):
-        strange.append("module_output_name")
-    if strange:
+    unknown = [key for key in (*passed_on, "config_args", "config_kwargs", "query_expansion") if settings.get(key)]
+    if settings.get("module_output_name") not in (None, "token_embeddings", "scores", "causal_logits"):
+        unknown.append("module_output_name")
+    if unknown:
         raise ModelLoadError(
-            f"model {model!r}: its sentence_bert_config.json sets {', '.join(strange)}, which only the torch backend "
-            "follows: --device cpu, cuda or mps"
+            f"model {model!r}: its sentence_bert_config.json sets {', '.join(unknown)}, which only the torch backend "
+            "follows: use --device cpu, cuda or mps"
         )
-    return bool(beside.get("do_lower_case"))
+    return bool(settings.get("do_lower_case"))
 
 
-def _listed(root: Path) -> list[dict[str, Any]] | None:
+def _module_list(root: Path) -> list[dict[str, Any]] | None:
+    """The entries of modules.json in order; None for a plain transformer, which has no such file."""
     listed = read_json(root / "modules.json")
     return None if listed is None else sorted(listed, key=lambda module: int(module["idx"]))
 
 
 def base_folder(root: Path) -> Path:
-    listed = _listed(root)
+    """The folder of the transformer itself, in or under a model's folder. Raises ModelLoadError as `read_json`."""
+    listed = _module_list(root)
     return root / listed[0]["path"] if listed else root
 
 
 def modules_of(root: Path) -> list[list[Any]] | None:
-    """What follows the transformer: [kind, configuration, folder] each; None for a plain transformer."""
-    listed = _listed(root)
+    """The modules after the transformer: [kind, configuration, folder] each; None for a plain transformer.
+
+    Raises ModelLoadError as `read_json`.
+    """
+    listed = _module_list(root)
     if listed is None:
         return None
     return [
@@ -107,13 +118,16 @@ def modules_of(root: Path) -> list[list[Any]] | None:
 
 
 def stored_precision(config: dict[str, Any]) -> Precision | None:
-    """Of weights that are stored quantised, as MLX does it."""
+    """The precision of weights that are stored quantised in MLX's format; None for other weights."""
     bits = (config.get("quantization") or {}).get("bits")
     return {4: Precision.INT4, 8: Precision.INT8}.get(bits or 0)
 
 
 def max_tokens_of(root: Path, config: dict[str, Any]) -> int:
-    """As sentence-transformers finds it: its own file, else the smaller of model's and tokenizer's limits."""
+    """The model's limit in tokens: sentence-transformers' own file, else the smaller limit of model and tokenizer.
+
+    This is sentence-transformers' rule. Without any limit it is 512.
+    """
     own = read_json(root / "sentence_bert_config.json") or {}
     if own.get("max_seq_length"):
         return int(own["max_seq_length"])
@@ -124,6 +138,7 @@ def max_tokens_of(root: Path, config: dict[str, Any]) -> int:
 
 
 def dim_of(modules: list[Any], config: dict[str, Any]) -> int:
+    """Length of the vectors after the modules; 0 if the files do not define it."""
     dim = int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or 0)
     for kind, settings in modules:
         if kind == "Pooling":
@@ -134,7 +149,7 @@ def dim_of(modules: list[Any], config: dict[str, Any]) -> int:
 
 
 def _pooled_dim(settings: dict[str, Any], dim: int) -> int:
-    """Each pooling mode that is switched on adds its own block (mean + CLS gives twice the size)."""
+    """Length of a pooled vector: each pooling mode adds a block of `dim` numbers (mean + CLS gives twice the size)."""
     modes = settings.get("pooling_mode", "")
     old_style = sum(bool(v) for k, v in settings.items() if k.startswith("pooling_mode_"))
     return dim * (len(modes) if isinstance(modes, list | tuple) else max(old_style, 1))

@@ -1,6 +1,6 @@
-"""A named model: its files, and the vector spaces that they describe. Loads no framework.
+"""A named model: its files, and the vector spaces that they define. Loads no framework.
 
-The fingerprint comes from the files alone, so a run that only meets hits never imports torch.
+The fingerprint comes from the files alone, so a run that finds every vector in the cache never imports torch.
 """
 
 from functools import cached_property
@@ -14,16 +14,22 @@ from semel.values.model import ModelEntry
 
 
 class ModelSource(ModelFiles):
-    """A named model and what its files describe."""
+    """A named model and what its files define."""
 
     @cached_property
     def described(self) -> Described:
-        """What the files say, read once. Raises ModelLoadError when they are no sentence-embedding model."""
+        """What the files define, read once. Raises ModelLoadError or BadInputError as `describe`."""
         return describe(self)
 
 
 def find_model(name: str, entries: dict[str, ModelEntry], *, models_dir: Path | None, digests: Digests) -> ModelSource:
-    """The model of that name. Raises UnknownModelError."""
+    """Return the model of a name, without looking for its files. Raises UnknownModelError.
+
+    Args:
+        name: a key of `entries`.
+        entries: the configuration's models.
+        models_dir, digests: as for `ModelFiles`.
+    """
     if name not in entries:
         raise UnknownModelError(name, list(entries))
     return ModelSource(name, entries[name], models_dir=models_dir, digests=digests)

@@ -1,1 +1,1 @@
-"""What several backends share: tokenizing, pooling, scoring, pair templates."""
+"""Code that several backends share: tokenising, pooling, scoring, pair templates."""

@@ -1,7 +1,7 @@
-"""Pairs as a language model reads them: through the chat template that its tokenizer brings.
+"""Pairs as a language model reads them: through the chat template of its tokenizer.
 
-By the rules of `sentence_transformers` 6.2 (`base/modules/transformer.py`): the prompt is the system's message, and of
-a text that is too long the end of the template is kept, because the answer is read behind it.
+The rules are those of `sentence_transformers` 6.2 (`base/modules/transformer.py`): the prompt is the system message,
+and a text that is too long keeps the end of the template, because the answer is read after it.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,23 @@ from semel.values.text import Input, Pair
 
 
 class PairTemplate:
-    """Renders pairs. Thread-safe.
+    """Renders pairs and tokenises them. Thread-safe.
 
     Args:
         model: its name, for messages.
-        tokenizer: what transformers' AutoTokenizer loaded, with a chat template.
-        whole: its fast tokenizer, which cuts nothing.
+        tokenizer: the tokenizer that transformers' AutoTokenizer loaded.
+        whole: its fast tokenizer, which truncates nothing.
+        max_tokens: the model's limit.
+
+    Raises:
+        ModelLoadError: the tokenizer has no chat template.
     """
 
     def __init__(self, model: str, tokenizer: Any, whole: Any, *, max_tokens: int) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise ModelLoadError(
-                f"model {model!r} is a language model without a chat template, so nothing says how it reads a pair; "
-                "take a reranker that brings one, such as Qwen3-Reranker"
+                f"model {model!r} is a language model without a chat template, so it is not known how it reads a "
+                "pair; use a reranker that has one, such as Qwen3-Reranker"
             )
         self._model = model
         self._tokenizer = tokenizer
@@ -36,10 +40,10 @@ class PairTemplate:
         self._ends: dict[str, list[int]] = {}
 
     def tokenize(self, pairs: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        """As `Backend.tokenize`, of pairs."""
-        return [self._read(pair, prompt) for pair in as_pairs(self._model, pairs)]
+        """Tokenise pairs as `Backend.tokenize` does. Raises BadInputError for a text."""
+        return [self._tokenize(pair, prompt) for pair in as_pairs(self._model, pairs)]
 
-    def _read(self, pair: Pair, prompt: str) -> Tokens:
+    def _tokenize(self, pair: Pair, prompt: str) -> Tokens:
         ids = self._render(pair, prompt)
         if len(ids) <= self._max_tokens:
             return Tokens(ids, truncated=False)
@@ -55,22 +59,29 @@ class PairTemplate:
         return ids
 
     def _end_of_template(self, prompt: str) -> list[int]:
-        """The tokens that the template puts behind the document: what two different documents have in common."""
+        """The tokens that the template puts after the document: the common end of two different pairs."""
         if prompt not in self._ends:
             one, other = self._render(Pair("0", "0"), prompt), self._render(Pair("1 2 3 4", "1 2 3 4"), prompt)
-            same = 0
-            while same < min(len(one), len(other)) and one[-1 - same] == other[-1 - same]:
+            shorter, same = min(len(one), len(other)), 0
+            while same < shorter and one[-1 - same] == other[-1 - same]:
                 same += 1
-            self._ends[prompt] = one[len(one) - same :] if same < min(len(one), len(other)) else []
+            self._ends[prompt] = one[len(one) - same :] if same < shorter else []
         return self._ends[prompt]
 
 
-def answers(source: ModelSource, tokenizer: Any) -> tuple[int, int | None]:
-    """Ids of the tokens that say yes and no; without a no, the logit of yes is the score. Raises ModelLoadError."""
+def answer_tokens(source: ModelSource, tokenizer: Any) -> tuple[int, int | None]:
+    """Ids of the tokens for "yes" and "no"; without a "no", the score is the logit of "yes".
+
+    Raises:
+        ModelLoadError: neither the model's files nor its vocabulary name such tokens.
+    """
     for kind, settings, _ in source.modules:
         if kind == "LogitScore":
             return settings["true_token_id"], settings.get("false_token_id")
     vocabulary = tokenizer.get_vocab()
     if "yes" not in vocabulary or "no" not in vocabulary:
-        raise ModelLoadError(f"model {source.name!r}: its tokenizer has no tokens yes and no to answer with")
+        raise ModelLoadError(
+            f"model {source.name!r}: its tokenizer has no tokens 'yes' and 'no' for the answer; "
+            "use a reranker that has them, such as Qwen3-Reranker"
+        )
     return vocabulary["yes"], vocabulary["no"]

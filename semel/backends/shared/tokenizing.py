@@ -1,4 +1,4 @@
-"""From texts to token ids and back, alike for every backend: the tokenizer that the model's folder brings."""
+"""From texts to token ids and back, in the same way for every backend: with the tokenizer in the model's folder."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -8,22 +8,25 @@ import numpy as np
 import numpy.typing as npt
 
 from semel.backends.base import Spelled, Tokens
-from semel.backends.models.layout import check_beside
+from semel.backends.models.layout import lower_cases
 from semel.backends.models.source import ModelSource
 from semel.errors import BadInputError, ModelLoadError
 from semel.values.text import Input, Pair
 
 
 class TextTokenizer:
-    """A tokenizer of the `tokenizers` library, which cuts at the model's limit and pads nothing. Thread-safe.
+    """A tokenizer of the `tokenizers` library that truncates at the model's limit and pads nothing. Thread-safe.
 
     Args:
         model: its name, for messages.
-        loaded: what transformers' AutoTokenizer loaded.
-        max_tokens: special tokens included.
+        loaded: the tokenizer that transformers' AutoTokenizer loaded.
+        max_tokens: the model's limit, special tokens included.
+
+    Attributes:
+        pad_id: the id of the padding token.
 
     Raises:
-        ModelLoadError: the model has a slow tokenizer only.
+        ModelLoadError: the model has only a slow tokenizer.
     """
 
     def __init__(self, model: str, loaded: Any, *, max_tokens: int) -> None:
@@ -41,63 +44,63 @@ class TextTokenizer:
         self.pad_id: int = loaded.pad_token_id or 0
 
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        """As `Backend.tokenize`, of texts."""
+        """Tokenise texts as `Backend.tokenize` does. Raises BadInputError for a pair."""
         if any(isinstance(text, Pair) for text in texts):
-            raise BadInputError(f"model {self._model!r} makes vectors of texts and scores no pairs")
+            raise BadInputError(f"model {self._model!r} makes vectors of texts and scores no pairs; send it texts")
         encodings = self._fast.encode_batch_fast([f"{prompt}{text}" for text in texts])
         return [Tokens(e.ids, truncated=bool(e.overflowing)) for e in encodings]
 
     def tokenize_pairs(self, pairs: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        """As `Backend.tokenize`, of pairs."""
-        given = [(prompt + pair.query, pair.document) for pair in as_pairs(self._model, pairs)]
-        encodings = self._fast.encode_batch(given)
+        """Tokenise pairs as `Backend.tokenize` does. Raises BadInputError for a text."""
+        prompted = [(prompt + pair.query, pair.document) for pair in as_pairs(self._model, pairs)]
+        encodings = self._fast.encode_batch(prompted)
         return [
             Tokens(e.ids, truncated=bool(e.overflowing), segments=e.type_ids if self._segments else ())
             for e in encodings
         ]
 
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
-        """As `Backend.spell`."""
+        """Return the tokens of a text as `Backend.spell` does."""
         encoding = self.whole.encode(text, add_special_tokens=special)
         tokens = []
-        for ident, token, mask, (start, stop) in zip(
+        for token_id, token, is_special, (start, stop) in zip(
             encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True
         ):
-            if mask:
-                tokens.append(Spelled(ident, token, special=True, start=None, stop=None))
+            if is_special:
+                tokens.append(Spelled(token_id, token, special=True, start=None, stop=None))
             else:
-                tokens.append(Spelled(ident, text[start:stop], special=False, start=start, stop=stop))
+                tokens.append(Spelled(token_id, text[start:stop], special=False, start=start, stop=stop))
         return tokens
 
     @cached_property
     def whole(self) -> Any:
-        """A copy that cuts nothing: cutting is a state of the tokenizer, and others are using it."""
+        """A copy that truncates nothing: truncation is a state of the tokenizer, which other threads are using."""
         tokenizer = type(self._fast).from_str(self._fast.to_str())
         tokenizer.no_truncation()
         return tokenizer
 
 
 def as_pairs(model: str, inputs: Sequence[Input]) -> list[Pair]:
-    """The same, known to be pairs. Raises BadInputError for a text."""
+    """Return the inputs as pairs. Raises BadInputError if one is a text."""
     pairs = [item for item in inputs if isinstance(item, Pair)]
     if len(pairs) < len(inputs):
-        raise BadInputError(f"model {model!r} scores pairs of query and document, not texts")
+        raise BadInputError(f"model {model!r} scores pairs of query and document, not texts; send it pairs")
     return pairs
 
 
 def load_tokenizer(source: ModelSource) -> Any:
-    """What AutoTokenizer makes of the model's folder; no torch is needed. Raises ModelLoadError."""
+    """Load the tokenizer in a model's folder with AutoTokenizer; torch is not needed. Raises ModelLoadError."""
     from tokenizers import normalizers
     from transformers import AutoTokenizer
 
-    # Beside a plain transformer the library does not read that file.
-    lower = (source.path / "modules.json").exists() and check_beside(source.name, source.base)
+    # Without modules.json, sentence-transformers does not read the file that asks for lower-casing.
+    lower = (source.path / "modules.json").exists() and lower_cases(source.name, source.base)
     entry = source.entry
     try:
         loaded = AutoTokenizer.from_pretrained(
             str(source.base), trust_remote_code=entry.trust_remote_code, local_files_only=True
         )
-        if lower:  # doing it twice changes nothing
+        if lower:  # a second lower-casing changes nothing
             fast = loaded.backend_tokenizer
             fast.normalizer = normalizers.Sequence(
                 [normalizers.Lowercase(), *([fast.normalizer] if fast.normalizer else [])]
@@ -109,33 +112,38 @@ def load_tokenizer(source: ModelSource) -> Any:
         ) from error
 
 
-def check_places(source: ModelSource) -> None:
-    """Raises ModelLoadError for texts longer than the model has positions: past its table GPUs read what lies there."""
-    places = source.config.get("max_position_embeddings")
-    if places is None or "rope_theta" in source.config or "rope_parameters" in source.config:
+def check_positions(source: ModelSource) -> None:
+    """Raises ModelLoadError if a text may have more tokens than the model has positions.
+
+    A GPU reads past the end of the table of positions without an error.
+    """
+    positions = source.config.get("max_position_embeddings")
+    if positions is None or "rope_theta" in source.config or "rope_parameters" in source.config:
         return
-    counts_from = (
-        int(source.config.get("pad_token_id") or 0) + 1 if source.config["model_type"] in _COUNT_FROM_PAD else 0
-    )
-    if source.described.spec.max_tokens > places - counts_from:
+    if source.config.get("model_type") in _COUNT_FROM_PAD:
+        positions -= int(source.config.get("pad_token_id") or 0) + 1
+    max_tokens = source.described.spec.max_tokens
+    if max_tokens > positions:
         raise ModelLoadError(
-            f"model {source.name!r} has positions for {places - counts_from} tokens and would be given "
-            f"{source.described.spec.max_tokens}: add max_tokens = {places - counts_from} to its entry in semel.toml"
+            f"model {source.name!r} has positions for {positions} tokens, but its limit is {max_tokens} tokens: "
+            f"add max_tokens = {positions} to its entry in semel.toml"
         )
 
 
 _COUNT_FROM_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")
-"""Their first position is the one behind the padding id."""
+"""Model types whose first position is the padding id plus one."""
 
 
 def padded(
     batch: Sequence[Tokens], *, pad_id: int, length: int | None = None, rows: int | None = None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Ids and mask, int64 (rows, length), padded on the right.
+    """Return ids and mask, int64 (rows, length), padded on the right.
 
     Args:
-        length: of each row; the longest of the batch by default.
-        rows: more than the batch has repeats its first row, so that no row is all padding, which gives NaN.
+        batch: at least one text.
+        pad_id: the id of the padding token.
+        length: tokens in a row; the longest text of the batch by default.
+        rows: number of rows; rows after the batch repeat its first row, because a row of padding gives NaN.
     """
     length = length or max(len(tokens.ids) for tokens in batch)
     rows = rows or len(batch)
@@ -149,7 +157,7 @@ def padded(
 
 
 def padded_segments(batch: Sequence[Tokens], *, length: int, rows: int) -> npt.NDArray[np.int64]:
-    """Which token is the query's (0) and which the document's (1), int64 (rows, length), as `padded`."""
+    """Return the segment of each token, 0 in the query and 1 in the document, int64 (rows, length), like `padded`."""
     segments = np.zeros((rows, length), np.int64)
     for row in range(rows):
         tokens = batch[row if row < len(batch) else 0]

@@ -1,6 +1,6 @@
-"""torch on cpu, cuda and mps: sentence-transformers loads and defines the model, semel batches around it.
+"""Embedding models on torch, on cpu, cuda and mps: sentence-transformers loads and defines them, semel runs batches.
 
-What differs between the devices stands in `_DEVICES`, `_prepare_thread` and `_choose_dtype`.
+The differences between the devices are in `_DEVICES`, `_prepare_thread` and `_choose_dtype`.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import override
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
@@ -21,25 +22,24 @@ from semel.values.model import Precision
 from semel.values.text import Input
 from semel.values.vectors import Vectors
 
-if TYPE_CHECKING:  # it imports torch, which is loaded with the model
+if TYPE_CHECKING:  # the module imports torch, which is loaded with the model
     from semel.backends.torch.cpu import PackedEncoder
 
-
 _FEW_TOKENS = 64
-"""Up to here one CPU thread is faster than two, which wait for each other after each layer (5 ms against 9 for one
-sentence, measured), and it leaves the other cores to the server."""
+"""Up to this many tokens one CPU thread is faster than two, which wait for each other after each layer (5 ms against 9
+for one sentence, measured), and it leaves the other cores to the server."""
 
 
 @dataclass(frozen=True)
 class _DeviceTraits:
-    """What differs between the kinds of device, beside their dtype.
+    """The differences between the kinds of device, except their dtype.
 
     Attributes:
         max_batch_tokens: padded tokens in a batch. CPU: 1,024 to 2,048 keep the outputs of a layer in the caches (8,192
             costs a fifth of the speed, measured). CUDA and MPS: enough to fill the chip with MiniLM-sized models; an
             out-of-memory error halves it.
-        bucketed: batches come in few shapes, since memory grows with each new one (pytorch #132596).
-        pinned: copies to the device start from page-locked memory and nobody waits for them.
+        bucketed: batches have few different shapes, because memory grows with each new one (pytorch #132596).
+        pinned: copies to the device start from page-locked memory, and no thread waits for them.
     """
 
     max_batch_tokens: int
@@ -54,7 +54,7 @@ _DEVICES = {
 }
 
 _MPS_SHARE = 0.7
-"""Of the memory that macOS recommends: above it MPS gives back what it keeps of shapes that it met."""
+"""Share of the memory that macOS recommends; above it MPS frees the buffers that it keeps for earlier shapes."""
 
 
 class TorchBackend(Backend):
@@ -62,7 +62,7 @@ class TorchBackend(Backend):
 
     Args:
         source: the model.
-        device: `cpu`, `cuda:0`, `mps`.
+        device: as torch names it: `cpu`, `cuda:0`, `mps`.
         threads: CPU threads for one batch; None takes all cores.
     """
 
@@ -75,6 +75,7 @@ class TorchBackend(Backend):
         self._model: Any = None
         self._packed: PackedEncoder | None = None
 
+    @override
     def load(self) -> None:
         self._torch = _import_torch()
         from transformers.utils import logging as transformers_logging
@@ -87,6 +88,7 @@ class TorchBackend(Backend):
         self._build(dtype)
 
     def _build(self, dtype: Any) -> None:
+        """Load the model in a dtype. Raises ModelLoadError."""
         from sentence_transformers import SentenceTransformer
 
         described = self._source.described
@@ -97,8 +99,8 @@ class TorchBackend(Backend):
 
             self._why += f"; {quantise(self._source.name, model[0], precision, self._device)}"
         self._transformer, *after = list(model.children())
-        # The entry decides whether to normalise, and its decision is in the fingerprint; see `forward`.
-        self._after = [self._chosen(module) for module in after if type(module).__name__ != "Normalize"]
+        # The fingerprint decides whether to normalise; see `_compute`.
+        self._after = [self._with_entry_pooling(module) for module in after if type(module).__name__ != "Normalize"]
         for module in self._after:
             module.float().to(self._device)  # pooling and projection in float32: bfloat16 sums over tokens lose digits
         if any(getattr(module, "include_prompt", True) is False for module in self._after):
@@ -110,14 +112,14 @@ class TorchBackend(Backend):
         if self._kind == "cpu" and precision == Precision.FULL and dtype is self._torch.bfloat16:
             self._why += f"; {self._rebuild()}"
 
-    def _chosen(self, module: Any) -> Any:
-        """The entry's pooling in the place of the files'."""
+    def _with_entry_pooling(self, module: Any) -> Any:
+        """The module; a Pooling module with the entry's mode, if the entry has one."""
         if type(module).__name__ != "Pooling" or not self._source.entry.pooling:
             return module
         return type(module)(module.embedding_dimension, pooling_mode=self._source.entry.pooling)
 
     def _open(self, kind: Any, dtype: Any) -> Any:
-        """A model of sentence-transformers, from the files. Raises ModelLoadError."""
+        """Load a model of sentence-transformers from its files. Raises ModelLoadError."""
         try:
             quantised = self._source.entry.precision in (Precision.INT8, Precision.INT4)
             return kind(
@@ -133,7 +135,7 @@ class TorchBackend(Backend):
             ) from error
 
     def _rebuild(self) -> str:
-        """Take the encoder for CPUs when it gives the same vectors; says which one runs."""
+        """Use the encoder for CPUs if it gives the same vectors; returns which one runs."""
         from semel.backends.torch.cpu import PackedEncoder, rebuild
 
         texts = ["short", "again", "a text of some length, not that of its neighbours", "the cat sat on the mat. " * 40]
@@ -142,19 +144,18 @@ class TorchBackend(Backend):
         def compare(encoder: PackedEncoder) -> float:
             self._packed = encoder
             after = self.embed_texts(texts)
-            return float(
-                ((before * after).sum(1) / np.linalg.norm(before, axis=1) / np.linalg.norm(after, axis=1)).min()
-            )
+            lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+            return float(((before * after).sum(1) / lengths).min())
 
         self._packed, why = rebuild(self._transformer.auto_model, compare)
         if self._packed is not None:
-            del self._transformer.auto_model.encoder  # its weights are in memory twice otherwise
+            del self._transformer.auto_model.encoder  # or its weights would be in memory twice
         return why
 
     def _prepare_thread(self) -> str:
-        """Per-thread state of the CPU kernels: this runs on the device thread."""
+        """Set the per-thread state of the CPU kernels, on the device thread; returns what was set."""
         if self._kind == "cuda":
-            # TF32 keeps three digits: enough beside bfloat16, and not what an entry that asks for float32 means.
+            # TF32 keeps three digits: enough next to bfloat16, but not for an entry that asks for float32.
             self._tf32 = self._source.entry.precision != Precision.FLOAT32
             return f"TF32 {'on' if self._tf32 else 'off'}"
         if self._kind != "cpu":
@@ -163,7 +164,7 @@ class TorchBackend(Backend):
 
         threads = self._threads = self._threads or usable_cores()
         self._torch.set_num_threads(threads)
-        # Numbers near zero take the slow path of the FPU, 10 to 100 times slower.
+        # Numbers near zero (denormals) take a path of the FPU that is 10 to 100 times slower.
         self._torch.set_flush_denormal(True)
         keep_memory()
         return f"{threads} threads, denormals flushed"
@@ -173,24 +174,28 @@ class TorchBackend(Backend):
         return choose_dtype(self._torch, self._kind, wants_full=wants_full)
 
     def _check_dim(self, expected: int) -> None:
+        """Raises ModelLoadError unless the vectors have the length that the files define."""
         actual = self.embed_texts(["dimension"]).shape[1]
         if actual != expected:
             raise ModelLoadError(
-                f"model {self._source.name!r}: its files speak of {expected} dimensions, the model returns {actual}"
+                f"model {self._source.name!r}: its files define {expected} dimensions, but it returns {actual}"
             )
 
+    @override
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         return self._tokenizer.tokenize(texts, prompt=prompt)
 
+    @override
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
         return self._tokenizer.spell(text, special=special)
 
+    @override
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
         torch = self._torch
         if self._kind == "cpu":
             few = sum(len(tokens.ids) for tokens in batch) <= _FEW_TOKENS
             torch.set_num_threads(1 if few else self._threads)
-        if self._kind == "cuda":  # a setting of the process, and models with another share it
+        if self._kind == "cuda":  # a setting of the process, which models with other settings share
             torch.set_float32_matmul_precision("high" if self._tf32 else "highest")
         try:
             with torch.inference_mode():
@@ -203,7 +208,7 @@ class TorchBackend(Backend):
             raise
 
     def _compute(self, batch: Sequence[Tokens]) -> Any:
-        """Tensor (len(batch), dim) on the device."""
+        """The vectors of a batch, a tensor (len(batch), dim) on the device."""
         pooled = self._pooled(batch) if self._packed is None else self._pooled_by_length(batch, self._packed)
         if self._source.described.spec.normalize:
             pooled = self._torch.nn.functional.normalize(pooled, dim=1)
@@ -213,30 +218,31 @@ class TorchBackend(Backend):
         ids, mask = self._pad(batch)
         pooled = self._pool(self._transformer({"input_ids": ids, "attention_mask": mask}))
         if self._kind == "mps":
-            self._recycle()
+            self._free_buffers()
         return pooled[: len(batch)]
 
-    def _recycle(self) -> None:
+    def _free_buffers(self) -> None:
         mps = self._torch.mps
         if mps.driver_allocated_memory() > _MPS_SHARE * mps.recommended_max_memory():
             mps.empty_cache()
 
     def _pooled_by_length(self, batch: Sequence[Tokens], encoder: "PackedEncoder") -> Any:
+        """Pooled vectors of a batch that is not padded, from the encoder for CPUs."""
         from semel.backends.torch.cpu import runs_of, split
 
         torch = self._torch
         order = np.argsort([len(tokens.ids) for tokens in batch], kind="stable")
-        batch = [batch[at] for at in order]
+        batch = [batch[i] for i in order]
         runs = runs_of(batch)
         ids = torch.from_numpy(np.concatenate([np.asarray(tokens.ids, np.int64) for tokens in batch]))
         pooled = []
-        for texts, of_run in zip(split(encoder(ids, runs), runs), split(ids, runs), strict=True):
-            mask = torch.ones_like(of_run)
-            pooled.append(self._pool({"input_ids": of_run, "attention_mask": mask, "token_embeddings": texts}))
+        for hidden, run_ids in zip(split(encoder(ids, runs), runs), split(ids, runs), strict=True):
+            mask = torch.ones_like(run_ids)
+            pooled.append(self._pool({"input_ids": run_ids, "attention_mask": mask, "token_embeddings": hidden}))
         return torch.cat(pooled)[torch.from_numpy(np.argsort(order))]
 
     def _pool(self, features: dict[str, Any]) -> Any:
-        """float32 (texts, dim) from the hidden states."""
+        """Pool and project hidden states, to float32 (texts, dim)."""
         features["token_embeddings"] = features["token_embeddings"].float()
         for module in self._after:
             features = module(features)
@@ -247,13 +253,14 @@ class TorchBackend(Backend):
         rows, length = len(batch), max(len(tokens.ids) for tokens in batch)
         if self._traits.bucketed:
             rows, length = bucket(rows), min(bucket(length), self._source.described.spec.max_tokens)
-        there = []
-        for values in padded(batch, pad_id=self._tokenizer.pad_id, length=length, rows=rows):
-            tensor = self._torch.from_numpy(values)
-            tensor = tensor.pin_memory() if self._traits.pinned else tensor
-            there.append(tensor.to(self._device, non_blocking=self._traits.pinned))
-        return there[0], there[1]
+        arrays = padded(batch, pad_id=self._tokenizer.pad_id, length=length, rows=rows)
+        ids, mask = (self._torch.from_numpy(array) for array in arrays)
+        if self._traits.pinned:
+            ids, mask = ids.pin_memory(), mask.pin_memory()
+        copy = {"device": self._device, "non_blocking": self._traits.pinned}
+        return ids.to(**copy), mask.to(**copy)
 
+    @override
     def get_model_info(self) -> ModelInfo:
         described = self._source.described
         return ModelInfo(
@@ -268,6 +275,7 @@ class TorchBackend(Backend):
             weight_bytes=self._weight_bytes,
         )
 
+    @override
     def close(self) -> None:
         self._model = self._transformer = self._packed = None
         self._after = []
@@ -276,11 +284,12 @@ class TorchBackend(Backend):
 
 
 def weight_bytes(model: Any) -> int:
-    """Of memory, for a torch module."""
+    """Memory of a torch module's parameters and buffers, in bytes."""
     return sum(each.numel() * each.element_size() for each in (*model.parameters(), *model.buffers()))
 
 
 def _import_torch() -> Any:
+    """Import torch and sentence-transformers. Raises ModelLoadError if one is missing."""
     try:
         import sentence_transformers  # noqa: F401
         import torch

@@ -1,17 +1,16 @@
-"""A BERT-class encoder for CPUs in bfloat16, without padding. Imports torch; load it late.
+"""A BERT-class encoder for CPUs in bfloat16, without padding. Imports torch, so import it late.
 
-The same layers and weights as in transformers, run in another order. What that brings was measured on two AVX-512
-cores (benchmarks/bench_cold.py), where matrix products were three quarters of a batch before and the rest is what
-can be saved:
+It has the same layers and weights as in transformers, run in another order. The gain was measured on two AVX-512
+cores (benchmarks/bench_cold.py), where matrix products were three quarters of a batch before; the rest can be saved:
 
-- The tokens of all texts stand in one (tokens, hidden) matrix; only attention looks at texts, a run of equal lengths
-  at a time. No padding is computed and no mask is needed.
+- The tokens of all texts are in one (tokens, hidden) matrix; only attention looks at single texts, a run of equal
+  lengths at a time. No padding is computed and no mask is needed.
 - Linear layers keep their weights in oneDNN's layout; GELU and the residual sum happen in the same pass. PyTorch's
-  compiler does so too when it freezes a graph, but needs a C++ compiler on the user's machine.
+  compiler also does this when it freezes a graph, but it needs a C++ compiler on the user's machine.
 - Attention is two batched products with the softmax in float32; PyTorch's fused kernel is slower below 192 tokens.
 - The allocator keeps its memory between batches: fresh pages took up to a sixth of a batch.
 
-`rebuild` compares before and after, and keeps what transformers does if they do not agree.
+`rebuild` compares the vectors of both encoders, and keeps that of transformers if they do not agree.
 """
 
 import ctypes
@@ -28,27 +27,27 @@ _MODEL_TYPES = {"bert", "roberta", "xlm-roberta", "camembert"}
 """Encoders whose attention is bidirectional and whose layers are attention, norm, Linear, GELU, Linear, norm."""
 
 _LONG = 192
-"""Tokens from which on PyTorch's fused attention is the faster one."""
+"""From this many tokens on, PyTorch's fused attention is faster."""
 
 _SCORES = 1 << 20
-"""Attention scores computed at a time, 4 MiB in float32: more falls out of the caches."""
+"""Attention scores computed at a time, 4 MiB in float32: more do not fit into the caches."""
 
 _VECTOR = 16
 """float32 numbers in an AVX-512 register; PyTorch's softmax leaves it unused on shorter rows."""
 
-_AGREE = 0.999
-"""Cosine of each output vector before and after, at the least."""
+_MIN_COSINE = 0.999
+"""The lowest cosine that is accepted between the vectors of both encoders."""
 
 Run = tuple[int, int]
-"""(texts, tokens of each): neighbours of one length."""
+"""(number of texts, tokens of each): neighbours of equal length."""
 
 
 def rebuild(model: Any, compare: Callable[["PackedEncoder"], float]) -> tuple["PackedEncoder | None", str]:
-    """The encoder that replaces a model's own, or None, and why.
+    """Return the encoder that replaces a model's own, or None; and the reason.
 
     Args:
         model: a transformers model in bfloat16 on the CPU.
-        compare: the lowest cosine between the vectors of the model and of the encoder.
+        compare: returns the lowest cosine between the vectors of the model and of an encoder.
     """
     config = model.config
     if config.model_type not in _MODEL_TYPES or config.is_decoder or config.hidden_act != "gelu":
@@ -58,18 +57,18 @@ def rebuild(model: Any, compare: Callable[["PackedEncoder"], float]) -> tuple["P
     try:
         encoder = PackedEncoder(model)
         agree = compare(encoder)
-    except (RuntimeError, TypeError, AttributeError) as error:  # another torch, a layer without what these have
+    except (RuntimeError, TypeError, AttributeError) as error:  # another torch, or layers with other parts
         return None, f"plain layers: packed ones do not run here ({error})"
-    if not agree >= _AGREE:
+    if not agree >= _MIN_COSINE:
         return None, f"plain layers: packed ones agree only to cosine {agree:.4f}"
     return encoder, "packed layers, no padding"
 
 
 def keep_memory() -> None:
-    """Let glibc keep what a batch frees for the next one; other C libraries are left as they are."""
+    """Let glibc keep the memory that a batch frees for the next one; does nothing with other C libraries."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that glibc takes
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that glibc accepts
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
         mallopt(_M_TOP_PAD, 16 << 20)
 
@@ -78,7 +77,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 
 
 def runs_of(batch: Sequence[Tokens]) -> list[Run]:
-    """The runs of equal length, in order."""
+    """Return the runs of equal length in a batch, in order."""
     return [(len(list(texts)), length) for length, texts in groupby(batch, key=lambda tokens: len(tokens.ids))]
 
 
@@ -91,18 +90,16 @@ class PackedEncoder:
         self._words, self._norm = embeddings.word_embeddings, embeddings.LayerNorm
         self._kind = embeddings.token_type_embeddings.weight[0]
         self._places = embeddings.position_embeddings
-        # RoBERTa counts positions from behind the padding id and gives padding ids in a text none; BERT counts from 0.
+        # RoBERTa's first position is the padding id plus one, and padding ids in a text have none; BERT counts from 0.
         self._pad_id: int | None = None if config.model_type == "bert" else config.pad_token_id
         self._layers = [_Layer(layer) for layer in model.encoder.layer]
 
     def __call__(self, ids: Tensor, runs: Sequence[Run]) -> Tensor:
-        """Hidden states of the last layer.
+        """Return the hidden states of the last layer, bfloat16 (tokens, hidden).
 
         Args:
             ids: int64 (tokens,), one text after the other.
             runs: the lengths of the texts.
-
-        Returns: bfloat16 (tokens, hidden).
         """
         hidden = self._norm(self._words(ids) + self._places(self._positions(ids, runs)) + self._kind)
         for layer in self._layers:
@@ -111,9 +108,9 @@ class PackedEncoder:
 
     def _positions(self, ids: Tensor, runs: Sequence[Run]) -> Tensor:
         positions = []
-        for texts, of_run in zip(split(ids, runs), runs, strict=True):
+        for texts, (count, length) in zip(split(ids, runs), runs, strict=True):
             if self._pad_id is None:
-                positions.append(torch.arange(of_run[1]).repeat(of_run[0]))
+                positions.append(torch.arange(length).repeat(count))
             else:
                 counted = texts.ne(self._pad_id).long()
                 positions.append((counted.cumsum(1) * counted + self._pad_id).flatten())
@@ -121,13 +118,13 @@ class PackedEncoder:
 
 
 def split(rows: Tensor, runs: Sequence[Run]) -> list[Tensor]:
-    """Views (texts, tokens, …) of rows (all tokens, …), one for each run."""
+    """Return views (texts, tokens, …) of rows (all tokens, …), one for each run."""
     parts = rows.split([texts * length for texts, length in runs])
     return [part.unflatten(0, run) for part, run in zip(parts, runs, strict=True)]
 
 
 class _Linear:
-    """`nn.Linear` on weights in oneDNN's layout, with what follows it fused."""
+    """`nn.Linear` with weights in oneDNN's layout, fused with the operation that follows it."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
@@ -142,6 +139,8 @@ class _Linear:
 
 
 class _Layer:
+    """Attention and feed-forward, each with its residual sum and norm."""
+
     def __init__(self, layer: Any) -> None:
         attention = layer.attention.self
         inputs: list[nn.Linear] = [attention.query, attention.key, attention.value]
@@ -162,7 +161,7 @@ class _Layer:
 
 
 def _attend(inputs: Tensor, out: Tensor) -> None:
-    """softmax(QKᵀ / √size) V into `out` (texts, tokens, heads, size), from (texts, tokens, 3, heads, size)."""
+    """Write softmax(QKᵀ / √size) V to `out` (texts, tokens, heads, size); inputs: (texts, tokens, 3, heads, size)."""
     texts, length, _, heads, size = inputs.shape
     by_head = inputs.permute(2, 0, 3, 1, 4)  # 3, texts, heads, tokens, size
     if length >= _LONG:
@@ -179,10 +178,10 @@ def _attend(inputs: Tensor, out: Tensor) -> None:
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Over the last dimension, computed in float32."""
+    """Softmax over the last dimension, computed in float32."""
     if scores.shape[-1] >= _VECTOR:
         return torch.softmax(scores, -1, dtype=torch.float32).to(scores.dtype)
-    # The library's own takes one number at a time here, five times as long.
+    # On short rows PyTorch's softmax takes one number at a time, which is five times as slow.
     shares = scores.float()
     shares -= shares.amax(-1, keepdim=True)
     shares.exp_()

@@ -1,7 +1,7 @@
-"""Cross-encoders on torch: sentence-transformers reads the pair and scores it, semel batches around it.
+"""Cross-encoders on torch: sentence-transformers reads and scores the pairs, semel runs the batches.
 
-BERT-class classifiers with one label, and causal models whose score is the log-odds of "yes" over "no", such as
-Qwen3-Reranker. The score is what `CrossEncoder.predict` returns: after the model's own activation function.
+They are BERT-class classifiers with one label, and causal models whose score is the log-odds of "yes" over "no", such
+as Qwen3-Reranker. The score is that of `CrossEncoder.predict`, after the model's own activation function.
 """
 
 import threading
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from semel.backends.base import SAMPLE_PAIRS, Tokens
 from semel.backends.models.source import ModelSource
@@ -21,14 +22,18 @@ from semel.values.text import Input
 
 
 class TorchReranker(TorchBackend):
-    """A cross-encoder on one torch device; its vectors are float32 (n, 1)."""
+    """A cross-encoder on one torch device; its vectors are float32 (n, 1).
+
+    Args:
+        source, device, threads: as for `TorchBackend`.
+    """
 
     def __init__(self, source: ModelSource, *, device: str, threads: int | None = None) -> None:
         super().__init__(source, device=device, threads=threads)
-        self._reading = threading.Lock()
+        self._tokenizing = threading.Lock()
 
     def _choose_dtype(self) -> tuple[Any, str]:
-        """bfloat16 moves a score by 1e-2, which changes the order of documents that are close."""
+        """The dtype and why; not bfloat16, which moves a score by 1e-2 and so changes the order of close documents."""
         if self._kind == "cuda" and self._source.entry.precision != "float32":
             return self._torch.float16, "float16: a GPU is fast in it, and scores keep three digits"
         return self._torch.float32, "float32: bfloat16 would change the order of documents with close scores"
@@ -38,51 +43,56 @@ class TorchReranker(TorchBackend):
 
         if self._source.entry.precision in (Precision.INT8, Precision.INT4):
             raise ModelLoadError(
-                f"model {self._source.name!r}: a cross-encoder is not quantised here, its scores would lose "
+                f"model {self._source.name!r}: a cross-encoder is not quantised, because its scores would lose "
                 "their order; leave out precision"
             )
         model = self._model = self._open(CrossEncoder, dtype).eval()
         if model.num_labels != 1:
             raise ModelLoadError(
-                f"model {self._source.name!r} sorts pairs into {model.num_labels} classes; a reranker gives one score"
+                f"model {self._source.name!r} sorts pairs into {model.num_labels} classes and gives no score; "
+                "use a model with one label"
             )
         self._weight_bytes = weight_bytes(model)
         self._check_weights(dtype)
         self._max_tokens = model.max_seq_length = self._source.described.spec.max_tokens
         self._tokenizer = TextTokenizer(self._source.name, model.tokenizer, max_tokens=self._max_tokens)
         sample = model.preprocess(self.samples())
-        self._beside = {name: value for name, value in sample.items() if not hasattr(value, "shape")}
+        self._other_inputs = {name: value for name, value in sample.items() if not hasattr(value, "shape")}
 
     def _check_weights(self, dtype: Any) -> None:
-        """Raises ModelLoadError when a weight is not in the files: transformers fills it with random numbers."""
+        """Raises ModelLoadError if the files lack a weight: transformers would initialise it at random."""
         transformer = self._model.transformers_model
         _, loading = type(transformer).from_pretrained(
             self._source.path, dtype=dtype, local_files_only=True, output_loading_info=True
         )
         if missing := sorted(loading["missing_keys"]):
             raise ModelLoadError(
-                f"model {self._source.name!r}: its files lack {', '.join(missing[:3])}, so its head was never trained; "
-                "semel gives it no random one. Take a model that was trained as a reranker"
+                f"model {self._source.name!r}: its files lack {', '.join(missing[:3])}, so its scoring head was never "
+                "trained, and semel does not initialise one at random; use a model that was trained as a reranker"
             )
 
+    @override
     def samples(self) -> Sequence[Input]:
         return SAMPLE_PAIRS
 
+    @override
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        tokens = self._read(as_pairs(self._source.name, texts), prompt)
-        full = [i for i, read in enumerate(tokens) if len(read.ids) >= self._max_tokens]
-        if full:  # cut, or exactly as long as the limit: only reading it whole can tell
-            whole = self._read([texts[i] for i in full], prompt, processing_kwargs={"text": {"truncation": False}})
+        tokens = self._preprocess(as_pairs(self._source.name, texts), prompt)
+        full = [i for i, each in enumerate(tokens) if len(each.ids) >= self._max_tokens]
+        if full:  # cut, or exactly as long as the limit: only its full length can tell
+            whole = self._preprocess(
+                [texts[i] for i in full], prompt, processing_kwargs={"text": {"truncation": False}}
+            )
             for i, uncut in zip(full, whole, strict=True):
                 cut = len(uncut.ids) > len(tokens[i].ids)
                 tokens[i] = Tokens(tokens[i].ids, truncated=cut, segments=tokens[i].segments)
         return tokens
 
-    def _read(self, pairs: Sequence[Input], prompt: str, **options: Any) -> list[Tokens]:
-        """The library's own reading, chat template and all; it keeps state in the tokenizer, so one at a time."""
-        with self._reading:
+    def _preprocess(self, pairs: Sequence[Input], prompt: str, **options: Any) -> list[Tokens]:
+        """Tokenise as the library does, chat template included. The tokenizer keeps state, so one thread at a time."""
+        with self._tokenizing:
             features = self._model.preprocess(list(pairs), prompt=prompt or None, **options)
-        there = features["attention_mask"].numpy().astype(bool)
+        masks = features["attention_mask"].numpy().astype(bool)
         ids: npt.NDArray[np.int64] = features["input_ids"].numpy()
         segments = features["token_type_ids"].numpy() if "token_type_ids" in features else None
         return [
@@ -91,17 +101,18 @@ class TorchReranker(TorchBackend):
                 truncated=False,
                 segments=() if segments is None else segments[row][mask].tolist(),
             )
-            for row, mask in enumerate(there)
+            for row, mask in enumerate(masks)
         ]
 
     def _compute(self, batch: Sequence[Tokens]) -> Any:
         rows: dict[str, list[Any]] = {"input_ids": [list(tokens.ids) for tokens in batch]}
         if batch[0].segments:
             rows["token_type_ids"] = [list(tokens.segments) for tokens in batch]
-        padded = self._model.tokenizer.pad(rows, return_tensors="pt")  # on the side that the model wants
+        padded = self._model.tokenizer.pad(rows, return_tensors="pt")  # on the model's own padding side
         features = {name: tensor.to(self._device) for name, tensor in padded.items()}
-        scores = self._model({**features, **self._beside})["scores"].float()
+        scores = self._model({**features, **self._other_inputs})["scores"].float()
         return self._model.activation_fn(scores).reshape(len(batch), 1)
 
+    @override
     def close(self) -> None:
         self._model = None

@@ -1,6 +1,6 @@
-"""Vulkan: encoders and cross-encoders as ONNX graphs on any GPU with a Vulkan driver, in float32.
+"""Encoders and cross-encoders on Vulkan, as ONNX graphs on any GPU with a Vulkan driver, in float32.
 
-float16 loses 2.5e-3 there (measured), which is more than the class `full` allows.
+float16 is off by 2.5e-3 there (measured), which is more than the precision `full` allows.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from semel.backends.base import SAMPLE_PAIRS, Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
 from semel.backends.models.source import ModelSource
 from semel.backends.shared.pooling import read_head
 from semel.backends.shared.scoring import activation_of, check_one_score
-from semel.backends.shared.tokenizing import TextTokenizer, check_places, load_tokenizer, padded, padded_segments
+from semel.backends.shared.tokenizing import TextTokenizer, check_positions, load_tokenizer, padded, padded_segments
 from semel.backends.vulkan.export import Exported, exported
 from semel.backends.vulkan.session import LIMIT_BYTES, open_session
 from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
@@ -23,15 +24,18 @@ from semel.values.text import Input
 from semel.values.vectors import Vectors
 
 _MAX_BATCH_TOKENS = 8192
+"""Padded tokens in a batch; the engine halves it when memory runs out."""
 
-_AGREE = 2e-3
-"""Largest difference from torch on the CPU, of hidden states that a LayerNorm keeps near 1, or of logits."""
+_TOLERANCE = 2e-3
+"""The largest allowed difference from torch on the CPU: of logits, or of states that a LayerNorm keeps near 1."""
 
 
 class VulkanBackend(Backend):
     """An embedding model on Vulkan.
 
     Args:
+        source: the model.
+        device: its name, `vulkan:0`.
         converted: folder for exported graphs.
     """
 
@@ -42,6 +46,7 @@ class VulkanBackend(Backend):
         self._session: Any = None
         self._graph: Exported | None = None
 
+    @override
     def load(self) -> None:
         try:
             import onnxruntime as ort
@@ -49,7 +54,7 @@ class VulkanBackend(Backend):
         except ImportError as error:
             raise ModelLoadError(f"the Vulkan backend needs {error.name}: pip install 'semel[vulkan]'") from None
         self._version = ort.__version__
-        check_places(self._source)
+        check_positions(self._source)
         self._prepare()
         self._graph = exported(self._source, self._converted)
         self._check_longest(self._graph)
@@ -57,78 +62,84 @@ class VulkanBackend(Backend):
         self._check_session(self._graph)
 
     def _prepare(self) -> None:
-        """What stands before and behind the graph."""
+        """Load the tokenizer and the pooling, which run outside the graph. Raises ModelLoadError."""
         source = self._source
         spec = source.described.spec
         self._head = read_head(source.name, source.path, source.modules, normalize=spec.normalize)
         self._tokenizer = TextTokenizer(source.name, load_tokenizer(source), max_tokens=spec.max_tokens)
 
     def _check_longest(self, graph: Exported) -> None:
-        """Raises ModelLoadError when a single text could make a tensor that this device cuts in silence."""
+        """Raises ModelLoadError if one text could need a tensor above the device's limit, which gives wrong rows."""
         longest = self._source.described.spec.max_tokens
         if _largest_bytes(graph, longest) < LIMIT_BYTES:
             return
         fits = next(length for length in range(longest, 0, -1) if _largest_bytes(graph, length) < LIMIT_BYTES)
         raise ModelLoadError(
-            f"model {self._source.name!r} reads {longest} tokens, of which Vulkan takes {fits} at a time: add "
+            f"model {self._source.name!r} reads texts of {longest} tokens, but Vulkan can run only {fits}: add "
             f"max_tokens = {fits} or less to its entry in semel.toml, or use --device cpu or cuda"
         )
 
     def _check_session(self, graph: Exported) -> None:
-        """Raises BackendError unless this device gives torch's numbers for long and padded texts."""
+        """Raises BackendError unless this device gives torch's numbers for long and for padded texts."""
         ids, mask = graph.check_ids, graph.check_mask
-        got = self._run(ids, mask, np.zeros_like(ids))
-        off = np.abs(got - graph.check_answer)
-        if got.ndim == 3:
-            off = off * mask[:, :, None]  # behind a text stands what nobody reads
+        result = self._run(ids, mask, np.zeros_like(ids))
+        off = np.abs(result - graph.check_answer)
+        if result.ndim == 3:
+            off = off * mask[:, :, None]  # the states of padding are never used
         worst = float(off.max())
-        if not worst <= _AGREE:
+        if not worst <= _TOLERANCE:
             raise BackendError(
                 f"{self._device} failed its self-test with model {self._source.name!r}: its numbers are off by "
-                f"{worst:.2g} where {_AGREE:g} is allowed; update its driver, or use another device"
+                f"{worst:.2g} where {_TOLERANCE:g} is allowed; update its driver, or use another device"
             )
 
+    @override
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         return self._tokenizer.tokenize(texts, prompt=prompt)
 
+    @override
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
         return self._tokenizer.spell(text, special=special)
 
+    @override
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
         longest = min(bucket(max(len(tokens.ids) for tokens in batch)), self._source.described.spec.max_tokens)
-        most = self._most_texts(longest)
-        return np.concatenate(
-            [self._part(batch[at : at + most], longest) for at in range(0, len(batch), most)], dtype=np.float32
-        )
+        step = self._max_texts(longest)
+        parts = [self._part(batch[start : start + step], longest) for start in range(0, len(batch), step)]
+        return np.concatenate(parts, dtype=np.float32)
 
-    def _most_texts(self, length: int) -> int:
-        """Texts at a time so that every tensor stays below the limit."""
+    def _max_texts(self, length: int) -> int:
+        """The number of texts of a length that keeps every tensor below the device's limit."""
         assert self._graph is not None  # load made it
         return (LIMIT_BYTES - 1) // _largest_bytes(self._graph, length)
 
     def _part(self, batch: Sequence[Tokens], length: int) -> Vectors:
+        """Vectors of as many texts as run at a time, padded to `length`."""
         ids, mask = padded(batch, pad_id=self._tokenizer.pad_id, length=length)
         segments = padded_segments(batch, length=length, rows=len(batch))
         return self._finish(self._run(ids, mask, segments), batch)
 
     def _finish(self, states: npt.NDArray[np.float32], batch: Sequence[Tokens]) -> Vectors:
+        """Turn the graph's output into vectors, float32 (len(batch), dim)."""
         return self._head(states, [len(tokens.ids) for tokens in batch])
 
     def _run(
         self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64], segments: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
+        """Run the graph; ids, mask and segments are int64 (texts, tokens). Raises DeviceMemoryError."""
         assert self._graph is not None  # load made it
-        given: dict[str, npt.NDArray[Any]] = {"embeds": self._graph.words[ids], "mask": mask.astype(np.float32)}
+        inputs: dict[str, npt.NDArray[Any]] = {"embeds": self._graph.words[ids], "mask": mask.astype(np.float32)}
         if self._graph.segments:
-            given["segments"] = segments
+            inputs["segments"] = segments
         try:
-            answer: npt.NDArray[np.float32] = self._session.run(None, given)[0]
-            return answer
-        except Exception as error:  # its classes are private, and differ between releases
+            result: npt.NDArray[np.float32] = self._session.run(None, inputs)[0]
+            return result
+        except Exception as error:  # ONNX Runtime's error classes are private, and differ between releases
             if "memory" in str(error).lower():
                 raise DeviceMemoryError(f"{self._device} has no memory for {mask.size} tokens: {error}") from error
             raise
 
+    @override
     def get_model_info(self) -> ModelInfo:
         assert self._graph is not None  # load made it
         described = self._source.described
@@ -137,25 +148,31 @@ class VulkanBackend(Backend):
             backend=f"onnxruntime-webgpu-{self._version}",
             device=self._device,
             dtype="float32",
-            why="float32: float16 loses three digits on Vulkan",
+            why="float32: float16 is off by 2.5e-3 on Vulkan",
             dim=described.dim,
             max_tokens=described.spec.max_tokens,
             max_batch_tokens=_MAX_BATCH_TOKENS,
             weight_bytes=len(self._graph.graph),
         )
 
+    @override
     def close(self) -> None:
         self._session = self._graph = None
 
 
 def _largest_bytes(graph: Exported, length: int) -> int:
-    """Of one text's tensors: the scores of attention, or the inside of the feed-forward."""
+    """Size of one text's largest tensor: the scores of attention, or the inner states of the feed-forward."""
     return 4 * max(graph.heads * length * length, graph.inner * length)
 
 
 class VulkanReranker(VulkanBackend):
-    """A BERT-class cross-encoder on Vulkan; its vectors are float32 (n, 1)."""
+    """A BERT-class cross-encoder on Vulkan; its vectors are float32 (n, 1).
 
+    Args:
+        source, device, converted: as for `VulkanBackend`.
+    """
+
+    @override
     def _prepare(self) -> None:
         source = self._source
         check_one_score(source)
@@ -164,11 +181,14 @@ class VulkanReranker(VulkanBackend):
             source.name, load_tokenizer(source), max_tokens=source.described.spec.max_tokens
         )
 
+    @override
     def samples(self) -> Sequence[Input]:
         return SAMPLE_PAIRS
 
+    @override
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         return self._tokenizer.tokenize_pairs(texts, prompt=prompt)
 
-    def _finish(self, states: npt.NDArray[np.float32], batch: Sequence[Tokens]) -> Vectors:  # noqa: ARG002
+    @override
+    def _finish(self, states: npt.NDArray[np.float32], batch: Sequence[Tokens]) -> Vectors:
         return self._activation(states)

@@ -1,8 +1,8 @@
-"""A transformer as an ONNX graph, exported once by torch and kept; imports torch only when it exports.
+"""A transformer as an ONNX graph, which torch exports once; imports torch only for the export.
 
-The graph takes the embeddings of the words, not their ids: the table is looked up on the host, since a vocabulary of
-250,000 words is larger than many devices let a buffer be. Attention is not fused, and masks are numbers, not booleans:
-both of the other ways gave wrong vectors on WebGPU from 32 or 64 tokens on, without an error.
+The graph takes the embeddings of the words, not their ids: the host looks them up, because the table of a vocabulary of
+250,000 words is larger than the largest buffer of many devices. Attention is not fused, and masks are numbers, not
+booleans: fused attention and boolean masks gave wrong vectors on WebGPU from 32 or 64 tokens on, without an error.
 """
 
 import hashlib
@@ -35,28 +35,30 @@ MODEL_TYPES = (
 """Architectures whose graph is compared with torch by a test."""
 
 _FORMAT = 1
-"""Raised when the export changes: older files are then left alone and made anew."""
+"""Increase it when the export changes: new files are then written next to the old ones."""
 
 _OPSET = 17
+"""Version of the ONNX operators."""
 
-_FAR = -3.0e38
-"""Added to the score of what must not be looked at; float32 ends at 3.4e38."""
+_MASKED = -3.0e38
+"""Added to the attention score of a token that must not be seen; float32 ends at 3.4e38."""
 
 _CHECK_LENGTHS = (96, 70, 5)
-"""Tokens of the texts that a session is checked with: more than 64, and padding; less if the model reads less."""
+"""Tokens of the texts that check a session: more than 64, and with padding; fewer if the model reads fewer."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What a session needs.
+    """The files of an export.
 
     Attributes:
         graph: ONNX: embeds float32 (n, length, width), mask float32 (n, length) of 0 and 1 [, segments int64] →
             hidden states (n, length, width), or logits (n, labels) of a classifier.
         words: the embedding table, float32 (vocabulary, width), mapped from its file.
-        check_ids, check_mask, check_answer: int64 (3, 96) twice, and what torch computes for them on the CPU.
-        heads, inner: sizes that bound the largest tensor, with the number of labels or the width.
-        segments: whether the graph is told which token is the document's.
+        check_ids, check_mask: int64 (3, 96), the texts that check a session.
+        check_answer: torch's result for them on the CPU.
+        heads, inner: attention heads and inner width of the feed-forward; they bound the largest tensor.
+        segments: whether the graph has the input `segments`.
     """
 
     graph: bytes
@@ -70,10 +72,15 @@ class Exported:
 
 
 def exported(source: ModelSource, folder: Path) -> Exported:
-    """The graph of a model: from `folder`, or made now and left there.
+    """Return the export of a model from a folder; creates it there if it does not exist.
+
+    Args:
+        source: the model.
+        folder: holds a folder for each export.
 
     Raises:
-        ModelLoadError: an architecture that has not been compared; or torch is needed for the first export.
+        ModelLoadError: an architecture that no test compares, files that cannot be loaded, or torch or onnx is
+            missing for the first export.
     """
     kind = str(source.config.get("model_type", ""))
     if kind not in MODEL_TYPES:
@@ -83,16 +90,17 @@ def exported(source: ModelSource, folder: Path) -> Exported:
         )
     spec = source.described.spec
     digest = hashlib.sha256(json.dumps([_FORMAT, spec.kind, spec.weights, spec.architecture]).encode()).hexdigest()
-    place = folder / f"{kind}-{digest[:32]}"
-    if not (place / "about.json").exists():
-        _export(source, place)
-    about = json.loads((place / "about.json").read_text())
-    check = np.load(place / "check.npz")
-    words = np.load(place / "words.npy", mmap_mode="r")
-    return Exported((place / "model.onnx").read_bytes(), words, check["ids"], check["mask"], check["answer"], **about)
+    target = folder / f"{kind}-{digest[:32]}"
+    if not (target / "about.json").exists():
+        _export(source, target)
+    about = json.loads((target / "about.json").read_text())
+    check = np.load(target / "check.npz")
+    words = np.load(target / "words.npy", mmap_mode="r")
+    return Exported((target / "model.onnx").read_bytes(), words, check["ids"], check["mask"], check["answer"], **about)
 
 
-def _export(source: ModelSource, place: Path) -> None:
+def _export(source: ModelSource, target: Path) -> None:
+    """Export a model into a folder. Raises ModelLoadError."""
     try:
         import onnx  # noqa: F401  # torch's exporter needs it
         import torch
@@ -101,28 +109,27 @@ def _export(source: ModelSource, place: Path) -> None:
         raise ModelLoadError(
             f"model {source.name!r} must be exported once, which needs {error.name}: pip install 'semel[vulkan]'"
         ) from None
-    log.info("exporting the model to ONNX, once", model=source.name, folder=str(place))
+    log.info("exporting the model to ONNX, once", model=source.name, folder=str(target))
     reranks = source.entry.kind == "cross-encoder"
     model = _load(source, transformers.AutoModelForSequenceClassification if reranks else transformers.AutoModel)
     segments = bool(reranks and getattr(model.config, "type_vocab_size", 1) > 1)
     table = model.get_input_embeddings().weight.detach().numpy()
     graph = _graph(model, segments=segments)
-    ids, mask = _check_texts(len(table), most=source.described.spec.max_tokens)
+    ids, mask = _check_texts(len(table), max_tokens=source.described.spec.max_tokens)
     with torch.inference_mode():
-        given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        answer = model(**given)
-        answer = (answer.logits if reranks else answer.last_hidden_state).numpy()
+        result = model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
+        answer = (result.logits if reranks else result.last_hidden_state).numpy()
     about = {
         "heads": model.config.num_attention_heads,
         "inner": int(getattr(model.config, "intermediate_size", None) or model.config.hidden_dim),
         "segments": segments,
     }
     check = {"ids": ids, "mask": mask, "answer": answer}
-    _keep(place, graph=graph, words=table, check=check, about=about)
+    _write(target, graph=graph, words=table, check=check, about=about)
 
 
 def _load(source: ModelSource, loader: Any) -> Any:
-    """The model of transformers, with every weight from the files. Raises ModelLoadError."""
+    """Load a model of transformers with every weight from the files. Raises ModelLoadError."""
     import torch
 
     reranks = source.entry.kind == "cross-encoder"
@@ -145,21 +152,21 @@ def _load(source: ModelSource, loader: Any) -> Any:
     return model
 
 
-def _keep(place: Path, *, graph: bytes, words: Any, check: dict[str, Any], about: dict[str, Any]) -> None:
-    """`about.json` comes last: it says that the rest is complete. Two processes may write the same."""
-    place.mkdir(parents=True, exist_ok=True)
+def _write(target: Path, *, graph: bytes, words: Any, check: dict[str, Any], about: dict[str, Any]) -> None:
+    """Write the files of an export; two processes may do it at once. `about.json` is last: it marks it as complete."""
+    target.mkdir(parents=True, exist_ok=True)
     parts: dict[str, io.BytesIO] = {name: io.BytesIO() for name in ("words.npy", "check.npz")}
     np.save(parts["words.npy"], words)
     np.savez(parts["check.npz"], **check)
     files = {name: part.getvalue() for name, part in parts.items()}
     for name, data in {"model.onnx": graph, **files, "about.json": json.dumps(about).encode()}.items():
-        with atomic_write(place / name) as file:
+        with atomic_write(target / name) as file:
             file.write(data)
 
 
-def _check_texts(vocabulary: int, *, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Ids and mask of texts that nobody wrote, padded on the right with the id 1, as RoBERTa wants it."""
-    lengths = [min(length, most) for length in _CHECK_LENGTHS]
+def _check_texts(vocabulary: int, *, max_tokens: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Ids and mask of random texts, padded on the right with the id 1, as RoBERTa needs it."""
+    lengths = [min(length, max_tokens) for length in _CHECK_LENGTHS]
     ids = np.ones((len(lengths), max(lengths)), np.int64)
     mask = np.zeros_like(ids)
     random = np.random.default_rng(0)
@@ -170,24 +177,25 @@ def _check_texts(vocabulary: int, *, most: int) -> tuple[npt.NDArray[np.int64], 
 
 
 def _graph(model: Any, *, segments: bool) -> bytes:
+    """The ONNX graph of a model, traced with inputs of an arbitrary size."""
     import torch
 
     width = model.get_input_embeddings().weight.shape[1]
     names = ["embeds", "mask", *(["segments"] if segments else [])]
     mask = torch.ones(3, 37)
     mask[1, 20:] = 0
-    given = [torch.randn(3, 37, width), mask, *([torch.zeros(3, 37, dtype=torch.int64)] if segments else [])]
-    graph = _wrapper(model).eval()  # the wrapper, too: the exporter puts its mode back, dropout and all
+    inputs = [torch.randn(3, 37, width), mask, *([torch.zeros(3, 37, dtype=torch.int64)] if segments else [])]
+    graph = _wrapper(model).eval()  # the exporter restores the wrapper's mode on the model: train mode has dropout
     with torch.no_grad():
-        out = graph(*given)
+        out = graph(*inputs)
     axes = {name: {0: "texts", 1: "length"} for name in names}
     axes["out"] = {0: "texts", 1: "length"} if out.ndim == 3 else {0: "texts"}
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter: that a newer one exists, which is slower and no better here
+        warnings.simplefilter("ignore")  # the newer exporter that it recommends is slower and no better here
         torch.onnx.export(
             graph,
-            tuple(given),
+            tuple(inputs),
             buffer,
             input_names=names,
             output_names=["out"],
@@ -199,7 +207,7 @@ def _graph(model: Any, *, segments: bool) -> bytes:
 
 
 def _wrapper(model: Any) -> Any:
-    """A module from embeddings and a mask of numbers to hidden states or logits."""
+    """A torch module from embeddings and a mask of numbers to hidden states or logits."""
     import torch
 
     window = model.config.sliding_window if model.config.model_type == "modernbert" else None
@@ -210,14 +218,14 @@ def _wrapper(model: Any) -> Any:
             self.model = model
 
         def forward(self, embeds: Any, mask: Any, segments: Any = None) -> Any:
-            far: Any = (1.0 - mask[:, None, None, :]) * _FAR
+            bias: Any = (1.0 - mask[:, None, None, :]) * _MASKED
             if window is not None:
-                places = torch.arange(mask.shape[1], dtype=torch.float32)
-                beyond = ((places[None, :] - places[:, None]).abs() - float(window)).clamp(0.0, 1.0)
-                near = (1.0 - mask[:, None, None, :] + beyond[None, None]).clamp(0.0, 1.0) * _FAR
-                far = {"full_attention": far, "sliding_attention": near}
-            kinds = {} if segments is None else {"token_type_ids": segments}
-            out = self.model(inputs_embeds=embeds, attention_mask=far, **kinds)
+                positions = torch.arange(mask.shape[1], dtype=torch.float32)
+                beyond = ((positions[None, :] - positions[:, None]).abs() - float(window)).clamp(0.0, 1.0)
+                sliding = (1.0 - mask[:, None, None, :] + beyond[None, None]).clamp(0.0, 1.0) * _MASKED
+                bias = {"full_attention": bias, "sliding_attention": sliding}
+            more = {} if segments is None else {"token_type_ids": segments}
+            out = self.model(inputs_embeds=embeds, attention_mask=bias, **more)
             return out.logits if hasattr(out, "logits") else out.last_hidden_state
 
     return Graph()

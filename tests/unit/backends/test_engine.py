@@ -1,4 +1,4 @@
-"""The engine: rows to their owners, bad texts alone, memory halved, lanes in turn."""
+"""The engine: rows reach their owners, bad texts fail alone, batches shrink when memory runs out, lanes take turns."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ def collect(submission: Submission, n: int, dim: int = 32) -> tuple[Vectors, dic
     return out, errors
 
 
-def test_rows_are_those_of_their_texts(engine: Engine) -> None:
+def test_each_text_gets_its_own_row(engine: Engine) -> None:
     backend = fake(engine)
     texts = [" ".join(["w"] * (i % 7 + 1)) + f" {i}" for i in range(500)]
     out, errors = collect(engine.submit(backend, texts), len(texts))
@@ -74,7 +74,7 @@ def test_a_bad_text_fails_alone(engine: Engine) -> None:
     assert (out[good] == backend.embed_texts([texts[i] for i in good])).all()
 
 
-def test_an_unforeseen_error_ends_the_wait_of_everybody(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_reaches_every_caller_that_waits(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("stderr is closed")
 
@@ -86,7 +86,7 @@ def test_an_unforeseen_error_ends_the_wait_of_everybody(engine: Engine, monkeypa
         list(engine.submit(backend, ["a later one"]))
 
 
-def test_a_nan_row_is_an_error_of_its_text(engine: Engine) -> None:
+def test_a_nan_row_fails_only_its_text(engine: Engine) -> None:
     backend = fake(engine, nan_on="void")
     out, errors = collect(engine.submit(backend, ["fine", "a void", "fine too"]), 3)
     assert errors[1].code == "invalid_vector"
@@ -94,7 +94,7 @@ def test_a_nan_row_is_an_error_of_its_text(engine: Engine) -> None:
 
 
 class PaddingMakesNaN(FakeBackend):
-    """As mlx-embeddings #80: a padded row comes out as NaN, alone it is right."""
+    """A padded row is NaN and an unpadded one is right, as in mlx-embeddings #80."""
 
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
         vectors = super().forward(batch)
@@ -147,7 +147,7 @@ def test_bulk_does_not_starve(engine: Engine) -> None:
     collect(busy, 400)
 
 
-def test_a_dead_device_fails_everyone_and_blames_no_text(engine: Engine) -> None:
+def test_a_dead_device_fails_every_caller_and_blames_no_text(engine: Engine) -> None:
     backend = fake(engine, dead_after=2)
     with pytest.raises(BackendError, match="health check"):
         collect(engine.submit(backend, [f"t{i} " * 40 for i in range(500)]), 500)
@@ -163,18 +163,18 @@ def test_loading_on_a_dead_device_fails_instead_of_waiting(engine: Engine) -> No
         fake(engine)
 
 
-def test_closing_wakes_those_who_wait_for_a_load() -> None:
+def test_loading_on_a_closed_engine_fails() -> None:
     engine = Engine()
     engine.close()
     with pytest.raises(BackendError, match="stopped"):
         fake(engine)
 
 
-def test_truncation_is_told_per_text(engine: Engine) -> None:
+def test_truncation_is_reported_for_each_text(engine: Engine) -> None:
     backend = fake(engine, max_tokens=3)
     parts = list(engine.submit(backend, ["a b c d", "a b c"]))
-    told = {i: cut for part in parts for i, cut in zip(part.indices, part.truncated, strict=True)}
-    assert told == {0: True, 1: False}
+    truncated = {i: cut for part in parts for i, cut in zip(part.indices, part.truncated, strict=True)}
+    assert truncated == {0: True, 1: False}
 
 
 def test_a_cancelled_submission_is_dropped(engine: Engine) -> None:
@@ -193,14 +193,14 @@ def test_a_budget_is_halved_for_texts_of_that_length_and_longer(engine: Engine) 
     assert (budgets.of(backend, 64), budgets.of(backend, 100), budgets.of(backend, 2000)) == (500, 500, 500)
     assert budgets.halve(backend, 100, padded=500) == 250
     assert budgets.of(backend, 100) == 250
-    assert budgets.halve(backend, 2000, padded=2000) == 125  # what was learned of shorter ones holds, too
+    assert budgets.halve(backend, 2000, padded=2000) == 125  # the limit of shorter texts holds, too
 
 
-def test_a_batch_that_never_ends_is_seen(engine: Engine) -> None:
+def test_a_batch_that_hangs_is_noticed(engine: Engine) -> None:
     backend = fake(engine, text_ms=300)
     assert engine.hangs(after_s=0.0, factor=1.0) is None
     submission = engine.submit(backend, ["slow"])
-    assert engine.hangs(after_s=0.1, factor=2.0) is None  # the first one may take longer
+    assert engine.hangs(after_s=0.1, factor=2.0) is None  # the first batch may take longer
     wait_until(lambda: engine.hangs(after_s=0.01, factor=2.0) is not None)
     assert engine.hangs(after_s=5.0, factor=1.0) is None  # not yet
     collect(submission, 1)
@@ -212,7 +212,7 @@ def test_a_batch_that_never_ends_is_seen(engine: Engine) -> None:
     collect(submission, 1)
 
 
-def test_a_device_that_computes_nonsense_is_not_loaded(engine: Engine) -> None:
+def test_no_model_is_loaded_on_a_device_that_computes_wrong_numbers(engine: Engine) -> None:
     with pytest.raises(BackendError, match="failed its health check"):
         fake(engine, nan_on="up")  # a word of the sample
     with pytest.raises(BackendError, match="self-test: wrong"):
@@ -230,7 +230,7 @@ def test_a_model_can_be_unloaded_between_batches(engine: Engine) -> None:
 
 
 class Timed(FakeBackend):
-    """Takes so long for each padded token, by a clock of its own."""
+    """Takes `each_s` seconds for each padded token, by a clock of its own."""
 
     each_s = 0.0
     largest = 0
@@ -248,7 +248,7 @@ class Timed(FakeBackend):
         return Backend.warm_up(self)
 
 
-def test_a_warm_up_runs_a_full_batch_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warm_up_runs_a_full_batch_or_returns_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     quick, slow = (Timed("fake", FakeOptions(), device="cpu") for _ in range(2))
     slow.each_s = 0.002
     monkeypatch.setattr("semel.backends.base.time", quick)

@@ -1,4 +1,4 @@
-"""Which device is chosen, and the reason that it comes with."""
+"""Which device is chosen, with which reason."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ ALL = [device(name) for name in ("cpu", "mps", "vulkan:0", "cuda:0", "cuda:1", "
         ("cross_platform", "vulkan:0"),
     ],
 )
-def test_a_use_case_has_its_order(use_case: UseCase, first: str) -> None:
+def test_each_use_case_has_its_own_order(use_case: UseCase, first: str) -> None:
     chosen, why = choose_device("auto", ALL, use_case=use_case)
     assert chosen == first
     assert f"why {first}" in why
@@ -43,12 +43,12 @@ def test_every_order_names_every_kind() -> None:
     assert all(sorted(order) == sorted(KINDS) for order in ORDERS.values())
 
 
-def test_without_the_first_comes_the_next() -> None:
+def test_the_next_kind_is_chosen_if_the_first_is_not_usable() -> None:
     left = [device("mlx", usable=False), device("cuda:0", usable=False), *ALL[:3]]
     assert choose_device("auto", left)[0] == "vulkan:0"
 
 
-def test_measurements_decide_when_all_have_some() -> None:
+def test_measurements_decide_if_all_devices_have_some() -> None:
     here = [device("mps"), device("cpu")]
     figures = {"mps": Measured("m", 900, 1.0), "cpu": Measured("m", 1200, 3.0)}
     assert choose_device("auto", here, measured=figures) == (
@@ -56,10 +56,12 @@ def test_measurements_decide_when_all_have_some() -> None:
         "the fastest measured here: mps 900 texts/s, cpu 1,200 texts/s (why cpu)",
     )
     assert choose_device("auto", here, measured=figures, use_case="low_latency")[0] == "mps"
-    assert choose_device("auto", here, measured={"cpu": figures["cpu"]})[0] == "mps"  # one of two says nothing
+    assert (
+        choose_device("auto", here, measured={"cpu": figures["cpu"]})[0] == "mps"
+    )  # the figures of one of two decide nothing
 
 
-def test_what_imitates_a_gpu_is_never_chosen_by_itself() -> None:
+def test_an_imitated_gpu_is_chosen_only_if_nothing_else_is_usable() -> None:
     here = [device("mlx", software=True), device("vulkan:0", software=True), device("cpu")]
     assert choose_device("auto", here)[0] == "cpu"
     assert choose_device("vulkan", here) == ("vulkan:0", "asked for")
@@ -67,11 +69,11 @@ def test_what_imitates_a_gpu_is_never_chosen_by_itself() -> None:
 
 
 @pytest.mark.parametrize(("wanted", "named"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
-def test_a_name_or_a_kind_is_taken_as_asked(wanted: str, named: str) -> None:
+def test_a_name_or_a_kind_is_used_as_requested(wanted: str, named: str) -> None:
     assert choose_device(wanted, ALL) == (named, "asked for")
 
 
-def test_a_device_that_is_not_there_says_why_and_what_is() -> None:
+def test_the_error_for_a_missing_device_gives_the_reason_and_the_usable_devices() -> None:
     with pytest.raises(UnknownDeviceError, match=r"'mlx' cannot be used: why mlx \(usable here: cpu\)"):
         choose_device("mlx", [device("mlx", usable=False), device("cpu")])
     with pytest.raises(UnknownDeviceError, match="knows no such device"):
@@ -80,7 +82,7 @@ def test_a_device_that_is_not_there_says_why_and_what_is() -> None:
         choose_device("auto", [device("cpu", usable=False)])
 
 
-def test_pools_are_ranked_as_devices_are() -> None:
+def test_device_pools_are_ranked_like_devices() -> None:
     assert best_of({"cpu", "vulkan"}, use_case="auto", measured={})[0] == "vulkan"
     assert best_of({"cpu"}, use_case="high_throughput", measured={})[0] == "cpu"
 
@@ -104,7 +106,7 @@ def test_measurements_are_kept(tmp_path: Path) -> None:
         ("vulkan:1", None, None),
     ],
 )
-def test_a_worker_sees_its_own_gpu_alone(
+def test_a_worker_sees_only_its_own_gpu(
     device_name: str, before: str | None, after: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -123,14 +125,14 @@ def test_a_worker_sees_its_own_gpu_alone(
     assert find_devices(kind="cuda") == [DeviceInfo("cuda:1" if pinned else "cuda:0", usable=True, why="a GPU, 80 GB")]
 
 
-def test_every_kind_is_found_or_lacking_with_a_reason() -> None:
+def test_every_kind_is_listed_with_a_reason() -> None:
     found = find_devices()
     assert [d.name.partition(":")[0] for d in found] == list(KINDS)
     assert all(d.why for d in found)
     assert [d.name for d in find_devices(kind="cpu")] == ["cpu"]
 
 
-def test_a_source_of_its_own_makes_another_model() -> None:
+def test_a_device_with_its_own_source_serves_another_model() -> None:
     entries = {"a": ModelEntry("x", source_mlx="y"), "b": ModelEntry("z")}
     assert for_device(entries, "mlx") == {"a@mlx": ModelEntry("y", source_mlx="y"), "b": ModelEntry("z")}
     assert for_device(entries, "cuda:1") == entries

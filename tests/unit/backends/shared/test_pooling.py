@@ -1,4 +1,4 @@
-"""Pooling and projection without torch are those of sentence-transformers."""
+"""Pooling and projection without torch give the numbers of sentence-transformers."""
 
 import json
 from pathlib import Path
@@ -26,13 +26,13 @@ def reference(*modules: torch.nn.Module) -> np.ndarray:
 
 
 @pytest.mark.parametrize("modes", [*([mode] for mode in MODES), ["mean", "cls"]], ids=str)
-def test_each_mode_is_the_libraries(modes: list[str], tmp_path: Path) -> None:
+def test_each_mode_gives_the_vectors_of_the_library(modes: list[str], tmp_path: Path) -> None:
     head = read_head("m", tmp_path, [["Pooling", {"pooling_mode": modes}, ""]], normalize=False)
     np.testing.assert_allclose(head(HIDDEN, LENGTHS), reference(Pooling(8, pooling_mode=tuple(modes))), atol=1e-6)
 
 
 @pytest.mark.parametrize("activation", [torch.nn.Tanh(), torch.nn.Identity(), torch.nn.ReLU()], ids=str)
-def test_a_projection_is_the_libraries(activation: torch.nn.Module, tmp_path: Path) -> None:
+def test_a_projection_gives_the_vectors_of_the_library(activation: torch.nn.Module, tmp_path: Path) -> None:
     torch.manual_seed(0)
     dense = Dense(8, 5, activation_function=activation)
     (tmp_path / "2_Dense").mkdir()
@@ -45,7 +45,7 @@ def test_a_projection_is_the_libraries(activation: torch.nn.Module, tmp_path: Pa
     np.testing.assert_allclose(np.linalg.norm(scaled, axis=1), 1, atol=1e-6)
 
 
-def test_the_old_way_of_writing_modes_is_read() -> None:
+def test_modes_are_read_from_older_configurations() -> None:
     assert pooling_modes({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}) == ["mean"]
     assert pooling_modes({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}) == ["cls", "mean"]
 
@@ -54,11 +54,14 @@ def test_the_old_way_of_writing_modes_is_read() -> None:
     ("modules", "why"),
     [
         ([["Pooling", {"pooling_mode": "mean"}, ""], ["LSTM", {}, ""]], "module LSTM .* only the torch backend"),
-        ([["Pooling", {"pooling_mode": "median"}, ""]], "median.*known are cls, max"),
-        ([], "pooling is not given"),
+        (
+            [["Pooling", {"pooling_mode": "median"}, ""]],
+            "unknown pooling .*median.*; set pooling in semel.toml to one of cls, max",
+        ),
+        ([], "its files define no pooling"),
         ([["Pooling", {"pooling_mode": "mean", "include_prompt": False}, ""]], "include_prompt"),
     ],
 )
-def test_what_it_does_not_know_is_refused(modules: list[list[object]], why: str, tmp_path: Path) -> None:
+def test_an_unknown_module_or_setting_is_refused(modules: list[list[object]], why: str, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=why):
         read_head("m", tmp_path, modules, normalize=False)

@@ -1,4 +1,4 @@
-"""The encoder for CPUs computes what transformers computes."""
+"""The encoder for CPUs gives the hidden states of transformers."""
 
 from typing import Any
 
@@ -22,10 +22,10 @@ def model(model_type: str, **changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta", "camembert"])
-def test_hidden_states_are_those_of_transformers(model_type: str) -> None:
+def test_hidden_states_equal_those_of_transformers(model_type: str) -> None:
     reference, random = model(model_type), np.random.default_rng(0)
     texts = [random.integers(2, 100, length) for length in LENGTHS]
-    texts[4][7] = PAD  # a text may hold the padding token; RoBERTa counts its positions around it
+    texts[4][7] = PAD  # a text may contain the padding token; RoBERTa gives it no position
     batch = [Tokens(text.tolist(), truncated=False) for text in texts]
     runs = runs_of(batch)
     assert runs == [(1, 1), (2, 3), (1, 15), (1, 16), (2, 17), (1, 40), (1, 200)]
@@ -47,7 +47,7 @@ def test_hidden_states_are_those_of_transformers(model_type: str) -> None:
         (model("electra"), 1.0, "electra is not among"),
     ],
 )
-def test_what_it_does_not_fit_stays_as_it_was(reference: Any, agree: float, why: str) -> None:
-    encoder, said = rebuild(reference, lambda encoder: agree)
+def test_a_model_that_it_does_not_fit_keeps_its_layers(reference: Any, agree: float, why: str) -> None:
+    encoder, reason = rebuild(reference, lambda encoder: agree)
     assert encoder is None
-    assert why in said
+    assert why in reason
