@@ -28,7 +28,7 @@ def test_quantised_weights_stay_close_to_the_full_ones(
     precision: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speedup = 4.0 if dtype == "bfloat16" else 1.0  # the load of this machine must not decide
-    monkeypatch.setattr("semel.backends.torch.backend._bfloat16_speedup", lambda _torch: speedup)
+    monkeypatch.setattr("semel.backends.torch.dtype._bfloat16_speedup", lambda _torch: speedup)
     full, small = loaded("float32"), loaded(precision)
     one, other = full.embed_texts(TEXTS), small.embed_texts(TEXTS)
     cosines = (one * other).sum(axis=1)

@@ -28,6 +28,7 @@ from transformers import (
     XLMRobertaModel,
 )
 
+from semel.backends.devices import verify as verify_module
 from semel.backends.devices.verify import verify
 from semel.backends.models.factory import create_backend
 from semel.backends.models.source import ModelSource
@@ -158,7 +159,7 @@ def test_a_session_that_would_fall_back_to_the_cpu_is_refused() -> None:
 def test_the_self_test_passes_and_fails_on_wrong_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     verify("vulkan:0")
     real = vulkan_session.softmax_of_product
-    monkeypatch.setattr(vulkan_session, "softmax_of_product", lambda left, right: real(left, right) + 0.01)
+    monkeypatch.setattr(verify_module, "softmax_of_product", lambda left, right: real(left, right) + 0.01)
     with pytest.raises(BackendError, match=r"vulkan:0 failed its self-test: its numbers are off by 0\.01"):
         verify("vulkan:0")
 
