@@ -33,24 +33,28 @@ from semel.tasks.fleet.roster import BEAT_S
 from semel.tracing import close_traces, trace_requests
 
 _THREADS = 200
-"""A request that waits for a device holds a thread; anyio's default of 40 would block the hits behind them."""
+"""Threads for synchronous routes.
 
+A request that waits for a device holds one; anyio's default of 40 would let such requests block cache hits.
+"""
 
 _WRITE_USE_S = 5.0
-"""What `kill -9` may take of the counters in the cache view."""
-
+"""`kill -9` may lose the last seconds of the counters in the cache view, at most this many."""
 
 _COUNT_JOBS_S = 10.0
-"""Looking for jobs that have ended walks through all that are kept."""
+"""Finding the jobs that have ended reads every stored job, so it is done rarely."""
 
 _ROUTES = (embeddings, files, batches, jobs, cache, models, rerank, cohere, tei, health, live, metrics_route, page)
 
 
 def create_app(settings: Settings, *, build: Callable[[Settings], Services] = build_services) -> FastAPI:
-    """The API on these settings.
+    """Create the API.
 
     Args:
         build: makes the services when the application starts, and may raise UnavailableError then.
+
+    Raises:
+        BadInputError: an API key in the settings is not valid.
     """
 
     @asynccontextmanager
@@ -79,10 +83,10 @@ def create_app(settings: Settings, *, build: Callable[[Settings], Services] = bu
     for module in _ROUTES:
         app.include_router(module.router)
     add_problem_handlers(app)
-    app.openapi = lambda: document(app, routes)  # type: ignore[method-assign]  # FastAPI's own way to change it
+    app.openapi = lambda: document(app, routes)  # type: ignore[method-assign]  # as FastAPI's documentation does it
     app.add_middleware(BodyLimit, routes=routes, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestId)
-    app.add_middleware(HttpMetrics, answered=lambda *told: app.state.services.watch.metrics.responded(*told))
+    app.add_middleware(HttpMetrics, answered=lambda *answer: app.state.services.watch.metrics.responded(*answer))
     trace_requests(app, untraced=routes.untraced())
 
     return app
@@ -94,7 +98,7 @@ def _live(services: Services) -> Live:
 
 
 def _end(services: Services, background: Sequence["_Part"]) -> None:
-    with ThreadPoolExecutor(len(background)) as pool:  # together: each may wait for what it has in hand
+    with ThreadPoolExecutor(len(background)) as pool:  # in parallel: each may first finish the work that it has begun
         list(pool.map(lambda part: part.stop(), background))
     try:
         services.close()
@@ -103,7 +107,7 @@ def _end(services: Services, background: Sequence["_Part"]) -> None:
 
 
 class _Part(Protocol):
-    """Something that runs beside the requests."""
+    """Work that runs in the background, next to the requests."""
 
     def start(self) -> None: ...
 
@@ -114,7 +118,7 @@ def _background(services: Services) -> tuple[_Part, ...]:
     stores, roster, watch = services.stores, services.fleet.roster, services.watch
 
     def sweep() -> None:
-        """End what was cancelled or is late, and free what dead workers held; sending again is for workers."""
+        """End cancelled and late jobs, and free the chunks of dead workers; only workers send chunks again."""
         watch.metrics.swept(services.sweeper.sweep())
 
     def sample() -> None:
@@ -123,7 +127,7 @@ def _background(services: Services) -> tuple[_Part, ...]:
     return (
         BatchRunner(services),
         WebhookSender(services.settings, stores.jobs, stores.webhooks),
-        # Workers do these two as well; the API does them when there is no worker left.
+        # Workers do these two as well; the API does them in case no worker is left.
         Repeating("failover", services.fleet.failover.run, every_s=BEAT_S),
         Repeating("sweep", sweep, every_s=BEAT_S),
         Repeating("cache size", watch.readings.count_cache, every_s=COUNT_CACHE_S, at_once=True),

@@ -1,4 +1,4 @@
-"""How a route gets its services."""
+"""The dependency through which a route gets its services."""
 
 from typing import Annotated, cast
 
@@ -8,7 +8,10 @@ from semel.api.services import Services
 
 
 async def get_services(request: Request) -> Services:
-    """A coroutine: FastAPI would run a plain function in a thread, which costs a tenth of a hit."""
+    """Return the services of the running application.
+
+    A coroutine, because FastAPI would run a plain function in a thread, which costs a tenth of a cache hit.
+    """
     return cast(Services, request.app.state.services)
 
 

@@ -1,4 +1,4 @@
-"""What the routes need, built once when the API starts."""
+"""The parts that the routes use, built once when the API starts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ log = get_log("api")
 
 @dataclass(frozen=True)
 class Stores:
-    """Everything in the database."""
+    """The database, and every store in it."""
 
     db: Database
     vectors: VectorStore
@@ -67,7 +67,7 @@ class Stores:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Redis, the workers behind it, and the ways to send work to them."""
+    """Redis, the workers that are reached through it, and the parts that send work to them."""
 
     redis: "redis.Redis"
     roster: Roster
@@ -79,7 +79,7 @@ class Fleet:
     sender: QueueSender
 
     def ping(self) -> None:
-        """Raises UnavailableError without Redis."""
+        """Check that Redis answers. Raises UnavailableError."""
         try:
             self.redis.ping()
         except redis.RedisError as error:
@@ -88,7 +88,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Watch:
-    """What the page, Prometheus and the cache view read."""
+    """The sources of the page, of Prometheus and of the cache view."""
 
     metrics: ApiMetrics
     readings: ApiReadings
@@ -114,29 +114,32 @@ class Services:
     sweeper: Sweeper
 
     def ping_workers(self) -> None:
-        """Raises UnavailableError when no worker can compute."""
+        """Check that a worker is ready to compute, and that every required device has a live worker.
+
+        Raises UnavailableError.
+        """
         live = self.fleet.roster.live()
         states = {worker.state for worker in live}
         if not states:
             raise UnavailableError("no worker is alive; start one: semel worker --device cpu")
         if "ready" not in states:
             raise UnavailableError("the workers are still loading their model")
-        there = {device_kind(worker.device) for worker in live}
-        if missing := [kind for kind in self.settings.required_devices if kind not in there]:
+        present = {device_kind(worker.device) for worker in live}
+        if missing := [kind for kind in self.settings.required_devices if kind not in present]:
             kinds = ", ".join(missing)
             raise UnavailableError(f"no worker is alive for {kinds}; start one: semel worker --device {missing[0]}")
 
     @property
     def pings(self) -> dict[str, Callable[[], None]]:
-        """Name of a part → a call that raises when it does not answer."""
+        """Name of a part → a call that raises SemelError when the part does not answer."""
         return {"database": self.stores.db.ping, "redis": self.fleet.ping, "workers": self.ping_workers}
 
     def close(self) -> None:
-        """Write what is counted in memory, and close every connection."""
+        """Write the counts that are still in memory, and close every connection."""
         try:
             self.stores.space_use.write()
         except SemelError as error:
-            log.warning("the last counts of the spaces are lost", reason=str(error))
+            log.warning("could not write the last usage counts of the vector spaces", reason=str(error))
         self.watch.machine.close()
         self.fleet.doorbell.close()
         self.fleet.redis.close()
@@ -144,7 +147,7 @@ class Services:
 
 
 def build_services(settings: Settings) -> Services:
-    """Open the database and prepare everything; Redis is contacted when it is first needed.
+    """Open the database and build every part. Redis is contacted when it is first needed.
 
     Raises:
         UnavailableError: the database does not answer.
@@ -153,7 +156,11 @@ def build_services(settings: Settings) -> Services:
 
 
 def assemble(settings: Settings, client: "redis.Redis", celery: Celery) -> Services:
-    """As `build_services`, on this Redis and this way to send tasks."""
+    """Build every part, with a given Redis client and a given Celery application to send tasks with.
+
+    Raises:
+        UnavailableError: the database does not answer.
+    """
     stores = _stores(settings)
     fleet = _fleet(settings, stores, client, celery)
     contents = CacheContents(CacheStats(stores.db), stores.space_use)

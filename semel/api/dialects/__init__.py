@@ -1,1 +1,1 @@
-"""The API dialects: wire models and shaping, one file per dialect."""
+"""The dialects of the API: requests and answers on the wire, one file per dialect."""

@@ -1,4 +1,4 @@
-"""Cohere's and Jina's request and answer in one, for the route and for the lines of batches."""
+"""Requests and answers as Cohere and Jina define them, for the routes and for the lines of batches."""
 
 import uuid
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from semel.values.vectors import Vectors, unit_rows
 
 
 class RerankRequest(BaseModel):
-    """Cohere's and Jina's request."""
+    """Cohere's and Jina's request to rerank documents."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -32,22 +32,26 @@ class RerankRequest(BaseModel):
     query: str
     documents: list[str | dict[str, Any]] = Field(description='Texts, or objects with the text in "text".')
     model: ModelName = None
-    top_n: int | None = Field(default=None, ge=1, description="How many to return; all of them when left out.")
+    top_n: int | None = Field(default=None, ge=1, description="How many documents to return; all of them without it.")
     return_documents: bool = False
 
 
 class RankedDocument(BaseModel):
+    """The text of a document."""
+
     text: str
 
 
 class RerankResult(BaseModel):
+    """The score of the document at position `index` of the request, from 0."""
+
     index: int
     relevance_score: float
     document: RankedDocument | None = None
 
 
 class RerankResponse(BaseModel):
-    """The documents, the best first. `meta.kind` says how the scores came about."""
+    """The documents, the best first. `meta.kind` names the kind of the scores."""
 
     id: str
     model: str
@@ -57,14 +61,19 @@ class RerankResponse(BaseModel):
 
 
 def documents_of(request: RerankRequest, settings: Settings) -> list[str]:
-    """The texts of a request's documents. Raises BadInputError, InvalidTextError."""
+    """Return the texts of a request's documents.
+
+    Raises:
+        BadInputError: the query is too long, a document has no text, or the list is empty or too long.
+        InvalidTextError: a document is too long.
+    """
     check_query(request.query, settings)
     texts = [_text_of(document, i) for i, document in enumerate(request.documents)]
     return texts_of(texts, settings, name="documents")
 
 
 def check_query(query: str, settings: Settings) -> None:
-    """Raises BadInputError when it is too long."""
+    """Check the length of a query. Raises BadInputError when it is too long."""
     if len(query) > settings.max_text_bytes:
         raise BadInputError(f"the query {too_large(settings)}")
 
@@ -72,7 +81,13 @@ def check_query(query: str, settings: Settings) -> None:
 def rerank_body(
     request: RerankRequest, documents: list[str], scores: Scores, *, model: str, kind: RerankKind, tokens: int
 ) -> RerankResponse:
-    """Cohere's and Jina's answer."""
+    """Return the answer that both Cohere's and Jina's clients understand.
+
+    Args:
+        documents: as `documents_of` returns them.
+        scores: float32 (len(documents),).
+        tokens: read by the model in the query and the documents.
+    """
     return RerankResponse(
         id=str(uuid.uuid4()),
         model=model,
@@ -101,14 +116,15 @@ def _text_of(document: str | dict[str, Any], index: int) -> str:
     return text
 
 
-_INPUT_TYPES: dict[str, InputType] = {"search_query": "query", "search_document": "document"}
-"""Cohere's words for what may have a prompt of its own; the others have none."""
+INPUT_TYPES: dict[str, InputType] = {"search_query": "query", "search_document": "document"}
+"""Cohere's input types for which a model may have a prompt; for the others it has none."""
 
 EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary"]
+"""Cohere's number types; see `quantized`."""
 
 
 class CohereEmbedRequest(BaseModel):
-    """Cohere's request for embeddings of texts."""
+    """Cohere's request to embed texts."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -130,7 +146,7 @@ class CohereEmbedRequest(BaseModel):
 
 
 class CohereEmbedResponse(BaseModel):
-    """A list of vectors for each of the types that were asked for."""
+    """One list of vectors for each requested type, in the order of the texts."""
 
     id: str
     embeddings: dict[EmbeddingType, list[list[float | int]]]
@@ -140,15 +156,17 @@ class CohereEmbedResponse(BaseModel):
 
 
 def quantized(vectors: Vectors, kind: EmbeddingType) -> Any:
-    """Vectors of length 1 in a smaller type, as sentence-transformers packs them.
+    """Convert vectors to a smaller number type, packed as sentence-transformers packs them.
 
-    int8: 127 times the number, rounded; uint8: 128 more. ubinary: one bit a number, set when it is positive, eight
-    to a byte; binary: 128 less. Each vector is quantised by itself, so that it does not depend on its neighbours.
+    int8: the vector scaled to length 1, times 127, rounded; uint8: that plus 128. ubinary: one bit per number, set if
+    the number is positive, eight bits per byte; binary: that minus 128. Each vector is quantised alone, so that it does
+    not depend on the others of the request. `float` returns the vectors unchanged.
 
     Args:
         vectors: float32 (n, dim).
 
-    Returns: (n, dim), or (n, dim / 8) for the binary ones.
+    Returns:
+        (n, dim), or (n, dim / 8) for the binary types.
     """
     if kind == "float":
         return vectors

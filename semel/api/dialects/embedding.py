@@ -1,4 +1,4 @@
-"""What the dialects share: texts in, every vector or an error out, and the headers that tell what the cache did."""
+"""What the dialects share: reading texts, embedding all of them or failing, and headers about the cache."""
 
 from typing import Any
 
@@ -15,14 +15,17 @@ from semel.values.vectors import Embedded, Vectors
 
 
 def texts_of(given: Any, settings: Settings, *, name: str = "input") -> list[str]:
-    """The texts of a request: one, or a list.
+    """Return the texts of a request, which holds a single text or a list.
+
+    Whether each item is a text that can be embedded is checked later.
 
     Args:
-        settings: say how many texts a request has at the most, and how long one may be.
-        name: what the dialect calls them.
+        given: the field of the request.
+        settings: limit how many texts a request may have and how long each may be.
+        name: what the dialect calls the field, for errors.
 
     Raises:
-        BadInputError: neither; says what it is and what to send.
+        BadInputError: `given` is neither, or the list is empty or too long, or holds token ids.
         InvalidTextError: a text is too long.
     """
     limit = settings.max_request_texts
@@ -33,11 +36,11 @@ def texts_of(given: Any, settings: Settings, *, name: str = "input") -> list[str
         raise BadInputError(f"{name} is an empty list; send at least one text")
     if len(texts) > limit:
         raise BadInputError(
-            f"{name} has {len(texts)} texts, the limit of one request is {limit}; send a job: POST /v1/jobs"
+            f"{name} has {len(texts)} texts, and one request takes at most {limit}; submit a job: POST /v1/jobs"
         )
     if all(isinstance(item, int | list) for item in texts):
         raise BadInputError(
-            f"{name} holds token ids; semel's key is over the text, so send strings "
+            f"{name} holds token ids, but semel's cache is keyed by text: send strings "
             "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
         )
     for index, text in enumerate(texts):
@@ -47,18 +50,26 @@ def texts_of(given: Any, settings: Settings, *, name: str = "input") -> list[str
 
 
 def too_large(settings: Settings) -> str:
-    """What is said of a text above the limit of the server."""
+    """Return the predicate of an error about a text above the server's limit, to follow its name."""
     return f"is longer than {settings.max_text_bytes} characters (SEMEL_MAX_TEXT_BYTES)"
 
 
 def embed_all(
     services: Services, space: Space, texts: list[str], *, truncate: bool = True, dimensions: int | None = None
 ) -> tuple[Embedded, Vectors]:
-    """Vectors of every text, float32 (len(texts), dimensions).
+    """Embed every text, or fail.
+
+    Args:
+        truncate: False makes a text above the model's limit fail instead of being cut.
+        dimensions: cut the vectors to this size; None keeps the model's own.
+
+    Returns:
+        What the pipeline returned, and the vectors, float32 (len(texts), dimensions).
 
     Raises:
-        InvalidTextError: the first text that has no vector; the others are in the cache by then.
-        BadInputError: a cross-encoder, or a size that this model cannot be cut to; nothing is computed.
+        InvalidTextError: a text has no vector; the error names the first one. The others are cached.
+        BadInputError: the model is a cross-encoder, or cannot be cut to this size; nothing was computed.
+        UnavailableError, OverloadedError, BackendError, StorageFullError: nothing can compute or store the vectors now.
     """
     check_dimensions(dimensions, space)
     embedded = services.pipeline.embed(space, texts, truncate=truncate)
@@ -68,20 +79,20 @@ def embed_all(
 
 
 def no_vector(index: int, error: ItemError) -> SemelError:
-    """What a request fails with whose text at this place has no vector."""
+    """Return the error of a request whose text at position `index` has no vector because of `error`."""
     if is_fault_of_the_text(error.code):
         return InvalidTextError(index, f"has no vector: {error.message}")
     return revive(error.code, f"text {index} has no vector: {error.message}")
 
 
 def cache_headers(*answers: Embedded) -> dict[str, str]:
-    """`x-semel-cache: hits=…; computed=…; coalesced=…`, `x-semel-truncated`, and milliseconds as TEI names them.
+    """Return the headers of an answer: `x-semel-cache: hits=…; computed=…; coalesced=…`, `x-semel-truncated` and times.
 
-    `x-inference-time` is what the worker took, `x-queue-time` what else was waited for it; without them a large
-    request ran as a job, whose chunks nobody timed.
+    The times are milliseconds under TEI's names: `x-inference-time` is the time of the worker, `x-queue-time` the rest
+    of the wait. A large request runs as a job, whose chunks are not timed, and has neither.
     """
-    named = {"hits": Outcome.HIT, "computed": Outcome.COMPUTED, "coalesced": Outcome.COALESCED}
-    counts = "; ".join(f"{name}={sum(a.count(outcome) for a in answers)}" for name, outcome in named.items())
+    outcomes = {"hits": Outcome.HIT, "computed": Outcome.COMPUTED, "coalesced": Outcome.COALESCED}
+    counts = "; ".join(f"{name}={sum(a.count(outcome) for a in answers)}" for name, outcome in outcomes.items())
     headers = {"x-semel-cache": counts, "x-semel-truncated": str(sum(int(a.truncated.sum()) for a in answers))}
     timed = [answer.inference_s for answer in answers if answer.inference_s is not None]
     if len(timed) == len(answers):
@@ -91,10 +102,15 @@ def cache_headers(*answers: Embedded) -> dict[str, str]:
     return headers
 
 
-def space_of(catalog: Catalog, wanted: EmbeddingsRequest | JobRequest, *, device: str = "auto") -> Space:
-    """The space that a request or a job means. Raises UnknownModelError, BadInputError."""
-    if wanted.input_type and wanted.prompt_name:
-        raise BadInputError("input_type and prompt_name both name a prompt; send one of them")
-    if wanted.input_type:
-        return catalog.space_for_input(wanted.model, wanted.input_type, device=device)
-    return catalog.space(wanted.model, wanted.prompt_name, device=device)
+def space_of(catalog: Catalog, request: EmbeddingsRequest | JobRequest, *, device: str = "auto") -> Space:
+    """Return the vector space that a request or a job names.
+
+    Raises:
+        UnknownModelError: no worker has ever served the model, or it has no such prompt.
+        BadInputError: the request names a prompt in two ways.
+    """
+    if request.input_type and request.prompt_name:
+        raise BadInputError("input_type and prompt_name both choose a prompt; send only one of them")
+    if request.input_type:
+        return catalog.space_for_input(request.model, request.input_type, device=device)
+    return catalog.space(request.model, request.prompt_name, device=device)

@@ -1,16 +1,18 @@
-"""Text Embeddings Inference on the wire."""
+"""Requests and answers as Text Embeddings Inference (TEI) defines them."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Truncate = Annotated[bool | None, Field(description="Cut texts above the model's limit instead of refusing them.")]
+"""TEI's switch for texts above the limit; null means false."""
 
-Direction = Annotated[Literal["Right", "right"], Field(description="semel cuts the end of a text.")]
+Direction = Annotated[Literal["Right", "right"], Field(description="semel always cuts the end of a text.")]
+"""TEI's side to cut; semel refuses the left one."""
 
 
 class TeiEmbedRequest(BaseModel):
-    """TEI's request for embeddings."""
+    """TEI's request to embed texts."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["The cat sat on the mat."], "truncate": True}})
 
@@ -23,7 +25,7 @@ class TeiEmbedRequest(BaseModel):
 
 
 class TeiRerankRequest(BaseModel):
-    """TEI's request for scores."""
+    """TEI's request to rerank texts."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"query": "a pet", "texts": ["a cat", "a stone"]}})
 
@@ -31,18 +33,20 @@ class TeiRerankRequest(BaseModel):
     texts: list[str]
     truncate: Truncate = False
     truncation_direction: Direction = "Right"
-    raw_scores: bool = Field(default=False, description="Without effect: a cosine is told as it is.")
+    raw_scores: bool = Field(default=False, description="No effect: semel always returns its own score.")
     return_text: bool = False
 
 
 class TeiRank(BaseModel):
+    """The score of the text at position `index` of the request, from 0."""
+
     index: int
     score: float
     text: str | None = None
 
 
 class TeiTokenizeRequest(BaseModel):
-    """TEI's request for tokens."""
+    """TEI's request to split texts into tokens."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["The cat sat on the mat."]}})
 
@@ -52,7 +56,7 @@ class TeiTokenizeRequest(BaseModel):
 
 
 class TeiToken(BaseModel):
-    """`start` and `stop` are characters of the text with its prompt; a special token has none."""
+    """A token. `start` and `stop` count characters of the prompt and the text; a special token has neither."""
 
     id: int
     text: str
@@ -62,18 +66,22 @@ class TeiToken(BaseModel):
 
 
 class TeiSentences(BaseModel):
+    """A sentence, and the sentences to compare it with."""
+
     source_sentence: str
     sentences: list[str]
 
 
 class TeiParameters(BaseModel):
+    """How the sentences are embedded."""
+
     truncate: Truncate = False
     truncation_direction: Direction = "Right"
     prompt_name: str | None = None
 
 
 class TeiSimilarityRequest(BaseModel):
-    """TEI's request for similarities."""
+    """TEI's request for the similarity of sentences."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"inputs": {"source_sentence": "a pet", "sentences": ["a cat", "a stone"]}}}

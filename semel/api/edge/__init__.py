@@ -1,1 +1,1 @@
-"""Around every route: keys, limits, errors, request ids, metrics, the OpenAPI document."""
+"""What surrounds every route: API keys, limits, errors, request ids, metrics and the OpenAPI document."""

@@ -1,7 +1,7 @@
 """API keys: who may read, who may submit work, who may change the server.
 
-Keys are compared as SHA-256 digests in constant time; the plain ones are forgotten once they are read. Without any
-key in the settings everybody may do everything, which `semel serve` allows on a loopback address only.
+Keys are compared as SHA-256 digests in constant time; plain keys are forgotten once they are read. Without any key in
+the settings every caller may do everything, which `semel serve` allows on a loopback address only.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from semel.settings import Settings
 
 
 class Scope(IntEnum):
-    """What a key allows; each includes those before it.
+    """What a key allows. Each scope includes those before it.
 
-    READ: look at jobs, models and results, not at texts. SUBMIT: also embed, rerank, submit and cancel. ADMIN: also
-    what changes the server for others.
+    READ: see jobs, models and results, but no texts. SUBMIT: also embed, rerank, submit and cancel. ADMIN: also change
+    the server for others.
     """
 
     READ = 1
@@ -32,26 +32,28 @@ class Scope(IntEnum):
 
 @dataclass(frozen=True)
 class ApiKey:
-    """SHA-256 of a key, and what it allows."""
+    """The SHA-256 digest of a key, and the scope of that key."""
 
     digest: bytes
     scope: Scope
 
 
 def load_keys(settings: Settings) -> tuple[ApiKey, ...]:
-    """The keys of `SEMEL_API_KEYS` (plain, `KEY` or `KEY:SCOPE`, with commas between) and of `SEMEL_API_KEYS_FILE`.
+    """Read the keys in `SEMEL_API_KEYS` (plain, `KEY` or `KEY:SCOPE`, separated by commas) and `SEMEL_API_KEYS_FILE`.
 
-    A line of the file is `SHA256-IN-HEX SCOPE`; what follows a # is a remark.
+    A line of the file is `SHA256-IN-HEX SCOPE`; a # starts a comment.
 
     Raises:
-        BadInputError: no such file, no key in what is set, a line that is no key, an unknown scope.
+        BadInputError: the file cannot be read, a setting is set but holds no key, a line is not a key, or a scope is
+            unknown.
     """
     keys = [_plain(part.strip()) for part in settings.api_keys.get_secret_value().split(",") if part.strip()]
     if settings.api_keys_file is not None:
         keys += _from_file(settings.api_keys_file)
     if not keys and (settings.api_keys.get_secret_value() or settings.api_keys_file is not None):
         raise BadInputError(
-            "SEMEL_API_KEYS or SEMEL_API_KEYS_FILE is set and holds no key: that would let everybody in"
+            "SEMEL_API_KEYS or SEMEL_API_KEYS_FILE is set but holds no key, which would open the server to every "
+            "caller: add a key, or unset it"
         )
     return tuple(keys)
 
@@ -78,13 +80,15 @@ def _from_file(path: Path) -> list[ApiKey]:
         except ValueError:
             digest = b""
         if len(words) != 2 or len(digest) != hashlib.sha256().digest_size:
-            raise BadInputError(f"{where}: a line is the SHA-256 of a key in hex, and a scope; see 'semel key'")
+            raise BadInputError(
+                f"{where}: a line must be the SHA-256 of a key in hex, then a scope; 'semel key' prints one"
+            )
         keys.append(ApiKey(digest, _scope(words[1], where)))
     return keys
 
 
 def file_line(key: str, scope: str) -> str:
-    """The line of `SEMEL_API_KEYS_FILE` for a key. Raises BadInputError for an unknown scope."""
+    """Return the line of `SEMEL_API_KEYS_FILE` for a key. Raises BadInputError for an unknown scope."""
     return f"{_digest(key).hex()} {_scope(scope, '--scope').name.lower()}"
 
 
@@ -93,7 +97,8 @@ def _scope(name: str, where: str) -> Scope:
         return Scope[name.upper()]
     except KeyError:
         known = ", ".join(scope.name.lower() for scope in Scope)
-        raise BadInputError(f"{where}: the scope of a key is one of {known}") from None  # no echo: it may be a key
+        # The message does not quote the name: it may be a part of a key.
+        raise BadInputError(f"{where}: the scope of a key must be one of {known}") from None
 
 
 def _digest(key: str) -> bytes:
@@ -101,7 +106,10 @@ def _digest(key: str) -> bytes:
 
 
 def scope_of(keys: tuple[ApiKey, ...], presented: str) -> Scope | None:
-    """What a presented key allows; None for an unknown one. Looks at every key, whichever matches."""
+    """Return the scope of a presented key, or None for an unknown key.
+
+    It compares with every key, so that the time does not show which one matches.
+    """
     digest, found = _digest(presented), None
     for key in keys:
         if hmac.compare_digest(digest, key.digest):
@@ -110,12 +118,12 @@ def scope_of(keys: tuple[ApiKey, ...], presented: str) -> Scope | None:
 
 
 def _needs(scope: Scope) -> Any:
-    """A dependency that lets a request pass when its key allows this; `request.state.scope` is what it allows.
+    """Return a dependency that refuses requests whose key lacks a scope, and sets `request.state.scope`.
 
-    Raises:
-        UnauthorizedError: no key, or an unknown one.
-        ForbiddenError: a key that allows less.
-        ForeignPageError: without keys, a website sends this.
+    The dependency raises:
+        UnauthorizedError: the request has no key, or an unknown one.
+        ForbiddenError: the scope of the key is too small.
+        ForeignPageError: the server has no keys, and another website sends the request.
     """
 
     async def check(request: Request) -> None:
@@ -130,19 +138,26 @@ def _needs(scope: Scope) -> Any:
             raise UnauthorizedError("this server needs an API key: send 'Authorization: Bearer KEY'")
         allowed = scope_of(keys, presented)
         if allowed is None:
-            raise UnauthorizedError("this API key is unknown here")
+            raise UnauthorizedError("this server does not know this API key; check it, or ask the operator for one")
         if allowed < scope:
-            raise ForbiddenError(f"this API key may {allowed.name.lower()}; it takes one that may {scope.name.lower()}")
+            raise ForbiddenError(
+                f"this API key has the scope '{allowed.name.lower()}'; this request needs '{scope.name.lower()}'"
+            )
         request.state.scope = allowed
 
     return Depends(check)
 
 
 def may(request: Request, scope: Scope) -> bool:
-    """Whether a request that passed may do this, too."""
+    """Whether the key of an accepted request also has this scope."""
     return bool(request.state.scope >= scope)
 
 
 MAY_READ = [_needs(Scope.READ)]
+"""Dependencies of a route that any key may use."""
+
 MAY_SUBMIT = [_needs(Scope.SUBMIT)]
+"""Dependencies of a route that computes, or that changes the caller's own work."""
+
 MAY_ADMINISTER = [_needs(Scope.ADMIN)]
+"""Dependencies of a route that changes the server for others."""

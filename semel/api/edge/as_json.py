@@ -1,4 +1,4 @@
-"""Answers as JSON. float32 numbers have as many digits as a float32 needs, half of what Python would write."""
+"""JSON for answers. A float32 gets the digits that it needs, half as many as Python would write."""
 
 import json
 from typing import Any
@@ -7,11 +7,11 @@ import orjson
 
 
 def as_json(value: Any) -> bytes:
-    """UTF-8 bytes of dicts, lists, texts, numbers and C-contiguous numpy arrays.
+    """Encode dicts, lists, texts, numbers and C-contiguous numpy arrays as UTF-8 JSON.
 
-    Reading an array's numbers back as float32 gives the same bits.
+    The numbers of a float32 array have the same bits when they are read back as float32.
     """
     try:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-    except orjson.JSONEncodeError:  # half a surrogate pair in a client's own name for something: no UTF-8, but JSON
+    except orjson.JSONEncodeError:  # a lone surrogate in a client's id: JSON can escape it, UTF-8 cannot hold it
         return json.dumps(value, default=lambda array: array.tolist()).encode()

@@ -1,4 +1,7 @@
-"""413 for bodies that are parsed whole and larger than allowed: at once if they declare it, else while they arrive."""
+"""413 for bodies that are parsed whole and are too large.
+
+A body that declares its size is refused at once, any other one while it arrives.
+"""
 
 from typing import Any
 
@@ -10,10 +13,11 @@ from semel.api.edge.traits import RouteTable
 
 
 class BodyLimit:
-    """ASGI middleware. Routes that stream their body bound it themselves.
+    """ASGI middleware that limits bodies. Routes that stream their body limit it themselves.
 
     Args:
-        max_bytes: of a body.
+        routes: names the routes that stream their body, and the dialect of each error.
+        max_bytes: the size of the largest body that is accepted.
     """
 
     def __init__(self, app: Any, *, routes: RouteTable, max_bytes: int) -> None:
@@ -22,6 +26,7 @@ class BodyLimit:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, or refuse its body."""
         if scope["type"] != "http" or self._routes.traits(scope["method"], scope["path"]).streams_body:
             await self._app(scope, receive, send)
             return
@@ -36,7 +41,7 @@ class BodyLimit:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._max_bytes:
-                raise HTTPException(413)  # one of the errors that FastAPI passes on while it reads a body
+                raise HTTPException(413)  # while FastAPI reads a body, it passes this error on unchanged
             return message
 
         await self._app(scope, bounded, send)

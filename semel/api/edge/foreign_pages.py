@@ -1,8 +1,10 @@
-"""A server without API keys trusts this machine; a website that somebody on it visits is not this machine.
+"""Protection of a server without API keys from websites.
 
-A page can send a form to any address, without leave to read the answer (cross-site request forgery), and its owner can
-give the page's own name our address, which makes us part of its site (DNS rebinding). A browser tells of both in
-headers that no script can change. With keys neither works, because the page has none.
+Such a server trusts every program on its machine, but not the websites that people visit there. A page can send a form
+to any address, although it cannot read the answer (cross-site request forgery). The owner of a website can also let
+its name resolve to this server's address, so that the browser takes the server for a part of the website (DNS
+rebinding). Browsers reveal both in headers that no script can change. On a server with keys neither works, because the
+page has no key.
 """
 
 import ipaddress
@@ -15,11 +17,11 @@ from semel.errors import ForeignPageError
 from semel.settings import Settings
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
-"""What such a page may lead a visitor to. It may not load it by itself: it would learn nothing, and keep us busy."""
+"""Methods of a link that another website may have. A page may not load these itself: it would only keep us busy."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address. A name other than localhost counts as public."""
+    """Whether only this machine can reach an address. A name other than localhost counts as public."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -28,10 +30,11 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True)
 class OwnNames:
-    """By which names the server may be called; those of an address, and localhost, always are its own.
+    """The host names that the server answers to, in addition to localhost and every IP address.
 
     Attributes:
-        any: on a public address nobody knows them, unless somebody says them.
+        names: in lower case.
+        any: answer to every name: the server listens on a public address and its names are not configured.
     """
 
     names: frozenset[str]
@@ -39,34 +42,36 @@ class OwnNames:
 
     @classmethod
     def of(cls, settings: Settings) -> "OwnNames":
+        """Read the names from `allowed_hosts` and `host` of the settings."""
         names = frozenset(name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip())
         return cls(names, any=not (names or is_loopback(settings.host)))
 
 
 def refuse_foreign_pages(request: Request, own: OwnNames) -> None:
-    """Let programs pass, and pages of this server.
+    """Accept requests from programs and from pages of this server.
+
+    Sources: https://www.w3.org/TR/fetch-metadata/, and RFC 6454 for browsers that do not send those headers.
 
     Raises:
-        ForeignPageError: a website sends this. Sources: https://www.w3.org/TR/fetch-metadata/, RFC 6454 for browsers
-            without that.
+        ForeignPageError: another website sends this request.
     """
     host = request.headers.get("host")
     if host and not own.any and not _is_ours(host, own.names):
         raise ForeignPageError(
-            f"without API keys this server answers as localhost, not as {host!r}: set SEMEL_API_KEYS, or say the "
-            "name in SEMEL_ALLOWED_HOSTS"
+            f"a server without API keys answers to localhost and to IP addresses, not to {host!r}: set "
+            "SEMEL_API_KEYS, or add the name to SEMEL_ALLOWED_HOSTS"
         )
     if _crosses(request) and not _is_followed_link(request):
         raise ForeignPageError(
-            "a page of another website sends this, and without API keys this server takes it from its own page and "
-            "from programs only: set SEMEL_API_KEYS, and send one"
+            "this request comes from a page of another website; a server without API keys accepts requests only from "
+            "its own page and from programs: set SEMEL_API_KEYS, and send a key"
         )
 
 
 def _is_ours(host: str, names: frozenset[str]) -> bool:
-    """An address can be rebound by nobody; nor can localhost, which is resolved without asking.
+    """Whether a host header names this server. IP addresses and localhost always do: no DNS server can rebind them.
 
-    Not `request.url.hostname`: that is our own address when the header is odd.
+    It does not use `request.url.hostname`, which is the server's own address when the header is malformed.
     """
     name = ""
     try:

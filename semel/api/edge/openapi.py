@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, with the errors of each dialect as `semel.api.edge.problems` words them."""
+"""The OpenAPI document: FastAPI's, with the error shapes of each dialect from `semel.api.edge.problems`."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ from fastapi import FastAPI
 from semel.api.edge.traits import Dialect, RouteTable
 
 _STATUSES = {
-    400: "What was sent cannot be used; the message says where and why.",
-    401: "No API key, or an unknown one.",
-    403: "The API key allows less.",
-    404: "An unknown model or id.",
-    409: "The thing is not in a state that allows this.",
+    400: "The request cannot be used; the message says where and why.",
+    401: "The API key is missing or unknown.",
+    403: "The scope of the API key is too small.",
+    404: "The model or the id is unknown.",
+    409: "The current state of the object does not allow this.",
     413: "The body is too large.",
-    429: "Too much work waits; `Retry-After` says for how long.",
-    500: "An error that semel did not foresee.",
-    503: "A part does not answer, or no worker serves the model.",
-    504: "Not done in time; what was computed is cached.",
+    429: "Too much work waits; try again after `Retry-After` seconds.",
+    500: "An unexpected error.",
+    503: "A part of the service does not answer, or no worker serves the model.",
+    504: "Not finished in time; vectors that were computed are cached.",
     507: "The database is full.",
 }
 
@@ -56,12 +56,12 @@ _SCHEMAS: dict[Dialect, dict[str, Any]] = {
 
 
 def document(app: FastAPI, routes: RouteTable) -> dict[str, Any]:
-    """The document of every route with every status that it may answer."""
-    if app.openapi_schema is not None:  # FastAPI keeps what it made, with what was added here
+    """Return the document, with every status that a route may answer."""
+    if app.openapi_schema is not None:  # FastAPI keeps the document that it made, and so the changes below
         return app.openapi_schema
     made = FastAPI.openapi(app)
     schemas = made["components"]["schemas"]
-    schemas.pop("HTTPValidationError", None)  # FastAPI's own shape, which no answer here has
+    schemas.pop("HTTPValidationError", None)  # FastAPI's error shape, which no route uses
     schemas.pop("ValidationError", None)
     schemas |= {schema["title"]: schema for schema in _SCHEMAS.values()}
     for path, methods in made["paths"].items():

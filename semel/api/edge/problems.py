@@ -1,4 +1,4 @@
-"""Errors as HTTP answers, in the shape of the dialect that was spoken.
+"""Errors as HTTP answers, in the shape of the route's dialect.
 
 OpenAI and semel: `{"error": {"message", "type", "code", "param"}}`. Cohere: `{"message", "code"}`.
 TEI: `{"error", "error_type"}`, with 422 for input that cannot be used and 424 for a device that failed.
@@ -43,7 +43,14 @@ def problem(
     param: str | None = None,
     retry_after_s: float | None = None,
 ) -> JSONResponse:
-    """One error as an answer, as clients of this dialect expect it."""
+    """Return an error as an answer that clients of this dialect understand.
+
+    Args:
+        status: the HTTP status, which TEI's shape may change.
+        code: what programs recognise the error by.
+        param: the field that is wrong, where the dialect has room for it.
+        retry_after_s: seconds until the request may be sent again; 503 and 504 always have semel's own.
+    """
     if status in (503, 504):
         retry_after_s = _RETRY_AFTER_S
     headers = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
@@ -79,22 +86,22 @@ _SHAPES: dict[Dialect, Callable[[int, str, str, str | None], tuple[int, Any]]] =
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Every error of semel's tree, of validation and of routing gets the shape of its dialect."""
+    """Give every error of semel, of validation and of routing the shape of its route's dialect."""
     app.add_exception_handler(SemelError, _semel_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_gone)
-    app.add_exception_handler(Exception, _unforeseen)
+    app.add_exception_handler(Exception, _unexpected)
 
 
 def body_too_large(dialect: Dialect, limit: int) -> JSONResponse:
-    """The answer to a body that is parsed whole and larger than `limit` bytes."""
+    """Return the answer to a body that is parsed whole and is larger than `limit` bytes."""
     message = f"the body is larger than {limit} bytes (SEMEL_MAX_BODY_BYTES); send a job as NDJSON, which is streamed"
     return problem(dialect, BodyTooLargeError.status, message, code=BodyTooLargeError.code)
 
 
 def problem_body(dialect: Dialect, error: SemelError) -> tuple[int, Any]:
-    """Status and body of an error, for an answer that goes into a file."""
+    """Return the status and the body of an error, for an answer that is written to a file."""
     return _SHAPES[dialect](error.status, str(error), error.code, _param(error))
 
 
@@ -129,27 +136,27 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
     path, unknown = request.url.path, error.status_code == 404
     if error.status_code == BodyTooLargeError.status:
         return body_too_large(_dialect(request), request.app.state.max_body_bytes)
-    message = f"there is no {path} here; see /docs" if unknown else str(error.detail)
+    message = f"there is no route {path}; /docs lists every route" if unknown else str(error.detail)
     return problem(_dialect(request), error.status_code, message, code="not_found" if unknown else "invalid_request")
 
 
 async def _client_gone(request: Request, _error: Exception) -> Response:
-    """Nobody reads this; the status is nginx's, for the metrics."""
-    log.debug("the client went away", path=request.url.path)
+    """The client is gone and reads no answer; the metrics count it under nginx's status for that."""
+    log.debug("client closed the connection", path=request.url.path)
     return Response(status_code=499)
 
 
-async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     request_id = request.state.request_id
-    log.exception("unforeseen error", path=request.url.path, request=request_id, exc_info=error)
-    message = "an error that semel did not foresee; its log has the details"
+    log.exception("unexpected error", path=request.url.path, request=request_id, exc_info=error)
+    message = "an unexpected error; the log of the server has the details under the x-request-id of this answer"
     answer = problem(_dialect(request), 500, message, code="internal_error")
     answer.headers["x-request-id"] = request_id
     return answer
 
 
 def as_bad_input(error: ValidationError) -> BadInputError:
-    """What pydantic found first, as one sentence."""
+    """Return the first problem that pydantic found, as one sentence."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the body"
     return BadInputError(f"{where}: {first['msg']}")

@@ -1,4 +1,4 @@
-"""What is special about a route, declared where the route is: its dialect, its body, its traces."""
+"""The traits of a route, declared next to the route: its dialect, how it reads its body, whether it is traced."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,18 +8,19 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 Dialect: TypeAlias = Literal["openai", "cohere", "tei"]
-"""Whose errors a route answers with; semel's own routes have OpenAI's."""
+"""The API whose error shape a route answers with; semel's own routes use OpenAI's."""
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What is special about a route.
+    """The traits of a route.
 
     Attributes:
-        streams_body: it reads its body as it arrives, and bounds it itself.
-        untraced: traces leave its requests out: machines send them every few seconds, or they last for minutes.
+        dialect: the shape of its errors.
+        streams_body: it reads its body while it arrives, and limits it itself.
+        untraced: its requests are not traced: machines send them every few seconds, or they last for minutes.
     """
 
     dialect: Dialect = "openai"
@@ -34,7 +35,8 @@ class DialectRouter(APIRouter):
     """A router whose routes speak one dialect.
 
     Args:
-        options: as for `APIRouter`.
+        dialect: the shape of the errors of its routes.
+        options: passed on to `APIRouter`.
     """
 
     def __init__(self, *, dialect: Dialect = "openai", **options: Any) -> None:
@@ -42,26 +44,26 @@ class DialectRouter(APIRouter):
         self._dialect = dialect
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        """Add a route; its endpoint gets the dialect of this router."""
+        """Add a route, and store its traits on the endpoint, with the dialect of this router."""
         marks = {name: True for name in ("streams_body", "untraced") if hasattr(endpoint, name)}
         endpoint.traits = Traits(self._dialect, **marks)  # type: ignore[attr-defined]
         super().add_api_route(path, endpoint, **options)
 
 
 def streams_body(endpoint: Endpoint) -> Endpoint:
-    """Mark an endpoint that reads its body as it arrives; goes below the route's own decorator."""
+    """Mark an endpoint that reads its body while it arrives. Put this decorator below the route's own."""
     endpoint.streams_body = True  # type: ignore[attr-defined]
     return endpoint
 
 
 def untraced(endpoint: Endpoint) -> Endpoint:
-    """Mark an endpoint whose requests traces leave out; goes below the route's own decorator."""
+    """Mark an endpoint whose requests are not traced. Put this decorator below the route's own."""
     endpoint.untraced = True  # type: ignore[attr-defined]
     return endpoint
 
 
 class RouteTable:
-    """The traits of every route of these routers, by method and path."""
+    """The traits of every route of some routers, by method and path."""
 
     def __init__(self, routers: Iterable[APIRouter]) -> None:
         self._routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
@@ -72,16 +74,16 @@ class RouteTable:
         }
 
     def traits(self, method: str, path: str) -> Traits:
-        """The traits of a route without parameters in its path; those of an ordinary route for any other."""
+        """Return the traits of a route; a path with parameters, or an unknown one, has those of an ordinary route."""
         return self._traits.get((method, path), _ORDINARY)
 
     def dialect(self, path: str) -> Dialect:
-        """The dialect that is spoken on a path, whatever the method: a wrong method gets an error, too."""
-        spoken = {traits.dialect for (_, known), traits in self._traits.items() if known == path}
-        return next((dialect for dialect in spoken if dialect != "openai"), "openai")
+        """Return the dialect of a path, for every method: a wrong method gets an error in that dialect too."""
+        dialects = {traits.dialect for (_, known), traits in self._traits.items() if known == path}
+        return next((dialect for dialect in dialects if dialect != "openai"), "openai")
 
     def untraced(self) -> list[str]:
-        """Path patterns of the routes that traces leave out, as regular expressions."""
+        """Return the path patterns of the routes that are not traced, as regular expressions."""
         return [route.path_regex.pattern.strip("^$") for route in self._routes if self._of(route).untraced]
 
     def _of(self, route: APIRoute) -> Traits:

@@ -1,4 +1,4 @@
-"""/v1/batches, in OpenAI's shape: a file of requests in, a file of answers out."""
+"""/v1/batches as OpenAI defines them: a file of requests in, a file of answers out."""
 
 from typing import Annotated
 
@@ -15,25 +15,27 @@ from semel.errors import BadInputError
 router = DialectRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
 
 _WINDOW_S = 24 * 3600.0
-"""OpenAI knows one window, and so its clients."""
+"""OpenAI has this window only, and so have its clients."""
 
 
 @router.post("/v1/batches", response_model=BatchObject, dependencies=MAY_SUBMIT)
-def create_batch(wanted: BatchRequest, services: ServicesDep) -> BatchObject:
-    """Run every request of an uploaded file. Its lines are checked first; look at `status` and `errors`."""
-    if wanted.endpoint not in ENDPOINTS:
-        raise BadInputError(f"endpoint must be one of {', '.join(ENDPOINTS)}, not {wanted.endpoint!r}")
-    _check_metadata(wanted.metadata or {})
-    stored = services.stores.files.get(wanted.input_file_id)
+def create_batch(request: BatchRequest, services: ServicesDep) -> BatchObject:
+    """Run every request of an uploaded file. The lines are checked first; follow `status` and `errors`."""
+    if request.endpoint not in ENDPOINTS:
+        raise BadInputError(f"endpoint must be one of {', '.join(ENDPOINTS)}, not {request.endpoint!r}")
+    _check_metadata(request.metadata or {})
+    stored = services.stores.files.get(request.input_file_id)
     if stored.purpose != "batch":
-        raise BadInputError(f"file {stored.id} has the purpose {stored.purpose!r}; a batch reads one with 'batch'")
-    expires = wanted.output_expires_after
+        raise BadInputError(
+            f"file {stored.id} has the purpose {stored.purpose!r}; upload the input of a batch with purpose 'batch'"
+        )
+    expires = request.output_expires_after
     batch = services.stores.batches.create(
-        endpoint=wanted.endpoint,
+        endpoint=request.endpoint,
         input_file_id=stored.id,
-        completion_window=wanted.completion_window,
+        completion_window=request.completion_window,
         window_s=_WINDOW_S,
-        metadata=wanted.metadata or {},
+        metadata=request.metadata or {},
         output_expires_s=None if expires is None else expires_after(expires.get("anchor"), expires.get("seconds")),
     )
     return batch_object(batch)
@@ -41,7 +43,7 @@ def create_batch(wanted: BatchRequest, services: ServicesDep) -> BatchObject:
 
 def _check_metadata(metadata: dict[str, str]) -> None:
     if len(metadata) > 16 or any(len(key) > 64 or len(value) > 512 for key, value in metadata.items()):
-        raise BadInputError("metadata has at most 16 pairs, keys of 64 and values of 512 characters")
+        raise BadInputError("metadata may have at most 16 pairs, with keys of 64 and values of 512 characters")
     check_metadata(metadata)
 
 
@@ -49,9 +51,9 @@ def _check_metadata(metadata: dict[str, str]) -> None:
 def list_batches(
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(description="Id of the last batch of the page before.")] = None,
+    after: Annotated[str | None, Query(description="The id of the last batch on the previous page.")] = None,
 ) -> BatchList:
-    """Batches, the newest first."""
+    """List batches, the newest first."""
     found = services.stores.batches.list_batches(limit=limit + 1, after=after)
     data = [batch_object(batch) for batch in found[:limit]]
     return BatchList(
@@ -64,11 +66,11 @@ def list_batches(
 
 @router.get("/v1/batches/{batch_id}", response_model=BatchObject)
 def get_batch(batch_id: str, services: ServicesDep) -> BatchObject:
-    """One batch with its counts."""
+    """Return one batch with its counts."""
     return batch_object(services.stores.batches.get(batch_id))
 
 
 @router.post("/v1/batches/{batch_id}/cancel", response_model=BatchObject, dependencies=MAY_SUBMIT)
 def cancel_batch(batch_id: str, services: ServicesDep) -> BatchObject:
-    """Stop a batch. What is done by then goes into its output file, the rest into its error file."""
+    """Stop a batch. Finished requests go to its output file, the others to its error file."""
     return batch_object(services.stores.batches.cancel(batch_id))

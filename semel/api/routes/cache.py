@@ -1,4 +1,4 @@
-"""/v1/cache: what it holds; verify, prune; vectors that were computed elsewhere."""
+"""/v1/cache: its contents, verify and prune, and the import of vectors."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,8 @@ from semel.vector_import import Imported
 
 router = DialectRouter(tags=["Cache"])
 
-_TELL_S = 0.5
+_PROGRESS_S = 0.5
+"""Time between two `progress` events."""
 
 _SUFFIXES = {NDJSON: ".jsonl", **PARQUET}
 
@@ -39,27 +40,27 @@ _BODY = {
 
 @router.get("/v1/cache", dependencies=MAY_READ)
 def get_cache(services: ServicesDep) -> CacheObject:
-    """The vector spaces in the cache, and when their vectors came."""
+    """Return the vector spaces in the cache, and when their vectors were stored."""
     contents = services.watch.contents.read()
     return CacheObject.model_validate(contents, from_attributes=True)
 
 
 @router.post("/v1/cache/prune", dependencies=MAY_ADMINISTER)
-def prune(services: ServicesDep, wanted: PruneRequest) -> PrunedObject:
-    """Delete vectors, the oldest first; never what a job that has not expired still needs. A dry run by default."""
-    if wanted.max_bytes is None and wanted.older_than_s is None and wanted.fingerprint is None:
-        raise BadInputError("say what to delete: max_bytes, older_than_s or fingerprint")
-    if wanted.fingerprint is not None and not CacheStats(services.stores.db).has_space(wanted.fingerprint):
-        raise BadInputError(f"fingerprint: no space has {wanted.fingerprint!r}; GET /v1/cache lists them")
-    delete = services.pruner.count if wanted.dry_run else services.pruner.prune
+def prune(services: ServicesDep, request: PruneRequest) -> PrunedObject:
+    """Delete vectors, the oldest first, but none that a stored job still needs. A dry run by default."""
+    if request.max_bytes is None and request.older_than_s is None and request.fingerprint is None:
+        raise BadInputError("nothing selects vectors to delete: send max_bytes, older_than_s or fingerprint")
+    if request.fingerprint is not None and not CacheStats(services.stores.db).has_space(request.fingerprint):
+        raise BadInputError(f"no vector space has the fingerprint {request.fingerprint!r}; GET /v1/cache lists them")
+    delete = services.pruner.count if request.dry_run else services.pruner.prune
     entries = delete(
-        max_bytes=wanted.max_bytes,
-        older_than_s=wanted.older_than_s,
-        fingerprint=None if wanted.fingerprint is None else bytes.fromhex(wanted.fingerprint),
+        max_bytes=request.max_bytes,
+        older_than_s=request.older_than_s,
+        fingerprint=None if request.fingerprint is None else bytes.fromhex(request.fingerprint),
     )
-    if not wanted.dry_run:
+    if not request.dry_run:
         services.watch.contents.forget()
-    return PrunedObject(entries=entries, dry_run=wanted.dry_run)
+    return PrunedObject(entries=entries, dry_run=request.dry_run)
 
 
 @router.post(
@@ -72,19 +73,20 @@ def verify_cache(
     services: ServicesDep,
     repair: Annotated[bool, Query(description="Delete damaged rows: they are computed again.")] = False,  # noqa: FBT002
 ) -> Response:
-    """Read every vector and check size, checksum and numbers: `progress` events, then `end`."""
+    """Read every vector, and check its size, checksum and numbers. Sends `progress` events, then `end`."""
     return event_stream(_verified(services, repair=repair))
 
 
 _LISTED_KEYS = 20
+"""Damaged keys named in `end`."""
 
 
 def _verified(services: Services, *, repair: bool) -> Iterator[bytes]:
     total = sum(space.entries for space in services.watch.contents.read().spaces)
-    told, state = 0.0, Verified(0, [])
+    sent_at, state = 0.0, Verified(0, [])
     for state in verify(services.stores.db, services.stores.vectors, repair=repair):
-        if time.monotonic() - told > _TELL_S:
-            told = time.monotonic()
+        if time.monotonic() - sent_at > _PROGRESS_S:
+            sent_at = time.monotonic()
             yield event("progress", {"entries": state.entries, "total": total, "damaged": len(state.damaged)})
     if repair:
         services.watch.contents.forget()
@@ -98,22 +100,23 @@ async def put_vectors(
     request: Request,
     services: ServicesDep,
     model: str,
-    prompt_name: Annotated[str, Query(description="The prompt that the texts were embedded with.")] = "",
+    prompt_name: Annotated[str, Query(description="The name of the prompt that the texts were embedded with.")] = "",
 ) -> ImportedObject:
-    """Take vectors of this very model: rows with `text` and `embedding`, as NDJSON or Parquet.
+    """Import vectors of exactly this model: rows with `text` and `embedding`, as NDJSON or Parquet.
 
-    Some of them are computed here and compared; vectors of another model, revision or prompt are refused.
+    Some of them are computed again and compared; vectors of another model, revision or prompt are refused.
     """
     kind = content_type(request)
     if kind not in _SUFFIXES:
-        raise BadInputError(f"vectors are sent as {', '.join(_SUFFIXES)}, not as {kind or 'nothing'}")
+        content_types = ", ".join(_SUFFIXES)
+        raise BadInputError(f"the Content-Type of vectors must be one of {content_types}, not {kind or 'missing'}")
     limit = services.settings.max_file_bytes
     async with received(services.stores.files, request.stream(), _SUFFIXES[kind], max_bytes=limit) as path:
-        done = await run_in_threadpool(_take, services, path, model, prompt_name)
+        done = await run_in_threadpool(_import, services, path, model, prompt_name)
     return ImportedObject(stored=done.stored, present=done.present)
 
 
-def _take(services: Services, path: Path, model: str, prompt_name: str) -> Imported:
+def _import(services: Services, path: Path, model: str, prompt_name: str) -> Imported:
     space, limit = services.stores.catalog.space(model, prompt_name), services.settings.max_text_bytes
     with named("the file", path):
         *_, done = [Imported(0, 0), *services.importer.take_file(space, path, max_text_bytes=limit)]

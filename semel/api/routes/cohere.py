@@ -1,11 +1,11 @@
-"""POST /v2/embed, in Cohere's shape."""
+"""POST /v2/embed as Cohere defines it."""
 
 import uuid
 
 from fastapi import Response
 
 from semel.api.deps import ServicesDep
-from semel.api.dialects.cohere import _INPUT_TYPES, CohereEmbedRequest, CohereEmbedResponse, quantized
+from semel.api.dialects.cohere import INPUT_TYPES, CohereEmbedRequest, CohereEmbedResponse, quantized
 from semel.api.dialects.embedding import cache_headers, embed_all, texts_of
 from semel.api.edge.access import MAY_SUBMIT
 from semel.api.edge.as_json import as_json
@@ -17,10 +17,10 @@ router = DialectRouter(dialect="cohere", tags=["Cohere, Jina"], dependencies=MAY
 
 @router.post("/v2/embed", response_model=CohereEmbedResponse)
 def embed(request: CohereEmbedRequest, services: ServicesDep) -> Response:
-    """Vectors for texts; every type is cut from the one float vector that the cache holds."""
+    """Embed texts. Every number type is made from the same cached float vectors."""
     if request.truncate == "START":
-        raise BadInputError("truncate START is not offered: semel's models cut the end; send END or NONE")
-    space = services.stores.catalog.space_for_input(request.model, _INPUT_TYPES.get(request.input_type))
+        raise BadInputError("truncate START is not supported, because semel cuts the end of a text; send END or NONE")
+    space = services.stores.catalog.space_for_input(request.model, INPUT_TYPES.get(request.input_type))
     texts = texts_of(request.texts, services.settings, name="texts")
     embedded, vectors = embed_all(
         services, space, texts, truncate=request.truncate == "END", dimensions=request.output_dimension

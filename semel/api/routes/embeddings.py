@@ -1,4 +1,4 @@
-"""POST /v1/embeddings, in OpenAI's shape."""
+"""POST /v1/embeddings as OpenAI defines it."""
 
 from fastapi import Response
 
@@ -14,7 +14,7 @@ router = DialectRouter(tags=["OpenAI"], dependencies=MAY_SUBMIT)
 
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse)
 def create_embeddings(request: EmbeddingsRequest, services: ServicesDep) -> Response:
-    """Vectors for a text or a list of texts: from the cache, or computed once."""
+    """Embed a text or a list of texts. Vectors come from the cache, or are computed once."""
     texts = texts_of(request.input, services.settings)
     space = space_of(services.stores.catalog, request)
     embedded, vectors = embed_all(services, space, texts, truncate=request.truncate, dimensions=request.dimensions)

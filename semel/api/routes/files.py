@@ -1,4 +1,4 @@
-"""/v1/files, in OpenAI's shape: what batches read and write."""
+"""/v1/files as OpenAI defines them: the files that batches read and write."""
 
 import shutil
 from typing import Annotated, Literal
@@ -57,15 +57,15 @@ async def upload_file(request: Request, services: ServicesDep) -> FileObject:
     """Upload a file of batch requests (`purpose=batch`), streamed to disk."""
     form = await read_form(request, max_bytes=services.settings.max_file_bytes)
     try:
-        return await run_in_threadpool(_keep, services, form)
+        return await run_in_threadpool(_store, services, form)
     finally:
         await form.close()
 
 
-def _keep(services: Services, form: FormData) -> FileObject:
+def _store(services: Services, form: FormData) -> FileObject:
     upload, purpose = file_of(form), form.get("purpose")
     if purpose != "batch":
-        raise BadInputError(f"purpose must be 'batch', which is all that semel does with files, not {purpose!r}")
+        raise BadInputError(f"purpose must be 'batch', the only use that semel has for files, not {purpose!r}")
     expires_s = expires_after(form.get("expires_after[anchor]"), form.get("expires_after[seconds]"))
     with services.stores.files.writing() as target:
         shutil.copyfileobj(upload.file, target, 1 << 20)
@@ -77,11 +77,11 @@ def _keep(services: Services, form: FormData) -> FileObject:
 def list_files(
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
-    after: Annotated[str | None, Query(description="Id of the last file of the page before.")] = None,
+    after: Annotated[str | None, Query(description="The id of the last file on the previous page.")] = None,
     order: Literal["asc", "desc"] = "desc",
     purpose: str | None = None,
 ) -> FileList:
-    """Files, the newest first."""
+    """List files, the newest first."""
     found = services.stores.files.list_files(limit=limit + 1, after=after, purpose=purpose, ascending=order == "asc")
     data = [file_object(stored) for stored in found[:limit]]
     return FileList(
@@ -94,13 +94,13 @@ def list_files(
 
 @router.get("/v1/files/{file_id}", response_model=FileObject)
 def get_file(file_id: str, services: ServicesDep) -> FileObject:
-    """One file."""
+    """Return one file."""
     return file_object(services.stores.files.get(file_id))
 
 
 @router.delete("/v1/files/{file_id}", response_model=FileDeleted, dependencies=MAY_SUBMIT)
 def delete_file(file_id: str, services: ServicesDep) -> FileDeleted:
-    """Delete a file; refused while a batch still reads it."""
+    """Delete a file. This is refused while a batch still reads the file."""
     services.stores.files.delete(file_id)
     return FileDeleted(id=file_id)
 
@@ -111,11 +111,11 @@ def delete_file(file_id: str, services: ServicesDep) -> FileDeleted:
     responses={200: {"content": {"application/octet-stream": {}}}},
 )
 def get_content(request: Request, file_id: str, services: ServicesDep) -> FileResponse:
-    """What is in a file; what goes into a batch has texts, which a key that may only read does not see."""
+    """Download a file. The input of a batch holds texts, and needs a key with the scope 'submit'."""
     stored = services.stores.files.get(file_id)
     if stored.purpose == "batch" and not may(request, Scope.SUBMIT):
-        raise ForbiddenError(f"file {file_id} has texts; it takes a key that may submit")
+        raise ForbiddenError(f"file {file_id} holds texts; to read it, the API key needs the scope 'submit'")
     path = services.stores.files.path(stored.id)
     if not path.exists():
-        raise ConflictError(f"the content of file {file_id} is not in {path.parent}: was it deleted by hand?")
+        raise ConflictError(f"the content of file {file_id} is missing from {path.parent}: was it deleted by hand?")
     return FileResponse(path, media_type="application/octet-stream", filename=stored.filename)

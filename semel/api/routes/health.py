@@ -1,4 +1,4 @@
-"""/health: is this process alive, can it do its work, who does the work."""
+"""/health: whether this process is alive, whether it can work, and the workers behind it."""
 
 from fastapi import Response
 
@@ -14,14 +14,14 @@ router = DialectRouter(tags=["Health"])
 @router.get("/health/live")
 @untraced
 async def live() -> dict[str, str]:
-    """This process answers, however many requests wait for its threads."""
+    """Return 200 as long as this process is alive, however many requests wait for its threads."""
     return {"status": "ok"}
 
 
 @router.get("/health/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 @untraced
 def ready(services: ServicesDep, response: Response) -> Readiness:
-    """Every part answers; else 503, with the failing part named."""
+    """Return 200 if every part answers, else 503 with the reason for each part that does not."""
     answer = readiness(services.pings)
     response.status_code = 200 if answer.ready else 503
     return answer
@@ -30,5 +30,5 @@ def ready(services: ServicesDep, response: Response) -> Readiness:
 @router.get("/health/backends", dependencies=MAY_READ)
 @untraced
 def backends(services: ServicesDep) -> list[Pool]:
-    """The device pools: status, load, latency and workers of each; devices that were found unfit among them."""
+    """Return the device pools with their status, load, latency and workers, and devices that failed their self-test."""
     return pools(services.fleet.roster.live(), services.fleet.roster.failed())

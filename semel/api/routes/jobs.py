@@ -1,4 +1,4 @@
-"""/v1/jobs: estimate, submit, look, follow, fetch, cancel, delete."""
+"""/v1/jobs: estimate, submit, list, follow, download, cancel, retry and delete jobs."""
 
 from collections.abc import AsyncIterable
 from pathlib import PurePath
@@ -36,7 +36,7 @@ from semel.values.job import Job, JobStatus
 router = DialectRouter(tags=["Jobs"], dependencies=MAY_READ)
 
 _MOST_ROWS = 2**62
-"""No job has more; the databases count to 2**63 - 1."""
+"""More rows than any job has; the databases count to 2**63 - 1."""
 
 _BODY = {
     "requestBody": {
@@ -73,13 +73,14 @@ async def create_job(
     services: ServicesDep,
     query: Annotated[JobQuery, Query()],
     idempotency_key: Annotated[
-        str | None, Header(description="The same key and body gives the same job, for a day.")
+        str | None, Header(description="For a day, the same key with the same body returns the same job.")
     ] = None,
 ) -> JobObject:
-    """Submit a job: JSON; NDJSON of any length, streamed; CSV or Parquet; or a form with a `file` of one of these.
+    """Submit a job as JSON, as NDJSON of any length, as CSV or Parquet, or as a form with a `file` of one of these.
 
-    Work on the first texts of NDJSON starts while the last ones are still being sent. A row is `{"text": "…"}`, or
-    `{"query": "…", "document": "…"}` for a cross-encoder; its `id` and every other field come back with its result.
+    NDJSON is streamed: work on the first texts starts while the last ones are still being sent. A row is
+    `{"text": "…"}`, or `{"query": "…", "document": "…"}` for a cross-encoder. Its `id` and every other field come back
+    with its result.
     """
 
     async def received(body: AsyncIterable[bytes]) -> Job:
@@ -93,7 +94,7 @@ async def create_job(
 @router.post("/v1/jobs/estimate", response_model=EstimateObject, openapi_extra=_BODY, dependencies=MAY_SUBMIT)
 @streams_body
 async def estimate_job(request: Request, services: ServicesDep, query: Annotated[JobQuery, Query()]) -> EstimateObject:
-    """What a job with this query and body would do: texts, how many are cached, how long the rest takes.
+    """Estimate a job: how many texts it has, how many of them are cached, and how long the others take.
 
     Nothing is submitted or computed.
     """
@@ -104,11 +105,11 @@ async def estimate_job(request: Request, services: ServicesDep, query: Annotated
 def list_jobs(
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(description="Id of the last job of the page before.")] = None,
+    after: Annotated[str | None, Query(description="The id of the last job on the previous page.")] = None,
     status: JobStatus | None = None,
     model: str | None = None,
 ) -> JobList:
-    """Jobs, the newest first."""
+    """List jobs, the newest first."""
     if model is not None:
         model = services.stores.catalog.space(model).model  # an unknown name is an error, not an empty list
     found = services.stores.jobs.list_jobs(limit=limit + 1, after=after, status=status, model=model)
@@ -117,7 +118,7 @@ def list_jobs(
 
 @router.get("/v1/jobs/{job_id}", response_model=JobObject)
 def get_job(job_id: str, services: ServicesDep) -> JobObject:
-    """One job with its counts."""
+    """Return one job with its counts."""
     return job_object(services.stores.jobs.get(job_id))
 
 
@@ -127,10 +128,10 @@ def get_chunks(
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     after: Annotated[
-        int, Query(ge=-1, le=_MOST_ROWS, description="Position of the last chunk of the page before.")
+        int, Query(ge=-1, le=_MOST_ROWS, description="The position of the last chunk on the previous page.")
     ] = -1,
 ) -> ChunkList:
-    """The chunks of a job, by position."""
+    """List the chunks of a job, by position."""
     services.stores.jobs.get(job_id)  # an unknown id is an error, not an empty list
     found = services.stores.parts.chunks(job_id, after=after, limit=limit + 1)
     states = services.stores.parts.count_by_state(job_id)
@@ -143,26 +144,28 @@ def get_failed(
     job_id: str,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: Annotated[int, Query(ge=-1, le=_MOST_ROWS, description="Index of the last text of the page before.")] = -1,
+    after: Annotated[
+        int, Query(ge=-1, le=_MOST_ROWS, description="The index of the last text on the previous page.")
+    ] = -1,
 ) -> Response:
-    """The texts of a job that failed so far, with their reasons; `retry` runs them again."""
+    """List the texts of a job that have failed so far, with the reasons; `retry` runs them again."""
     services.stores.jobs.get(job_id)
     found = services.stores.parts.failed(job_id, after=after, limit=limit + 1)
     with_text = may(request, Scope.SUBMIT)
     data = [failed_object(one, with_text=with_text) for one in found[:limit]]
-    told = FailedList(data=data, has_more=len(found) > limit)
-    return Response(as_json(told.model_dump()), media_type="application/json")  # ids are whatever a client sent
+    answer = FailedList(data=data, has_more=len(found) > limit)
+    return Response(as_json(answer.model_dump()), media_type="application/json")  # a client's ids may be any JSON
 
 
 @router.post("/v1/jobs/{job_id}/cancel", response_model=JobObject, dependencies=MAY_SUBMIT)
 def cancel_job(job_id: str, services: ServicesDep) -> JobObject:
-    """Stop a job. What was computed stays in the cache."""
+    """Stop a job. Vectors that were computed stay in the cache."""
     return job_object(services.stores.jobs.cancel(job_id))
 
 
 @router.post("/v1/jobs/{job_id}/retry", response_model=JobObject, dependencies=MAY_SUBMIT)
 def retry_job(job_id: str, services: ServicesDep) -> JobObject:
-    """Run again what failed in a job that has ended, and nothing else."""
+    """Run the failed texts of a finished job again, and no others."""
     services.fleet.ping()
     job = services.stores.jobs.get(job_id)
     services.fleet.backlog.check(job.lane, job.device)
@@ -174,8 +177,8 @@ def retry_job(job_id: str, services: ServicesDep) -> JobObject:
 
 @router.delete("/v1/jobs/{job_id}", status_code=204, dependencies=MAY_SUBMIT)
 def delete_job(job_id: str, services: ServicesDep) -> None:
-    """Forget a job that has ended. Its vectors stay in the cache."""
-    services.watch.metrics.ended(services.watch.ended_jobs.new())  # before it is gone
+    """Delete a finished job. Its vectors stay in the cache."""
+    services.watch.metrics.ended(services.watch.ended_jobs.new())  # while the job can still be counted
     services.stores.jobs.delete(job_id)
 
 
@@ -185,7 +188,7 @@ def delete_job(job_id: str, services: ServicesDep) -> None:
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 def get_events(request: Request, job_id: str, services: ServicesDep) -> Response:
-    """Progress as server-sent events: `progress` with the job, its rate and the seconds left, then `end`."""
+    """Follow a job by server-sent events: `progress` with the job, its rate and the seconds left, then `end`."""
     job = services.stores.jobs.get(job_id)
     return event_stream(job_events(services.stores.jobs, job, request.app.state.live.pause))
 
@@ -195,15 +198,15 @@ def get_results(
     job_id: str,
     services: ServicesDep,
     format: Literal["ndjson", "npy", "arrow", "parquet"] = "ndjson",  # noqa: A002  # the name of the parameter
-    offset: Annotated[int, Query(ge=0, description="Start at this text; a download that was cut off goes on.")] = 0,
-    limit: Annotated[int | None, Query(ge=1, description="At most so many texts.")] = None,
+    offset: Annotated[int, Query(ge=0, description="Start at this text, to continue an interrupted download.")] = 0,
+    limit: Annotated[int | None, Query(ge=1, description="The number of texts, at most.")] = None,
 ) -> Response:
-    """The vectors of a completed job, in the order of its texts, streamed."""
+    """Download the vectors of a completed job as a stream, in the order of its texts."""
     job = services.stores.jobs.get(job_id)
     check_ready(job, format)
     span = range(min(offset, job.total), job.total if limit is None else min(offset + limit, job.total))
     media_type, write = FORMATS[format]
-    named = quote(PurePath(job.metadata.get("file") or job_id).stem)  # the page says of which file a job is made
-    disposition = f"attachment; filename=\"{job_id}.{format}\"; filename*=UTF-8''{named}.{format}"
+    stem = quote(PurePath(job.metadata.get("file") or job_id).stem)  # the page stores the name of the uploaded file
+    disposition = f"attachment; filename=\"{job_id}.{format}\"; filename*=UTF-8''{stem}.{format}"
     headers: dict[str, Any] = {"content-disposition": disposition}
     return StreamingResponse(write(job, span, services.results.read(job, span)), media_type=media_type, headers=headers)

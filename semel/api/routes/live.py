@@ -1,4 +1,4 @@
-"""What goes on: a stream for the page, and what this machine has."""
+"""The page's event stream, and the inventory of this machine."""
 
 from typing import Any
 
@@ -15,19 +15,19 @@ router = DialectRouter(tags=["Health"], dependencies=MAY_READ)
 
 
 class DeviceObject(BaseModel):
-    """A device that the API's machine has or lacks, and why, or how to get it."""
+    """A device, and whether the API's machine can use it; `why` gives the reason, or how to make it usable."""
 
     name: str
     usable: bool
     why: str
-    software: bool = Field(description="It imitates a GPU on the CPU.")
+    software: bool = Field(description="Whether it imitates a GPU on the CPU.")
 
 
 class Inventory(BaseModel):
-    """What the machine of this API has; workers may run on others."""
+    """The devices and models of the API's machine. Workers may run on other machines."""
 
     devices: list[DeviceObject]
-    models: list[dict[str, Any]] = Field(description="The configured models, as 'semel models --json' tells of them.")
+    models: list[dict[str, Any]] = Field(description="The configured models, as 'semel models --json' prints them.")
 
 
 @router.get(
@@ -37,20 +37,20 @@ class Inventory(BaseModel):
 )
 @untraced
 def get_events(request: Request) -> Response:
-    """Server-sent events for as long as somebody listens, one reading a second for all who do.
+    """Stream server-sent events until the client disconnects. The server reads once per second for all clients.
 
-    `history` once: points of texts a second by outcome. Then, when they change: `overview` (pools, queues, counts of
-    jobs, the last point, the cache's totals, readiness), `jobs` (open and newest ones with rate and seconds left),
-    and `trouble` when a part does not answer.
+    `history` comes once: the throughput so far, in texts per second by outcome. Then come, whenever they change:
+    `overview` (pools, queues, counts of jobs, the last throughput, the totals of the cache, readiness), `jobs` (open
+    and newest jobs with their rate and the seconds left), and `trouble` when a part does not answer.
     """
     return event_stream(request.app.state.live.events())
 
 
 @router.get("/v1/inventory")
 async def get_inventory(services: ServicesDep) -> Inventory:
-    """Devices and configured models of the API's machine, with what is missing and how to get it.
+    """List the devices and configured models of the API's machine, with what is missing and how to get it.
 
-    Looking takes seconds; what was found is kept for some seconds.
+    The first call takes seconds; the result is kept for some seconds.
     """
     found = await services.watch.machine.look()
     return Inventory.model_validate({"devices": found.devices, "models": found.models})

@@ -14,6 +14,6 @@ router = DialectRouter(tags=["Health"], dependencies=MAY_READ)
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 @untraced
 async def metrics(services: ServicesDep) -> Response:
-    """What this API sees; docs/reference/metrics.md says what each metric is. Workers serve their own."""
-    told = await for_watchers(lambda: generate_latest(services.watch.metrics.registry))
-    return Response(told, media_type=CONTENT_TYPE_LATEST)
+    """Return the metrics of this API; docs/reference/metrics.md describes each. Workers serve their own."""
+    text = await for_watchers(lambda: generate_latest(services.watch.metrics.registry))
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -14,9 +14,9 @@ router = DialectRouter(tags=["OpenAI"], dependencies=MAY_READ)
 
 @router.get("/v1/models", response_model=ModelList)
 def list_models(services: ServicesDep) -> ModelList:
-    """Every model that a worker has served; `live` when one does now."""
+    """List every model that a worker has served; `live` means that a worker serves it now."""
     published = services.stores.catalog.all()
-    workers = services.fleet.roster.live()  # the page asks when it has just seen a change
+    workers = services.fleet.roster.live()  # not a kept copy: the page asks right after a change
     plain = [(space, seen_at) for space, seen_at in published if not space.prompt_name]
     default = services.settings.default_model
     return ModelList(data=[_model(space, seen_at, published, workers, default=default) for space, seen_at in plain])

@@ -1,4 +1,4 @@
-"""GET /: a page for people. It has no data of its own: it asks the other routes, with the key that it is given."""
+"""GET /: the page. It holds no data and needs no key: it calls the other routes, with the key that a user enters."""
 
 from importlib.resources import files
 
@@ -27,14 +27,14 @@ _HEADERS = {
 
 @router.get("/")
 def page() -> Response:
-    """The page; its views are named behind the #."""
+    """Return the page. Its views are fragments of the URL."""
     return _file("index.html")
 
 
 @router.get("/page/{name}")
 @untraced
 def part(name: str) -> Response:
-    """A script, a style sheet or the icon of the page."""
+    """Return a script, the style sheet or the icon of the page. Raises NotFoundError."""
     return _file(name)
 
 

@@ -1,4 +1,4 @@
-"""POST /v1/rerank and /v2/rerank."""
+"""POST /v1/rerank and /v2/rerank as Cohere and Jina define them."""
 
 from fastapi import Response
 
@@ -14,7 +14,7 @@ router = DialectRouter(dialect="cohere", tags=["Cohere, Jina"], dependencies=MAY
 @router.post("/v1/rerank", response_model=RerankResponse, response_model_exclude_none=True)
 @router.post("/v2/rerank", response_model=RerankResponse, response_model_exclude_none=True)
 def rerank(request: RerankRequest, services: ServicesDep, response: Response) -> RerankResponse:
-    """Order documents by their relevance to a query."""
+    """Sort documents by their relevance to a query."""
     documents = documents_of(request, services.settings)
     ranked = services.reranker.rank(request.model, request.query, documents)
     response.headers.update(cache_headers(*ranked.parts))

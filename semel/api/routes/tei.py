@@ -1,4 +1,4 @@
-"""/embed, /rerank, /similarity, /tokenize, /info, /health: as Text Embeddings Inference has them."""
+"""/embed, /rerank, /similarity, /tokenize, /info and /health as Text Embeddings Inference (TEI) defines them."""
 
 import json
 from typing import Any
@@ -31,11 +31,11 @@ router = DialectRouter(dialect="tei", tags=["Text Embeddings Inference"])
 @router.post("/", response_model=list[list[float]], dependencies=MAY_SUBMIT)
 @router.post("/embed", response_model=list[list[float]], dependencies=MAY_SUBMIT)
 def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
-    """Vectors for a text or a list of texts, in order."""
+    """Embed a text or a list of texts, in order."""
     space = services.stores.catalog.space(prompt_name=request.prompt_name or "")
     normalized = json.loads(space.spec_json)["normalize"]
     if normalized and not request.normalize:
-        raise BadInputError(f"normalize false is not offered: {space.model!r} scales its own vectors to length 1")
+        raise BadInputError(f"normalize false is not supported: {space.model!r} itself scales vectors to length 1")
     texts = texts_of(request.inputs, services.settings, name="inputs")
     embedded, vectors = embed_all(
         services, space, texts, truncate=bool(request.truncate), dimensions=request.dimensions
@@ -52,7 +52,7 @@ def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
     dependencies=MAY_SUBMIT,
 )
 def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response) -> list[TeiRank]:
-    """Scores for texts, the best first."""
+    """Score texts by their relevance to a query, the best first."""
     texts = texts_of(request.texts, services.settings, name="texts")
     check_query(request.query, services.settings)
     ranked = services.reranker.rank(None, request.query, texts, truncate=bool(request.truncate))
@@ -65,24 +65,24 @@ def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response)
 
 @router.post("/similarity", dependencies=MAY_SUBMIT)
 def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: Response) -> list[float]:
-    """Cosine of each sentence with the source sentence, in the order of the sentences."""
+    """Return the cosine of each sentence with the source sentence, in the order of the sentences."""
     sentences = texts_of(request.inputs.sentences, services.settings, name="sentences")
     space = services.stores.catalog.space(prompt_name=request.parameters.prompt_name or "")
     truncate = bool(request.parameters.truncate)
-    found, vectors = embed_all(services, space, sentences, truncate=truncate)
+    embedded, vectors = embed_all(services, space, sentences, truncate=truncate)
     try:
-        asked_for = texts_of(request.inputs.source_sentence, services.settings)
-        asked, source = embed_all(services, space, asked_for, truncate=truncate)
+        source = texts_of(request.inputs.source_sentence, services.settings)
+        embedded_source, source_vectors = embed_all(services, space, source, truncate=truncate)
     except InvalidTextError as error:
         raise BadInputError(f"source_sentence {error.why}") from None
-    response.headers.update(cache_headers(asked, found))
-    similarities: list[float] = cosines(source[0], vectors).tolist()
+    response.headers.update(cache_headers(embedded_source, embedded))
+    similarities: list[float] = cosines(source_vectors[0], vectors).tolist()
     return similarities
 
 
 @router.post("/tokenize", dependencies=MAY_SUBMIT)
 def tokenize(request: TeiTokenizeRequest, services: ServicesDep) -> list[list[TeiToken]]:
-    """How the model reads each text, token by token."""
+    """Return the tokens of each text, as the model reads it."""
     texts = texts_of(request.inputs, services.settings, name="inputs")
     space = services.stores.catalog.space(prompt_name=request.prompt_name or "")
     for index, text in enumerate(texts):
@@ -93,7 +93,7 @@ def tokenize(request: TeiTokenizeRequest, services: ServicesDep) -> list[list[Te
 
 @router.get("/info", dependencies=MAY_READ)
 def info(services: ServicesDep) -> dict[str, Any]:
-    """What runs here. Raises UnknownModelError before a worker has served the default model."""
+    """Describe the default model. The answer is 404 until a worker has served it."""
     space = services.stores.catalog.space()
     spec = json.loads(space.spec_json)
     dtypes = {card.dtype for card in services.fleet.roster.live_lately() if space.model in card.models and card.dtype}
@@ -112,7 +112,7 @@ def info(services: ServicesDep) -> dict[str, Any]:
 @router.get("/health", responses={503: {"description": "A part does not answer; the message names it."}})
 @untraced
 def health(services: ServicesDep) -> dict[str, str]:
-    """200 when everything answers; /health/ready tells the parts apart."""
+    """Return 200 if every part answers. /health/ready reports each part."""
     for ping in services.pings.values():
         ping()
     return {}
