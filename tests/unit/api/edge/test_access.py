@@ -1,16 +1,23 @@
-"""API keys: read, compared, refused."""
+"""API keys: read, compared, and asked for by every route."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
-from semel.api.edge.access import ApiKey, Scope, load_keys, scope_of
+from semel.api.edge.access import ApiKey, Scope, file_line, load_keys, may, scope_of
 from semel.api.edge.foreign_pages import OwnNames, is_loopback
 from semel.cli.main import app
 from semel.errors import BadInputError
 from semel.settings import load_settings
+from tests.support.answers import dialect_of, message_of
+from tests.support.service import Service, service
+
+# Reading keys
 
 
 def test_plain_keys_with_and_without_a_scope() -> None:
@@ -20,6 +27,10 @@ def test_plain_keys_with_and_without_a_scope() -> None:
     assert allowed == [Scope.ADMIN, Scope.READ, Scope.SUBMIT, None, None, None]
     assert "sk-all" not in repr(settings)
     assert "sk-all" not in repr(keys)
+
+
+def test_the_name_of_a_scope_may_be_in_capitals() -> None:
+    assert load_keys(load_settings(api_keys="sk:READ"))[0].scope is Scope.READ
 
 
 def test_a_made_key_works_through_its_line_in_the_file(tmp_path: Path) -> None:
@@ -32,6 +43,17 @@ def test_a_made_key_works_through_its_line_in_the_file(tmp_path: Path) -> None:
     assert scope_of(keys, key) is Scope.READ
 
 
+def test_keys_of_the_setting_and_of_the_file_add_up(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(file_line("sk-filed", "submit"))
+    keys = load_keys(load_settings(api_keys="sk-set:read", api_keys_file=tmp_path / "keys"))
+    assert [scope_of(keys, key) for key in ("sk-set", "sk-filed")] == [Scope.READ, Scope.SUBMIT]
+
+
+def test_a_line_for_an_unknown_scope_is_refused() -> None:
+    with pytest.raises(BadInputError, match="--scope: the scope of a key must be one of read, submit, admin"):
+        file_line("sk", "everything")
+
+
 @pytest.mark.parametrize("line", ["sk-plain read", "abcd read", "00" * 32, f"{'00' * 32} everything"])
 def test_a_line_that_is_no_key_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "keys"
@@ -40,13 +62,13 @@ def test_a_line_that_is_no_key_is_named(tmp_path: Path, line: str) -> None:
         load_keys(load_settings(api_keys_file=file))
 
 
-def test_what_may_be_a_key_is_not_told() -> None:
+def test_the_error_about_a_scope_does_not_quote_what_may_be_a_key() -> None:
     with pytest.raises(BadInputError, match="one of read, submit, admin") as caught:
         load_keys(load_settings(api_keys="sk:secret"))
     assert "secret" not in str(caught.value)
 
 
-def test_keys_that_were_all_taken_out_do_not_open_the_server(tmp_path: Path) -> None:
+def test_removing_every_key_does_not_open_the_server(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# revoked\n")
     for settings in (load_settings(api_keys_file=file), load_settings(api_keys=" , ")):
@@ -54,9 +76,21 @@ def test_keys_that_were_all_taken_out_do_not_open_the_server(tmp_path: Path) -> 
             load_keys(settings)
 
 
-def test_a_missing_file_is_an_error() -> None:
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "keys").write_bytes(content)
     with pytest.raises(BadInputError, match="cannot be read"):
-        load_keys(load_settings(api_keys_file="/nowhere/keys"))
+        load_keys(load_settings(api_keys_file=tmp_path / "keys"))
+
+
+@pytest.mark.parametrize(("needed", "allowed"), [(Scope.READ, True), (Scope.SUBMIT, True), (Scope.ADMIN, False)])
+def test_a_scope_includes_those_before_it(needed: Scope, allowed: bool) -> None:
+    request = SimpleNamespace(state=SimpleNamespace(scope=Scope.SUBMIT))
+    assert may(request, needed) is allowed  # type: ignore[arg-type]
+
+
+# Addresses without keys
 
 
 @pytest.mark.parametrize(
@@ -64,7 +98,7 @@ def test_a_missing_file_is_an_error() -> None:
     [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
      ("10.0.0.1", False), ("example.org", False)],
 )  # fmt: skip
-def test_only_loopback_addresses_go_without_keys(host: str, loopback: bool) -> None:
+def test_only_loopback_addresses_need_no_keys(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
 
@@ -85,3 +119,146 @@ def test_serve_refuses_a_public_address_without_keys() -> None:
 )
 def test_a_server_knows_its_names(host: str, allowed: str, names: set[str], any_name: bool) -> None:
     assert OwnNames.of(load_settings(host=host, allowed_hosts=allowed)) == OwnNames(frozenset(names), any=any_name)
+
+
+# Every route
+
+KEYS = {Scope.READ: "sk-look", Scope.SUBMIT: "sk-work", Scope.ADMIN: "sk-all"}
+
+ROUTES: dict[Scope | None, list[str]] = {
+    None: ["GET /health/live", "GET /health/ready", "GET /health"],
+    Scope.READ: [
+        "GET /v1/models", "GET /v1/cache", "GET /v1/events", "GET /v1/inventory", "GET /metrics", "GET /info",
+        "GET /health/backends", "GET /v1/jobs", "GET /v1/jobs/{job_id}", "GET /v1/jobs/{job_id}/chunks",
+        "GET /v1/jobs/{job_id}/failed", "GET /v1/jobs/{job_id}/events", "GET /v1/jobs/{job_id}/results",
+        "GET /v1/files", "GET /v1/files/{file_id}", "GET /v1/files/{file_id}/content",
+        "GET /v1/batches", "GET /v1/batches/{batch_id}",
+    ],
+    Scope.SUBMIT: [
+        "POST /v1/embeddings", "POST /v1/rerank", "POST /v2/rerank", "POST /v2/embed", "POST /", "POST /embed",
+        "POST /rerank", "POST /similarity", "POST /tokenize", "POST /v1/jobs", "POST /v1/jobs/estimate",
+        "POST /v1/jobs/{job_id}/cancel", "POST /v1/jobs/{job_id}/retry", "DELETE /v1/jobs/{job_id}",
+        "POST /v1/files", "DELETE /v1/files/{file_id}", "POST /v1/batches", "POST /v1/batches/{batch_id}/cancel",
+    ],
+    Scope.ADMIN: ["POST /v1/cache/prune", "POST /v1/cache/verify", "PUT /v1/cache/vectors"],
+}  # fmt: skip
+"""The scope that each route needs."""
+
+GUARDED = [(scope, route) for scope, routes in ROUTES.items() for route in routes if scope is not None]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """An API with a key of each scope."""
+    keys = "sk-all,sk-work:submit,sk-look:read"
+    with service(tmp_path_factory.mktemp("guarded"), api_keys=keys) as running:
+        yield running
+
+
+def ask(api: Service, route: str, key: str | None) -> httpx.Response:
+    method, path = route.split(" ")
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    return api.http.request(method, path.replace("{", "").replace("}", ""), headers=headers)
+
+
+def test_the_table_of_scopes_names_every_route(guarded: Service) -> None:
+    paths = guarded.app.openapi()["paths"]
+    known = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    assert {route for routes in ROUTES.values() for route in routes} == known
+
+
+@pytest.mark.parametrize(("scope", "route"), GUARDED)
+def test_a_route_refuses_a_caller_without_a_key_and_a_key_with_too_small_a_scope(
+    guarded: Service, scope: Scope, route: str
+) -> None:
+    without = ask(guarded, route, None)
+    assert (without.status_code, without.headers["www-authenticate"]) == (401, "Bearer")
+    assert "Authorization: Bearer KEY" in message_of(without)
+    for smaller in Scope:
+        if smaller < scope:
+            refused = ask(guarded, route, KEYS[smaller])
+            assert refused.status_code == 403
+            assert f"has the scope '{smaller.name.lower()}'; this request needs '{scope.name.lower()}'" in message_of(
+                refused
+            )
+
+
+@pytest.mark.parametrize(
+    ("scope", "route"),
+    [(scope, route) for scope, route in GUARDED if route not in ("GET /v1/events", "GET /v1/inventory")],
+)
+def test_a_route_accepts_every_key_with_enough_scope(guarded: Service, scope: Scope, route: str) -> None:
+    for enough in Scope:
+        if enough >= scope:
+            assert ask(guarded, route, KEYS[enough]).status_code not in (401, 403)
+
+
+@pytest.mark.parametrize("route", [*(ROUTES[None]), "GET /docs", "GET /openapi.json"])
+def test_probes_and_the_documentation_need_no_key(guarded: Service, route: str) -> None:
+    assert ask(guarded, route, None).status_code == 200
+
+
+def test_the_page_needs_no_key(guarded: Service) -> None:
+    assert guarded.http.get("/").status_code == guarded.http.get("/page/app.js").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect"),
+    [("/v1/embeddings", "openai"), ("/v1/rerank", "cohere"), ("/v2/embed", "cohere"), ("/embed", "tei")],
+)
+@pytest.mark.parametrize("key", [None, "sk-wrong", "sk-look"])
+def test_a_refusal_has_the_shape_of_the_dialect(guarded: Service, path: str, dialect: str, key: str | None) -> None:
+    refused = ask(guarded, f"POST {path}", key)
+    assert refused.status_code == (403 if key == "sk-look" else 401)
+    assert dialect_of(refused) == dialect
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"authorization": "Bearer sk-look"}, 200),
+        ({"authorization": "bearer   sk-look "}, 200),
+        ({"x-api-key": "sk-look"}, 200),
+        ({"authorization": "Basic c2s6", "x-api-key": "sk-look"}, 200),
+        ({"authorization": "Bearer sk-wrong", "x-api-key": "sk-look"}, 401),
+        ({"authorization": "sk-look"}, 401),
+        ({"authorization": "Bearer "}, 401),
+        ({"x-api-key": ""}, 401),
+        ({"x-api-key": "sk-wrong"}, 401),
+        ({"authorization": "Bearer sk-look:read"}, 401),
+    ],
+)
+def test_a_key_comes_as_a_bearer_token_or_as_x_api_key(guarded: Service, headers: dict[str, str], status: int) -> None:
+    answer = guarded.http.get("/v1/jobs", headers=headers)
+    assert answer.status_code == status
+    assert status == 200 or answer.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_an_unknown_key_is_called_unknown_and_not_repeated(guarded: Service) -> None:
+    message = message_of(ask(guarded, "GET /v1/jobs", "sk-secret"))
+    assert "this server does not know this API key" in message
+    assert "sk-secret" not in message
+
+
+def test_with_a_key_another_website_may_ask(guarded: Service) -> None:
+    headers = {"authorization": "Bearer sk-work", "sec-fetch-site": "cross-site", "host": "website.example"}
+    assert guarded.http.post("/v1/embeddings", json={"input": "x"}, headers=headers).status_code == 200
+
+
+def test_a_key_that_may_only_read_sees_no_texts(guarded: Service) -> None:
+    worker, reader = ({"authorization": f"Bearer {KEYS[scope]}"} for scope in (Scope.SUBMIT, Scope.READ))
+    job = guarded.http.post("/v1/jobs", json={"input": ["fine", "a poison secret"]}, headers=worker).json()
+    failed = f"/v1/jobs/{job['id']}/failed"
+    shown = [guarded.http.get(failed, headers=headers).json()["data"][0]["text"] for headers in (worker, reader)]
+    assert shown == ["a poison secret", None]
+
+
+def test_a_key_that_may_only_read_downloads_no_input_of_a_batch(guarded: Service) -> None:
+    worker, reader = ({"authorization": f"Bearer {KEYS[scope]}"} for scope in (Scope.SUBMIT, Scope.READ))
+    form = {"data": {"purpose": "batch"}, "files": {"file": b"secret"}}
+    stored = guarded.http.post("/v1/files", headers=worker, **form).json()  # type: ignore[arg-type]
+    content = f"/v1/files/{stored['id']}/content"
+    assert guarded.http.get(content, headers=worker).text == "secret"
+    refused = guarded.http.get(content, headers=reader)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+    assert guarded.http.get(content.removesuffix("/content"), headers=reader).status_code == 200
