@@ -390,6 +390,6 @@ def test_the_client_runs_a_batch(semel: Processes, tmp_path: Path) -> None:
     source.write_text("no JSON")
     failed = semel.client.wait_batch(semel.client.submit_batch(semel.client.upload(source)).id)
     assert failed.status.value == "failed"
-    assert "line 1: is not JSON" in failed.errors[0]
+    assert "line 1: not JSON" in failed.errors[0]
     with pytest.raises(ConflictError):
         semel.client.cancel_batch(failed.id)

@@ -169,7 +169,7 @@ def test_a_bad_row_of_a_table_fails_alone(semel: Processes) -> None:
     [
         (b"a,b\n1,2\n", "text/csv", "no column 'text' (columns: a, b)"),
         (b"not parquet", "application/x-parquet", "not a Parquet file"),
-        (b"<x/>", "application/xml", "a job is sent as application/json"),
+        (b"<x/>", "application/xml", "unsupported Content-Type 'application/xml' for a job"),
         (b'{"input": [{"id": 1}]}', "application/json", 'input[0] has no string in "text"'),
         (b'{"text": 5}', "application/x-ndjson", 'line 1 has no string in "text"'),
         (b"--x--", "multipart/form-data; boundary=x", "the form has no file"),

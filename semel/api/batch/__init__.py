@@ -1,1 +1,1 @@
-"""Batches of OpenAI's kind: the lines of a file become jobs, their results a file again."""
+"""OpenAI's batches: the lines of a file become jobs, and their results become a file."""

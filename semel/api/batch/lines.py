@@ -1,4 +1,4 @@
-"""The lines of a batch's input file: what a line must be, and how its request is run and answered."""
+"""The lines of a batch's input file: how a line is read, and how its request is run and answered."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ from semel.values.vectors import Vectors
 
 @dataclass(frozen=True)
 class Line:
-    """One request of the file, with a sound envelope."""
+    """One line of the file: a request with a valid envelope."""
 
     custom_id: str
     body: dict[str, Any]
@@ -38,7 +38,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one input of a line; `vector` means something only without an error."""
+    """The result of one input of a line; `vector`, float32 (dim,), is meaningless when there is an error."""
 
     key: bytes
     vector: Vectors
@@ -53,9 +53,9 @@ class LineRequest:
     """A line's request, ready to run.
 
     Attributes:
-        inputs: what is to be computed, in order, each in its space.
-        answer: makes the body of the answer of their rows.
-        failed: what the request fails with when the input at a position has this error.
+        inputs: the texts and pairs to compute, in order, each with its space.
+        answer: makes the body of the answer from the rows of the inputs; raises BadInputError.
+        failed: makes the error of the request from the position of an input and its error.
     """
 
     inputs: list[tuple[Space, Input]]
@@ -64,7 +64,7 @@ class LineRequest:
 
 
 class LineProblemError(BadInputError):
-    """A line that makes the whole batch invalid."""
+    """A line makes the whole batch invalid."""
 
     def __init__(self, error: LineError) -> None:
         super().__init__(error.message)
@@ -72,10 +72,10 @@ class LineProblemError(BadInputError):
 
 
 def raw_lines(path: Path, *, max_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, bytes) of each line that is not empty; memory holds one.
+    """Yield (number from 1, bytes) for each line that is not empty; memory holds one line.
 
     Raises:
-        LineProblemError: a line of more than `max_bytes`.
+        LineProblemError: a line is longer than `max_bytes`.
     """
     with path.open("rb") as file:
         for number in count(1):
@@ -83,40 +83,47 @@ def raw_lines(path: Path, *, max_bytes: int) -> Iterator[tuple[int, bytes]]:
             if not line:
                 return
             if len(line) > max_bytes:
-                told = f"line {number}: longer than {max_bytes} bytes (SEMEL_MAX_BODY_BYTES)"
-                raise LineProblemError(LineError("line_too_long", told, line=number))
+                message = f"line {number}: longer than {max_bytes} bytes (SEMEL_MAX_BODY_BYTES); split the request"
+                raise LineProblemError(LineError("line_too_long", message, line=number))
             if stripped := line.strip():
                 yield number, stripped
 
 
 def read_line(number: int, raw: bytes, *, endpoint: str) -> Line:
-    """Raises LineProblemError."""
+    """Read a line's envelope.
 
-    def wrong(code: str, message: str, param: str | None = None) -> LineProblemError:
+    Args:
+        endpoint: the path that the line's `url` must have.
+
+    Raises:
+        LineProblemError: the line is not a JSON object with a valid envelope.
+    """
+
+    def problem(code: str, message: str, param: str | None = None) -> LineProblemError:
         return LineProblemError(LineError(code, f"line {number}: {message}", line=number, param=param))
 
     try:
         line = _json(raw)
     except (ValueError, RecursionError) as error:
-        raise wrong("invalid_json_line", f"is not JSON: {error}") from None
+        raise problem("invalid_json_line", f"not JSON: {error}") from None
     if not isinstance(line, dict):
-        raise wrong("invalid_json_line", f"is a {type(line).__name__}, where an object belongs")
+        raise problem("invalid_json_line", f"must be a JSON object, not {type(line).__name__}")
     custom_id, body = line.get("custom_id"), line.get("body")
     if not isinstance(custom_id, str) or not custom_id:
-        raise wrong("invalid_custom_id", "custom_id must be a string that is not empty", "custom_id")
+        raise problem("invalid_custom_id", "custom_id must be a non-empty string", "custom_id")
     if line.get("method") != "POST":
-        raise wrong("invalid_method", f"method must be POST, not {line.get('method')!r}", "method")
+        raise problem("invalid_method", f"method must be POST, not {line.get('method')!r}", "method")
     if line.get("url") != endpoint:
-        raise wrong("mismatched_url", f"url is {line.get('url')!r}, the endpoint of the batch is {endpoint}", "url")
+        raise problem("mismatched_url", f"url must be {endpoint}, as in the batch, not {line.get('url')!r}", "url")
     if not isinstance(body, dict):
-        raise wrong("invalid_request", "body must be an object", "body")
+        raise problem("invalid_request", "body must be an object", "body")
     if not isinstance(body.get("model"), str | None):
-        raise wrong("invalid_request", "body.model must name a model", "body.model")
+        raise problem("invalid_request", "body.model must be the name of a model", "body.model")
     return Line(custom_id, body)
 
 
 def _json(raw: bytes) -> Any:
-    """json takes lone surrogates, which then fail that one request."""
+    """Parse JSON; lone surrogates, which only `json` accepts, then fail no more than this request."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -124,10 +131,10 @@ def _json(raw: bytes) -> Any:
 
 
 def request_of(services: Services, endpoint: str, line: Line) -> LineRequest:
-    """The request of a line.
+    """The request of a line, validated.
 
     Raises:
-        BadInputError: this request cannot be run; the others of the batch can.
+        BadInputError: this request cannot be run; the other lines of the batch still can.
     """
     try:
         return ENDPOINTS[endpoint].read(services, line.body)
@@ -172,11 +179,11 @@ def _rerank(services: Services, body: dict[str, Any]) -> LineRequest:
 
 @dataclass(frozen=True)
 class BatchEndpoint:
-    """What a batch may ask for.
+    """An endpoint that a batch may call.
 
     Attributes:
-        read: from the services and the body of a line to its request.
-        dialect: of the errors in the output.
+        read: makes a line's request from the services and the line's body.
+        dialect: the shape of errors in the output.
     """
 
     read: Callable[[Services, dict[str, Any]], LineRequest]
@@ -187,4 +194,4 @@ ENDPOINTS = {
     "/v1/embeddings": BatchEndpoint(_embeddings, "openai"),
     "/v1/rerank": BatchEndpoint(_rerank, "cohere"),
 }
-"""The endpoints of batches, by path."""
+"""Path → endpoint, for every endpoint that a batch may call."""

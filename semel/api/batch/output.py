@@ -1,4 +1,4 @@
-"""The output and error files of a batch, line by line in the order of the input."""
+"""Writes the output and error files of a batch, line by line in the order of the input."""
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +19,18 @@ from semel.values.model import Space
 from semel.values.text import Input, ItemError, Outcome
 
 Place = tuple[str, str]
-"""Model and prompt name: the inputs of one place are one job, in the order of the lines."""
+"""Model and prompt name; all inputs of one place form one job, in the order of the lines."""
 
 
 @dataclass
 class Written:
-    """What the files hold so far."""
+    """What the files hold so far.
+
+    Attributes:
+        completed, failed: lines in the output and in the error file.
+        undone: lines among `failed` that were not run.
+        cached_tokens: tokens among `input_tokens` whose vectors were in the cache.
+    """
 
     completed: int = 0
     failed: int = 0
@@ -34,11 +40,11 @@ class Written:
 
 
 class OutputWriter:
-    """Writes the two files.
+    """Writes the two files of one batch.
 
     Args:
-        jobs: those of the batch, by place; where one is missing, its lines are told as not done.
-        why_undone: the reason for those lines.
+        jobs: the batch's jobs by place; the lines of a missing job are reported as not done.
+        why_undone: the error for lines that were not done.
     """
 
     def __init__(self, services: Services, batch: Batch, jobs: Mapping[Place, Job], *, why_undone: ItemError) -> None:
@@ -50,10 +56,10 @@ class OutputWriter:
         self.written = Written()
 
     def write(self, output: BinaryIO, errors: BinaryIO, *, after_line: Callable[[], None]) -> Written:
-        """Every line of the input goes into one of the two files; calls `after_line` after each.
+        """Write the answer to every input line into one of the two files; calls `after_line` after each.
 
         Raises:
-            ConflictError: the rows are not those of the lines any more.
+            ConflictError: the rows no longer belong to the lines.
             UnavailableError: the database does not answer; write again later.
         """
         path = self._services.stores.files.path(self._batch.input_file_id)
@@ -75,15 +81,15 @@ class OutputWriter:
         return self.written
 
     def _outcome(self, line: Line) -> tuple[int | None, Any]:
-        """Status and body of the answer to a line; no status when it was not done.
+        """HTTP status and body of the answer to a line; (None, None) when it was not done.
 
-        An outage is not the line's fault: it is raised, and the whole output is written again when it is over.
+        An outage is raised, because it is not the line's fault: the whole output is written again when it is over.
         """
         endpoint = self._batch.endpoint
         try:
             request = request_of(self._services, endpoint, line)
-        except BadInputError as failed:
-            return problem_body(ENDPOINTS[endpoint].dialect, failed)
+        except BadInputError as error:
+            return problem_body(ENDPOINTS[endpoint].dialect, error)
         rows = [row for space, item in request.inputs if (row := self._row(place_of(space), item)) is not None]
         if len(rows) < len(request.inputs):
             return None, None
@@ -92,31 +98,31 @@ class OutputWriter:
                 return problem_body(ENDPOINTS[endpoint].dialect, request.failed(index, row.error))
         try:
             body = request.answer(rows)
-        except BadInputError as failed:
-            return problem_body(ENDPOINTS[endpoint].dialect, failed)
+        except BadInputError as error:
+            return problem_body(ENDPOINTS[endpoint].dialect, error)
         self.written.input_tokens += sum(row.tokens for row in rows)
         self.written.cached_tokens += sum(row.tokens for row in rows if row.outcome is Outcome.HIT)
         return 200, body
 
     def _row(self, place: Place, item: Input) -> Row | None:
-        """The next row of a job, which must be that of this input: a shifted row would be a wrong vector."""
+        """The next row of a job, checked to belong to this input: a shifted row would be a wrong vector."""
         if place not in self._rows:
             return None
         row = next(self._rows[place], None)
-        if row is None or row.key == NO_KEY:  # without a key there is an error, and no vector
+        if row is None or row.key == NO_KEY:  # a row without a key has an error and no vector
             return row
         if row.key != input_key(self._jobs[place].fingerprint, item):
             raise ConflictError("the model's prompts changed while the batch ran; submit it again")
         return row
 
 
-def place_of(where: Space | Job) -> Place:
-    """Where the inputs of this space, or of this job, belong."""
-    return where.model, where.prompt_name
+def place_of(space_or_job: Space | Job) -> Place:
+    """The place of a space's inputs, or of a job."""
+    return space_or_job.model, space_or_job.prompt_name
 
 
 def rows_in_order(results: ResultReader, job: Job) -> Iterator[Row | None]:
-    """A row for each input of a job; None for one that was not done."""
+    """Yield a row for each input of a job, in order; None for an input that was not done."""
     position = 0
     for chunk, rows in results.chunks(job):
         yield from (None for _ in range(chunk.first_index - position))

@@ -1,6 +1,6 @@
-"""The thread that brings batches forward: validate, submit as jobs, wait, write the output.
+"""The thread that runs batches: validate, submit as jobs, wait, write the output.
 
-Each step can be done again from its start, so a batch whose process died goes on in another one.
+Each step can be repeated from its start, so another process continues a batch whose process died.
 """
 
 import time
@@ -23,43 +23,44 @@ from semel.values.text import ItemError, Lane
 
 log = get_log("batches")
 
-_LOOK_S = 0.25
+_POLL_S = 0.25
 _SWEEP_S = 60.0
 
 _RENEWAL_S = 2.0
-"""The lease is renewed, and a stop noticed, this often."""
+"""How often the lease is renewed and a stop is noticed."""
 
 _PAUSE_S = 5.0
-"""After an outage, or a refusal that names no time, a batch waits this long before it is tried again."""
+"""How long a batch waits after an outage before it is tried again."""
 
-_LISTED = 100
-"""Errors told for one batch."""
+_MAX_ERRORS = 100
+"""Errors reported for one batch."""
 
 
 class _StoppedError(Exception):
-    """This process stops, or another one has taken the batch over."""
+    """This process is stopping, or another one has taken over the batch."""
 
 
 class BatchRunner:
-    """One thread for all batches of this process."""
+    """Runs all batches of this process in one thread."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._owner = uuid.uuid4().hex
         self._swept = self._renewed = 0.0
         self._paused: dict[str, float] = {}
-        self._looking = Repeating("batches", self._once, every_s=_LOOK_S)
+        self._poll = Repeating("batches", self._once, every_s=_POLL_S)
 
     def start(self) -> None:
-        self._looking.start()
+        """Start the thread."""
+        self._poll.start()
 
     def stop(self) -> None:
-        """Another process, or this one when it starts again, goes on with what is under way."""
-        self._looking.stop()
+        """Stop the thread and free the leases, so that another process continues these batches at once."""
+        self._poll.stop()
         try:
             self._services.stores.batches.give_back(owner=self._owner)
         except SemelError as error:
-            log.warning("batches not given back, another process takes them over soon", reason=str(error))
+            log.warning("batch leases not released, they end within seconds", reason=str(error))
 
     def _once(self) -> None:
         if time.monotonic() - self._swept > _SWEEP_S:
@@ -79,10 +80,10 @@ class BatchRunner:
             except SemelError as error:
                 log.error("batch failed", batch=batch.id, reason=str(error))
                 self._services.stores.batches.fail(batch.id, [LineError(error.code, str(error))], owner=self._owner)
-            except Exception as error:  # the thread's edge: anything unforeseen ends one batch, not the thread
+            except Exception as error:  # the thread's edge: an unforeseen error ends one batch, not the thread
                 log.exception("batch failed", batch=batch.id)
-                told = LineError("internal_error", f"{type(error).__name__}: {error}")
-                self._services.stores.batches.fail(batch.id, [told], owner=self._owner)
+                problem = LineError("internal_error", f"{type(error).__name__}: {error}")
+                self._services.stores.batches.fail(batch.id, [problem], owner=self._owner)
 
     def _advance(self, batch: Batch) -> None:
         late = time.time() > batch.expires_at
@@ -93,7 +94,7 @@ class BatchRunner:
                 with span("semel.submit", batch=batch.id):
                     self._submit(batch)
             return
-        if batch.in_progress_at is None:  # cancelled before its lines were in jobs: there is nothing to write
+        if batch.in_progress_at is None:  # cancelled before its lines were submitted: there is nothing to write
             self._services.stores.batches.end(batch.id, JobStatus.CANCELLED, owner=self._owner)
             return
         jobs = self._jobs(batch)
@@ -103,14 +104,14 @@ class BatchRunner:
         if all(job.status.ended for job in jobs.values()):
             self._write(batch, jobs, late=late)
         else:
-            self._tell_progress(batch, jobs)
+            self._record_progress(batch, jobs)
 
     def _jobs(self, batch: Batch) -> dict[Place, Job]:
         found = {}
         for job_id in batch.jobs:
             try:
                 job = self._services.stores.jobs.get(job_id)
-            except NotFoundError:  # deleted by hand: its lines are told as not done
+            except NotFoundError:  # deleted by hand: its lines are reported as not done
                 continue
             found[place_of(job)] = job
         return found
@@ -119,7 +120,7 @@ class BatchRunner:
         for job in jobs.values():
             try:
                 self._services.stores.jobs.cancel(job.id)
-            except ConflictError:  # it has ended
+            except ConflictError:  # it has already ended
                 continue
 
     # From lines to jobs
@@ -127,7 +128,7 @@ class BatchRunner:
     def _submit(self, batch: Batch) -> None:
         try:
             model, total, errors = self._validate(batch)
-        except LineProblemError as problem:  # a line too long to read on behind it
+        except LineProblemError as problem:  # a line so long that reading cannot continue after it
             model, total, errors = "", 0, [problem.line]
         if errors:
             self._services.stores.batches.refuse(batch.id, errors, owner=self._owner)
@@ -139,10 +140,10 @@ class BatchRunner:
         try:
             for number, raw in self._lines(batch):
                 self._feed(batch, number, raw, ingests)
-                self._keep(batch)
+                self._renew_lease(batch)
             jobs = [ingest.finish() for ingest in ingests.values()]
-        except BaseException as error:  # it begins again from the start, or fails: these jobs are nobody's
-            reason = ItemError("batch_stopped", f"batch {batch.id} was stopped while it was submitted: {error}")
+        except BaseException as error:  # the batch starts again, or fails: these jobs have no owner
+            reason = ItemError("batch_stopped", f"batch {batch.id} was stopped while it was being submitted: {error}")
             for ingest in ingests.values():
                 self._services.stores.jobs.fail(ingest.job.id, reason)
                 self._services.stores.jobs.delete(ingest.job.id)
@@ -160,12 +161,12 @@ class BatchRunner:
         return raw_lines(path, max_bytes=self._services.settings.max_body_bytes)
 
     def _validate(self, batch: Batch) -> tuple[str, int, list[LineError]]:
-        """The model, the number of lines, and what is wrong: nothing is computed before all lines are sound."""
+        """The model, the number of lines, and the errors: nothing is computed before all lines are valid."""
         errors: list[LineError] = []
         seen: set[str] = set()
         model, total, limit = "", 0, self._services.settings.max_batch_lines
         for number, raw in self._lines(batch):
-            self._keep(batch)
+            self._renew_lease(batch)
             total += 1
             if total > limit:
                 return model, total, [LineError("too_many_lines", f"a batch has at most {limit} lines")]
@@ -174,11 +175,11 @@ class BatchRunner:
             except LineProblemError as problem:
                 errors.append(problem.line)
                 continue
-            own = line.body.get("model") or self._services.settings.default_model
-            model = model or own
-            errors += _against_others(line.custom_id, own, number, seen=seen, model=model)
+            line_model = line.body.get("model") or self._services.settings.default_model
+            model = model or line_model
+            errors += _conflicts(line.custom_id, line_model, number, seen=seen, model=model)
             seen.add(line.custom_id)
-            if len(errors) >= _LISTED:
+            if len(errors) >= _MAX_ERRORS:
                 break
         if not total:
             errors.append(LineError("empty_file", "the input file has no lines"))
@@ -187,36 +188,36 @@ class BatchRunner:
                 self._services.stores.catalog.space(model)
             except BadInputError as error:
                 errors.append(LineError(error.code, str(error), line=1, param="body.model"))
-        return model, total, errors[:_LISTED]
+        return model, total, errors[:_MAX_ERRORS]
 
     def _feed(self, batch: Batch, number: int, raw: bytes, ingests: dict[Place, JobIngest]) -> None:
         line = read_line(number, raw, endpoint=batch.endpoint)
         try:
             request = request_of(self._services, batch.endpoint, line)
-        except BadInputError:  # told when the output is written, where it happens again
+        except BadInputError:  # reported when the output is written, where it is raised again
             return
         for space, item in request.inputs:
             place = place_of(space)
             if any(ingest.space.weights != space.weights for ingest in ingests.values()):
-                raise UnavailableError(f"the weights of {space.model!r} changed while the batch was submitted")
+                raise UnavailableError(f"the weights of {space.model!r} changed while the batch was being submitted")
             if place not in ingests:
-                told = {"origin": "batch", "batch": batch.id}
-                wanted = JobRequest(input=[], model=space.model, prompt_name=space.prompt_name, metadata=told)
-                ingests[place] = job_ingest(self._services, create(self._services, wanted))
+                origin = {"origin": "batch", "batch": batch.id}
+                options = JobRequest(input=[], model=space.model, prompt_name=space.prompt_name, metadata=origin)
+                ingests[place] = job_ingest(self._services, create(self._services, options))
             ingests[place].add(item)
 
-    def _keep(self, batch: Batch) -> None:
-        """Called after each line; renews the lease every few seconds. Raises _StoppedError."""
+    def _renew_lease(self, batch: Batch) -> None:
+        """Renew the lease if it is time; called after each line. Raises _StoppedError."""
         if time.monotonic() - self._renewed < _RENEWAL_S:
             return
         self._renewed = time.monotonic()
-        if self._looking.stopping or not self._services.stores.batches.renew(batch.id, owner=self._owner):
+        if self._poll.stopping or not self._services.stores.batches.renew(batch.id, owner=self._owner):
             raise _StoppedError
 
     # From jobs to files
 
-    def _tell_progress(self, batch: Batch, jobs: Mapping[Place, Job]) -> None:
-        """In lines; where lines have several inputs, an estimate until the output is written."""
+    def _record_progress(self, batch: Batch, jobs: Mapping[Place, Job]) -> None:
+        """Record how many lines are done; an estimate if lines have several inputs, until the output is written."""
         done = sum(job.counts.done - job.counts.failed for job in jobs.values())
         failed = sum(job.counts.failed for job in jobs.values())
         scale = batch.total / max(batch.inputs, 1)
@@ -230,16 +231,16 @@ class BatchRunner:
             return  # cancelled meanwhile
         writer = OutputWriter(services, batch, jobs, why_undone=_why_undone(jobs, late=late, cancelled=cancelled))
         with services.stores.files.writing() as output, services.stores.files.writing() as errors:
-            written = writer.write(output, errors, after_line=lambda: self._keep(batch))
+            written = writer.write(output, errors, after_line=lambda: self._renew_lease(batch))
             if cancelled:
                 status = JobStatus.CANCELLED
             else:
                 status = JobStatus.EXPIRED if late and written.undone else JobStatus.COMPLETED
-            made = {}
+            file_ids = {}
             for kind, file in (("output", output), ("error", errors)):
                 if file.tell():
                     name = f"{batch.id}_{kind}.jsonl"
-                    made[f"{kind}_file_id"] = services.stores.files.add(
+                    file_ids[f"{kind}_file_id"] = services.stores.files.add(
                         file, purpose="batch_output", filename=name, expires_s=batch.output_expires_s
                     ).id
         ended = services.stores.batches.end(
@@ -250,21 +251,22 @@ class BatchRunner:
             failed=written.failed,
             input_tokens=written.input_tokens,
             cached_tokens=written.cached_tokens,
-            **made,
+            **file_ids,
         )
         if not ended:
-            for file_id in made.values():  # another process has taken over, and writes its own
+            for file_id in file_ids.values():  # another process has taken over and writes its own files
                 services.stores.files.delete(file_id)
 
 
-def _against_others(custom_id: str, own: str, number: int, *, seen: set[str], model: str) -> list[LineError]:
+def _conflicts(custom_id: str, line_model: str, number: int, *, seen: set[str], model: str) -> list[LineError]:
+    """What is wrong with a line in view of the lines before it."""
     errors = []
     if custom_id in seen:
-        told = f"line {number}: custom_id {custom_id!r} stands in an earlier line too"
-        errors.append(LineError("duplicate_custom_id", told, line=number, param="custom_id"))
-    if own != model:
-        told = f"line {number}: body.model is {own!r}, the lines before have {model!r}; a batch has one model"
-        errors.append(LineError("mismatched_model", told, line=number, param="body.model"))
+        message = f"line {number}: custom_id {custom_id!r} is already used in an earlier line"
+        errors.append(LineError("duplicate_custom_id", message, line=number, param="custom_id"))
+    if line_model != model:
+        message = f"line {number}: body.model is {line_model!r}, but earlier lines use {model!r}; a batch has one model"
+        errors.append(LineError("mismatched_model", message, line=number, param="body.model"))
     return errors
 
 
@@ -272,6 +274,6 @@ def _why_undone(jobs: Mapping[Place, Job], *, late: bool, cancelled: bool) -> It
     if cancelled:
         return ItemError("batch_cancelled", "the batch was cancelled before this request was done")
     if late:
-        return ItemError("batch_expired", "the batch reached the end of its completion window before this was done")
+        return ItemError("batch_expired", "the completion window of the batch ended before this request was done")
     error = next((job.error for job in jobs.values() if job.error), None)
     return error or ItemError("job_lost", "the job of this request was cancelled or deleted by hand")

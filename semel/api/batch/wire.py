@@ -1,4 +1,4 @@
-"""OpenAI's file and batch objects."""
+"""OpenAI's file and batch objects in JSON."""
 
 from typing import Any, Literal
 
@@ -19,15 +19,18 @@ class BatchRequest(BaseModel):
     )
 
     input_file_id: str
-    endpoint: str = Field(description="/v1/embeddings or /v1/rerank; the url of every line.")
+    endpoint: str = Field(description="/v1/embeddings or /v1/rerank; the `url` of every line must equal it.")
     completion_window: Literal["24h"] = "24h"
     metadata: dict[str, str] | None = None
     output_expires_after: dict[str, Any] | None = Field(
-        default=None, description='{"anchor": "created_at", "seconds": 3600 to 2592000}, for output and error file.'
+        default=None,
+        description='{"anchor": "created_at", "seconds": 3600 to 2592000}: the lifetime of the output files.',
     )
 
 
 class BatchErrorObject(BaseModel):
+    """What is wrong with a batch or one line of its input; `line` counts from 1."""
+
     code: str
     message: str
     line: int | None
@@ -35,25 +38,35 @@ class BatchErrorObject(BaseModel):
 
 
 class BatchErrors(BaseModel):
+    """Why a batch failed: at most 100 errors."""
+
     object: Literal["list"] = "list"
     data: list[BatchErrorObject]
 
 
 class RequestCounts(BaseModel):
+    """Lines of a batch by outcome."""
+
     total: int
     completed: int
     failed: int
 
 
 class InputTokensDetails(BaseModel):
-    cached_tokens: int = Field(description="Of texts whose vectors the cache had.")
+    """How many of the input tokens were not computed."""
+
+    cached_tokens: int = Field(description="Tokens of texts whose vectors were in the cache.")
 
 
 class OutputTokensDetails(BaseModel):
+    """Always zero: embeddings and scores have no output tokens."""
+
     reasoning_tokens: int = 0
 
 
 class BatchUsage(BaseModel):
+    """Tokens of a batch, counted when its output is written."""
+
     input_tokens: int
     input_tokens_details: InputTokensDetails
     output_tokens: int = 0
@@ -89,6 +102,8 @@ class BatchObject(BaseModel):
 
 
 class BatchList(BaseModel):
+    """A page of batches."""
+
     object: Literal["list"] = "list"
     data: list[BatchObject]
     first_id: str | None
@@ -97,6 +112,7 @@ class BatchList(BaseModel):
 
 
 def batch_object(batch: Batch) -> BatchObject:
+    """The wire object of a batch."""
     times = {name: getattr(batch, name) for name in BatchObject.model_fields if name.endswith("_at")}
     errors = [BatchErrorObject(**vars(error)) for error in batch.errors]
     return BatchObject(
@@ -137,6 +153,8 @@ class FileObject(BaseModel):
 
 
 class FileList(BaseModel):
+    """A page of files."""
+
     object: Literal["list"] = "list"
     data: list[FileObject]
     first_id: str | None
@@ -145,27 +163,34 @@ class FileList(BaseModel):
 
 
 class FileDeleted(BaseModel):
+    """Confirms that a file was deleted."""
+
     id: str
     object: Literal["file"] = "file"
     deleted: bool = True
 
 
 def expires_after(anchor: Any, seconds: Any) -> float | None:
-    """Seconds from now, or None when the client did not say. Raises BadInputError."""
+    """Seconds from now until a file expires, or None for the server's default.
+
+    Raises:
+        BadInputError: an unknown anchor, or seconds out of range.
+    """
     if anchor is None and seconds is None:
         return None
     if anchor != "created_at":
         raise BadInputError(f"expires_after[anchor] must be 'created_at', not {anchor!r}")
     try:
-        wanted = int(seconds)
+        expires_s = int(seconds)
     except (TypeError, ValueError, OverflowError):
-        wanted = 0
-    if not _MIN_EXPIRES_S <= wanted <= _MAX_EXPIRES_S:
+        expires_s = 0
+    if not _MIN_EXPIRES_S <= expires_s <= _MAX_EXPIRES_S:
         raise BadInputError(f"expires_after[seconds] must be {_MIN_EXPIRES_S} to {_MAX_EXPIRES_S}, not {seconds!r}")
-    return float(wanted)
+    return float(expires_s)
 
 
 def file_object(stored: StoredFile) -> FileObject:
+    """The wire object of a file."""
     return FileObject(
         id=stored.id,
         bytes=stored.bytes,

@@ -1,1 +1,1 @@
-"""Jobs over HTTP: rows in, results out, estimates, events and webhooks."""
+"""Jobs over HTTP: submissions, results, estimates, events and webhooks."""

@@ -1,4 +1,4 @@
-"""The body of a submission becomes rows: JSON; NDJSON, streamed; CSV, Parquet or a form with a file."""
+"""Reads the rows of a submission from its body: JSON; streamed NDJSON; CSV or Parquet; or a form with a file."""
 
 import hashlib
 import shutil
@@ -24,17 +24,17 @@ from semel.values.text import Extra
 T = TypeVar("T")
 
 _FEED_BYTES = 256 << 10
-"""Bytes parsed at a time: enough to leave the event loop alone, little enough to keep memory flat."""
+"""Bytes of NDJSON parsed at a time: enough to keep the event loop free, few enough to keep memory flat."""
 
 _TOUCH_S = 10.0
-"""A slow upload says this often that it lives; one that is silent for two minutes is given up."""
+"""How often a slow upload is recorded as active; a sweep ends one that was silent for two minutes."""
 
 TABLES = {"text/csv": ".csv", **PARQUET}
-"""Content types of tables, which are read when they are complete, and the suffix of such files."""
+"""Content type → file suffix of tables, which are read only once they have arrived completely."""
 
 
 class HashedBody:
-    """The body of a request as it arrives, and the SHA-256 of it with the parameters beside it."""
+    """The body of a request as it arrives, and a SHA-256 over its query string, content type and body."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -47,58 +47,62 @@ class HashedBody:
 
     @property
     def digest(self) -> bytes:
-        """Of what has arrived so far."""
+        """The SHA-256 digest of what has arrived so far, 32 bytes."""
         return self._hash.digest()
 
 
-Opening: TypeAlias = Callable[[Services, JobRequest], AbstractContextManager[Ingest[T]]]
-"""What takes the rows of a submission; left with an error when that ends it."""
+OpenIngest: TypeAlias = Callable[[Services, JobRequest], AbstractContextManager[Ingest[T]]]
+"""Opens the ingest that receives the rows of a submission; an error in the block ends the submission."""
 
 
 async def receive(
-    services: Services, request: Request, body: AsyncIterable[bytes], query: JobQuery, opening: Opening[T]
+    services: Services, request: Request, body: AsyncIterable[bytes], query: JobQuery, open_ingest: OpenIngest[T]
 ) -> T:
-    """What becomes of the rows in the body of a request, which are read by its content type.
+    """Feed the rows in a request's body to an ingest, and return the ingest's result.
+
+    The content type decides how the body is read.
 
     Args:
-        query: what the URL says; a JSON body or a form may say it too, and then wins.
+        query: the options in the URL; an option in a JSON body or a form overrides them.
 
     Raises:
-        BadInputError, BodyTooLargeError, and what `opening` raises.
+        BadInputError: an unknown option or content type, or a body that cannot be read.
+        BodyTooLargeError: the body is above its limit.
+        SemelError: whatever `open_ingest` raises.
     """
     _refuse_unknown(request.query_params, "query parameter")
     kind = content_type(request, "application/json")
     if kind == NDJSON:
-        return await _stream(body, services, _request(query), opening)
+        return await _stream(body, services, _options(query), open_ingest)
     if kind in TABLES:
         async with received(
             services.stores.files, body, TABLES[kind], max_bytes=services.settings.max_file_bytes
         ) as path:
-            return await run_in_threadpool(_read_file, services, path, _request(query), opening)
+            return await run_in_threadpool(_read_file, services, path, _options(query), open_ingest)
     if kind == "multipart/form-data":
-        return await _receive_form(services, request, body, query, opening)
+        return await _receive_form(services, request, body, query, open_ingest)
     if kind != "application/json":
         known = ", ".join(("application/json", NDJSON, *TABLES, "multipart/form-data"))
-        raise BadInputError(f"a job is sent as {known}, not as {kind}")
-    return await run_in_threadpool(_read_list, services, await _read_json(body, services, query), opening)
+        raise BadInputError(f"unsupported Content-Type {kind!r} for a job (supported: {known})")
+    return await run_in_threadpool(_read_list, services, await _read_json(body, services, query), open_ingest)
 
 
 async def _receive_form(
-    services: Services, request: Request, body: AsyncIterable[bytes], query: JobQuery, opening: Opening[T]
+    services: Services, request: Request, body: AsyncIterable[bytes], query: JobQuery, open_ingest: OpenIngest[T]
 ) -> T:
     form = await read_form(request, max_bytes=services.settings.max_file_bytes, body=body)
     try:
         upload = file_of(form)
         fields = {name: value for name, value in form.items() if isinstance(value, str)}
         _refuse_unknown(fields, "form field")
-        wanted = _checked(lambda: _request(JobQuery.model_validate(query.model_dump(exclude_unset=True) | fields)))
+        options = _validated(lambda: _options(JobQuery.model_validate(query.model_dump(exclude_unset=True) | fields)))
         suffix = Path(upload.filename or "").suffix.lower()
         if suffix not in FILE_SUFFIXES:
-            raise BadInputError(f"file: the name must end in {', '.join(FILE_SUFFIXES)}, which says what is in it")
+            raise BadInputError(f"file: the name must end in {', '.join(FILE_SUFFIXES)}, which shows the format")
         with services.stores.files.writing(suffix) as target:
             await run_in_threadpool(shutil.copyfileobj, upload.file, target, 1 << 20)
             await run_in_threadpool(target.flush)
-            return await run_in_threadpool(_read_file, services, Path(target.name), wanted, opening)
+            return await run_in_threadpool(_read_file, services, Path(target.name), options, open_ingest)
     finally:
         await form.close()
 
@@ -113,9 +117,9 @@ async def _read_json(body: AsyncIterable[bytes], services: Services, query: JobQ
                 f"the body is larger than {limit} bytes (SEMEL_MAX_BODY_BYTES); send NDJSON, which is streamed: "
                 f"Content-Type: {NDJSON}"
             )
-    request = _checked(lambda: JobRequest.model_validate_json(bytes(whole)))
+    job_request = _validated(lambda: JobRequest.model_validate_json(bytes(whole)))
     given = query.given()
-    return request.model_copy(update={name: given[name] for name in given.keys() - request.model_fields_set})
+    return job_request.model_copy(update={name: given[name] for name in given.keys() - job_request.model_fields_set})
 
 
 def _refuse_unknown(names: Iterable[str], what: str) -> None:
@@ -124,23 +128,23 @@ def _refuse_unknown(names: Iterable[str], what: str) -> None:
             raise BadInputError(f"unknown {what} {name!r} (known: {', '.join(sorted(JobQuery.model_fields))})")
 
 
-def _request(query: JobQuery) -> JobRequest:
-    """The options of a submission whose rows come from elsewhere."""
+def _options(query: JobQuery) -> JobRequest:
+    """The options of a submission whose rows are not in a JSON list."""
     return JobRequest(input=[], **query.given())
 
 
-def _checked(validate: Callable[[], JobRequest]) -> JobRequest:
+def _validated(validate: Callable[[], JobRequest]) -> JobRequest:
     try:
         return validate()
     except ValidationError as error:
         raise as_bad_input(error) from None
 
 
-def _read_list(services: Services, wanted: JobRequest, opening: Opening[T]) -> T:
-    if not wanted.input:
+def _read_list(services: Services, job_request: JobRequest, open_ingest: OpenIngest[T]) -> T:
+    if not job_request.input:
         raise BadInputError("input is an empty list; send at least one text")
-    with opening(services, wanted) as ingest:
-        for i, row in enumerate(wanted.input):
+    with open_ingest(services, job_request) as ingest:
+        for i, row in enumerate(job_request.input):
             if isinstance(row, dict):
                 ingest.add_row(row, f"input[{i}]")
             else:
@@ -148,24 +152,24 @@ def _read_list(services: Services, wanted: JobRequest, opening: Opening[T]) -> T
         return ingest.finish()
 
 
-def _read_file(services: Services, path: Path, wanted: JobRequest, opening: Opening[T]) -> T:
-    """A row that cannot be read keeps its place and carries its error."""
-    with opening(services, wanted) as ingest, named("the file", path):
+def _read_file(services: Services, path: Path, options: JobRequest, open_ingest: OpenIngest[T]) -> T:
+    """Feed the rows of a file; a row that cannot be read keeps its place and carries its error."""
+    with open_ingest(services, options) as ingest, named("the file", path):
         limit = services.settings.max_text_bytes
         for number, record in enumerate(read_records(path, ingest.fields, max_text_bytes=limit), start=1):
             bad = next((n for n in ingest.fields if not isinstance(record.fields.get(n), str)), None)
             if record.error or bad:
-                told = record.error or f'has no string in "{bad}"'
-                ingest.add_bad(f"row {number}: {told}", Extra(record.fields.get("id"), {}))
+                problem = record.error or f'no string in "{bad}"'
+                ingest.add_bad(f"row {number}: {problem}", Extra(record.fields.get("id"), {}))
             else:
                 ingest.add_row(record.fields, f"row {number}")
         return ingest.finish()
 
 
-async def _stream(body: AsyncIterable[bytes], services: Services, wanted: JobRequest, opening: Opening[T]) -> T:
+async def _stream(body: AsyncIterable[bytes], services: Services, options: JobRequest, open_ingest: OpenIngest[T]) -> T:
     """Feed NDJSON as it arrives."""
     buffer, touched = bytearray(), time.monotonic()
-    async with contextmanager_in_threadpool(opening(services, wanted)) as ingest:
+    async with contextmanager_in_threadpool(open_ingest(services, options)) as ingest:
         async for part in body:
             buffer += part
             if time.monotonic() - touched > _TOUCH_S:

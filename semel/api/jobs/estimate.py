@@ -1,10 +1,11 @@
-"""What a job would cost, before it is submitted: how many of its texts are cached, and how long the rest takes."""
+"""Estimates a job before it is submitted: how many of its texts are cached, and how long the rest would take."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from semel.api.jobs.ingest import Ingest
 from semel.api.jobs.submission import destination
@@ -25,11 +26,16 @@ _PREVIEW_CHARACTERS = 300
 _BAD_ROWS = 5
 
 _Digests = npt.NDArray[np.uint64]
-"""The first eight bytes of each key: enough to count by, and 8 MB for a million texts."""
+"""The first eight bytes of each key: enough to count distinct texts, at 8 MB for a million of them."""
 
 
 class EstimateIngest(Ingest[EstimateObject]):
-    """Counts what a job of these rows would do; nothing is stored or computed."""
+    """Counts what a job with these rows would do; nothing is stored or computed.
+
+    Args:
+        route: the device pool that the job would go to.
+        text_field: the field of a row that holds the text.
+    """
 
     def __init__(
         self,
@@ -53,21 +59,23 @@ class EstimateIngest(Ingest[EstimateObject]):
         self._preview: list[Input] = []
         self._bad: list[BadRow] = []
 
+    @override
     def take(self, chunks: Sequence[NewChunk]) -> None:
         for chunk in chunks:
-            sound = [key for key in chunk.keys if key != NO_KEY]
-            present = self._vectors.present(list(set(sound)))
-            missing = [key for key in sound if key not in present]
+            keys = [key for key in chunk.keys if key != NO_KEY]
+            present = self._vectors.present(list(set(keys)))
+            missing = [key for key in keys if key not in present]
             self._rows += len(chunk.keys)
             self._failed += len(chunk.errors)
-            self._cached += len(sound) - len(missing)
-            self._all.append(_digests(sound))
+            self._cached += len(keys) - len(missing)
+            self._all.append(_digests(keys))
             self._missing.append(_digests(missing))
             room = _PREVIEW_ROWS - len(self._preview)
             self._preview += [text for i, text in enumerate(chunk.texts) if i not in chunk.errors][:room]
-            told = [BadRow(index=chunk.first_index + i, message=e.message) for i, e in chunk.errors.items()]
-            self._bad += told[: _BAD_ROWS - len(self._bad)]
+            bad = [BadRow(index=chunk.first_index + i, message=e.message) for i, e in chunk.errors.items()]
+            self._bad += bad[: _BAD_ROWS - len(self._bad)]
 
+    @override
     def end(self) -> EstimateObject:
         to_compute = _distinct(self._missing)
         cards = self._roster.live_lately()
@@ -84,15 +92,19 @@ class EstimateIngest(Ingest[EstimateObject]):
             why=self._route.why,
             queue_s=self._backlog.seconds(Lane.BULK, self._route.device),
             compute_s=0.0 if not to_compute else (to_compute / rate if rate else None),
-            preview=[_shown(item) for item in self._preview],
+            preview=[_preview(item) for item in self._preview],
             bad_rows=self._bad,
         )
 
 
 @contextmanager
-def estimating(services: Services, wanted: JobRequest) -> Iterator[Ingest[EstimateObject]]:
-    """Raises what `destination` raises: better now than after the upload of the job."""
-    space, route = destination(services, wanted)
+def estimating(services: Services, request: JobRequest) -> Iterator[Ingest[EstimateObject]]:
+    """An ingest that estimates a job instead of running it.
+
+    Raises:
+        SemelError: whatever `destination` raises, so that you learn it before you upload the job.
+    """
+    space, route = destination(services, request)
     yield EstimateIngest(
         services.settings,
         space,
@@ -100,7 +112,7 @@ def estimating(services: Services, wanted: JobRequest) -> Iterator[Ingest[Estima
         vectors=services.stores.vectors,
         roster=services.fleet.roster,
         backlog=services.fleet.backlog,
-        text_field=wanted.text_field,
+        text_field=request.text_field,
     )
 
 
@@ -112,6 +124,6 @@ def _distinct(digests: Sequence[_Digests]) -> int:
     return len(np.unique(np.concatenate(digests))) if digests else 0
 
 
-def _shown(item: Input) -> dict[str, str]:
+def _preview(item: Input) -> dict[str, str]:
     fields = item._asdict() if isinstance(item, Pair) else {"text": item}
     return {name: text[:_PREVIEW_CHARACTERS] for name, text in fields.items()}

@@ -12,52 +12,56 @@ from semel.errors import NotFoundError
 from semel.tasks.jobs.store import JobStore
 from semel.values.job import Job
 
-_LOOK_S = 0.5
-SIGN_OF_LIFE = b": still here\n\n"
-_SIGN_OF_LIFE_S = 15.0
-"""A comment this often keeps proxies from closing a quiet connection."""
+_POLL_S = 0.5
+KEEP_ALIVE = b": still here\n\n"
+"""An SSE comment, which clients ignore."""
+
+_KEEP_ALIVE_S = 15.0
+"""A comment at this interval keeps proxies from closing a quiet connection."""
 
 
 async def job_events(jobs: JobStore, job: Job, pause: Callable[[float], Awaitable[bool]]) -> AsyncIterator[bytes]:
-    """`progress` whenever something changed, with the job, its rate in texts/s and the seconds left; at last `end`.
+    """Yield a `progress` event whenever the job changed, and an `end` event when it has ended.
+
+    Each event carries the job, its rate in texts/s and the seconds left.
 
     Args:
-        pause: waits so many seconds; False when the server ends.
+        pause: waits for a number of seconds; returns False when the server is shutting down.
     """
     started, at_start, last_sent = time.monotonic(), job.counts.done, 0.0
-    told: Job | None = None
+    last_job: Job | None = None
     while True:
         elapsed = time.monotonic() - started
         rate = (job.counts.done - at_start) / elapsed if elapsed > 0 else 0.0
         if job.status.ended:
-            yield event("end", _told(job, rate, 0.0))
+            yield event("end", _payload(job, rate, 0.0))
             return
-        if job != told:
+        if job != last_job:
             eta_s = (job.total - job.counts.done) / rate if rate else None
-            yield event("progress", _told(job, rate, eta_s))
-            told, last_sent = job, time.monotonic()
-        elif time.monotonic() - last_sent > _SIGN_OF_LIFE_S:
-            yield SIGN_OF_LIFE
+            yield event("progress", _payload(job, rate, eta_s))
+            last_job, last_sent = job, time.monotonic()
+        elif time.monotonic() - last_sent > _KEEP_ALIVE_S:
+            yield KEEP_ALIVE
             last_sent = time.monotonic()
-        if not await pause(_LOOK_S):
+        if not await pause(_POLL_S):
             return
         try:
             job = await run_in_threadpool(jobs.get, job.id)
-        except NotFoundError:  # deleted meanwhile: nothing is left to tell
+        except NotFoundError:  # deleted meanwhile: there is nothing left to report
             return
 
 
 def event(name: str, data: object) -> bytes:
-    """One server-sent event, its data as JSON."""
+    """Encode one server-sent event, its data as JSON."""
     return b"event: " + name.encode() + b"\ndata: " + as_json(data) + b"\n\n"
 
 
 def event_stream(events: AsyncIterable[bytes] | Iterable[bytes]) -> StreamingResponse:
-    """An answer of such events that no proxy keeps back."""
+    """A streaming response of server-sent events, with headers that stop proxies from buffering or caching it."""
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
-def _told(job: Job, texts_per_s: float, eta_s: float | None) -> dict[str, object]:
+def _payload(job: Job, texts_per_s: float, eta_s: float | None) -> dict[str, object]:
     rounded = None if eta_s is None else round(eta_s, 1)
     return {"job": job_object(job).model_dump(mode="json"), "texts_per_s": round(texts_per_s, 1), "eta_s": rounded}

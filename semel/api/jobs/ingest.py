@@ -1,4 +1,4 @@
-"""Texts on their way into a job: parsed as they arrive, cut into chunks, taken a few chunks at a time.
+"""Receives the rows of a submission: parses them as they arrive, cuts them into chunks, and stores a few at a time.
 
 Memory holds one network buffer and a few chunks, whatever the size of the corpus.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from pydantic_core import from_json
+from typing_extensions import override
 
 from semel.cache.store import VectorStore
 from semel.errors import BadInputError
@@ -24,14 +25,14 @@ from semel.values.text import Extra, Input
 T = TypeVar("T")
 
 _CHUNKS_A_WRITE = 8
-"""Chunks in one transaction: few commits, and the write lock is held for some ten milliseconds."""
+"""Chunks written in one transaction: few commits, and the write lock is held for about ten milliseconds."""
 
 
 class Ingest(ABC, Generic[T]):
-    """Receives the rows of one submission; a subclass decides what becomes of the chunks, and of the whole.
+    """Receives the rows of one submission; a subclass decides what happens to the chunks and what the result is.
 
     Args:
-        fingerprint: of the space when the submission began.
+        fingerprint: the fingerprint of the space when the submission began.
         text_field: the field of a row that holds the text.
     """
 
@@ -51,31 +52,31 @@ class Ingest(ABC, Generic[T]):
 
     @abstractmethod
     def take(self, chunks: Sequence[NewChunk]) -> None:
-        """Receive a few chunks, in order."""
+        """Receive the next few chunks, in order."""
 
     @abstractmethod
     def end(self) -> T:
-        """The result of the submission, after every chunk was taken."""
+        """Return the result of the submission; called once, after the last `take`."""
 
     def touch(self) -> None:
         """Record that the upload is still active although it has not filled a chunk for a while."""
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields that a row must have."""
+        """The names of the fields that a row must have."""
         return self._cutter.fields
 
     def feed_lines(self, data: bytes) -> None:
-        """Receive NDJSON bytes; a line may be cut anywhere.
+        """Receive NDJSON bytes; `data` may end in the middle of a line.
 
         Raises:
-            BadInputError: a line that is not JSON, or lacks the fields of a row; names the line.
+            BadInputError: a line is too long, is not JSON, or lacks a field of a row; the message has its number.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > self._longest_line:
             raise BadInputError(
-                f"line {self._lines + len(lines) + 1} is longer than {self._longest_line} bytes "
-                "(SEMEL_MAX_TEXT_BYTES is half of it); split the text"
+                f"line {self._lines + len(lines) + 1} is longer than {self._longest_line} bytes, "
+                "twice SEMEL_MAX_TEXT_BYTES; split the text"
             )
         self._take_lines(lines)
 
@@ -89,17 +90,25 @@ class Ingest(ABC, Generic[T]):
                 self.add_row(_parse(line, self._lines), f"line {self._lines}")
 
     def add_row(self, row: object, where: str) -> None:
-        """Add one row; see `ChunkCutter.add_row`."""
+        """Add one row, as `ChunkCutter.add_row` does.
+
+        Raises:
+            BadInputError: the row lacks a field; the message names the row as `where`.
+        """
         self._cutter.add_row(row, where)
         self._write_if_full()
 
     def add_bad(self, message: str, extra: Extra | None = None) -> None:
-        """Add a row that cannot be read: it keeps its place and carries its error."""
+        """Add a row that could not be read: it keeps its place and carries its error."""
         self._cutter.add_bad(message, extra)
         self._write_if_full()
 
     def add(self, item: Input) -> None:
-        """Add one text or pair; see `ChunkCutter.add`."""
+        """Add one text or pair, as `ChunkCutter.add` does.
+
+        Raises:
+            BadInputError: a text for a cross-encoder, or a pair for an embedding model.
+        """
         self._cutter.add(item)
         self._write_if_full()
 
@@ -108,27 +117,27 @@ class Ingest(ABC, Generic[T]):
             self.take(self._cutter.take())
 
     def finish(self) -> T:
-        """Take what is left, and return the result.
+        """Process the rest, and return the result.
 
         Raises:
-            BadInputError: there was no text at all.
+            BadInputError: the submission has no rows, or its last line cannot be used.
         """
         if self._rest.strip():
             self._take_lines([self._rest])
         if self._cutter.is_empty:
-            raise BadInputError("the list of texts is empty; send at least one")
+            raise BadInputError("the list of texts is empty; send at least one text")
         if rest := self._cutter.take_rest():
             self.take(rest)
         return self.end()
 
 
 class JobIngest(Ingest[Job]):
-    """Feeds one job, and seals it.
+    """Adds the rows to a job, starts the job while they arrive, and seals it after the last one.
 
     Args:
-        space: of the job's model, now.
-        job: in state `validating`.
-        on_added: called with the space, the number of sound texts, and what became of them.
+        space: the current space of the job's model.
+        job: a job in state `validating`.
+        on_added: called after each write with the space, the number of texts without an error, and what was added.
     """
 
     def __init__(
@@ -150,20 +159,23 @@ class JobIngest(Ingest[Job]):
         self._dispatcher = dispatcher
         self._on_added = on_added
 
+    @override
     def take(self, chunks: Sequence[NewChunk]) -> None:
         added = self._jobs.add_chunks(self.job, chunks, lookup=self._store.lookup_on)
         self._on_added(self.space, sum(len(chunk.keys) - len(chunk.errors) for chunk in chunks), added)
         self._dispatcher.top_up(self.job.lane, self.job.device)
 
+    @override
     def touch(self) -> None:
         self._jobs.touch(self.job.id)
 
+    @override
     def end(self) -> Job:
         return self._jobs.seal(self.job.id)
 
 
 def _parse_together(lines: list[bytes]) -> list[object] | None:
-    """All lines in one parse, three times as fast as one by one; None when they need a closer look."""
+    """Parse all lines at once, three times as fast as one by one; None when they must be parsed one by one."""
     stripped = [line.strip() for line in lines]
     if not all(line.startswith(b"{") and line.endswith(b"}") for line in stripped):
         return None
@@ -176,6 +188,6 @@ def _parse_together(lines: list[bytes]) -> list[object] | None:
 
 def _parse(line: bytes, number: int) -> object:
     try:
-        return json.loads(line)  # accepts lone surrogates, which then fail as that one text
+        return json.loads(line)  # accepts lone surrogates, so that only the text with one fails
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"line {number} is not JSON: {error}") from None

@@ -1,4 +1,4 @@
-"""Results of a job, streamed chunk by chunk in four formats. Memory holds one chunk."""
+"""Streams the results of a job, chunk by chunk, in four formats. Memory holds one chunk."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from typing_extensions import override
 
 from semel.api.edge.as_json import as_json
 from semel.cache.catalog import Catalog
@@ -23,7 +24,14 @@ from semel.values.vectors import Vectors
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one chunk; a row of a failed text has `errors[i]` and no meaning in `vectors`."""
+    """The rows of one chunk, or of a slice of it.
+
+    Attributes:
+        first_index: position of the first row in the job.
+        vectors: float32 (n, dim); the row of a failed text is meaningless.
+        errors: position in this part → why that text failed.
+        extras: the id and the other fields of each row, or None.
+    """
 
     first_index: int
     vectors: Vectors
@@ -38,7 +46,7 @@ class ResultReader:
     """Reads the results of jobs: chunks from the job store, vectors from the cache.
 
     Args:
-        pipeline: computes again what the cache has lost since.
+        pipeline: recomputes vectors that the cache has lost since the job ran.
     """
 
     def __init__(self, jobs: JobStore, vectors: VectorStore, catalog: Catalog, pipeline: Pipeline) -> None:
@@ -48,33 +56,46 @@ class ResultReader:
         self._pipeline = pipeline
 
     def read(self, job: Job, span: range) -> Iterator[Rows]:
-        """The rows of these texts, in order. Raises ConflictError at the end when some are missing."""
+        """Yield the rows of the texts in `span`, in order.
+
+        Raises:
+            ConflictError: at the end, when rows are missing because the job was deleted meanwhile; or see `rows`.
+        """
         read = 0
         for chunk in self._jobs.results(job.id, first=span.start, stop=span.stop):
             part = _cut(chunk, span)
             read += len(part.keys)
             yield self.rows(job, part)
         if read != len(span):
-            raise ConflictError(f"job {job.id} has {read} of {len(span)} rows; it was deleted while it was read")
+            raise ConflictError(
+                f"job {job.id} has {read} of {len(span)} rows; it was deleted while its results were read"
+            )
 
     def chunks(self, job: Job) -> Iterator[tuple[ChunkResult, Rows]]:
-        """Every finished chunk of a job with its rows, in order."""
+        """Yield every finished chunk of a job with its rows, in order."""
         for chunk in self._jobs.results(job.id):
             yield chunk, self.rows(job, chunk)
 
     def rows(self, job: Job, chunk: ChunkResult) -> Rows:
-        """The rows of a chunk, from the cache; what it has lost since is computed again."""
+        """The rows of a chunk, read from the cache; vectors that it has lost since are recomputed.
+
+        Raises:
+            ConflictError: vectors are lost, and the model's weights have changed.
+        """
         found = self._vectors.get_many(chunk.keys, dim=job.dim)
         lost = [
             i for i, key in enumerate(chunk.keys) if not found.present[i] and key != NO_KEY and i not in chunk.errors
         ]
         vectors, truncated, errors = found.vectors, found.truncated, dict(chunk.errors)
-        assert vectors is not None  # get_many brings vectors
+        assert vectors is not None  # get_many returns vectors by default
         if lost:  # damaged rows, or a space that was dropped
             texts = chunk.texts()
             space = self._catalog.space(job.model, job.prompt_name)
             if space.fingerprint != job.fingerprint:
-                raise ConflictError(f"the cache lost vectors of job {job.id}, and {job.model!r} has other weights now")
+                raise ConflictError(
+                    f"the cache has lost vectors of job {job.id}, and model {job.model!r} has different weights now; "
+                    "submit the job again"
+                )
             again = self._pipeline.embed(space, [texts[i] for i in lost], lane=Lane.INTERACTIVE)
             vectors[lost], truncated[lost], found.tokens[lost] = again.vectors, again.truncated, again.tokens
             errors |= {lost[i]: error for i, error in again.errors.items()}
@@ -101,19 +122,19 @@ def _cut(chunk: ChunkResult, span: range) -> ChunkResult:
 
 
 def check_ready(job: Job, fmt: str) -> None:
-    """Raises ConflictError when there are no complete results, or this format cannot carry them."""
+    """Raises ConflictError unless the job has completed and this format can represent its results."""
     if job.status is not JobStatus.COMPLETED:
         reason = f": {job.error.message}" if job.error else ""
-        raise ConflictError(f"job {job.id} is {job.status}{reason}; results are there when it is completed")
+        raise ConflictError(f"job {job.id} is {job.status}{reason}; results are available once it is completed")
     if fmt == "npy" and job.counts.failed:
         raise ConflictError(
             f"{job.counts.failed} of {job.total} texts failed, and npy cannot mark their rows; "
-            "ask for format=ndjson, arrow or parquet"
+            "use format=ndjson, arrow or parquet"
         )
 
 
 def ndjson(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
-    """One object a line: index, what the row brought along, outcome, and embedding, score or error."""
+    """One JSON object per line: index, the row's id and metadata, outcome, and embedding, score or error."""
     for part in rows:
         lines = []
         for i, outcome in enumerate(part.outcomes):
@@ -130,7 +151,11 @@ def ndjson(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
 
 
 def npy(job: Job, span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
-    """NumPy's format: float32 (len(span), dim)."""
+    """NumPy's .npy format: float32 (len(span), dim).
+
+    Raises:
+        ConflictError: a text has no vector any more; the stream is then shorter than its header promises.
+    """
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         header, {"descr": "<f4", "fortran_order": False, "shape": (len(span), job.dim)}
@@ -138,7 +163,7 @@ def npy(job: Job, span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
     yield header.getvalue()
     for part in rows:
         if part.errors:
-            raise ConflictError(f"a text of job {job.id} has no vector any more")  # ends the stream short
+            raise ConflictError(f"a text of job {job.id} no longer has a vector; use format=ndjson, arrow or parquet")
         yield part.vectors.astype("<f4", copy=False).tobytes()
 
 
@@ -178,36 +203,40 @@ def _batch(job: Job, part: Rows) -> pa.RecordBatch:
 
 
 def _id_text(extra: Extra | None) -> str | None:
-    """Half a surrogate pair, which Arrow cannot hold, becomes a question mark."""
+    """The row's id as text; a lone surrogate, which Arrow cannot hold, becomes a question mark."""
     return None if extra is None or extra.id is None else str(extra.id).encode("utf-8", "replace").decode()
 
 
 class _Pipe(io.RawIOBase):
-    """A file that arrow writes into and a generator takes from."""
+    """A write-only file that Arrow writes into and a generator drains with `take`."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._at = 0
 
+    @override
     def writable(self) -> bool:
         return True
 
+    @override
     def write(self, data: Any) -> int:
         part = bytes(data)
         self._parts.append(part)
         self._at += len(part)
         return len(part)
 
+    @override
     def tell(self) -> int:
         return self._at
 
     def take(self) -> bytes:
+        """The bytes written since the last call."""
         parts, self._parts = self._parts, []
         return b"".join(parts)
 
 
 def arrow(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
-    """An Arrow IPC stream; a failed text has a null embedding and its error. `metadata` is JSON."""
+    """An Arrow IPC stream; a failed text has a null embedding and its error, and `metadata` is JSON."""
     pipe = _Pipe()
     with pa.ipc.new_stream(pipe, _schema(job.dim)) as writer:
         for part in rows:
@@ -217,7 +246,7 @@ def arrow(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
 
 
 def parquet(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
-    """A Parquet file, one row group a chunk; columns as in `arrow`."""
+    """A Parquet file with one row group per chunk; columns as in `arrow`."""
     pipe = _Pipe()
     with pq.ParquetWriter(pipe, _schema(job.dim)) as writer:
         for part in rows:
@@ -232,4 +261,4 @@ FORMATS: dict[str, tuple[str, Callable[[Job, range, Iterator[Rows]], Iterator[by
     "arrow": ("application/vnd.apache.arrow.stream", arrow),
     "parquet": ("application/vnd.apache.parquet", parquet),
 }
-"""Name → media type and writer."""
+"""Format name → media type and writer; a writer takes the job, the range of texts and their rows."""

@@ -1,4 +1,4 @@
-"""A job on its way in: NDJSON, streamed; JSON; CSV, Parquet or a form with a file; once under an idempotency key."""
+"""Creates jobs from submissions, and makes a repeated submission with the same idempotency key return the first job."""
 
 import uuid
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
@@ -24,20 +24,20 @@ from semel.values.text import ItemError, Lane
 async def once(
     services: Services, key: str, body: HashedBody, receive: Callable[[AsyncIterable[bytes]], Awaitable[Job]]
 ) -> Job:
-    """The job of this idempotency key: received now, or the one of the first submission.
+    """The job for this idempotency key: received now, or the job of the first submission.
 
     Raises:
         BadInputError: the key is empty or longer than 255 characters.
-        ConflictError: the key stands for another body, or its submission is under way.
+        ConflictError: the key was used with another body, or its first submission is still under way.
     """
     if not 0 < len(key) <= 255:
-        raise BadInputError(f"an Idempotency-Key has 1 to 255 characters, this one {len(key)}")
+        raise BadInputError(f"Idempotency-Key must have 1 to 255 characters, not {len(key)}")
     keys, owner = services.stores.idempotency, uuid.uuid4().hex
     earlier = await run_in_threadpool(lambda: keys.reserve(key, owner=owner))
     if earlier is None:
         try:
             job = await receive(body)
-        except BaseException:  # a client that goes away, too: the key must not stay reserved
+        except BaseException:  # also when the client disconnects: the key must not stay reserved
             await run_in_threadpool(lambda: keys.release(key, owner=owner))
             raise
         await run_in_threadpool(lambda: keys.seal(key, owner=owner, job_id=job.id, digest=body.digest))
@@ -49,47 +49,55 @@ async def once(
     return await run_in_threadpool(services.stores.jobs.get, earlier.job_id)
 
 
-def destination(services: Services, wanted: JobRequest) -> tuple[Space, Route]:
-    """Where a job's texts go, if it may be submitted now.
+def destination(services: Services, request: JobRequest) -> tuple[Space, Route]:
+    """The space and the device pool for a job's texts, if the job may be submitted now.
 
     Raises:
-        BadInputError, UnavailableError, OverloadedError, UnknownModelError, UnknownDeviceError.
+        BadInputError: the options contradict each other, or the device cannot run the model.
+        UnknownModelError, UnknownDeviceError: no such model or device.
+        UnavailableError: Redis does not answer.
+        OverloadedError: too much work waits for the device.
     """
-    services.fleet.ping()  # refuse now, with the reason, rather than accept what cannot start
-    space = space_of(services.stores.catalog, wanted, device=wanted.device)
+    services.fleet.ping()  # refuse now, with the reason, rather than accept a job that cannot start
+    space = space_of(services.stores.catalog, request, device=request.device)
     base, _, own = space.model.partition("@")
-    if own and device_kind(wanted.device) not in ("auto", own):
+    if own and device_kind(request.device) not in ("auto", own):
         raise BadInputError(
-            f"model {space.model!r} is the source that {base!r} has for {own}, and {wanted.device} does not serve it; "
-            f"ask for {base!r}, or leave out device"
+            f"model {space.model!r} is the version of {base!r} for {own} and does not run on {request.device}; "
+            f"use model {base!r}, or omit device"
         )
-    route = services.fleet.router.route(space, wanted=wanted.device)
+    route = services.fleet.router.route(space, wanted=request.device)
     services.fleet.backlog.check(Lane.BULK, route.device)
     return space, route
 
 
-def create(services: Services, wanted: JobRequest) -> Job:
-    """A job without texts. Raises what `destination` raises."""
-    space, route = destination(services, wanted)
-    if wanted.webhook_url is not None:
-        check_webhook(services.settings, wanted.webhook_url)
+def create(services: Services, request: JobRequest) -> Job:
+    """Create a job without texts.
+
+    Raises:
+        BadInputError: the server cannot call this webhook URL.
+        SemelError: whatever `destination` raises.
+    """
+    space, route = destination(services, request)
+    if request.webhook_url is not None:
+        check_webhook(services.settings, request.webhook_url)
     job = services.stores.jobs.create(
         space,
         lane=Lane.BULK,
         device=route.device,
         why=route.why,
         waits=route.waits,
-        truncate=wanted.truncate,
-        if_no_worker=wanted.if_no_worker,
-        metadata=wanted.metadata,
+        truncate=request.truncate,
+        if_no_worker=request.if_no_worker,
+        metadata=request.metadata,
     )
-    if wanted.webhook_url is not None:
-        services.stores.webhooks.add(job.id, wanted.webhook_url)
+    if request.webhook_url is not None:
+        services.stores.webhooks.add(job.id, request.webhook_url)
     return job
 
 
 def job_ingest(services: Services, job: Job, *, text_field: str = "text") -> JobIngest:
-    """What feeds a job in state `validating`. Raises UnknownModelError when its model is gone."""
+    """The ingest for a job in state `validating`. Raises UnknownModelError when its model is gone."""
     return JobIngest(
         services.settings,
         services.stores.catalog.space(job.model, job.prompt_name),
@@ -103,15 +111,20 @@ def job_ingest(services: Services, job: Job, *, text_field: str = "text") -> Job
 
 
 @contextmanager
-def new_job(services: Services, wanted: JobRequest) -> Iterator[Ingest[Job]]:
-    """A new job to feed; an error ends it as failed, so that nobody waits for it. Raises what `create` raises."""
-    job = create(services, wanted)
+def new_job(services: Services, request: JobRequest) -> Iterator[Ingest[Job]]:
+    """The ingest of a new job; an error in the block ends the job as failed, so that no client waits for it.
+
+    Raises:
+        SemelError: whatever `create` raises.
+    """
+    job = create(services, request)
     try:
-        yield job_ingest(services, job, text_field=wanted.text_field)
-    except ConflictError:  # cancelled meanwhile: that is its end, not a failure
+        yield job_ingest(services, job, text_field=request.text_field)
+    except ConflictError:  # the job was cancelled meanwhile, which is not a failure
         raise
     except ClientDisconnect:
-        services.stores.jobs.fail(job.id, ItemError("upload_cut_off", "the client went away while it sent the texts"))
+        cut_off = ItemError("upload_cut_off", "the client disconnected before it had sent all texts")
+        services.stores.jobs.fail(job.id, cut_off)
         raise
     except SemelError as error:
         services.stores.jobs.fail(job.id, ItemError.of(error))

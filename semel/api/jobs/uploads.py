@@ -1,4 +1,4 @@
-"""Bodies that go to disk while they arrive: forms with a file, and tables."""
+"""Writes request bodies to disk while they arrive: forms with a file, and tables."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,59 +14,71 @@ from semel.errors import BadInputError, BodyTooLargeError
 from semel.tasks.jobs.files import FileStore
 
 _ENVELOPE_BYTES = 64 << 10
-"""What a form may have beside the file."""
+"""Bytes that a form may have in addition to the file."""
 
 _WRITE_BYTES = 1 << 20
 
 NDJSON = "application/x-ndjson"
 
 PARQUET = {"application/vnd.apache.parquet": ".parquet", "application/x-parquet": ".parquet"}
-"""Content types of Parquet, and the suffix of such files."""
+"""Content types of Parquet → file suffix."""
 
 
 def content_type(request: Request, default: str = "") -> str:
-    """Without its parameters, in lower case."""
+    """The content type of a request, in lower case and without parameters such as charset."""
     return request.headers.get("content-type", default).partition(";")[0].strip().lower()
 
 
 async def read_form(request: Request, *, max_bytes: int, body: AsyncIterable[bytes] | None = None) -> FormData:
-    """A multipart form with at most one file, which lies in a temporary file of its own. Close it.
+    """Parse a multipart form with at most one file, which is kept in a temporary file; the caller closes the form.
 
     Args:
-        body: the request's, when somebody else looks at it too.
+        body: read this instead of the request's own stream, for example to hash it on the way.
 
     Raises:
-        BadInputError: the body is no such form.
-        BodyTooLargeError: as soon as it is.
+        BadInputError: the body is not such a form.
+        BodyTooLargeError: the body is too large; raised as soon as the limit is passed.
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise BadInputError("a file is uploaded as multipart/form-data, with the fields file and purpose")
+        raise BadInputError("upload the file as multipart/form-data, with the fields file and purpose")
     stream = bounded(request.stream() if body is None else body, max_bytes, slack=_ENVELOPE_BYTES)
     try:
         parser = MultiPartParser(request.headers, cast(Any, stream), max_files=1, max_fields=20)
         return await parser.parse()
     except (MultiPartException, KeyError) as error:  # KeyError: no boundary in the header
-        raise BadInputError(f"the body is not multipart/form-data: {error}") from None
+        raise BadInputError(f"the body is not valid multipart/form-data: {error}") from None
 
 
 def file_of(form: FormData) -> UploadFile:
-    """The form's field `file`. Raises BadInputError when there is none."""
+    """The file in the form's field `file`. Raises BadInputError when there is none."""
     upload = form.get("file")
     if not isinstance(upload, UploadFile):
-        raise BadInputError("file: the form has no file of that name")
+        raise BadInputError("file: the form has no file in this field")
     return upload
 
 
 @asynccontextmanager
 async def received(files: FileStore, body: AsyncIterable[bytes], suffix: str, *, max_bytes: int) -> AsyncIterator[Path]:
-    """A body as a temporary file with that suffix. Raises BodyTooLargeError, StorageFullError."""
+    """Write a body to a temporary file that lasts as long as the block.
+
+    Raises:
+        BodyTooLargeError: the body has more than `max_bytes`.
+        StorageFullError: the disk has no room.
+    """
     with files.writing(suffix) as target:
         await _spool(bounded(body, max_bytes), target)
         yield Path(target.name)
 
 
 async def bounded(body: AsyncIterable[bytes], max_bytes: int, *, slack: int = 0) -> AsyncIterator[bytes]:
-    """The same bytes. Raises BodyTooLargeError when there are more than `max_bytes` and what may stand around them."""
+    """Pass a body through, up to a limit.
+
+    Args:
+        slack: bytes allowed on top of `max_bytes`, for example for the other fields of a form.
+
+    Raises:
+        BodyTooLargeError: the body is larger.
+    """
     read = 0
     async for part in body:
         read += len(part)
@@ -76,7 +88,7 @@ async def bounded(body: AsyncIterable[bytes], max_bytes: int, *, slack: int = 0)
 
 
 async def _spool(body: AsyncIterable[bytes], target: BinaryIO) -> None:
-    """Write a body to a file, a megabyte at a time, without holding up the event loop."""
+    """Write a body to a file, a megabyte at a time, without blocking the event loop."""
     buffer = bytearray()
     async for part in body:
         buffer += part
@@ -89,7 +101,11 @@ async def _spool(body: AsyncIterable[bytes], target: BinaryIO) -> None:
 
 @contextmanager
 def named(name: str, path: Path) -> Iterator[None]:
-    """Errors inside speak of `name`, not of the server's temporary file."""
+    """Make errors in the block mention `name` instead of the path of the server's temporary file.
+
+    Raises:
+        BadInputError: the error raised in the block, reworded.
+    """
     try:
         yield
     except BadInputError as error:

@@ -1,7 +1,7 @@
 """Webhooks: a signed POST when a job has ended, as https://www.standardwebhooks.com specifies it.
 
-Addresses that are not public are refused, at the submission and again at each delivery, and the connection goes to
-the address that was checked: a name that points elsewhere by then cannot turn the server against its own network.
+Addresses that are not public are refused, at submission and again at each delivery, and the connection goes to the
+address that was checked: a host name that resolves differently by then cannot turn the server against its own network.
 """
 
 import asyncio
@@ -29,18 +29,23 @@ from semel.tasks.jobs.webhooks import Delivery, WebhookStore
 
 log = get_log("webhooks")
 
-_LOOK_S = 0.5
+_POLL_S = 0.5
 _TIMEOUT_S = 15.0
-"""For all of a delivery, however slowly the receiver answers."""
+"""The limit for a whole delivery, however slowly the receiver answers."""
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.IPv6Network("::/96")
-_TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")
-_AT_ONCE = 4
+_IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
+_IPV4_TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")
+_MAX_DELIVERIES = 4
+"""Deliveries at the same time."""
 
 
 def check_webhook(settings: Settings, url: str) -> None:
-    """Raises BadInputError unless this server can sign webhooks and the URL is public."""
+    """Check that this server can sign webhooks and that the URL is valid and public.
+
+    Raises:
+        BadInputError: it cannot, or the URL is not.
+    """
     _secret(settings)
     _public_address(settings, _parsed(url))
 
@@ -48,13 +53,13 @@ def check_webhook(settings: Settings, url: str) -> None:
 def _secret(settings: Settings) -> bytes:
     text = settings.webhook_secret.get_secret_value()
     if not text:
-        raise BadInputError("this server sends no webhooks: its SEMEL_WEBHOOK_SECRET is not set")
+        raise BadInputError("this server cannot send webhooks: SEMEL_WEBHOOK_SECRET is not set")
     try:
         secret = base64.b64decode(text.removeprefix("whsec_"), validate=True)
     except binascii.Error:
         secret = b""
     if not 24 <= len(secret) <= 64:
-        raise BadInputError("SEMEL_WEBHOOK_SECRET of this server is not 'whsec_' and 24 to 64 bytes in base64")
+        raise BadInputError("this server's SEMEL_WEBHOOK_SECRET must be 'whsec_' and 24 to 64 bytes in base64")
     return secret
 
 
@@ -69,7 +74,7 @@ def _parsed(url: str) -> httpx.URL:
 
 
 def _public_address(settings: Settings, url: httpx.URL) -> str:
-    """The address behind the host's name. Raises BadInputError when it has none, or a private one."""
+    """The address of the URL's host. Raises BadInputError when it has none, or a private one."""
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
         found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
@@ -79,61 +84,63 @@ def _public_address(settings: Settings, url: httpx.URL) -> str:
     for address in addresses:
         if not (settings.webhook_allow_private or is_public(ipaddress.ip_address(address))):
             raise BadInputError(
-                f"webhook_url: {url.host!r} is the private address {address}; "
-                "SEMEL_WEBHOOK_ALLOW_PRIVATE=true on the server allows it"
+                f"webhook_url: {url.host!r} resolves to the private address {address}; "
+                "to allow it, set SEMEL_WEBHOOK_ALLOW_PRIVATE=true on the server"
             )
     return addresses[0]
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether an address is one of the internet's; of an IPv6 address that carries an IPv4 one, that counts."""
+    """Whether an address is public; an IPv6 address that embeds an IPv4 address is judged by the latter."""
     if isinstance(address, ipaddress.IPv6Address):
-        if address in _NAT64 or address in _COMPATIBLE:
+        if address in _NAT64 or address in _IPV4_COMPATIBLE:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        carried = address.ipv4_mapped or address.sixtofour
-        if carried is not None:
-            return is_public(carried)
-        if address.is_site_local or address in _TRANSLATED:
+        embedded = address.ipv4_mapped or address.sixtofour
+        if embedded is not None:
+            return is_public(embedded)
+        if address.is_site_local or address in _IPV4_TRANSLATED:
             return False
     return address.is_global and not address.is_multicast
 
 
 def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of the header `webhook-signature`."""
+    """The value of the header `webhook-signature`: version 1, HMAC-SHA-256 in base64."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
 
 
 class WebhookSender:
-    """A thread that looks for what is due, and a few that deliver."""
+    """One thread that looks for due deliveries, and a few threads that make them."""
 
     def __init__(self, settings: Settings, jobs: JobStore, webhooks: WebhookStore) -> None:
         self._settings = settings
         self._jobs = jobs
         self._webhooks = webhooks
-        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook")
+        self._pool = ThreadPoolExecutor(_MAX_DELIVERIES, thread_name_prefix="webhook")
         self._under_way: set[Future[None]] = set()
-        self._looking = Repeating("webhooks", self._once, every_s=_LOOK_S)
+        self._poll = Repeating("webhooks", self._once, every_s=_POLL_S)
 
     def start(self) -> None:
-        self._looking.start()
+        """Start the threads."""
+        self._poll.start()
 
     def stop(self) -> None:
-        self._looking.stop()
+        """Stop looking, and drop the deliveries that have not begun: they are due again in a minute."""
+        self._poll.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _once(self) -> None:
         self._under_way = {future for future in self._under_way if not future.done()}
-        if free := _AT_ONCE - len(self._under_way):
+        if free := _MAX_DELIVERIES - len(self._under_way):
             due = self._webhooks.take_due(limit=free)
             self._under_way |= {self._pool.submit(self._deliver, delivery) for delivery in due}
 
     def _deliver(self, delivery: Delivery) -> None:
-        """The pool's edge: what goes wrong here is in the log, and the delivery is due again in a minute."""
+        """Attempt a delivery; after an unforeseen error, which is logged, it is due again in a minute."""
         try:
             self._attempt(delivery)
-        except Exception:
-            log.exception("webhook not settled", job=delivery.job_id)
+        except Exception:  # the edge of the pool's thread: a future's error would never be seen
+            log.exception("webhook delivery failed unexpectedly", job=delivery.job_id)
 
     def _attempt(self, delivery: Delivery) -> None:
         store, bound = self._webhooks, log.bind(job=delivery.job_id)
@@ -155,7 +162,7 @@ class WebhookSender:
             bound.warning("webhook refused", status=status, again_in_s=delay_s)
 
     def _post(self, delivery: Delivery) -> int | None:
-        """The status of the answer, or None for a job that was started again meanwhile."""
+        """Send the webhook; returns the HTTP status, or None when the job was retried meanwhile."""
         job = self._jobs.get(delivery.job_id)
         if not job.status.ended:
             return None
@@ -182,7 +189,10 @@ class WebhookSender:
 
 
 async def _status_of(url: httpx.URL, body: bytes, headers: dict[str, str], *, server: str) -> int:
-    """The status of the answer, whose body is not read; a connection of its own, as its certificate is `server`'s."""
+    """The HTTP status of the answer, whose body is not read.
+
+    Each call opens its own connection, because TLS must check the certificate for `server`, not for the address.
+    """
     async with (
         asyncio.timeout(_TIMEOUT_S),
         httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False) as http,

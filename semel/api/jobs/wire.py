@@ -1,4 +1,4 @@
-"""Jobs on the wire: the request, the objects in answers."""
+"""The JSON of jobs: requests and the objects in answers."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from semel.values.text import ItemError, lone_surrogate
 
 
 class JobFields(BaseModel):
-    """The options of a job, but for its metadata; `semel.values.job.JobOptions` are the same for the client."""
+    """The options of a job, except its metadata; `semel.values.job.JobOptions` has the same fields for the client."""
 
     model: ModelName = None
     device: str = "auto"
@@ -23,42 +23,44 @@ class JobFields(BaseModel):
     truncate: bool = True
     if_no_worker: IfNoWorker = Field(
         default="wait",
-        description="When every worker of its vector space is gone for good: wait for one, or fail. Work never moves "
-        "to another space.",
+        description="What the job does when no worker serves its vector space any more: wait for one, or fail. Work "
+        "never moves to another space.",
     )
     text_field: str = Field(default="text", description="The field of a row that holds the text.")
     webhook_url: str | None = Field(
-        default=None, description="Gets a signed POST when the job has ended (Standard Webhooks)."
+        default=None, description="Receives a signed POST when the job has ended (Standard Webhooks)."
     )
 
 
 class JobQuery(JobFields):
-    """The options of a job as query parameters, or as the fields of a form."""
+    """The options of a job as query parameters or form fields."""
 
     metadata: str = Field(default="{}", description="A JSON object of strings.")
 
     def given(self) -> dict[str, Any]:
-        """The options that the client sent, and no defaults. Raises BadInputError for metadata that is not valid."""
+        """The options that the client sent, without defaults. Raises BadInputError for invalid metadata."""
         sent = self.model_dump(include=self.model_fields_set)
         return sent | ({"metadata": metadata_of(self.metadata)} if "metadata" in sent else {})
 
 
 class JobRequest(JobFields):
-    """A job as one JSON body. Larger ones are sent as NDJSON, one row a line, or as CSV or Parquet."""
+    """A job as one JSON body. Send a larger job as NDJSON, one row per line, or as CSV or Parquet."""
 
     model_config = ConfigDict(
-        extra="forbid",  # an option that was ignored would give other vectors than the client wanted
+        extra="forbid",  # a misspelt option that was ignored would give wrong vectors
         json_schema_extra={"example": {"model": "minilm", "input": ["one", {"id": 7, "text": "two", "page": 3}]}},
     )
 
     input: list[Any] = Field(
-        description='Texts, or rows: {"text": "…"}, for a cross-encoder {"query": "…", "document": "…"}. '
-        "`id` and every other field of a row come back with its result."
+        description='Texts, or rows: {"text": "…"}, or for a cross-encoder {"query": "…", "document": "…"}. '
+        "`id` and every other field of a row are returned with its result."
     )
     metadata: dict[str, str] = Field(default_factory=dict)
 
 
 class CountsObject(BaseModel):
+    """Texts of a job by outcome; `done` is the sum of hit, computed, coalesced and failed."""
+
     total: int
     done: int
     hit: int
@@ -70,6 +72,8 @@ class CountsObject(BaseModel):
 
 
 class ErrorObject(BaseModel):
+    """Why a text or a job failed."""
+
     code: str
     message: str
 
@@ -97,37 +101,37 @@ class JobObject(BaseModel):
     expired_at: float | None
     cancelling_at: float | None
     cancelled_at: float | None
-    first_result_at: float | None = Field(default=None, description="When its first chunk was done.")
-    retried_at: float | None = Field(default=None, description="When it was last put back in progress.")
+    first_result_at: float | None = Field(default=None, description="When its first chunk was finished.")
+    retried_at: float | None = Field(default=None, description="When it was last retried.")
 
 
 class BadRow(BaseModel):
-    """A row that would fail, by its place from 0."""
+    """A row that would fail; `index` counts from 0."""
 
     index: int
     message: str
 
 
 class EstimateObject(BaseModel):
-    """What a job would do. Nothing was stored or computed for this."""
+    """What a job would do. An estimate stores and computes nothing."""
 
     object: Literal["estimate"] = "estimate"
     model: str
     texts: int
     distinct: int
-    cached: int = Field(description="Texts whose vectors are there, repetitions counted.")
+    cached: int = Field(description="Texts whose vectors are in the cache, repetitions included.")
     to_compute: int = Field(description="Distinct texts whose vectors are missing.")
-    failed: int = Field(description="Rows that cannot be embedded: empty, too long, no string.")
+    failed: int = Field(description="Rows that cannot be embedded: empty, too long, or not a string.")
     device: str
     why: str
-    queue_s: float = Field(description="Seconds of work that wait on that device already.")
-    compute_s: float | None = Field(description="Seconds for the missing ones; null while no rate is known.")
-    preview: list[dict[str, str]] = Field(description="The first texts or pairs, cut at 300 characters.")
+    queue_s: float = Field(description="Seconds of work that already wait for that device.")
+    compute_s: float | None = Field(description="Seconds to compute the missing texts; null while no rate is known.")
+    preview: list[dict[str, str]] = Field(description="The first texts or pairs, cut to 300 characters.")
     bad_rows: list[BadRow] = Field(description="The first rows that would fail.")
 
 
 class ChunkObject(BaseModel):
-    """A slice of a job, one message. Times are Unix seconds."""
+    """A slice of a job, sent as one queue message. Times are Unix seconds."""
 
     position: int
     state: Literal["pending", "sent", "running", "done", "cancelled"]
@@ -140,8 +144,10 @@ class ChunkObject(BaseModel):
 
 
 class ChunkList(BaseModel):
+    """A page of the chunks of a job."""
+
     object: Literal["list"] = "list"
-    states: dict[str, int] = Field(description="How many chunks of the whole job are in each state.")
+    states: dict[str, int] = Field(description="Chunks of the whole job by state.")
     data: list[ChunkObject]
     has_more: bool
 
@@ -151,33 +157,40 @@ class FailedObject(BaseModel):
 
     index: int
     id: Any = None
-    text: str | None = Field(description="Its first 500 characters; null for a key that may only read.")
+    text: str | None = Field(description="The first 500 characters; null if your API key may only read.")
     error: ErrorObject
 
 
 class FailedList(BaseModel):
+    """A page of the failed texts of a job."""
+
     object: Literal["list"] = "list"
     data: list[FailedObject]
     has_more: bool
 
 
 class JobList(BaseModel):
+    """A page of jobs."""
+
     object: Literal["list"] = "list"
     data: list[JobObject]
     has_more: bool
 
 
 def counts_object(counts: Counts, total: int) -> CountsObject:
+    """The wire object of these counts."""
     return CountsObject(
         total=total, done=counts.done, **{name: getattr(counts, name) for name in Counts.__dataclass_fields__}
     )
 
 
 def error_object(error: ItemError | None) -> ErrorObject | None:
+    """The wire object of an error, or None."""
     return None if error is None else ErrorObject(code=error.code, message=error.message)
 
 
 def job_object(job: Job) -> JobObject:
+    """The wire object of a job."""
     own = {"object", "dimensions", "counts", "error"}
     same = {name: getattr(job, name) for name in JobObject.model_fields if name not in own}
     return JobObject(
@@ -185,25 +198,27 @@ def job_object(job: Job) -> JobObject:
     )
 
 
-_SHOWN_CHARACTERS = 500
+_TEXT_CHARACTERS = 500
 
 
 def chunk_object(chunk: ChunkState) -> ChunkObject:
+    """The wire object of a chunk."""
     return ChunkObject(**vars(chunk))
 
 
 def failed_object(failed: FailedText, *, with_text: bool) -> FailedObject:
+    """The wire object of a failed text; a pair becomes one text, joined by ‖."""
     text = failed.text if isinstance(failed.text, str) else " ‖ ".join(failed.text)
     return FailedObject(
         index=failed.index,
         id=failed.extra.id if failed.extra else None,
-        text=text[:_SHOWN_CHARACTERS] if with_text else None,
+        text=text[:_TEXT_CHARACTERS] if with_text else None,
         error=ErrorObject(code=failed.error.code, message=failed.error.message),
     )
 
 
 def metadata_of(text: str) -> dict[str, str]:
-    """Metadata from a query parameter or a form. Raises BadInputError unless it is a JSON object of strings."""
+    """Parse metadata from a query parameter or form field. Raises BadInputError if it is no JSON object of strings."""
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
@@ -215,7 +230,7 @@ def metadata_of(text: str) -> dict[str, str]:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Raises BadInputError for metadata that no answer could repeat."""
+    """Check that an answer could repeat this metadata. Raises BadInputError for a lone surrogate."""
     for name, value in metadata.items():
         if lone_surrogate(name + value):
             raise BadInputError(f"metadata: {name!a} has a lone surrogate, which is not Unicode text")

@@ -1,1 +1,1 @@
-"""What the page, metrics and health routes show."""
+"""What the page and the metrics, health and cache routes show."""

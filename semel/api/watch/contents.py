@@ -1,4 +1,4 @@
-"""What the cache holds, for those who look: counted when somebody asks, and kept for a while."""
+"""What the cache holds, for the cache view and the metrics: counted on request, and kept for a while."""
 
 import threading
 import time
@@ -10,8 +10,9 @@ from semel.cache.stats import CacheStats, Growth, SpaceStats
 from semel.kept import Kept
 
 _KEPT_S = 5.0
-_KEPT_TIMES = 20.0
-"""Counting reads the size of every vector: at the most a twentieth of a core goes there."""
+_KEPT_FACTOR = 20.0
+"""A count is kept for 20 times as long as it took, because it reads the size of every vector: at most a twentieth of
+a core is spent on counting."""
 
 _SPANS = 60
 _SHORTEST_SPAN_S = 60.0
@@ -19,9 +20,12 @@ _SHORTEST_SPAN_S = 60.0
 
 @dataclass(frozen=True)
 class Contents:
-    """Spaces with vectors, the largest first, and their vectors by when they came, in spans of `span_s`.
+    """What the cache held when it was counted.
 
-    `totals` are of all spaces, those without vectors, too.
+    Attributes:
+        spaces: spaces with vectors, the largest first.
+        growth: their vectors by the time when they were stored, in spans of `span_s`.
+        totals: look-ups in all spaces, including those without vectors.
     """
 
     spaces: Sequence[SpaceStats]
@@ -31,7 +35,7 @@ class Contents:
 
 
 class CacheContents:
-    """Counts the cache when somebody asks. Thread-safe."""
+    """Counts the cache on request. Thread-safe."""
 
     def __init__(self, stats: CacheStats, use: SpaceUse) -> None:
         self._stats = stats
@@ -42,15 +46,15 @@ class CacheContents:
         self._lock = threading.Lock()
 
     def read(self) -> Contents:
-        """At most a few seconds old, or twenty times as old as counting takes.
+        """The contents, at most as old as the larger of five seconds and twenty times the time that counting takes.
 
-        While one thread counts, the others get the last result.
+        While one thread counts, the others receive the last result.
         """
         if (kept := self._kept.fresh) is not None:
             return kept
         last = self._last
         if not self._lock.acquire(blocking=last is None):
-            assert last is not None  # or this would have waited
+            assert last is not None  # otherwise `acquire` would have waited
             return last
         try:
             return self._kept.fresh or self._count()
@@ -58,7 +62,7 @@ class CacheContents:
             self._lock.release()
 
     def forget(self) -> None:
-        """Something was deleted: count again when asked."""
+        """Discard the last count because vectors were deleted."""
         self._deletions += 1
         self._kept.forget()
 
@@ -68,7 +72,7 @@ class CacheContents:
         oldest = min((space.oldest_at for space in spaces if space.oldest_at), default=time.time())
         span_s = max(_SHORTEST_SPAN_S, (time.time() - oldest) / _SPANS)
         self._last = Contents(spaces, self._stats.growth(span_s=span_s), span_s, self._use.totals())
-        self._kept.put(self._last, seconds=max(_KEPT_S, (time.monotonic() - started) * _KEPT_TIMES))
+        self._kept.put(self._last, seconds=max(_KEPT_S, (time.monotonic() - started) * _KEPT_FACTOR))
         if deletions != self._deletions:
-            self._kept.forget()  # what was deleted meanwhile may still have been counted
+            self._kept.forget()  # vectors deleted meanwhile may still have been counted
         return self._last

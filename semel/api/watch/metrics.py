@@ -1,4 +1,4 @@
-"""What the API reports to Prometheus: its own requests, and what it sees of queues, jobs, pools and the cache."""
+"""The API's metrics for Prometheus: its own requests, and the state of queues, jobs, pools and the cache."""
 
 import threading
 from collections import Counter
@@ -24,17 +24,17 @@ from semel.values.model import Space
 from semel.values.text import Outcome
 
 COUNT_CACHE_S = 60.0
-"""How often the cache is counted for the metrics: counting reads the size of every vector."""
+"""How often the cache is counted for the metrics; a count reads the size of every vector."""
 
 Samples = Iterable[tuple[str, Iterable[Sample]]]
-"""Name of a metric → its samples."""
+"""Pairs of a metric's name and its samples."""
 
 
 class ApiMetrics:
     """The counters of one API process.
 
     Args:
-        use: also receives the look-ups, and outlives the process.
+        use: counts the look-ups as well, in the database.
     """
 
     def __init__(self, use: SpaceUse) -> None:
@@ -54,7 +54,7 @@ class ApiMetrics:
     def embedded(self, space: Space, outcomes: Sequence[Outcome]) -> None:
         """Count the texts of an answered request."""
         counts = Counter(outcomes)
-        for outcome in Outcome:  # all of them: a counter that begins with the first failure has not grown by it
+        for outcome in Outcome:  # all of them: a counter that first appears with its first failure shows no increase
             self._texts.labels(outcome.value, space.model).inc(counts[outcome])
         hits = counts[Outcome.HIT]
         self._looked_up(space, len(outcomes), hits=hits, answered=hits)
@@ -76,26 +76,26 @@ class ApiMetrics:
 
     @property
     def answered(self) -> int:
-        """Texts that this process found in the cache and that no worker saw."""
+        """Texts that this process answered from the cache, without a worker."""
         return self._answered
 
     def responded(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Record the time until an answer began."""
+        """Record the seconds until an answer began."""
         self._http.labels(method, route, str(status)).observe(seconds)
 
     def swept(self, swept: Swept) -> None:
-        """Count what a sweep of this API started again."""
+        """Count the chunks that a sweep of this API started again."""
         self._resent.count(leases_expired=swept.leases_expired, messages_lost=swept.messages_lost)
 
     def ended(self, jobs: Iterable[EndedJob]) -> None:
-        """Record the times of jobs that have ended."""
+        """Record how long ended jobs took, and how long until their first result."""
         for job in jobs:
             self._job_seconds.labels(job.status).observe(max(0.0, job.ended_at - job.begun_at))
             if job.first_result_at is not None and job.first_result_at >= job.begun_at:
                 self._first_result.observe(job.first_result_at - job.begun_at)
 
     def take_rates(self, live: Sequence[WorkerCard]) -> None:
-        """Remember what a text costs on the fastest live worker with its model."""
+        """Remember the rate of the fastest live worker for each model, to estimate the device time that hits save."""
         rates: dict[str, float] = {}
         for card in live:
             for model in card.models:
@@ -104,7 +104,7 @@ class ApiMetrics:
 
 
 class ApiReadings:
-    """The metrics that are read off the database and Redis when Prometheus asks."""
+    """The metrics that are read from the database and Redis on each scrape."""
 
     def __init__(
         self,
@@ -124,11 +124,11 @@ class ApiReadings:
         self._spaces: Sequence[SpaceStats] = ()
 
     def collector(self) -> Read:
-        """What a registry reads."""
+        """The collector that a registry reads these metrics from."""
         return Read(self._read)
 
     def count_cache(self) -> None:
-        """Count the vectors; too slow to be done whenever Prometheus asks."""
+        """Count the vectors for the next scrapes, because counting is too slow to be done on each of them."""
         self._spaces = self._contents.read().spaces
 
     def _read(self) -> Samples:
@@ -139,12 +139,12 @@ class ApiReadings:
         yield "semel_cache_verify_failures_total", [([], self._vectors.damaged)]
         try:
             live = self._roster.live()
-            yield from self._of_queues(live)
-            yield from self._of_workers(live)
+            yield from self._queue_samples(live)
+            yield from self._worker_samples(live)
         except UnavailableError:
-            return  # without Redis there are no queues to report, and /health/ready has the reason
+            return  # without Redis there are no queues to report; /health/ready names the reason
 
-    def _of_queues(self, live: Sequence[WorkerCard]) -> Samples:
+    def _queue_samples(self, live: Sequence[WorkerCard]) -> Samples:
         queues = queue_states(self._counts, self._backlog, live)
         yield "semel_queue_messages", [([queue.queue], queue.messages) for queue in queues]
         yield "semel_queue_texts", [([queue.queue], queue.texts) for queue in queues]
@@ -152,7 +152,7 @@ class ApiReadings:
         yield "semel_queue_work_seconds", [([queue.queue], queue.work_s or 0.0) for queue in known]
         yield "semel_queue_oldest_seconds", [([queue.queue], queue.oldest_s) for queue in queues]
 
-    def _of_workers(self, live: Sequence[WorkerCard]) -> Samples:
+    def _worker_samples(self, live: Sequence[WorkerCard]) -> Samples:
         statuses = Counter(
             (pool.device, worker.status) for pool in pools(live, self._roster.failed()) for worker in pool.workers
         )
@@ -164,8 +164,8 @@ class ApiReadings:
         yield "semel_heartbeat_age_seconds", [([kind], age) for kind, age in ages.items()]
 
 
-def _by_model(spaces: Sequence[SpaceStats], what: str) -> list[Sample]:
+def _by_model(spaces: Sequence[SpaceStats], field: str) -> list[Sample]:
     total: Counter[str] = Counter()
     for space in spaces:
-        total[space.model] += getattr(space, what)
+        total[space.model] += getattr(space, field)
     return [([model], value) for model, value in total.items()]

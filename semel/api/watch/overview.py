@@ -1,4 +1,4 @@
-"""The overview that the page shows first: pools, queues, jobs, cache, readiness."""
+"""The overview that the page shows first: pools, queues, jobs, throughput, cache and readiness."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from semel.api.watch.readiness import readiness
 
 
 def overview(services: Services) -> dict[str, Any]:
-    """One reading, JSON-ready. Raises UnavailableError without Redis or database."""
+    """One reading, ready for JSON. Raises UnavailableError when Redis or the database does not answer."""
     stores, fleet = services.stores, services.fleet
     live, totals = fleet.roster.live(), stores.space_use.totals()
     return {

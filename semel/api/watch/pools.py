@@ -1,4 +1,4 @@
-"""What the workers say of themselves, summed up by device pool."""
+"""What the workers report about themselves, summed up by device pool."""
 
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -10,11 +10,11 @@ from semel.tasks.fleet.meter import Work
 from semel.values.device import device_kind
 
 WorkerStatus: TypeAlias = Literal["healthy", "standby", "loading", "failed"]
-"""healthy: a model is in memory. standby: ready, and loads one when the first work comes. failed: see `why`."""
+"""healthy: a model is in memory. standby: ready, and loads a model when the first work arrives. failed: see `why`."""
 
 
 class Latency(BaseModel):
-    """Milliseconds of a message, from the queue to its end; null before the first."""
+    """Milliseconds of a message from queueing to completion; null before the first message."""
 
     avg: float | None
     p50: float | None
@@ -23,7 +23,7 @@ class Latency(BaseModel):
 
 
 class PoolWorker(BaseModel):
-    """One process with one device."""
+    """One worker: a process with one device."""
 
     id: str
     device: str
@@ -31,41 +31,43 @@ class PoolWorker(BaseModel):
     host: str
     pid: int
     status: WorkerStatus
-    why: str = Field(description="Of device and dtype; of a failed one, what is wrong.")
+    why: str = Field(description="Why this device and dtype; for a failed worker, what is wrong.")
     dtype: str
     models: list[str]
     loaded: list[str] = Field(description="Models in memory.")
     started_at: float
     load_time_s: float
     memory_usage_bytes: int
-    memory_halvings: int = Field(description="How often memory ran out and batches became smaller.")
+    memory_halvings: int = Field(description="How often memory ran out and batches were halved.")
     total_requests: int
     texts_per_s: float
 
 
 class Pool(BaseModel):
-    """The workers of one kind of device. Percentiles are of the last 128 messages of each."""
+    """The workers of one kind of device. Percentiles cover the last 128 messages of each worker."""
 
     device: str
-    status: WorkerStatus = Field(description="Of the best of its workers.")
+    status: WorkerStatus = Field(description="The status of its best worker.")
     why: str
     models: list[str]
     load_time_s: float
     memory_usage_bytes: int
-    last_request: float | None = Field(description="Unix seconds.")
+    last_request: float | None = Field(description="When the last message was finished, in Unix seconds.")
     total_requests: int
     texts_per_s: float
     latency_ms: Latency
     queue_time_ms: float | None
-    batch_efficiency: float | None = Field(description="Tokens read over tokens computed, padding included.")
-    error_rate: float | None = Field(description="Of the texts that reached this pool.")
-    cache_hit_rate: float | None = Field(description="Of the texts that reached this pool, as parts of jobs.")
-    gpu_utilization: float | None = Field(description="0 to 1, where the driver tells.")
+    batch_efficiency: float | None = Field(description="Tokens read divided by tokens computed with padding.")
+    error_rate: float | None = Field(description="Share of the texts in this pool's messages that failed.")
+    cache_hit_rate: float | None = Field(
+        description="Share of the texts in this pool's messages that the cache had; only chunks of jobs bring such texts."
+    )
+    gpu_utilization: float | None = Field(description="0 to 1; null where the driver does not report it.")
     workers: list[PoolWorker]
 
 
 def pools(live: Sequence[WorkerCard], failed: Sequence[WorkerCard]) -> list[Pool]:
-    """One pool for each kind of device that has a worker, or had one that found its device unfit."""
+    """One pool for each kind of device with a live worker, or with a worker that found its device unfit."""
     working = {(card.device, card.host) for card in live}
     cards = [*live, *(card for card in failed if (card.device, card.host) not in working)]
     kinds = dict.fromkeys(device_kind(card.device) for card in cards)
@@ -103,7 +105,7 @@ def _pool(kind: str, cards: list[WorkerCard]) -> Pool:
 
 
 _ORDER = ("healthy", "standby", "loading", "failed")
-"""A pool is as well as the best of its workers."""
+"""Worker statuses, the best first; a pool has the status of its best worker."""
 
 
 def _worker(card: WorkerCard) -> PoolWorker:

@@ -1,4 +1,4 @@
-"""How full each queue is, by messages, texts and seconds of work."""
+"""How full each queue is, in messages, texts and seconds of work."""
 
 import time
 from collections.abc import Sequence
@@ -14,20 +14,22 @@ from semel.values.text import Lane
 
 
 class QueueState(BaseModel):
-    """One queue. A text that comes now waits `work_s`, at the measured rate."""
+    """One queue. A text that arrives now waits `work_s`, at the measured rate."""
 
     queue: str
     lane: Lane
     device: str
-    messages: int = Field(description="That wait in Redis.")
-    texts: int = Field(description="Of open jobs that are not done.")
-    work_s: float | None = Field(description="Null while something waits and no live worker has measured a rate.")
-    oldest_s: float = Field(description="Age of the oldest message that nobody took.")
+    messages: int = Field(description="Messages that wait in Redis.")
+    texts: int = Field(description="Texts of open jobs that are not done.")
+    work_s: float | None = Field(
+        description="Seconds of work; null while texts wait and no live worker has measured a rate."
+    )
+    oldest_s: float = Field(description="Age of the oldest message that no worker has taken.")
     workers: int = Field(description="Live workers of this kind of device.")
 
 
 def queue_states(counts: JobCounts, backlog: Backlog, live: Sequence[WorkerCard]) -> list[QueueState]:
-    """Every queue that has a live worker, or work. Raises UnavailableError without Redis."""
+    """Every queue that has a live worker or work. Raises UnavailableError when Redis does not answer."""
     kinds, waiting = [device_kind(card.device) for card in live], counts.waiting()
     states, now = [], time.time()
     for device in sorted({*kinds, *(device for _, device in waiting)}):

@@ -1,4 +1,4 @@
-"""Whether every part that semel needs answers."""
+"""Whether every part that semel needs is available."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,7 +8,7 @@ from semel.errors import SemelError
 
 
 class Readiness(BaseModel):
-    """The sum of the pings: part → "ok" or what is wrong."""
+    """The result of all pings: `parts` maps each part to "ok" or to what is wrong."""
 
     ready: bool
     parts: dict[str, str]

@@ -1,4 +1,4 @@
-"""Threads for those who watch: requests that wait for a device may hold all the others."""
+"""Threads reserved for monitoring: requests that wait for a device may occupy all other threads."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,5 +11,5 @@ _THREADS = CapacityLimiter(4)
 
 
 async def for_watchers(read: Callable[[], T]) -> T:
-    """What `read` returns, from one of a few threads that are kept for this."""
+    """Run `read` in one of the reserved threads, and return its result."""
     return await to_thread.run_sync(read, limiter=_THREADS)

@@ -5,7 +5,7 @@ import threading
 import time
 from types import SimpleNamespace
 
-from semel.api.jobs.events import SIGN_OF_LIFE, event
+from semel.api.jobs.events import KEEP_ALIVE, event
 from semel.api.watch.live import Frame, Live
 
 
@@ -30,7 +30,7 @@ class Slow(Live):
 
 async def first_news(live: Live) -> bytes:
     async for told in live.events():
-        if told != SIGN_OF_LIFE and not told.startswith(b"event: history"):
+        if told != KEEP_ALIVE and not told.startswith(b"event: history"):
             return told
     raise AssertionError("the stream ended")
 
