@@ -60,7 +60,7 @@ class Pool(BaseModel):
     batch_efficiency: float | None = Field(description="Tokens read divided by tokens computed with padding.")
     error_rate: float | None = Field(description="Share of the texts in this pool's messages that failed.")
     cache_hit_rate: float | None = Field(
-        description="Share of the texts in this pool's messages that the cache had; only chunks of jobs bring such texts."
+        description="Share of the texts in this pool's messages that the cache had; only jobs send such texts."
     )
     gpu_utilization: float | None = Field(description="0 to 1; null where the driver does not report it.")
     workers: list[PoolWorker]

@@ -1,0 +1,62 @@
+"""The services of an API in this process, without HTTP and background threads: a test takes each step itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+
+from semel.api.services import Services, assemble
+from semel.settings import Settings
+from semel.tasks.fleet.card import WorkerCard
+from semel.values.text import Lane
+from tests.support.service import MODELS, InlineWorker
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The services, and what stands behind them."""
+
+    services: Services
+    worker: InlineWorker
+    redis_server: fakeredis.FakeServer
+
+    @contextmanager
+    def redis_gone(self) -> Iterator[None]:
+        """Redis does not answer inside this block."""
+        self.redis_server.connected = False
+        try:
+            yield
+        finally:
+            self.redis_server.connected = True
+
+    def run_waiting(self) -> None:
+        """Run the chunks of messages that were lost while the worker was paused."""
+        self.worker.paused = False
+        self.services.sweeper.sweep(empty_queues=[(Lane.BULK, "cpu")])
+        self.services.fleet.dispatcher.top_up(Lane.BULK, "cpu")
+
+    def publish(self, card: WorkerCard) -> None:
+        """Put another worker on the roster."""
+        self.services.fleet.roster.beat(card)
+        self.services.fleet.roster.live()
+
+
+@contextmanager
+def parts(folder: Path, **settings: Any) -> Iterator[Parts]:
+    """The services on the database in `folder`, with one worker that runs each message at once."""
+    chosen = Settings(home=folder, **{"models": MODELS, "default_model": "fake", **settings})
+    server = fakeredis.FakeServer()
+    client = fakeredis.FakeRedis(server=server)
+    worker = InlineWorker(chosen, client)
+    services = assemble(chosen, client, worker)  # type: ignore[arg-type]  # all that is asked of it is to send
+    try:
+        worker.join(services)
+        yield Parts(services, worker, server)
+    finally:
+        services.fleet.doorbell._stopping.set()  # its thread ends within a second; `Services.close` would wait for it
+        services.watch.machine.close()
+        services.stores.db.close()
+        worker.engine.close()

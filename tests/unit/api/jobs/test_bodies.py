@@ -1,0 +1,364 @@
+"""What a job can be made of, over HTTP: every kind of body, its options, and what is wrong with it."""
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi import Request
+
+from semel.api.jobs import bodies
+from semel.api.jobs.bodies import HashedBody, receive
+from semel.api.jobs.ingest import Ingest
+from semel.api.jobs.wire import JobQuery, JobRequest
+from semel.api.services import Services
+from semel.errors import BadInputError, BodyTooLargeError
+from tests.support.collecting import Collecting
+from tests.support.parts import Parts
+from tests.support.service import Service
+
+NDJSON = "application/x-ndjson"
+
+ROWS = [
+    {"id": "a", "text": "first, with a comma", "page": "3"},
+    {"id": "b", "text": 'second\nwith "lines"', "page": "4"},
+    {"id": "a", "text": "first, with a comma", "page": "3"},
+]
+
+
+def as_csv(rows: list[dict[str, Any]]) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def as_parquet(rows: list[dict[str, Any]]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+def as_ndjson(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+BODIES = {
+    "application/json": json.dumps({"input": ROWS}).encode(),
+    NDJSON: as_ndjson(ROWS),
+    "text/csv": as_csv(ROWS),
+    "application/vnd.apache.parquet": as_parquet(ROWS),
+    "application/x-parquet": as_parquet(ROWS),
+}
+
+
+def post(api: Service, content: bytes, kind: str, **params: Any) -> httpx.Response:
+    return api.http.post("/v1/jobs", content=content, headers={"content-type": kind}, params=params)
+
+
+def results(api: Service, answer: httpx.Response) -> list[dict[str, Any]]:
+    assert answer.status_code == 202, answer.text
+    lines = api.http.get(f"/v1/jobs/{answer.json()['id']}/results").text.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def message(answer: httpx.Response, status: int = 400) -> str:
+    assert answer.status_code == status, answer.text
+    return str(answer.json()["error"]["message"])
+
+
+# Kinds of bodies
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_every_kind_of_body_gives_the_same_rows(api: Service, kind: str) -> None:
+    rows = results(api, post(api, BODIES[kind], f"{kind.upper()}; charset=utf-8"))
+    assert [row["id"] for row in rows] == ["a", "b", "a"]
+    assert [row["metadata"] for row in rows] == [{"page": "3"}, {"page": "4"}, {"page": "3"}]
+    direct = api.http.post("/v1/embeddings", json={"input": [row["text"] for row in ROWS]}).json()["data"]
+    assert [row["embedding"] for row in rows] == [item["embedding"] for item in direct]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", as_ndjson(ROWS)),
+        ("rows.NDJSON", as_ndjson(ROWS)),
+        ("rows.csv", as_csv(ROWS)),
+        ("rows.parquet", as_parquet(ROWS)),
+    ],
+)
+def test_a_form_brings_a_file_and_its_options(api: Service, name: str, content: bytes) -> None:
+    options = {"model": "prompted", "metadata": '{"from": "a form"}', "truncate": "false"}
+    answer = api.http.post("/v1/jobs", files={"file": (name, content)}, data=options)
+    assert [row["id"] for row in results(api, answer)] == ["a", "b", "a"]
+    assert (answer.json()["model"], answer.json()["metadata"]) == ("prompted", {"from": "a form"})
+
+
+def test_a_text_file_has_one_text_a_line(api: Service) -> None:
+    answer = api.http.post("/v1/jobs", files={"file": ("lines.txt", b"one line\nanother line\n")})
+    assert [row["index"] for row in results(api, answer)] == [0, 1]
+
+
+def test_a_body_without_a_content_type_is_json(api: Service) -> None:
+    request = api.http.build_request("POST", "/v1/jobs", content=b'{"input": ["without a type"]}')
+    request.headers.pop("content-type", None)
+    assert len(results(api, api.http.send(request))) == 1
+
+
+def test_rows_and_bare_texts_may_be_mixed_in_json(api: Service) -> None:
+    answer = api.http.post("/v1/jobs", json={"input": ["bare", {"id": 2, "text": "with an id"}]})
+    assert [row.get("id") for row in results(api, answer)] == [None, 2]
+
+
+@pytest.mark.parametrize("kind", ["application/xml", "text/plain", "application/octet-stream"])
+def test_another_kind_of_body_is_refused_with_those_that_are_known(api: Service, kind: str) -> None:
+    text = message(post(api, b"x", kind))
+    assert f"unsupported Content-Type '{kind}'" in text
+    for known in (*BODIES, "multipart/form-data"):
+        assert known in text
+
+
+# Options
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/estimate"])
+@pytest.mark.parametrize(
+    ("where", "sent"),
+    [
+        ("query parameter 'dimensions'", {"params": {"dimensions": 4}, "json": {"input": ["x"]}}),
+        ("form field 'dimensions'", {"data": {"dimensions": "4"}, "files": {"file": ("x.txt", b"x")}}),
+        ("form field 'input'", {"data": {"input": "x"}, "files": {"file": ("x.txt", b"x")}}),
+    ],
+)
+def test_an_unknown_option_is_refused_by_name(api: Service, path: str, where: str, sent: dict[str, Any]) -> None:
+    text = message(api.http.post(path, **sent))
+    assert f"unknown {where} (known: device, if_no_worker, input_type" in text
+
+
+def test_an_unknown_field_of_a_json_body_is_refused_by_name(api: Service) -> None:
+    assert "dimensions" in message(api.http.post("/v1/jobs", json={"input": ["x"], "dimensions": 4}))
+
+
+def test_an_option_in_the_body_overrides_the_url(api: Service) -> None:
+    params = {"model": "prompted", "metadata": '{"a": "url"}', "text_field": "body"}
+    body = {"model": "fake", "metadata": {"a": "body"}, "input": [{"body": "by its own field"}]}
+    job = api.http.post("/v1/jobs", json=body, params=params).json()
+    assert (job["model"], job["metadata"]) == ("fake", {"a": "body"})
+    form = {"files": {"file": ("x.csv", b"body\nx\n")}, "data": {"model": "fake"}, "params": params}
+    job = api.http.post("/v1/jobs", **form).json()  # type: ignore[arg-type]
+    assert (job["model"], job["metadata"]) == ("fake", {"a": "url"})
+
+
+def test_another_field_may_be_the_text(api: Service) -> None:
+    (row,) = results(api, post(api, as_csv([{"body": "a body", "text": "not this"}]), "text/csv", text_field="body"))
+    assert row["metadata"] == {"text": "not this"}
+
+
+@pytest.mark.parametrize("where", ["json", "url", "form"])
+def test_a_kind_of_text_takes_its_prompt(api: Service, where: str) -> None:
+    options, text = {"model": "prompted", "input_type": "document"}, f"prompted in {where}"
+    sent: dict[str, Any] = {
+        "json": {"json": {**options, "input": [text]}},
+        "url": {"params": options, "json": {"input": [text]}},
+        "form": {"data": options, "files": {"file": ("x.txt", text.encode())}},
+    }[where]
+    answer = api.http.post("/v1/jobs", **sent)
+    assert answer.json()["prompt_name"] == "document"
+    (row,) = results(api, answer)
+    direct = api.http.post("/v1/embeddings", json={**options, "input": text})
+    assert direct.headers["x-semel-cache"].startswith("hits=1")
+    assert row["embedding"] == direct.json()["data"][0]["embedding"]
+
+
+def test_an_option_of_the_wrong_type_is_refused_by_name(api: Service) -> None:
+    file = {"file": ("x.txt", b"x")}
+    assert "truncate" in message(api.http.post("/v1/jobs", files=file, data={"truncate": "perhaps"}))
+    assert "truncate" in message(api.http.post("/v1/jobs", json={"input": ["x"]}, params={"truncate": "perhaps"}))
+    assert "truncate" in message(api.http.post("/v1/jobs", json={"input": ["x"], "truncate": "perhaps"}))
+
+
+def test_metadata_that_no_answer_could_repeat_is_refused(api: Service) -> None:
+    half, file = '{"a": "\\ud800"}', {"file": ("x.txt", b"x")}
+    for answer in (
+        api.http.post("/v1/jobs", params={"metadata": half}, json={"input": ["x"]}),
+        api.http.post("/v1/jobs", data={"metadata": half}, files=file),
+        post(api, b'{"input": ["x"], "metadata": {"a": "\\ud800"}}', "application/json"),
+    ):
+        assert answer.status_code == 400
+
+
+# Bad bodies
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "expected"),
+    [
+        (b"{oops", "application/json", "JSON"),
+        (b"[]", "application/json", "the body: Input should be an object"),
+        (b'{"input": []}', "application/json", "input is an empty list; send at least one text"),
+        (b'{"input": "x"}', "application/json", "input"),
+        (b"{}", "application/json", "input: Field required"),
+        (b'{"input": ["x", {"id": 1}]}', "application/json", 'input[1] has no string in "text"'),
+        (b'{"text": 5}', NDJSON, 'line 1 has no string in "text"'),
+        (b"", NDJSON, "the list of texts is empty"),
+        (b"a,b\n1,2\n", "text/csv", "the file: no column 'text' (columns: a, b)"),
+        (b"text\n", "text/csv", "the list of texts is empty"),
+        (b"not parquet", "application/x-parquet", "the file: not a Parquet file"),
+        (b"--x--", "multipart/form-data; boundary=x", "the form has no file"),
+        (b"x", "multipart/form-data", "not valid multipart/form-data"),
+    ],
+)
+def test_a_body_that_cannot_be_read_says_why(api: Service, content: bytes, kind: str, expected: str) -> None:
+    text = message(post(api, content, kind))
+    assert expected in text
+    assert "part-" not in text, "no path of the server"
+
+
+def test_a_row_that_cannot_be_read_fails_alone(api: Service) -> None:
+    table = as_csv([{"id": "1", "text": "good"}, {"id": "2", "text": "x"}]).replace(b"2,x", b"2,\xff\xfe")
+    good, bad = results(api, post(api, table, "text/csv"))
+    assert good["outcome"] in ("computed", "hit")
+    assert (bad["outcome"], bad["id"]) == ("failed", "2")
+    assert bad["error"]["message"].startswith("row 2: not UTF-8")
+
+
+def test_a_cell_without_a_text_fails_alone(api: Service) -> None:
+    table = as_parquet([{"id": 1, "text": "a cell"}, {"id": 2, "text": None}])
+    good, bad = results(api, post(api, table, "application/x-parquet"))
+    assert "error" not in good
+    assert (bad["id"], bad["error"]["message"]) == (2, 'row 2: no string in "text"')
+
+
+@pytest.mark.parametrize("name", ["rows", "rows.xlsx", "rows." + "x" * 300, ""])
+def test_the_name_of_a_file_shows_its_format(api: Service, name: str) -> None:
+    boundary = f'--b\r\ncontent-disposition: form-data; name="file"; filename="{name}"\r\n\r\nx\r\n--b--\r\n'
+    text = message(post(api, boundary.encode(), "multipart/form-data; boundary=b"))
+    assert ("the name must end in .jsonl" in text) or (not name and "the form has no file" in text)
+
+
+def test_a_form_has_one_file(api: Service) -> None:
+    two = [("file", ("a.txt", b"a")), ("file", ("b.txt", b"b"))]
+    assert "not valid multipart/form-data" in message(api.http.post("/v1/jobs", files=two))
+
+
+def test_a_refused_body_leaves_no_file_behind(api: Service) -> None:
+    post(api, b"not parquet", "application/x-parquet")
+    api.http.post("/v1/jobs", files={"file": ("x.csv", b"a\nb\n")})
+    folder = api.services.settings.home / "files"
+    assert [path.name for path in folder.iterdir()] == []
+
+
+# Bodies as a stream
+
+
+@contextmanager
+def collecting(_: Services, request: JobRequest) -> Iterator[Ingest[Any]]:
+    ingest = Collecting()
+    yield ingest
+
+
+def sent(kind: str, *parts: bytes, query: bytes = b"") -> Request:
+    """A request whose body arrives in these parts."""
+    waiting = list(parts)
+
+    async def read() -> dict[str, Any]:
+        return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting)}
+
+    headers = [(b"content-type", kind.encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/jobs", "query_string": query, "headers": headers}
+    return Request(scope, read)
+
+
+def received(services: Services, request: Request, **query: Any) -> list[Any]:
+    chunks = asyncio.run(receive(services, request, request.stream(), JobQuery(**query), collecting))
+    return [text for chunk in chunks for text in chunk.texts]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_a_stream_may_be_cut_anywhere(running: Parts, size: int) -> None:
+    data = as_ndjson(ROWS)
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
+    assert received(running.services, sent(NDJSON, *parts)) == [row["text"] for row in ROWS]
+
+
+def test_a_stream_is_parsed_while_it_arrives(running: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[bytes] = []
+    monkeypatch.setattr(bodies, "_FEED_BYTES", 20)
+    monkeypatch.setattr(Collecting, "feed_lines", lambda _, data: fed.append(data))
+    monkeypatch.setattr(Collecting, "finish", lambda _: [])
+    received(running.services, sent(NDJSON, b"x" * 15, b"y" * 15, b"z"))
+    assert fed == [b"x" * 15 + b"y" * 15, b"z"]
+
+
+def test_a_slow_stream_is_recorded_as_active(running: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    touches: list[int] = []
+    monkeypatch.setattr(Collecting, "touch", lambda _: touches.append(1))
+    received(running.services, sent(NDJSON, b'{"text":', b' "quick"', b"}\n"))
+    assert touches == []
+    monkeypatch.setattr(bodies, "_TOUCH_S", -1.0)
+    received(running.services, sent(NDJSON, b'{"text":', b' "slow"', b"}\n"))
+    assert len(touches) >= 3
+
+
+def test_a_bad_line_ends_a_stream_before_its_end(running: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "_FEED_BYTES", 1)
+    request = sent(NDJSON, b"oops\n", b'{"text": "a"}\n', b'{"text": "b"}\n')
+    with pytest.raises(BadInputError, match="line 1 is not JSON"):
+        received(running.services, request)
+
+
+@pytest.fixture
+def narrow(running: Parts) -> Services:
+    """Services that accept bodies of 100 and files of 200 bytes."""
+    settings = running.services.settings.model_copy(update={"max_body_bytes": 100, "max_file_bytes": 200})
+    return type(running.services)(**{**vars(running.services), "settings": settings})
+
+
+def test_a_large_json_body_is_refused_while_it_arrives(narrow: Services) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b" " * 60
+
+    request = sent("application/json", b"")
+    with pytest.raises(BodyTooLargeError, match=r"larger than 100 bytes \(SEMEL_MAX_BODY_BYTES\); send NDJSON"):
+        asyncio.run(receive(narrow, request, endless(), JobQuery(), collecting))
+
+
+def test_a_large_table_is_refused_and_a_stream_is_not(narrow: Services) -> None:
+    with pytest.raises(BodyTooLargeError, match=r"larger than 200 bytes \(SEMEL_MAX_FILE_BYTES\); split it"):
+        received(narrow, sent("text/csv", b"text\n", b"x\n" * 200))
+    assert len(received(narrow, sent(NDJSON, *[b'{"text": "x"}\n'] * 50))) == 50
+    assert list((narrow.settings.home / "files").iterdir()) == []
+
+
+# The digest of a submission
+
+
+def digest(kind: str, *parts: bytes, query: bytes = b"") -> bytes:
+    async def read() -> bytes:
+        body = HashedBody(sent(kind, *parts, query=query))
+        assert b"".join([part async for part in body]) == b"".join(parts)
+        return body.digest
+
+    return asyncio.run(read())
+
+
+def test_the_digest_does_not_depend_on_how_the_body_was_cut() -> None:
+    assert digest(NDJSON, b"abc", b"def") == digest(NDJSON, b"a", b"bcdef")
+    assert len(digest(NDJSON, b"")) == 32
+
+
+def test_the_digest_covers_body_query_and_content_type() -> None:
+    same = digest(NDJSON, b"abc", query=b"model=fake")
+    assert same != digest(NDJSON, b"abd", query=b"model=fake")
+    assert same != digest(NDJSON, b"abc", query=b"model=prompted")
+    assert same != digest("text/csv", b"abc", query=b"model=fake")
