@@ -1,7 +1,7 @@
 """How much faster is a cold `semel embed --local` than SentenceTransformer.encode at its defaults?
 
-Both run in this process, in turn, on the same texts; semel's time is the whole path: read a file, keys, look-ups,
-device, store, write the vectors. Loading the model is not counted on either side.
+Both run in this process, in turn, on the same texts. semel's time covers the whole path: read a file, compute keys,
+look them up, run the device, store the vectors and write them. Loading the model is not counted on either side.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from benchmarks.corpora import paragraphs, sentences
 from semel.backends.engine import Engine
 from semel.cache.claims import LocalClaims
 from semel.cache.store import VectorStore
-from semel.cli.work.embedding import EmbedOptions, _items, _local_blocks, _write
+from semel.cli.work.embedding import EmbedOptions, embed_blocks, read_source, write_blocks
 from semel.cli.work.local import MMAP_BYTES
 from semel.db import Database
 from semel.pipeline import Pipeline
@@ -39,7 +39,7 @@ class Semel:
         """Seconds and vectors of a run on an empty cache."""
         source = folder / "in.txt"
         source.write_text("\n".join(texts) + "\n")
-        wanted = EmbedOptions(
+        options = EmbedOptions(
             source,
             folder / "out.npy",
             model="minilm",
@@ -55,13 +55,14 @@ class Semel:
         store = VectorStore(db)
         space = self.models.spaces("minilm")[""]
         pipeline = Pipeline(store, LocalSender(self.models, Embedder(self.engine, store, LocalClaims())))
-        blocks = _local_blocks(pipeline, space, wanted, _items(self.settings, wanted))
-        _write(wanted, blocks, dim=space.dim, label="semel")
+        blocks = embed_blocks(pipeline, space, options, read_source(self.settings, options))
+        write_blocks(options, blocks, dim=space.dim, label="semel")
         db.close()
         return time.perf_counter() - started, np.load(folder / "out.npy")
 
 
 def main() -> None:
+    """Compare sentences, then paragraphs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sentences", type=int, default=3000)
@@ -82,6 +83,7 @@ def main() -> None:
 
 
 def compare(name: str, texts: list[str], semel: Semel, peer: object, rounds: int) -> None:
+    """Print the rates of both for some texts, and the lowest cosine between their vectors."""
     ratios, ours, theirs = [], [], []
     tokens = np.mean([len(t.ids) for t in semel.models.get("minilm").backend.tokenize(texts)])
     for _ in range(rounds):

@@ -1,7 +1,8 @@
-"""How many hits a second over HTTP? One text a request on 16 connections, beside a bare FastAPI route in the same run.
+"""How many hits per second over HTTP? One text per request on 16 connections, and a bare FastAPI route in the same run.
 
-The peer answers the same bytes and looks nothing up: it is what the web framework can do at most on this machine.
-The client runs here too, on plain sockets: an HTTP library in Python would take more of the cores than the server.
+The peer answers with the same bytes and looks nothing up, so it shows the most that the web framework can do on this
+machine. The client runs here too, on plain sockets, because an HTTP library in Python would take more of the cores
+than the server.
 """
 
 import argparse
@@ -39,6 +40,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="error", access_log=False)
 
 
 def main() -> None:
+    """Print the rates of each round."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=8000)
     parser.add_argument("--connections", type=int, default=16)
@@ -56,12 +58,13 @@ def main() -> None:
 
 
 def body(text: str) -> dict[str, str]:
+    """The body of one request."""
     return {"input": text, "model": "minilm", "encoding_format": "base64"}
 
 
 @contextmanager
 def peer(answer: Path) -> Iterator[str]:
-    """The bare route as a process."""
+    """Run the bare route in a process; yields its URL."""
     port = free_port()
     process = subprocess.Popen([sys.executable, "-c", _PEER, str(port), str(answer)])
     url = f"http://127.0.0.1:{port}"
@@ -79,7 +82,7 @@ def peer(answer: Path) -> Iterator[str]:
 
 
 async def rate(url: str, requests: int, connections: int) -> float:
-    """Requests a second, each connection sending the next one when it has its answer."""
+    """Requests per second. Each connection sends its next request when it has the answer to the last."""
     host, port = url.removeprefix("http://").split(":")
     started = time.perf_counter()
     await asyncio.gather(*(client(host, int(port), requests // connections) for _ in range(connections)))
@@ -87,7 +90,7 @@ async def rate(url: str, requests: int, connections: int) -> float:
 
 
 async def client(host: str, port: int, requests: int) -> None:
-    """One connection."""
+    """Send `requests` requests on one connection."""
     reader, writer = await asyncio.open_connection(host, port)
     head = "POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: "
     for i in range(requests):

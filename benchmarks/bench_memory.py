@@ -1,6 +1,6 @@
 """Does memory stay flat? A job of 2,000,000 short texts on the fake backend: growth of each process, and Redis.
 
-Peaks are sampled from outside, ten times a second; "start" is when the stack is ready and has done one text.
+Peaks are sampled from outside, ten times per second; "start" is when the stack is ready and has embedded one text.
 """
 
 import argparse
@@ -30,6 +30,7 @@ class Peaks:
         self._thread.start()
 
     def add(self, name: str, process: psutil.Process) -> None:
+        """Sample a process from now on."""
         self.processes[name] = process
         self.start[name] = process.memory_info().rss / 1e6
 
@@ -42,11 +43,13 @@ class Peaks:
                     del self.processes[name]
 
     def stop(self) -> None:
+        """End the thread."""
         self._stopping.set()
         self._thread.join()
 
 
 def main() -> None:
+    """Print the rate, and the peak and growth of each process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=2_000_000)
     options = parser.parse_args()
@@ -74,6 +77,7 @@ def main() -> None:
 
 
 def run_cli(source: Path, folder: Path, url: str, peaks: Peaks) -> None:
+    """Embed the file with `semel embed` through the server, and sample that process too."""
     command = [sys.executable, "-m", "semel", "embed", str(source), "-o", str(folder / "out.npy"), "--url", url]
     environment = {**os.environ, "SEMEL_CONFIG": str(folder / "home" / "semel.toml")}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)

@@ -1,6 +1,6 @@
-"""What do five viewers of the page cost the server? CPU time of the API with and without them, at rest and at work.
+"""What do five viewers of the page cost the server? CPU time of the API with and without them, idle and at work.
 
-A viewer looks at the list of jobs: he holds the page's stream of events, and asks for the list every ten seconds.
+A viewer looks at the list of jobs: it keeps the page's stream of events open and requests the list every ten seconds.
 """
 
 import argparse
@@ -18,12 +18,13 @@ from semel.cli.work.stack import throwaway_stack
 from semel.client import Client
 
 LOOK_S = 10.0
-"""As page/jobs.js."""
+"""Seconds between two requests for the list, as in page/jobs.js."""
 
 CONFIG = 'default_model = "fake"\n[models.fake]\nsource = "fake:?dim=384&text_ms=1"\n'
 
 
 def main() -> None:
+    """Measure an idle API, then one that works on five jobs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--viewers", type=int, default=5)
@@ -44,6 +45,7 @@ def main() -> None:
 
 
 def report(when: str, api: psutil.Process, url: str, viewers: int, seconds: float) -> None:
+    """Print the shares of a core without and with viewers, and their difference."""
     alone = cpu_share(api, seconds)
     with watching(url, viewers):
         time.sleep(2)
@@ -55,6 +57,7 @@ def report(when: str, api: psutil.Process, url: str, viewers: int, seconds: floa
 
 
 def cpu_share(process: psutil.Process, seconds: float) -> float:
+    """CPU time of a process for each second, over some seconds."""
     before, started = process.cpu_times(), time.monotonic()
     time.sleep(seconds)
     after, passed = process.cpu_times(), time.monotonic() - started
@@ -63,7 +66,7 @@ def cpu_share(process: psutil.Process, seconds: float) -> float:
 
 @contextmanager
 def watching(url: str, viewers: int) -> Iterator[None]:
-    """So many viewers."""
+    """Keep some viewers at the page while the block runs."""
     stop = threading.Event()
 
     def listen() -> None:

@@ -1,6 +1,6 @@
 """What does the service cost? A cold job against a local run, a warm job, and the latency of one text.
 
-Everything runs on the embedded stack (API, Redis, worker, SQLite) on this machine, client included.
+The embedded stack (API, Redis, worker, SQLite) and the client all run on this machine.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from semel.tasks.worker.models import LoadedModels
 
 
 def main() -> None:
+    """Print the rates of jobs and the latencies of single texts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=4000)
     parser.add_argument("--warm", type=int, default=200_000)
@@ -55,6 +56,7 @@ def main() -> None:
 
 
 def local_rate(texts: list[str]) -> float:
+    """Texts per second of `semel embed --local`."""
     with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as folder:
         semel = Semel(Path(home))
         seconds, _ = semel.embed(texts, Path(folder))
@@ -63,6 +65,7 @@ def local_rate(texts: list[str]) -> float:
 
 
 def job(client: Client, texts: list[str], model: str = "minilm") -> float:
+    """Seconds from the submission of a job to its completion."""
     started = time.perf_counter()
     done = client.wait(client.submit(texts, model=model).id)
     if done.counts.done != len(texts) or done.counts.failed:
@@ -71,7 +74,7 @@ def job(client: Client, texts: list[str], model: str = "minilm") -> float:
 
 
 def latency(url: str, texts: list[str]) -> float:
-    """Median milliseconds of one text a request, on one kept connection."""
+    """Median milliseconds of a request with one text, on one kept connection."""
     times = []
     with httpx.Client(base_url=url) as http:
         for text in texts:
@@ -82,9 +85,12 @@ def latency(url: str, texts: list[str]) -> float:
 
 
 def bare_latency(texts: list[str], *, every_s: float = 0.0) -> float:
-    """Median milliseconds of tokenise and forward, nothing around it, one text every `every_s` seconds.
+    """Median milliseconds to tokenise a text and run the model, with no service around it.
 
-    A core that rested, and whose caches others used meanwhile, takes up to twice as long as one in a tight loop.
+    Args:
+        texts: embedded one by one.
+        every_s: seconds from the start of one text to the start of the next. A core that was idle, and whose caches
+            other processes used meanwhile, takes up to twice as long as one in a tight loop.
     """
     with tempfile.TemporaryDirectory() as home:
         semel = Semel(Path(home))
@@ -101,7 +107,7 @@ def bare_latency(texts: list[str], *, every_s: float = 0.0) -> float:
 
 
 def library_latency(texts: list[str]) -> float:
-    """Median milliseconds of `SentenceTransformer.encode` at its defaults, one text a call."""
+    """Median milliseconds of `SentenceTransformer.encode` at its defaults, one text per call."""
     from sentence_transformers import SentenceTransformer
 
     with tempfile.TemporaryDirectory() as home:

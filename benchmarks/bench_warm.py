@@ -1,7 +1,7 @@
 """How fast is a run of hits? 200,000 texts × 384 on SQLite, against LangChain's CacheBackedEmbeddings on files.
 
-semel's time is hash, dedupe, look-up and assemble. LangChain gets a tenth of the texts: its rate does not depend on
-the number, and filling its store takes minutes.
+semel's time covers hashing, deduplication, look-up and assembly. LangChain gets a tenth of the texts, because its rate
+does not depend on their number and filling its store takes minutes.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import numpy as np
 from langchain_classic.embeddings import CacheBackedEmbeddings
 from langchain_classic.storage import LocalFileStore
 from langchain_core.embeddings import Embeddings
+from typing_extensions import override
 
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
@@ -28,23 +29,27 @@ SLICE = 8192
 
 
 class Never:
-    """A sender that must not be asked: every text is a hit."""
+    """A sender that must not be called, because every text is a hit."""
 
     def compute(self, *_: object, **__: object) -> Computed:
+        """End the benchmark."""
         raise SystemExit("a text that should be a hit was missing")
 
 
 class Random(Embeddings):
-    """Fills LangChain's store."""
+    """Random vectors, to fill LangChain's store."""
 
+    @override
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         return np.random.default_rng(0).standard_normal((len(texts), DIM)).astype(np.float32).tolist()
 
+    @override
     def embed_query(self, text: str) -> list[float]:
         return self.embed_documents([text])[0]
 
 
 def main() -> None:
+    """Print the rates of both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -78,6 +83,7 @@ def main() -> None:
 
 
 def fill(store: VectorStore, space: Space, texts: list[str]) -> None:
+    """Store random vectors for the texts."""
     random = np.random.default_rng(0)
     for at in range(0, len(texts), 4096):
         part = texts[at : at + 4096]

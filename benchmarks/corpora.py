@@ -30,5 +30,7 @@ def paragraphs(count: int) -> list[str]:
 
 def _sample(texts: list[str], count: int) -> list[str]:
     if count > len(texts):
-        raise SystemExit(f"this Python's docstrings give only {len(texts)} texts, {count} are asked for")
+        raise SystemExit(
+            f"this Python's docstrings have only {len(texts)} such texts, fewer than {count}; ask for fewer"
+        )
     return random.Random(SEED).sample(texts, count)

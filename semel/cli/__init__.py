@@ -1,1 +1,1 @@
-"""The command line: one file a noun; each command parses, calls, prints."""
+"""The command line: `commands` parse arguments and print, `work` does what they ask for."""

@@ -1,4 +1,4 @@
-"""The `semel` command. Imports nothing heavy: `semel --help` must answer at once."""
+"""The `semel` command. It imports nothing heavy, so that `semel --help` answers at once."""
 
 import importlib
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 app = typer.Typer(
-    help="semel: every text is embedded once.",
+    help="Embed and rerank texts with a persistent vector cache: every text is embedded once.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,13 +35,21 @@ def _version(value: bool) -> None:  # typer's callback
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
 ) -> None:
     pass
 
 
 def main(*args: Any) -> None:
-    """Run a command; an error of semel's own is one sentence and an exit code, never a traceback."""
+    """Run a command. An error that semel raises is printed as one line, never as a traceback.
+
+    Exit codes: 2 if the user's input cannot be used, 1 for any other error of semel, 130 after Ctrl-C.
+
+    Args:
+        args: the command line as one list, for tests; without it, `sys.argv` is read.
+    """
     from semel.errors import SemelError
 
     try:

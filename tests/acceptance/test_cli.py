@@ -116,10 +116,10 @@ def test_skipped_and_failed_inputs_keep_their_places(semel: Processes, tmp_path:
         ("in.jsonl", '{"text": "a\\ud800"}\n', [], "in.jsonl:1: the text contains a lone surrogate"),
         ("in.csv", "a,b\n1,2\n", [], "no column 'text' (columns: a, b)"),
         ("in.parquet", "no", [], "not a Parquet file"),
-        ("in.txt", "", [], "holds no texts"),
+        ("in.txt", "", [], "contains no texts"),
         ("in.pdf", "x", [], "semel reads .jsonl"),
-        ("in.txt", "a\n", ["-o", "out.xlsx"], "semel writes .npy, .jsonl, .parquet, not '.xlsx'"),
-        ("in.txt", "a\n", ["-o", "no/such/out.npy"], "there is no folder"),
+        ("in.txt", "a\n", ["-o", "out.xlsx"], "unknown output format '.xlsx' (known: .npy, .jsonl, .parquet)"),
+        ("in.txt", "a\n", ["-o", "no/such/out.npy"], "no/such does not exist"),
         (
             "in.txt",
             "a\n",
@@ -133,7 +133,7 @@ def test_skipped_and_failed_inputs_keep_their_places(semel: Processes, tmp_path:
         ("in.txt", "w " * 50, ["--no-truncate"], "longer than the model reads"),
         ("in.txt", "a\n", ["--url", "http://127.0.0.1:9"], "no semel server answers at http://127.0.0.1:9"),
         ("in.txt", "a\n", ["--url", "nonsense"], "is not an http:// or https:// address"),
-        ("in.txt", "a\n", ["--local", "--url", "http://x"], "exclude each other"),
+        ("in.txt", "a\n", ["--local", "--url", "http://x"], "cannot be used together"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -199,7 +199,7 @@ def test_ctrl_c_leaves_the_job_and_the_same_command_fetches_it(semel: Processes,
     _, stderr = process.communicate(timeout=20)
     if process.returncode == 0:
         pytest.fail("the job was too quick to be interrupted")
-    assert "goes on" in stderr
+    assert "continues" in stderr
     before = len(semel.client.jobs(limit=100))
     semel.semel(*command)
     assert len(semel.client.jobs(limit=100)) == before
@@ -297,7 +297,7 @@ def test_the_cache_shows_verifies_and_prunes(semel: Processes, tmp_path: Path, m
     (space,) = json.loads(semel.semel("cache", "stats", "--json").stdout)
     assert (space["model"], space["entries"], space["bytes"]) == ("fake", 4, 4 * 64)
     assert "4 vectors read, 0 damaged" in semel.semel("cache", "verify").stdout
-    assert "say what to delete" in semel.semel("cache", "prune", ok=False).stderr
+    assert "choose what to delete" in semel.semel("cache", "prune", ok=False).stderr
     assert "takes a number with a unit" in semel.semel("cache", "prune", "--max-bytes", "many", ok=False).stderr
     assert "2 vectors would" in semel.semel("cache", "prune", "--max-bytes", "128", "--dry-run").stdout
     assert "2 vectors deleted" in semel.semel("cache", "prune", "--max-bytes", "128").stdout

@@ -1,4 +1,4 @@
-"""`semel cache …`: on the database of this machine's settings."""
+"""`semel cache …`: work on the database that this machine's settings name."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from semel.db import Database
     from semel.settings import Settings
 
-app = typer.Typer(help="Look at the vector cache, check it, make room in it.", no_args_is_help=True)
+app = typer.Typer(help="Inspect, verify and prune the vector cache; export and import vectors.", no_args_is_help=True)
 
 
 def _open() -> "tuple[Database, Settings]":
@@ -29,7 +29,7 @@ def _open() -> "tuple[Database, Settings]":
 
 @app.command()
 def stats(as_json: options.AsJson = False) -> None:
-    """What the cache holds, by vector space."""
+    """Show what the cache holds for each vector space."""
     from semel.cache.stats import CacheStats
 
     db, _ = _open()
@@ -61,10 +61,10 @@ def stats(as_json: options.AsJson = False) -> None:
 @app.command()
 def verify(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Delete damaged rows; they are computed again when asked for.")
+        bool, typer.Option("--repair", help="Delete damaged vectors; they are computed again when they are needed.")
     ] = False,
 ) -> None:
-    """Read every vector and check size, checksum and numbers. Exit code 1 when some are damaged."""
+    """Read every vector and check its size, checksum and numbers. The exit code is 1 if damaged vectors remain."""
     from rich.progress import Progress
 
     from semel.cache.stats import CacheStats
@@ -87,21 +87,23 @@ def verify(
 
 @app.command()
 def prune(
-    max_bytes: Annotated[str | None, typer.Option(help="Keep at most this much, the newest: 500MB, 20GB.")] = None,
-    older_than: Annotated[str | None, typer.Option(help="Delete what was computed longer ago: 90d, 12h.")] = None,
+    max_bytes: Annotated[str | None, typer.Option(help="Keep the newest vectors up to this size: 500MB, 20GB.")] = None,
+    older_than: Annotated[str | None, typer.Option(help="Delete vectors that are older than this: 90d, 12h.")] = None,
     fingerprint: Annotated[
-        str | None, typer.Option(help="Only this space ('semel cache stats'); a prefix will do.")
+        str | None, typer.Option(help="Prune only this vector space (see 'semel cache stats'); a prefix is enough.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report how many vectors would be deleted, and delete none.")
+    ] = False,
 ) -> None:
-    """Delete vectors, the oldest first; never what a job that has not expired still needs."""
+    """Delete vectors, the oldest first. Vectors that an unexpired job still needs are kept."""
     from semel.cache.prune import Pruner
     from semel.cache.stats import CacheStats
     from semel.errors import BadInputError
     from semel.tasks.jobs.store import JobStore
 
     if max_bytes is None and older_than is None and fingerprint is None:
-        raise BadInputError("say what to delete: --max-bytes, --older-than or --fingerprint")
+        raise BadInputError("choose what to delete with --max-bytes, --older-than or --fingerprint")
     db, settings = _open()
     jobs = JobStore(db, window_s=settings.job_window_s, retention_s=settings.job_retention_s)
     pruner = Pruner(db, keep=jobs.needed_keys)
@@ -116,12 +118,15 @@ def prune(
 
 @app.command("export")
 def export_vectors(
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A .parquet file.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The .parquet file to write.")],
     fingerprint: Annotated[
-        str | None, typer.Option(help="Which space ('semel cache stats'); a prefix will do. Default: the only one.")
+        str | None,
+        typer.Option(
+            help="Vector space to export (see 'semel cache stats'); a prefix is enough. Default: the only one."
+        ),
     ] = None,
 ) -> None:
-    """Write the vectors of one space to a file, for 'semel cache import' elsewhere."""
+    """Write the vectors of one vector space to a file that 'semel cache import' reads."""
     from rich.progress import Progress
 
     from semel.cache.stats import CacheStats
@@ -129,7 +134,7 @@ def export_vectors(
     from semel.errors import BadInputError
 
     if output.suffix != ".parquet":
-        raise BadInputError(f"an export is a .parquet file, not {output.name!r}")
+        raise BadInputError(f"an export must be a .parquet file, not {output.name!r}")
     db, _ = _open()
     stats = CacheStats(db)
     space = stats.space_of(_find_space(stats, fingerprint or ""))
@@ -144,16 +149,16 @@ def export_vectors(
 @app.command("import")
 def import_vectors(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="An export, or .jsonl or .parquet with text and embedding.")
+        Path, typer.Argument(metavar="INPUT", help="An export, or a .jsonl or .parquet file with text and embedding.")
     ],
     model: options.Model = None,
     prompt_name: options.Prompt = "",
     device: options.Device = "auto",
 ) -> None:
-    """Take vectors that were computed elsewhere with the same model: those texts become hits.
+    """Store vectors that the same model computed elsewhere, so that their texts become hits.
 
-    An export is checked by its fingerprint and checksums. Vectors with their texts are compared with some that the
-    model makes here, so the model must be on this machine.
+    An export is checked by its fingerprint and checksums. For a file of texts and vectors, some of the texts are
+    computed here and compared, so the model must be on this machine.
     """
     from semel.cli.work.importing import import_file
     from semel.settings import load_settings
@@ -195,7 +200,7 @@ def _find_space(stats: "CacheStats", prefix: str) -> bytes:
     found = [s.fingerprint for s in stats.by_space() if s.fingerprint.startswith(prefix.lower())]
     if len(found) != 1:
         raise BadInputError(
-            f"{len(found)} spaces have a fingerprint that begins with {prefix!r}; name one with --fingerprint, see "
-            "'semel cache stats'"
+            f"{len(found)} vector spaces have a fingerprint that starts with {prefix!r}; choose one with "
+            "--fingerprint ('semel cache stats' lists them)"
         )
     return bytes.fromhex(found[0])

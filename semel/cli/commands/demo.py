@@ -1,8 +1,12 @@
-"""`semel demo`: the main job on real text, on the embedded stack, in two minutes."""
+"""`semel demo`: embed real text on the whole stack, in two minutes."""
 
 
 def demo() -> None:
-    """Start everything, embed the docstrings of Python's standard library three times, ask three questions."""
+    """Show semel at work on real text, then stop everything.
+
+    Starts Redis, the API and a worker, embeds the docstrings of Python's standard library three times, and searches
+    them with three questions.
+    """
     from semel.cli.work.demonstration import run_demo
 
     run_demo()

@@ -1,4 +1,4 @@
-"""`semel devices`."""
+"""`semel devices`: list, measure and compare the devices of this machine."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 def devices(
     as_json: options.AsJson = False,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time a short load on each; 'auto' then takes the fastest here.")
+        bool, typer.Option("--measure", help="Time a short load on each usable device; 'auto' then takes the fastest.")
     ] = False,
     agree: Annotated[
-        str | None, typer.Option("--agree", metavar="MODEL", help="Compare the vectors of each pair of devices.")
+        str | None,
+        typer.Option("--agree", metavar="MODEL", help="Compare the vectors of this model on each pair of devices."),
     ] = None,
     model: options.Model = None,
 ) -> None:
-    """Every device that this machine has or lacks, and why."""
+    """List the devices that this machine has or lacks, and why each is usable or not."""
     from semel.backends.devices.find import find_devices
     from semel.log import configure_logs
     from semel.settings import load_settings
@@ -67,7 +68,7 @@ def _measure(settings: "Settings", found: "list[DeviceInfo]", model: str) -> Non
     measured = file.read()
     for device in _usable(found):
         typer.echo(f"measuring {model} on {device.name} …", err=True)
-        loaded = _loaded(settings, device, model)
+        loaded = _load(settings, device, model)
         if loaded is None:
             measured.pop(device.name, None)
             continue
@@ -83,7 +84,7 @@ def _agree(settings: "Settings", found: "list[DeviceInfo]", model: str, *, as_js
     vectors = {}
     for device in _usable(found):
         typer.echo(f"embedding with {model} on {device.name} …", err=True)
-        loaded = _loaded(settings, device, model)
+        loaded = _load(settings, device, model)
         if loaded is not None:
             vectors[device.name] = embed_all(*loaded)
             loaded[0].close()
@@ -95,7 +96,7 @@ def _agree(settings: "Settings", found: "list[DeviceInfo]", model: str, *, as_js
         typer.echo(json.dumps([dict(zip(names, pair, strict=True)) for pair in pairs]))
         return
     if not pairs:
-        typer.echo("there are not two devices here that run this model, so there is nothing to compare")
+        typer.echo("fewer than two devices here run this model, so there is nothing to compare")
     for one, other, least, mean in pairs:
         typer.echo(f"{one:<9} {other:<9} min {least:.6f}  mean {mean:.6f}")
 
@@ -104,8 +105,8 @@ def _usable(found: "list[DeviceInfo]") -> "list[DeviceInfo]":
     return [device for device in found if device.usable]
 
 
-def _loaded(settings: "Settings", device: "DeviceInfo", model: str) -> "tuple[Engine, Backend] | None":
-    """A model on a device that passed its self-test; None, and a line that says why, when there is none."""
+def _load(settings: "Settings", device: "DeviceInfo", model: str) -> "tuple[Engine, Backend] | None":
+    """Load a model on a device that passes its self-test; None, with the reason on stderr, if that fails."""
     from semel.backends.devices.verify import verify
     from semel.backends.engine import Engine
     from semel.errors import BackendError, ModelLoadError
@@ -116,9 +117,7 @@ def _loaded(settings: "Settings", device: "DeviceInfo", model: str) -> "tuple[En
         verify(device.name)
         loaded = LoadedModels(settings, engine, device=device.name).get(model)
         if loaded.spaces[""].kind != "embed":
-            raise ModelLoadError(
-                f"{model} is a cross-encoder, and these figures are of texts; name another with --model"
-            )
+            raise ModelLoadError(f"{model!r} is a cross-encoder; choose an embedding model")
         return engine, loaded.backend
     except (BackendError, ModelLoadError) as error:
         engine.close()

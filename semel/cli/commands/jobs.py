@@ -1,4 +1,4 @@
-"""`semel jobs …`: through a server."""
+"""`semel jobs …`: submit jobs to a server and follow them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from semel.client import Client, RemoteJob
     from semel.rows import Item
 
-app = typer.Typer(help="Submit jobs to a server, watch them, fetch their results.", no_args_is_help=True)
+app = typer.Typer(help="Submit jobs to a server, follow them and download their results.", no_args_is_help=True)
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="As 'semel jobs list' shows it.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job, as 'semel jobs list' shows it.")]
 
 
 def _client(url: str | None) -> "Client":
@@ -26,7 +26,7 @@ def _client(url: str | None) -> "Client":
 
 @app.command()
 def submit(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help=".jsonl .csv .parquet .txt, or a folder of them.")],
+    source: options.Source,
     model: options.Model = None,
     device: options.Device = "auto",
     text_field: options.TextField = "text",
@@ -34,13 +34,17 @@ def submit(
     skip_bad: options.SkipBad = False,
     no_truncate: options.NoTruncate = False,
     fail_if_no_worker: Annotated[
-        bool, typer.Option("--fail-if-no-worker", help="Fail instead of waiting when its workers are gone for good.")
+        bool,
+        typer.Option("--fail-if-no-worker", help="Let the job fail, instead of wait, if no worker serves its model."),
     ] = False,
     url: options.Url = None,
 ) -> None:
-    """Send the texts of a file or folder as a job, and print its id. Other columns come back with the results."""
+    """Send the texts of a file or folder as a job and print its id.
+
+    The other fields or columns of each row come back with its result.
+    """
     from semel.cli.work.progress import progress_line
-    from semel.cli.work.skipped import tell_skipped
+    from semel.cli.work.skipped import print_skipped
     from semel.values.job import Counts
 
     skipped: list[Item] = []
@@ -56,12 +60,12 @@ def submit(
             if_no_worker="fail" if fail_if_no_worker else "wait",
             on_sent=lambda count: line.show(Counts(computed=count), total=None),
         )
-    tell_skipped(skipped, "rows of the results count without them")
+    print_skipped(skipped, "the rows of the results are numbered without them")
     typer.echo(job.id)
 
 
 def _rows(source: Path, skipped: "list[Item]", *, text_field: str, skip_bad: bool) -> Iterator[dict[str, Any]]:
-    """The rows of the input; those without a text are added to `skipped`."""
+    """Yield the rows of the input that have a text, and add the others to `skipped`."""
     from semel.rows import read_items
     from semel.settings import load_settings
 
@@ -75,13 +79,13 @@ def _rows(source: Path, skipped: "list[Item]", *, text_field: str, skip_bad: boo
 
 @app.command("list")
 def list_jobs(
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
-    status: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many jobs to list.")] = 20,
+    status: Annotated[str | None, typer.Option(help="List only jobs with this status.")] = None,
+    model: Annotated[str | None, typer.Option(help="List only jobs of this model.")] = None,
     url: options.Url = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """The newest jobs."""
+    """List the newest jobs."""
     with _client(url) as client:
         found = client.jobs(limit=limit, status=status, model=model)
     if as_json:
@@ -90,19 +94,19 @@ def list_jobs(
     from rich.console import Console
     from rich.table import Column, Table
 
-    whole = Column("job", min_width=max((len(job.id) for job in found), default=0))  # a cut id is of no use
+    whole = Column("job", min_width=max((len(job.id) for job in found), default=0))  # never cut an id
     table = Table(whole, "status", "model", "device", "done", "total", "hits", "failed", box=None)
     for job in found:
         c = job.counts
         table.add_row(
             job.id, job.status, job.model, job.device, f"{c.done:,}", f"{job.total:,}", f"{c.hit:,}", f"{c.failed:,}"
         )
-    Console().print(table if found else "no jobs yet")
+    Console().print(table if found else "no jobs found")
 
 
 @app.command()
 def show(job_id: JobId, url: options.Url = None, as_json: options.AsJson = False) -> None:
-    """One job: state, counts, device and why."""
+    """Show a job: its status, its counts, its device and why that device was chosen."""
     with _client(url) as client:
         job = client.job(job_id)
     if as_json:
@@ -114,10 +118,12 @@ def show(job_id: JobId, url: options.Url = None, as_json: options.AsJson = False
 @app.command()
 def wait(
     job_id: JobId,
-    timeout_s: Annotated[float | None, typer.Option("--timeout", help="Seconds; default for ever.")] = None,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", help="Stop waiting after this many seconds. Default: no limit.")
+    ] = None,
     url: options.Url = None,
 ) -> None:
-    """Wait until a job ends, with a progress bar. Exit code 0 when it completed."""
+    """Wait until a job ends, with a progress bar. The exit code is 0 if the job completed, else 1."""
     from semel.cli.work.progress import progress_line
     from semel.values.job import JobStatus
 
@@ -132,21 +138,21 @@ def wait(
 
 @app.command()
 def cancel(job_id: JobId, url: options.Url = None) -> None:
-    """Stop a job; what was computed stays in the cache."""
+    """Cancel a job. Vectors that were computed stay in the cache."""
     with _client(url) as client:
         typer.echo(f"{job_id} is {client.cancel(job_id).status}")
 
 
 @app.command()
 def retry(job_id: JobId, url: options.Url = None) -> None:
-    """Run again what failed in a job that has ended."""
+    """Retry what failed in a job that has ended."""
     with _client(url) as client:
         typer.echo(f"{job_id} is {client.retry(job_id).status}")
 
 
 @app.command()
 def delete(job_id: JobId, url: options.Url = None) -> None:
-    """Forget a job that has ended; its vectors stay in the cache."""
+    """Delete a job that has ended. Its vectors stay in the cache."""
     with _client(url) as client:
         client.delete(job_id)
 
@@ -154,19 +160,21 @@ def delete(job_id: JobId, url: options.Url = None) -> None:
 @app.command()
 def results(
     job_id: JobId,
-    output: Annotated[Path, typer.Option("--output", "-o", help=".npy .parquet .ndjson .jsonl or .arrow")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The .npy, .parquet, .ndjson, .jsonl or .arrow file to write.")
+    ],
     overwrite: options.Overwrite = False,
     url: options.Url = None,
 ) -> None:
-    """Fetch the vectors of a completed job into a file."""
+    """Download the vectors of a completed job into a file."""
     from semel.atomic_write import atomic_write
     from semel.errors import BadInputError
 
     formats = {".npy": "npy", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson", ".arrow": "arrow"}
     if output.suffix not in formats:
-        raise BadInputError(f"{output}: results come as {', '.join(formats)}, not {output.suffix or 'this kind'!r}")
+        raise BadInputError(f"{output}: unknown output format {output.suffix!r} (known: {', '.join(formats)})")
     if output.exists() and not overwrite:
-        raise BadInputError(f"{output} exists; --overwrite replaces it")
+        raise BadInputError(f"{output} exists; use --overwrite to replace it")
     with (
         _client(url) as client,
         client.results_stream(job_id, fmt=formats[output.suffix]) as parts,

@@ -1,4 +1,4 @@
-"""`semel key`."""
+"""`semel key`: make an API key."""
 
 from typing import Annotated
 
@@ -6,14 +6,19 @@ import typer
 
 
 def key(
-    scope: Annotated[str, typer.Option(help="read, submit or admin; each includes those before it.")] = "submit",
+    scope: Annotated[
+        str, typer.Option(help="What the key allows: read, submit or admin. Each includes those before it.")
+    ] = "submit",
 ) -> None:
-    """Make an API key: prints it once, and the line for SEMEL_API_KEYS_FILE, which holds only its hash."""
+    """Make an API key.
+
+    Prints the key, which is not stored anywhere, and the line for SEMEL_API_KEYS_FILE, which holds only its hash.
+    """
     import secrets
 
     from semel.api.edge.access import file_line
 
     made = f"sk-semel-{secrets.token_urlsafe(32)}"
     line = file_line(made, scope)
-    typer.echo(f"key, shown this once:           {made}")
+    typer.echo(f"API key (shown only once):      {made}")
     typer.echo(f"line for SEMEL_API_KEYS_FILE:   {line}")

@@ -1,7 +1,7 @@
-"""`semel models …`."""
+"""`semel models …`: list, fetch and check the configured models."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from semel.backends.models.source import ModelSource
     from semel.settings import Settings
 
-app = typer.Typer(help="The configured models: where they are, how to get them, whether they work.")
+Name = Annotated[str, typer.Argument(help="Name of a model, as 'semel models' lists it.")]
+
+app = typer.Typer(help="List the configured models, fetch their files, and check that they work.")
 
 
 @app.callback(invoke_without_command=True)
@@ -22,7 +24,7 @@ def _default(context: typer.Context, as_json: options.AsJson = False) -> None:
 
 @app.command("list")
 def list_models(as_json: options.AsJson = False) -> None:
-    """The configured models: where their files are, or how to get them."""
+    """List the configured models, and for those without files how to get them."""
     from semel.settings import load_settings
 
     listed = [_row(source) for source in _sources(load_settings())]
@@ -39,7 +41,7 @@ def list_models(as_json: options.AsJson = False) -> None:
 
 
 def _sources(settings: "Settings") -> "Iterator[ModelSource]":
-    """Each model, and each source of its own that it has for a device."""
+    """Each model, and each source that it has for one kind of device only (`NAME@DEVICE`)."""
     from semel.values.device import KINDS
     from semel.values.model import for_device
 
@@ -73,20 +75,23 @@ def _row(source: "ModelSource") -> dict[str, Any]:
 
 
 @app.command()
-def pull(name: str) -> None:
-    """Bring a model's files to this machine, or say how to get them; what is here already is not fetched again."""
+def pull(name: Name) -> None:
+    """Fetch a model's files, or explain how to get them. Files that are on this machine are not fetched again."""
     from semel.settings import load_settings
 
     settings = load_settings()
     found = [source for source in _sources(settings) if source.name.partition("@")[0] == name or source.name == name]
-    for source in found or [_source(settings, name, settings.all_models)]:  # the latter says which names there are
+    for source in found or [_source(settings, name, settings.all_models)]:  # this raises UnknownModelError
         typer.echo(f"{source.name}: {source.entry.source} …", err=True)
         typer.echo(f"{source.name}: {source.path}, {source.weight_bytes / 1e6:,.0f} MB of weights")
 
 
 @app.command()
-def check(name: str, device: options.Device = "auto") -> None:
-    """Load a model on a device and see whether it works: self-test, meaning, fingerprint, memory."""
+def check(name: Name, device: options.Device = "auto") -> None:
+    """Load a model on a device and check that it works.
+
+    Shows the device's self-test, the fingerprint, the memory, and whether texts of like meaning get similar vectors.
+    """
     from semel.backends.devices.measure import embed_all, makes_sense
     from semel.backends.devices.usage import usage_of
     from semel.backends.devices.verify import verify
@@ -98,10 +103,10 @@ def check(name: str, device: options.Device = "auto") -> None:
 
     settings = load_settings()
     configure_logs(level="error", fmt=settings.log_format)
-    chosen, why = choose_device_for(settings, options.wanted_device(device, settings))
+    chosen, why = choose_device_for(settings, options.device_or_setting(device, settings))
     typer.echo(f"device       {chosen}: {why}")
     verify(chosen)
-    typer.echo("self-test    the device computes what the CPU computes")
+    typer.echo("self-test    the device computes the same numbers as the CPU")
     engine = Engine()
     try:
         model = LoadedModels(settings, engine, device=chosen).get(name)
@@ -113,7 +118,10 @@ def check(name: str, device: options.Device = "auto") -> None:
         if space.kind == "embed":
             sensible, figures = makes_sense(embed_all(engine, model.backend))
             if not sensible:
-                raise BackendError(f"model {name!r} puts a cat nearer to the stock market than to a feline: {figures}")
+                raise BackendError(
+                    f"model {name!r} finds 'cat' closer to 'stock market' than to 'feline' on {chosen} ({figures}): "
+                    "check its files, or use another device"
+                )
             typer.echo(f"meaning      {figures}")
     finally:
         engine.close()

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,22 +8,26 @@ import typer
 if TYPE_CHECKING:
     from semel.settings import Settings
 
-Url = Annotated[str | None, typer.Option("--url", help="A semel server (default: SEMEL_URL, else that of 'semel up').")]
+Source = Annotated[Path, typer.Argument(metavar="INPUT", help="A .jsonl, .csv, .parquet or .txt file, or a folder.")]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help="URL of a semel server. Default: SEMEL_URL, else http://127.0.0.1:8700."),
+]
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="A model of semel.toml, or of the server; default: its SEMEL_DEFAULT_MODEL."),
+    typer.Option("--model", help="Name of a model in semel.toml or on the server. Default: its default model."),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps, mlx, vulkan.")]
-Prompt = Annotated[str, typer.Option("--prompt-name", help="Which of the model's prompts goes before each text.")]
+Device = Annotated[str, typer.Option("--device", help="Device to use: auto, cpu, cuda, cuda:1, mps, mlx or vulkan.")]
+Prompt = Annotated[str, typer.Option("--prompt-name", help="Name of the model's prompt to put before each text.")]
 TextField = Annotated[str, typer.Option("--text-field", help="Field or column that holds the text.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on past inputs that cannot be read, and list them.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip inputs that cannot be read, and list them.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
 NoTruncate = Annotated[
-    bool, typer.Option("--no-truncate", help="Fail texts above the model's limit instead of cutting.")
+    bool, typer.Option("--no-truncate", help="Let texts above the model's limit fail instead of truncating them.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def wanted_device(device: str, settings: "Settings") -> str:
-    """What `--device` says, and SEMEL_DEVICE where it says auto."""
+def device_or_setting(device: str, settings: "Settings") -> str:
+    """Return the device of `--device`, or SEMEL_DEVICE if the option is `auto`."""
     return device if device != "auto" else settings.device

@@ -1,6 +1,5 @@
-"""`semel rerank`: through a server."""
+"""`semel rerank`: rank texts by relevance, through a server."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,17 +8,17 @@ from semel.cli.commands import options
 
 
 def rerank(
-    query: Annotated[str, typer.Argument(help="What the texts should be relevant to.")],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help=".jsonl .csv .parquet .txt, or a folder of them.")],
+    query: Annotated[str, typer.Argument(help="The query that the texts are ranked for.")],
+    source: options.Source,
     model: options.Model = None,
     text_field: options.TextField = "text",
     skip_bad: options.SkipBad = False,
-    top_n: Annotated[int, typer.Option("--top-n", min=1, help="How many to print.")] = 10,
+    top_n: Annotated[int, typer.Option("--top-n", min=1, help="How many texts to print.")] = 10,
     url: options.Url = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Print the texts that are most relevant to a query, the best first."""
-    from semel.cli.work.skipped import tell_skipped
+    """Print the texts that are most relevant to a query, the most relevant first."""
+    from semel.cli.work.skipped import print_skipped
     from semel.client import Client
     from semel.rows import read_items
     from semel.settings import load_settings
@@ -28,7 +27,7 @@ def rerank(
     items = list(read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=settings.max_text_bytes))
     good = [item for item in items if item.text is not None]
     texts = [str(item.text) for item in good]
-    tell_skipped([item for item in items if item.text is None], "the numbers are those of the input")
+    print_skipped([item for item in items if item.text is None], "the printed numbers are positions in the input")
     with Client(settings.url) as client:
         ranked = client.rerank(query, texts, model=model, top_n=top_n)
     if as_json:

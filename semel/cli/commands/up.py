@@ -1,4 +1,4 @@
-"""`semel up`: the whole stack in the foreground."""
+"""`semel up`: run the whole stack in the foreground."""
 
 from typing import Annotated
 
@@ -6,14 +6,19 @@ import typer
 
 
 def up(
-    port: Annotated[int | None, typer.Option("--port", help="For the API; default 8700.")] = None,
-    redis_port: Annotated[int, typer.Option("--redis-port", help="For the Redis that it starts.")] = 6390,
-    flower: Annotated[bool, typer.Option("--flower/--no-flower", help="Show the queues and tasks in Flower.")] = True,
-    flower_port: Annotated[int, typer.Option("--flower-port", help="For Flower.")] = 5555,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port for the API. Default: SEMEL_PORT, else 8700.")
+    ] = None,
+    redis_port: Annotated[int, typer.Option("--redis-port", help="Port for the Redis that is started.")] = 6390,
+    flower: Annotated[
+        bool, typer.Option("--flower/--no-flower", help="Also run Flower, which shows queues and tasks.")
+    ] = True,
+    flower_port: Annotated[int, typer.Option("--flower-port", help="Port for Flower.")] = 5555,
 ) -> None:
-    """Run Redis, the API, a worker for every usable device and Flower, until Ctrl-C. What dies is started again.
+    """Run Redis, the API, a worker for every usable device and Flower until Ctrl-C.
 
-    With SEMEL_REDIS_URL set, or redis_url in semel.toml, that Redis is used and none is started.
+    A process that dies is started again. If SEMEL_REDIS_URL, or redis_url in semel.toml, names a Redis, that one is
+    used and none is started.
     """
     from semel.cli.work.up import run_stack
 

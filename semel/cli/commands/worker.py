@@ -1,4 +1,4 @@
-"""`semel worker`."""
+"""`semel worker`: run a worker for one device, or for all of them."""
 
 from typing import Annotated
 
@@ -10,17 +10,17 @@ from semel.cli.commands import options
 def worker(
     device: options.Device = "auto",
     every: Annotated[
-        bool, typer.Option("--all", help="One process for every usable device; what dies is started again.")
+        bool, typer.Option("--all", help="Run one process for every usable device; restart those that die.")
     ] = False,
     processes: Annotated[
-        int, typer.Option(min=1, help="Processes for this device, which share its cores; the CPU only.")
+        int, typer.Option(min=1, help="Run this many processes that share the cores; only with --device cpu.")
     ] = 1,
 ) -> None:
-    """Run a worker for one device, until SIGTERM or Ctrl-C."""
+    """Run a worker for one device until SIGTERM or Ctrl-C."""
     from semel.errors import BadInputError
 
     if every and device != "auto":
-        raise BadInputError(f"--all takes every device, --device {device} one: give one of the two")
+        raise BadInputError(f"--all uses every device and --device {device} one; give one of the two options")
     if every or processes > 1:
         _supervise(device, processes=processes, every=every)
     else:
@@ -28,7 +28,7 @@ def worker(
 
 
 def _run(device: str) -> None:
-    """In this process."""
+    """Run the worker in this process."""
     from semel.backends.devices.find import pin
     from semel.log import configure_logs, get_log
     from semel.settings import load_settings
@@ -37,12 +37,12 @@ def _run(device: str) -> None:
     settings = load_settings()
     configure_logs(level=settings.log_level, fmt=settings.log_format)
     configure_traces(settings.otlp_endpoint, service="semel-worker")
-    wanted = options.wanted_device(device, settings)
-    pin(wanted)  # before anything imports a framework
+    requested = options.device_or_setting(device, settings)
+    pin(requested)  # before anything imports a framework
     from semel.tasks.worker.models import choose_device_for
     from semel.tasks.worker.worker import Worker
 
-    chosen, why = choose_device_for(settings, wanted)
+    chosen, why = choose_device_for(settings, requested)
     get_log("worker").info("device chosen", device=chosen, why=why)
     try:
         Worker(settings, device=chosen).run()
@@ -51,7 +51,7 @@ def _run(device: str) -> None:
 
 
 def _supervise(device: str, *, processes: int, every: bool) -> None:
-    """Run child processes, and restart those that die."""
+    """Run the workers in child processes, and restart those that die."""
     import sys
 
     from semel.cli.work.parts import usable_devices, worker_parts
@@ -63,8 +63,10 @@ def _supervise(device: str, *, processes: int, every: bool) -> None:
     if device == "auto":
         device = load_settings().device
     if processes > 1 and not every and device != "cpu":
-        raise BadInputError("--processes shares the cores of the CPU: use it with --device cpu (a GPU takes one each)")
-    several = [DeviceInfo(device, usable=True, why="asked for")] * processes
+        raise BadInputError(
+            "--processes shares the cores of the CPU: use it with --device cpu (each GPU runs one process)"
+        )
+    several = [DeviceInfo(device, usable=True, why="requested")] * processes
     devices = usable_devices() if every else several
     if not devices:
         raise UnavailableError("no device is usable here; 'semel devices' shows why")

@@ -1,1 +1,1 @@
-"""The work that commands call."""
+"""The work behind the commands, one file per job."""

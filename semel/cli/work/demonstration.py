@@ -1,4 +1,4 @@
-"""The work behind `semel demo`."""
+"""The demo: embed real text three times on the whole stack, then search it (`semel demo`)."""
 
 import tempfile
 import time
@@ -24,7 +24,7 @@ QUESTIONS = {
     "delete a directory and everything in it": "shutil.rmtree",
     "run another program and get its output": "subprocess.check_output",
 }
-"""Question → the function that answers it."""
+"""Question → the function that should be among its answers."""
 
 _CHANGED_SHARE = 0.02
 _TOP = 3
@@ -32,7 +32,12 @@ _TOP = 3
 
 @dataclass(frozen=True)
 class Run:
-    """One pass over the corpus."""
+    """One pass over the corpus.
+
+    Attributes:
+        distinct: distinct texts.
+        seconds: from submission to completion.
+    """
 
     label: str
     job: RemoteJob
@@ -41,7 +46,12 @@ class Run:
 
 
 def run_demo() -> None:
-    """Start the stack in a throw-away folder, run the corpus three times, ask, show, stop everything."""
+    """Start the stack in a temporary folder, embed the corpus three times, search it, and stop everything.
+
+    Raises:
+        UnavailableError: a part of the stack does not start.
+        SemelError: a job did not complete.
+    """
     console = Console()
     with (
         tempfile.TemporaryDirectory(prefix="semel-demo-") as home,
@@ -49,7 +59,7 @@ def run_demo() -> None:
         throwaway_stack(Path(home)) as url,
     ):
         starting.stop()
-        console.print(f"running at {url} (a port that was free)")
+        console.print(f"running at {url} (a free port)")
         with console.status("reading the docstrings of Python's standard library"):
             docstrings = standard_library_docstrings()
         functions = [d for d in docstrings if d.is_function]
@@ -66,11 +76,11 @@ def run_demo() -> None:
             _ask(console, client, functions, vectors[len(docstrings) :])
         console.print(_table(runs))
     console.print(
-        "Nothing is left running. To go on:\n"
-        "  semel up                                  the same stack, to stay\n"
-        "  semel embed texts.txt -o vectors.parquet  without a server\n"
-        "  semel jobs submit texts.jsonl             a job for the stack of 'semel up'\n"
-        "  docs/tutorial.md                          the whole tour"
+        "Everything is stopped again. Next steps:\n"
+        "  semel up                                  the same stack, until Ctrl-C\n"
+        "  semel embed texts.txt -o vectors.parquet  embed without a server\n"
+        "  semel jobs submit texts.jsonl             submit a job to 'semel up'\n"
+        "  docs/tutorial.md                          the full tour"
     )
 
 
@@ -86,7 +96,7 @@ def _run(client: Client, label: str, texts: Sequence[str]) -> Run:
 
 
 def _changed(texts: Sequence[str]) -> list[str]:
-    """The same corpus after a night's work: 2 % of the distinct texts got a new sentence, wherever they stand."""
+    """The corpus after an edit: 2 % of the distinct texts have a new sentence, in every place where they occur."""
     distinct = list(dict.fromkeys(texts))
     step = round(1 / _CHANGED_SHARE)
     new = {text: f"{text}\n\nChanged since yesterday." for text in distinct[::step]}
@@ -94,7 +104,7 @@ def _changed(texts: Sequence[str]) -> list[str]:
 
 
 def _ask(console: Console, client: Client, functions: Sequence[Docstring], vectors: Vectors) -> None:
-    """The functions whose summaries are nearest by cosine; the vectors have length 1."""
+    """Print the functions whose summaries are nearest to each question; the vectors have length 1."""
     for question, vector in zip(QUESTIONS, client.embed(list(QUESTIONS)), strict=True):
         scores = vectors @ vector
         console.print(f"[bold]{question}[/bold]")

@@ -1,4 +1,4 @@
-"""The work behind `semel cache import`."""
+"""Import vectors from a file into the cache of this machine (`semel cache import`)."""
 
 from pathlib import Path
 
@@ -12,10 +12,17 @@ from semel.vector_import import Importer
 
 
 def import_file(settings: Settings, source: Path, *, model: str | None, prompt_name: str) -> tuple[int, int]:
-    """Take an exported space, or rows of text and embedding; how many were stored, and how many were there before.
+    """Store the vectors of an exported space, or of rows with text and embedding.
+
+    Args:
+        model: the model that made the vectors of rows; None for the default. An export names its own.
+        prompt_name: the prompt with which they were made.
+
+    Returns:
+        How many vectors were stored, and how many the cache had already.
 
     Raises:
-        BadInputError: the file is neither; or its vectors are damaged, or not those of the model.
+        BadInputError: there is no such file, it is neither of the two, or its vectors are damaged or not the model's.
     """
     if not source.is_file():
         raise BadInputError(f"there is no file {source}")

@@ -1,4 +1,4 @@
-"""A pipeline in this process, on the cache of this machine's settings."""
+"""A pipeline in this process, with the cache that this machine's settings name."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,18 +17,25 @@ from semel.tasks.worker.models import LoadedModels
 from semel.values.model import Space
 
 MMAP_BYTES = 4 << 30
+"""How much of a SQLite database is mapped into memory, which makes a run of hits faster."""
 
 
 @dataclass(frozen=True)
 class Local:
-    """Cache, models and pipeline of this process."""
+    """The cache, the models and the pipeline of this process."""
 
     store: VectorStore
     models: LoadedModels
     pipeline: Pipeline
 
     def space(self, model: str, prompt_name: str) -> Space:
-        """Raises UnknownModelError, ModelLoadError, BadInputError for a prompt that the model lacks."""
+        """Return the vector space of a model with one of its prompts; "" is no prompt.
+
+        Raises:
+            UnknownModelError: no such model is configured.
+            ModelLoadError: its files are not on this machine, or cannot be used.
+            BadInputError: the model has no such prompt.
+        """
         spaces = self.models.spaces(model)
         if prompt_name not in spaces:
             names = ", ".join(name for name in spaces if name) or "none"
@@ -36,7 +43,7 @@ class Local:
         return spaces[prompt_name]
 
     def count_tokens(self, space: Space, texts: Sequence[str]) -> list[tuple[int, bool]]:
-        """The tokens of each text, and whether the model cuts it."""
+        """Return the number of tokens of each text, and whether the model truncates it."""
         with self.models.using(space.model) as model:
             tokens = model.backend.tokenize(texts, prompt=model.prompts[space.prompt_name])
         return [(len(read.ids), read.truncated) for read in tokens]
@@ -44,7 +51,12 @@ class Local:
 
 @contextmanager
 def local(settings: Settings, *, device: str) -> Iterator[Local]:
-    """Open it; models are loaded when first needed."""
+    """Open the cache and start an engine; a model is loaded when it is first needed.
+
+    Raises:
+        UnavailableError: the database does not answer.
+        SchemaError: the database belongs to another version of semel.
+    """
     db = Database(settings.database, max_bytes=settings.database_max_bytes, mmap_bytes=MMAP_BYTES)
     db.upgrade()
     store = VectorStore(db, dtype=settings.vector_dtype)

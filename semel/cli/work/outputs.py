@@ -1,4 +1,4 @@
-"""Vectors into files: .parquet, .npy, .jsonl. Written as a stream under another name, and renamed when complete."""
+"""Write vectors to .parquet, .npy and .jsonl files. A file is written as a stream and renamed when it is complete."""
 
 import io
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from typing_extensions import override
 
 from semel.atomic_write import atomic_write
 from semel.errors import BadInputError, UnavailableError
@@ -23,9 +24,9 @@ class Block:
 
     Attributes:
         items: n inputs.
-        vectors: float32 (n, dim); rows with an error are not written.
+        vectors: float32 (n, dim); the row of an input with an error is not written.
         errors: position in the block → why there is no vector.
-        truncated: n flags.
+        truncated: n flags, whether the model truncated the text.
     """
 
     items: Sequence[Item]
@@ -35,10 +36,11 @@ class Block:
 
 
 class Output(ABC):
-    """A writer for one kind of file.
+    """A writer for one file format.
 
     Args:
         file: open for writing, and seekable.
+        dim: size of the vectors.
     """
 
     def __init__(self, file: BinaryIO, *, dim: int) -> None:
@@ -47,15 +49,15 @@ class Output(ABC):
 
     @abstractmethod
     def write(self, block: Block) -> None:
-        """Append rows. Raises BadInputError when the format cannot carry them."""
+        """Append rows. Raises BadInputError if the format cannot hold them."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Write what stands at the end of the file, or changes at its start."""
+        """Write the end of the file, and update its header."""
 
 
 class NpyOutput(Output):
-    """float32 (n, dim) in NumPy's format."""
+    """An array float32 (n, dim) in NumPy's format. It has no place for a row without a vector."""
 
     def __init__(self, file: BinaryIO, *, dim: int) -> None:
         super().__init__(file, dim=dim)
@@ -67,6 +69,7 @@ class NpyOutput(Output):
         shape = (self._rows, self._dim)
         np.lib.format.write_array_header_1_0(self._file, {"descr": "<f4", "fortran_order": False, "shape": shape})
 
+    @override
     def write(self, block: Block) -> None:
         if block.errors:
             where = block.items[next(iter(block.errors))].where
@@ -77,14 +80,16 @@ class NpyOutput(Output):
         self._file.write(np.ascontiguousarray(block.vectors, "<f4").data)
         self._rows += len(block.items)
 
+    @override
     def finish(self) -> None:
         self._file.seek(0)
         self._write_header()
 
 
 class JsonlOutput(Output):
-    """One object a line: index, id, text, embedding or error."""
+    """One JSON object per line: index, id, text, truncated and embedding, or error."""
 
+    @override
     def write(self, block: Block) -> None:
         for i, item in enumerate(block.items):
             record: dict[str, Any] = {"index": item.index}
@@ -97,8 +102,9 @@ class JsonlOutput(Output):
                 record |= {"truncated": bool(block.truncated[i]), "embedding": block.vectors[i].tolist()}
             self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
+    @override
     def finish(self) -> None:
-        """Every line is complete."""
+        """Do nothing: every line is complete."""
 
 
 class ParquetOutput(Output):
@@ -122,6 +128,7 @@ class ParquetOutput(Output):
         )
         self._writer = pq.ParquetWriter(file, self._schema)
 
+    @override
     def write(self, block: Block) -> None:
         pa, n = self._pa, len(block.items)
         failed = np.zeros(n, np.bool_)
@@ -137,6 +144,7 @@ class ParquetOutput(Output):
         ]
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
 
+    @override
     def finish(self) -> None:
         self._writer.close()
 
@@ -145,18 +153,22 @@ _OUTPUTS: dict[str, type[Output]] = {".npy": NpyOutput, ".jsonl": JsonlOutput, "
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raises BadInputError for an unknown kind, a missing folder, or a file that exists. Call it before the work."""
+    """Check that `path` can be written, before any work is done.
+
+    Raises:
+        BadInputError: the format is unknown, the folder does not exist, or the file exists and `overwrite` is False.
+    """
     if path.suffix.lower() not in _OUTPUTS:
-        raise BadInputError(f"{path}: semel writes {', '.join(_OUTPUTS)}, not {path.suffix or 'this kind'!r}")
+        raise BadInputError(f"{path}: unknown output format {path.suffix!r} (known: {', '.join(_OUTPUTS)})")
     if path.exists() and not overwrite:
-        raise BadInputError(f"{path} exists; --overwrite replaces it")
+        raise BadInputError(f"{path} exists; use --overwrite to replace it")
     if not path.absolute().parent.is_dir():
-        raise BadInputError(f"there is no folder {path.absolute().parent} to write {path.name} into")
+        raise BadInputError(f"the folder {path.absolute().parent} does not exist; create it before writing {path.name}")
 
 
 @contextmanager
 def open_output(path: Path, *, dim: int) -> Iterator[Output]:
-    """The writer for this file's kind. The file appears when the block ends without an error, Ctrl-C included."""
+    """Open the writer for this file's format. The file appears only if the block ends without an error or Ctrl-C."""
     with atomic_write(path) as file:
         output = _OUTPUTS[path.suffix.lower()](file, dim=dim)
         yield output
@@ -164,15 +176,17 @@ def open_output(path: Path, *, dim: int) -> Iterator[Output]:
 
 
 class _Incoming(io.RawIOBase):
-    """Parts of bytes as a file, for arrow to read."""
+    """A file that Arrow can read, over byte strings as they arrive."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
         self._rest = b""
 
+    @override
     def readable(self) -> bool:
         return True
 
+    @override
     def readinto(self, buffer: Any) -> int:
         while not self._rest:
             part = next(self._parts, None)
@@ -185,7 +199,7 @@ class _Incoming(io.RawIOBase):
 
 
 def read_record_batches(parts: Iterator[bytes]) -> Iterator[Any]:
-    """Arrow record batches from an IPC stream, as they arrive.
+    """Yield the record batches of an Arrow IPC stream as they arrive.
 
     Raises:
         UnavailableError: the stream ended early.

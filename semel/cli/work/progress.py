@@ -1,4 +1,4 @@
-"""The progress bar: done, rate, hits, time left."""
+"""A progress bar on stderr with texts done, rate, share of hits and time left."""
 
 import sys
 from collections.abc import Iterator
@@ -11,14 +11,18 @@ from semel.values.job import Counts
 
 
 class ProgressLine:
-    """One bar on stderr; on something that is no terminal a line now and then."""
+    """One bar on stderr. If stderr is not a terminal, only its final state is printed."""
 
     def __init__(self, progress: Progress, label: str, total: int | None) -> None:
         self._progress = progress
         self._task = progress.add_task(label, total=total, rate="", hits="")
 
     def show(self, counts: Counts, *, total: int | None) -> None:
-        """Draw the state: how many are done, how many of those the cache had."""
+        """Draw the texts done so far and the share of them that were hits.
+
+        Args:
+            total: texts in all; None while that is not known.
+        """
         self._progress.update(self._task, completed=counts.done, total=total)
         speed = self._progress.tasks[0].finished_speed or self._progress.tasks[0].speed
         rate = f"{speed:,.0f} texts/s" if speed else ""
@@ -28,7 +32,7 @@ class ProgressLine:
 
 @contextmanager
 def progress_line(label: str, *, total: int | None = None) -> Iterator[ProgressLine]:
-    """A bar that stays on the screen, finished, when the block ends."""
+    """Show a bar while the block runs; it stays on the screen afterwards."""
     progress = Progress(
         TextColumn("{task.description:<16}"),
         BarColumn(bar_width=12),

@@ -1,4 +1,4 @@
-"""`semel embed --url`: through a server, as a job that the same command takes up again."""
+"""Embed through a server, as a job that the same command resumes after an interruption (`semel embed --url`)."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from semel.cli.work.embedding import EmbedOptions, Summary, _Done, _items, _spread, _write
+from semel.cli.work.embedding import EmbeddedBlock, EmbedOptions, Summary, read_source, spread, write_blocks
 from semel.cli.work.outputs import read_record_batches
 from semel.cli.work.progress import progress_line
 from semel.client import Client, RemoteJob
@@ -18,84 +18,96 @@ from semel.values.job import Counts, JobStatus
 from semel.values.text import Outcome
 
 
-def embed_remote(settings: Settings, wanted: EmbedOptions) -> Summary:
-    """Embed through the server at `settings.url`; a job that was left behind by Ctrl-C is taken up again."""
+def embed_remote(settings: Settings, options: EmbedOptions) -> Summary:
+    """Embed through the server at `settings.url`. A job that Ctrl-C left running is resumed.
+
+    Raises:
+        BadInputError: the input or an option cannot be used, the input changed meanwhile, or Ctrl-C ended the wait.
+        UnavailableError: the server does not answer.
+        SemelError: the job did not complete.
+    """
     with Client(settings.url) as client:
-        ticket = _Ticket(wanted)
-        recalled = ticket.recall(client)
-        job, digest = recalled or _submit(client, settings, wanted)
-        ticket.keep(job.id, digest)
+        ticket = _Ticket(options)
+        job, digest = ticket.find_job(client) or _submit(client, settings, options)
+        ticket.write(job.id, digest)
         try:
             job = _wait(client, job)
         except KeyboardInterrupt:
             raise BadInputError(
-                f"stopped waiting; job {job.id} goes on. The same command fetches its results, "
-                f"'semel jobs cancel {job.id}' ends it"
+                f"stopped waiting, but job {job.id} continues: run the same command again to fetch its results, or "
+                f"'semel jobs cancel {job.id}' to end it"
             ) from None
-        ticket.forget()
+        ticket.delete()
         if job.status is not JobStatus.COMPLETED:
             raise SemelError(f"job {job.id} ended as {job.status}: {job.error.message if job.error else 'no reason'}")
         with client.results_stream(job.id, fmt="arrow") as parts:
-            blocks = _remote_blocks(parts, _items(settings, wanted), dim=job.dimensions, digest=digest)
-            return _write(wanted, blocks, dim=job.dimensions, label="fetching vectors")
+            blocks = _remote_blocks(parts, read_source(settings, options), dim=job.dimensions, digest=digest)
+            return write_blocks(options, blocks, dim=job.dimensions, label="fetching vectors")
 
 
-_CHANGED = "the input changed while its job ran, so the vectors are not those of its texts; run the command again"
+_CHANGED = "the input changed while its job ran, so the vectors do not belong to its texts; run the command again"
 
 
 class _Ticket:
-    """A note beside the output: which job computes it, for the next run of the same command."""
+    """A file next to the output that names the job that computes it, for the next run of the same command."""
 
-    def __init__(self, wanted: EmbedOptions) -> None:
-        self._path = wanted.output.with_name(wanted.output.name + ".job")
-        status = wanted.source.stat() if wanted.source.exists() else None
-        identity = repr((wanted, status and (status.st_size, status.st_mtime_ns)))
+    def __init__(self, options: EmbedOptions) -> None:
+        self._path = options.output.with_name(options.output.name + ".job")
+        status = options.source.stat() if options.source.exists() else None
+        identity = repr((options, status and (status.st_size, status.st_mtime_ns)))
         self._identity = hashlib.sha256(identity.encode()).hexdigest()
 
-    def recall(self, client: Client) -> tuple[RemoteJob, str] | None:
-        """The job of an earlier run on the same input, unless it failed."""
+    def find_job(self, client: Client) -> tuple[RemoteJob, str] | None:
+        """The job of an earlier run of this command on the same input, with the digest of its texts.
+
+        None if there is none, or if it did not complete.
+        """
         try:
-            noted = json.loads(self._path.read_text())
-            job = client.job(noted["job"]) if noted["identity"] == self._identity else None
-            digest = str(noted["digest"])
+            ticket = json.loads(self._path.read_text())
+            job = client.job(ticket["job"]) if ticket["identity"] == self._identity else None
+            digest = str(ticket["digest"])
         except (OSError, ValueError, KeyError, NotFoundError):
             return None
         if job is None or (job.status.ended and job.status is not JobStatus.COMPLETED):
             return None
         return job, digest
 
-    def keep(self, job_id: str, digest: str) -> None:
+    def write(self, job_id: str, digest: str) -> None:
+        """Name the job that computes the output."""
         self._path.write_text(json.dumps({"identity": self._identity, "job": job_id, "digest": digest}))
 
-    def forget(self) -> None:
+    def delete(self) -> None:
+        """Delete the file, because the job has ended."""
         self._path.unlink(missing_ok=True)
 
 
 class _TextsDigest:
-    """SHA-256 over texts in order: the input is read twice, and must be the same both times."""
+    """SHA-256 over texts in order. The input is read twice and must be the same both times."""
 
     def __init__(self) -> None:
         self._sha = hashlib.sha256()
 
     def add(self, text: str) -> str:
+        """Add a text, and return it."""
         data = text.encode()
         self._sha.update(len(data).to_bytes(8, "little") + data)
         return text
 
     def hex(self) -> str:
+        """The digest of the texts so far."""
         return self._sha.hexdigest()
 
 
-def _submit(client: Client, settings: Settings, wanted: EmbedOptions) -> tuple[RemoteJob, str]:
+def _submit(client: Client, settings: Settings, options: EmbedOptions) -> tuple[RemoteJob, str]:
     digest = _TextsDigest()
     with progress_line("sending texts") as line:
-        texts = (digest.add(item.text) for item in _items(settings, wanted) if item.text is not None)
+        texts = (digest.add(item.text) for item in read_source(settings, options) if item.text is not None)
         job = client.submit(
             texts,
-            model=wanted.model,
-            device=wanted.device,
-            prompt_name=wanted.prompt_name,
-            truncate=wanted.truncate,
+            model=options.model,
+            device=options.device,
+            prompt_name=options.prompt_name,
+            truncate=options.truncate,
             on_sent=lambda count: line.show(Counts(computed=count), total=None),
         )
     return job, digest.hex()
@@ -106,11 +118,17 @@ def _wait(client: Client, job: RemoteJob) -> RemoteJob:
         return client.wait(job.id, on_progress=lambda job: line.show(job.counts, total=job.total))
 
 
-def _remote_blocks(parts: Iterator[bytes], items: Iterator[Item], *, dim: int, digest: str) -> Iterator[_Done]:
-    """Join the server's rows with the inputs they belong to; inputs without text have no row there.
+def _remote_blocks(parts: Iterator[bytes], items: Iterator[Item], *, dim: int, digest: str) -> Iterator[EmbeddedBlock]:
+    """Join the server's rows with their inputs; inputs without a text were not sent and have no row there.
+
+    Args:
+        parts: the results as an Arrow stream.
+        items: the input, read again.
+        dim: size of the vectors.
+        digest: of the texts that were sent.
 
     Raises:
-        BadInputError: the texts are not those that were sent; the output is not written.
+        BadInputError: the texts are not the ones that were sent; the output is not written.
     """
     read = _TextsDigest()
     for batch in read_record_batches(parts):
@@ -128,14 +146,14 @@ def _remote_blocks(parts: Iterator[bytes], items: Iterator[Item], *, dim: int, d
     if any(item.text is not None for item in rest) or read.hex() != digest:
         raise BadInputError(_CHANGED)
     if rest:
-        yield _Done(_spread(rest, [], np.empty((0, dim), np.float32), {}, []), [])
+        yield EmbeddedBlock(spread(rest, [], np.empty((0, dim), np.float32), {}, []), [])
 
 
-def _joined(block: list[Item], good: list[int], batch: Any, dim: int) -> _Done:
+def _joined(block: list[Item], good: list[int], batch: Any, dim: int) -> EmbeddedBlock:
     column = batch.column("embedding")
     vectors = column.values.to_numpy(zero_copy_only=False)[column.offset * dim :][: len(column) * dim]
     messages = batch.column("error").to_pylist()
     errors = {good[i]: message for i, message in enumerate(messages) if message is not None}
     outcomes = [Outcome(value) for value in batch.column("outcome").to_pylist()]
     truncated = batch.column("truncated").to_pylist()
-    return _Done(_spread(block, good, vectors.reshape(-1, dim), errors, truncated), outcomes)
+    return EmbeddedBlock(spread(block, good, vectors.reshape(-1, dim), errors, truncated), outcomes)

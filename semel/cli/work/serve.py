@@ -1,4 +1,4 @@
-"""The work behind `semel serve`: the API on a socket, until it is stopped."""
+"""Run the API on a socket until it is stopped (`semel serve`)."""
 
 import socket
 
@@ -16,32 +16,32 @@ def run_api(settings: Settings, *, insecure: bool) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
-        insecure: allow an address that others can reach without API keys.
+        insecure: allow an address that other machines can reach without API keys.
 
     Raises:
-        BadInputError: others can reach the address, there is no API key, and `insecure` is False.
+        BadInputError: other machines can reach the address, there is no API key, and `insecure` is False.
         UnavailableError: the port is taken.
     """
     configure_traces(settings.otlp_endpoint, service="semel-api")
     app = create_app(settings)
     if not (app.state.api_keys or insecure or is_loopback(settings.host)):
         raise BadInputError(
-            f"others can reach {settings.host} and no API key is set: set SEMEL_API_KEYS (make one with 'semel key'), "
-            "listen on 127.0.0.1, or use --insecure"
+            f"other machines can reach {settings.host}, and no API key is set: set SEMEL_API_KEYS ('semel key' makes a "
+            "key), listen on 127.0.0.1, or use --insecure"
         )
     configure_logs(level=settings.log_level, fmt=settings.log_format)
     config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=5)
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            app.state.live.stop()  # or uvicorn would wait for every watcher of the page
+            app.state.live.stop()  # or uvicorn would wait for every open page to close its stream
             await super().shutdown(sockets)
 
     Server(config).run(sockets=[_listening(settings.host, settings.port)])
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    # With the protocol named, asyncio turns Nagle's algorithm off; without, every answer waits 40 ms for an ACK.
+    # asyncio turns Nagle's algorithm off only if the protocol is named; with it, every answer waits 40 ms for an ACK.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Inputs that `--skip-bad` left out."""
+"""The list of inputs that `--skip-bad` left out."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,15 @@ import typer
 from semel.rows import Item
 
 _LISTED = 20
+"""Inputs that are listed one by one."""
 
 
-def tell_skipped(items: Sequence[Item], consequence: str) -> None:
-    """On stderr, the first of them with their reasons; nothing when there are none.
+def print_skipped(items: Sequence[Item], consequence: str) -> None:
+    """Print on stderr how many inputs were skipped, and why for the first of them; nothing if there are none.
 
     Args:
-        consequence: what it means for the answer.
+        items: inputs with an `error`.
+        consequence: what the omission means for the numbers that the command prints.
     """
     if items:
         typer.echo(f"{len(items)} inputs were not sent; {consequence}:", err=True)

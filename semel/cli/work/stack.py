@@ -1,4 +1,4 @@
-"""The embedded stack: Redis, API and workers as child processes, watched, restarted, and ended together."""
+"""The embedded stack: Redis, API and workers as child processes that are watched, restarted and stopped together."""
 
 import io
 import os
@@ -17,6 +17,7 @@ from semel.client import Client
 from semel.errors import SemelError, UnavailableError
 
 _FIRST_PAUSE_S = 1.0
+"""Before the first restart; the pause doubles with every failure."""
 
 _LONGEST_PAUSE_S = 30.0
 
@@ -24,19 +25,20 @@ _STEADY_S = 60.0
 """A part that ran this long before it died is restarted at once."""
 
 _START_S = 120.0
+"""The whole stack must be ready after this."""
 
 _WATCH_S = 0.3
-"""How often the parts are looked at."""
+"""Between two looks at the parts."""
 
 _GRACE_S = 15.0
-"""A worker may finish the chunks in hand: seconds. Then it is killed, and its leases run out."""
+"""Time for a worker to finish the chunks in hand. Then it is killed, and its leases run out."""
 
 
 class Stack:
-    """Parts that live and die together.
+    """Parts that are started, watched and stopped together.
 
     Args:
-        log: where all their lines go, each with the part's name before it.
+        log: receives the output of all parts, each line with the name of its part before it.
     """
 
     def __init__(self, log: IO[str]) -> None:
@@ -45,7 +47,7 @@ class Stack:
         self._lock = threading.Lock()
 
     def start(self, part: Part) -> None:
-        """Start a process; it is watched from now on."""
+        """Start a part, and watch it from now on."""
         self._parts.append(part)
         self._spawn(part)
 
@@ -59,24 +61,24 @@ class Stack:
             text=True,
             errors="replace",
             env={**os.environ, **part.environment},
-            start_new_session=True,  # Ctrl-C reaches us alone; we end the parts in order
+            start_new_session=True,  # Ctrl-C reaches this process only, which stops the parts in order
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
         threading.Thread(target=self._copy_lines, args=(part, part.process), daemon=True).start()
 
     def _copy_lines(self, part: Part, process: "subprocess.Popen[str]") -> None:
-        assert process.stdout is not None  # asked for above
+        assert process.stdout is not None  # PIPE above
         for line in process.stdout:
-            self.say(part.name, line.rstrip())
+            self.log(part.name, line.rstrip())
 
-    def say(self, name: str, line: str) -> None:
-        """One line of the common log."""
+    def log(self, name: str, line: str) -> None:
+        """Write one line to the common log."""
         with self._lock:
             self._log.write(f"{name:<12} {line}\n")
             self._log.flush()
 
     def watch(self) -> None:
-        """Restart what has died, with a growing pause. Call it often."""
+        """Restart parts that have died, after a pause that grows with each failure. Call it often."""
         now = time.monotonic()
         for part in self._parts:
             code = part.process.poll() if part.process else None
@@ -87,33 +89,33 @@ class Stack:
                 part.failures = 0 if steady else part.failures + 1
                 pause = 0.0 if steady else min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (part.failures - 1))
                 part.restart_at, part.process = now + pause, None
-                self.say("semel", f"{part.name} ended ({describe_exit(code)}); starting it again in {pause:.0f} s")
+                self.log("semel", f"{part.name} ended ({describe_exit(code)}); starting it again in {pause:.0f} s")
             elif now >= part.restart_at:
                 self._spawn(part)
 
     def dead_part(self) -> str | None:
-        """The name of a part that has died and how, for callers who do not restart."""
+        """Return the name of a part that has died, and how; None if all run. For callers that do not restart parts."""
         for part in self._parts:
             if part.process is None or part.process.poll() is not None:
                 return f"{part.name} ({describe_exit(part.process.poll() if part.process else None)})"
         return None
 
     def stop(self) -> None:
-        """End the parts, the last started first; kill what does not end in time."""
+        """Stop the parts, the last started first; kill those that do not end in time."""
         for part in reversed(self._parts):
             if part.process and part.process.poll() is None:
                 part.process.send_signal(signal.SIGTERM)
                 try:
                     part.process.wait(_GRACE_S)
                 except subprocess.TimeoutExpired:
-                    self.say("semel", f"{part.name} does not end, killing it")
+                    self.log("semel", f"{part.name} did not end within {_GRACE_S:g} s; killing it")
                     part.process.kill()
                     part.process.wait()
         self._parts.clear()
 
 
 def describe_exit(code: int | None) -> str:
-    """An exit code as a reason."""
+    """Describe an exit code as the reason why a process ended; None is a process that is not running."""
     if code is None:
         return "not running"
     if code < 0:
@@ -122,7 +124,7 @@ def describe_exit(code: int | None) -> str:
 
 
 def _die_with_parent() -> None:
-    """Linux: if `semel up` is killed hard, its parts get SIGTERM instead of living on without it."""
+    """On Linux, let this child receive SIGTERM if `semel up` is killed, instead of running on without it."""
     import ctypes
 
     pr_set_pdeathsig = 1  # linux/prctl.h
@@ -131,26 +133,30 @@ def _die_with_parent() -> None:
 
 @contextmanager
 def until_stopped(stack: Stack) -> Iterator[Callable[[], bool]]:
-    """Yields a question: was Ctrl-C pressed, or SIGTERM sent? It waits a moment. The parts are ended at the end."""
-    asked = threading.Event()
+    """Stop the parts when the block ends.
+
+    Yields:
+        A function that waits a moment and returns whether Ctrl-C was pressed or SIGTERM was received.
+    """
+    stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
+        signal.signal(number, lambda *_: stopping.set())
     try:
-        yield lambda: asked.wait(_WATCH_S)
-        stack.say("semel", "stopping")
+        yield lambda: stopping.wait(_WATCH_S)
+        stack.log("semel", "stopping")
     finally:
         stack.stop()
 
 
 @contextmanager
 def throwaway_stack(home: Path, *, config: str = "") -> Iterator[str]:
-    """Redis, the API and a CPU worker on free ports, with everything in `home`; yields the API's address.
+    """Run Redis, the API and a CPU worker on free ports, with all files in `home`; yields the URL of the API.
 
     Args:
-        config: what stands in its semel.toml; a semel.toml that lies about is not read.
+        config: the content of its semel.toml; a semel.toml in the working folder is not read.
 
     Raises:
-        UnavailableError: a part does not start; the log of all parts goes to stderr.
+        UnavailableError: a part does not start; the log of all parts is written to stderr.
     """
     port, redis_port = free_port(), free_port()
     (home / "semel.toml").write_text(config)

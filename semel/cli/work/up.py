@@ -1,4 +1,4 @@
-"""The work behind `semel up`: the whole stack in the foreground, until it is stopped."""
+"""Run the whole stack in the foreground until it is stopped (`semel up`)."""
 
 import sys
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from semel.values.device import DeviceInfo
 
 
 def run_stack(*, port: int | None, redis_port: int, flower_port: int | None) -> None:
-    """Run Redis, the API, a worker for every usable device and Flower.
+    """Run Redis, the API, a worker for every usable device and Flower, until SIGTERM or Ctrl-C.
 
     Args:
-        port: of the API; None takes the setting.
-        redis_port: of the Redis that is started when the settings name none.
-        flower_port: None leaves Flower out.
+        port: port of the API; None for that of the settings.
+        redis_port: port of the Redis that is started if the settings name none.
+        flower_port: port of Flower; None starts no Flower. It is not started either if it is not installed.
 
     Raises:
         UnavailableError: a port is taken, or no device is usable.
@@ -55,7 +55,7 @@ def run_stack(*, port: int | None, redis_port: int, flower_port: int | None) -> 
             stack.watch()
             if not announced and is_ready(client):
                 announced = True
-                stack.say("semel", f"ready: {url}  (docs: {url}/docs, database: {settings.database})")
+                stack.log("semel", f"ready: {url}  (docs: {url}/docs, database: {settings.database})")
 
 
 def _start(stack: Stack, settings: Settings, devices: Sequence[DeviceInfo], *, flower_port: int | None) -> None:
@@ -67,4 +67,4 @@ def _start(stack: Stack, settings: Settings, devices: Sequence[DeviceInfo], *, f
         stack.start(part)
     if flower_port is not None:
         stack.start(flower_part(flower_port, redis_url=settings.redis_url, folder=settings.home))
-        stack.say("semel", f"flower: http://127.0.0.1:{flower_port}")
+        stack.log("semel", f"flower: http://127.0.0.1:{flower_port}")
