@@ -1,4 +1,4 @@
-# semel: every text is embedded once.   `make` or `make help` lists what there is.
+# semel: every text is embedded once.   `make` or `make help` lists the commands.
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
@@ -14,42 +14,42 @@ TEST_PROCESSES ?= 4
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## make .venv with everything in it (quiet when that is done)
+setup: $(STAMP) ## create .venv with all dependencies (does nothing if it is up to date)
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "semel needs Python 3.11 or newer; say which: make setup PYTHON=python3.12"; exit 1; }
-	@echo "setting up $(VENV) (some minutes the first time, torch is large)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "semel needs Python 3.11 or newer; choose one: make setup PYTHON=python3.12"; exit 1; }
+	@echo "setting up $(VENV) (takes some minutes the first time, because torch is large)"
 	@$(PYTHON) -m venv $(VENV)
-	@# torch first and alone: its pin decides which build is fetched
+	@# torch first and alone, because its pin decides which build is fetched
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch 2>&1 | { grep -v '^WARNING: Location' || true; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]' 2>&1 | { grep -v '^WARNING: Location' || true; }
 	@$(BIN)/python -c 'import semel, torch, sentence_transformers, celery, fastapi'
 	@touch $(STAMP)
 
-demo: setup ## embed real text on the whole stack, then stop it
+demo: setup ## run the whole stack on real text, then stop it
 	@$(BIN)/semel demo
 
-up: setup ## run Redis, the API and the workers in the foreground
+up: setup ## run Redis, the API and the workers until Ctrl-C
 	@$(BIN)/semel up
 
-test: setup ## run every test
-	@# several at once, a file each, the slow ones first: most tests wait for processes, not for a core
+test: setup ## run all tests
+	@# one file per process, slow ones first; more processes than cores, because most tests wait for other processes
 	@scripts/with-chromium $(VENV)/chromium scripts/with-lavapipe $(VENV)/lavapipe \
 		scripts/with-promtool $(VENV)/promtool $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-test-fast: setup ## unit, contract and architecture tests without services or models: the inner loop
+test-fast: setup ## run the fast tests: unit, contract and architecture, without services or models
 	@$(BIN)/pytest -n auto -m "not service and not model" tests/unit tests/contract tests/architecture
 
-check: setup ## types, style, layers
+check: setup ## check style, types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 6
 	@scripts/check-page
 
-bench: setup ## measure against peers; one file per question in benchmarks/
+bench: setup ## measure semel against peers: one file per question in benchmarks/
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
-clean: ## delete .venv and what tools left behind
+clean: ## delete .venv and the caches of the tools
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
