@@ -1,4 +1,4 @@
-"""Fixtures that several tiers share: databases, a Redis, a pipeline in this process."""
+"""Fixtures that several tiers share: databases, a Redis, a Vulkan device."""
 
 import os
 import signal
@@ -18,14 +18,14 @@ from semel.cli.work.parts import find_redis_server, free_port
 from semel.db import Database
 from tests.support.processes import answers, wait_until
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell runs in the background
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # or the processes that tests interrupt would inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background commands like this
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # processes that tests interrupt would inherit SIG_IGN
 
 POSTGRES_URL = os.environ.get("SEMEL_TEST_POSTGRES_URL", "postgresql://127.0.0.1:5432/postgres")
 
 
 def missing(what: str) -> None:
-    """A service that is missing skips on a laptop and fails under CI."""
+    """Skip the test because a service is missing; under CI, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(what)
     pytest.skip(what)
@@ -35,9 +35,9 @@ _SERVICE_FIXTURES = {"redis_port", "redis_client", "semel", "chromium"}
 _MODEL_FIXTURES = {"vulkan", "backend"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+@pytest.hookimpl(tryfirst=True)  # before -m reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark by what a test uses; `make test-fast` leaves both marks out."""
+    """Mark each test by the fixtures it uses; `make test-fast` deselects both marks."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         parameters = getattr(item, "callspec", None)
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database, of either kind."""
+    """The URL of an empty SQLite or PostgreSQL database."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'semel.db'}"
         return
@@ -68,7 +68,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 @pytest.fixture
 def db(database_url: str) -> Iterator[Database]:
-    """A migrated database, SQLite and PostgreSQL in turn."""
+    """A migrated database; the test runs on SQLite and on PostgreSQL."""
     database = Database(database_url)
     database.upgrade()
     yield database
@@ -77,12 +77,13 @@ def db(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def store(db: Database) -> VectorStore:
+    """A vector store; the test runs on SQLite and on PostgreSQL."""
     return VectorStore(db)
 
 
 @pytest.fixture
 def sqlite_db(tmp_path: Path) -> Iterator[Database]:
-    """For tests of what does not depend on the kind of database."""
+    """A migrated SQLite database, for what does not depend on the kind of database."""
     database = Database(f"sqlite:///{tmp_path / 'semel.db'}")
     database.upgrade()
     yield database
@@ -91,7 +92,7 @@ def sqlite_db(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A Redis of our own, so that no test touches one that somebody uses."""
+    """The port of a Redis that only the tests use."""
     port, folder = free_port(), tmp_path_factory.mktemp("redis")
     command = [find_redis_server(), "--port", str(port), "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -105,7 +106,7 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.fixture
 def redis_client(redis_port: int) -> Iterator["redis.Redis"]:
-    """An empty Redis."""
+    """A client of that Redis, which is emptied first."""
     client = redis.Redis(port=redis_port)
     client.flushall()
     yield client
@@ -114,7 +115,7 @@ def redis_client(redis_port: int) -> Iterator["redis.Redis"]:
 
 @pytest.fixture(scope="session")
 def vulkan() -> None:
-    """A Vulkan device, real or lavapipe; `make test` brings the latter (scripts/with-lavapipe)."""
+    """Require a Vulkan device, real or lavapipe, which `make test` provides (scripts/with-lavapipe)."""
     (device, *_) = find_devices(software=True, kind="vulkan")
     if not device.usable:
         missing(f"no Vulkan here: {device.why}; 'make test' fetches a software driver where it can")
@@ -122,7 +123,7 @@ def vulkan() -> None:
 
 @pytest.fixture(autouse=True)
 def plain_floats() -> Iterator[None]:
-    """A backend that was loaded in the test's own thread leaves it flushing denormals, which Hypothesis refuses."""
+    """Undo that a backend makes its thread flush denormals: Hypothesis refuses to run in such a thread."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)

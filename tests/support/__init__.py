@@ -1,1 +1,1 @@
-"""Helpers of the tests: values, an in-process semel, a stack of processes."""
+"""What several tests share: values, a semel in this process, a stack of processes."""

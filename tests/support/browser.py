@@ -1,4 +1,4 @@
-"""A real browser for the page: Chromium, without a window."""
+"""A real browser for the tests of the page: Chromium without a window."""
 
 import os
 import shutil
@@ -9,14 +9,14 @@ from playwright.sync_api import Browser, sync_playwright
 
 
 def find_chromium() -> str | None:
-    """SEMEL_TEST_CHROMIUM, which `make test` sets (scripts/with-chromium), or one of this machine's."""
+    """Return the path of SEMEL_TEST_CHROMIUM, which `make test` sets (scripts/with-chromium), or of one on PATH."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return os.environ.get("SEMEL_TEST_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
 @contextmanager
 def browser(executable: str) -> Iterator[Browser]:
-    """Running; closed at the end."""
+    """Run the browser while the block runs."""
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield running

@@ -1,4 +1,4 @@
-"""A collector of traces: takes OTLP over HTTP and remembers the spans."""
+"""A collector of traces: receives OTLP over HTTP and keeps the spans."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.support.processes import wait_until
 
 @dataclass(frozen=True)
 class Exported:
-    """One span. Ids are hexadecimal; `parent` is empty at the root of a trace."""
+    """One span. Ids are hexadecimal; `parent` is empty for the root of a trace."""
 
     trace: str
     id: str
@@ -29,7 +29,7 @@ class Exported:
 
 
 class Collector:
-    """Everything that was exported, as spans and as bytes."""
+    """Everything that was exported to `url`, as spans and as bytes."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -37,22 +37,25 @@ class Collector:
         self.raw = b""
 
     def take(self, body: bytes) -> None:
+        """Keep the spans of one request."""
         self.raw += body
         for part in ExportTraceServiceRequest.FromString(body).resource_spans:
             service = _attributes(part.resource.attributes)["service.name"]
             self.spans += [_exported(span, service) for scope in part.scope_spans for span in scope.spans]
 
     def named(self, name: str, **attributes: object) -> list[Exported]:
-        wanted = {f"semel.{key}": value for key, value in attributes.items()}
-        return [s for s in self.spans if s.name == name and wanted.items() <= s.attributes.items()]
+        """The spans of a name that have these attributes, given without `semel.`."""
+        expected = {f"semel.{key}": value for key, value in attributes.items()}
+        return [s for s in self.spans if s.name == name and expected.items() <= s.attributes.items()]
 
     def wait_for(self, name: str, **attributes: object) -> Exported:
-        """The only span of that name with these attributes."""
+        """Wait for a span of a name with these attributes, and return it; fails if there are several."""
         wait_until(lambda: bool(self.named(name, **attributes)), told=lambda: str([s.name for s in self.spans]))
         (span,) = self.named(name, **attributes)
         return span
 
     def of(self, trace: str) -> list[Exported]:
+        """The spans of a trace."""
         return [span for span in self.spans if span.trace == trace]
 
 
@@ -77,9 +80,11 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 
 @contextmanager
 def collector() -> Iterator[Collector]:
+    """Run a collector on a free port while the block runs."""
+
     class Take(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            made.take(self.rfile.read(int(self.headers["content-length"])))
+            running.take(self.rfile.read(int(self.headers["content-length"])))
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -88,11 +93,11 @@ def collector() -> Iterator[Collector]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Take)
-    made = Collector(f"http://127.0.0.1:{server.server_address[1]}/v1/traces")
+    running = Collector(f"http://127.0.0.1:{server.server_address[1]}/v1/traces")
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield made
+        yield running
     finally:
         server.shutdown()
         server.server_close()

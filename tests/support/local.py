@@ -1,4 +1,4 @@
-"""A semel in this process: real store, real engine, fake model."""
+"""A semel in this process with a real store, a real engine and a fake model."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from semel.values.vectors import Embedded
 
 
 class LocalSemel:
-    """`embed("text", …)` on a database file."""
+    """A pipeline on a database file: `embed("text", …)`."""
 
     def __init__(self, db: Database, engine: Engine, home: Path, entries: Mapping[str, ModelEntry]) -> None:
         self.db = db
@@ -28,9 +28,11 @@ class LocalSemel:
         self.pipeline = Pipeline(self.store, LocalSender(self.models, Embedder(engine, self.store, LocalClaims())))
 
     def space(self, model: str = "fake", prompt_name: str = "") -> Space:
+        """The vector space of a model with one of its prompts."""
         return self.models.spaces(model)[prompt_name]
 
     def embed(self, *texts: str, model: str = "fake", prompt_name: str = "", truncate: bool = True) -> Embedded:
+        """Embed texts through the pipeline."""
         return self.pipeline.embed(self.space(model, prompt_name), list(texts), truncate=truncate)
 
 
@@ -38,7 +40,7 @@ class LocalSemel:
 def local_semel(
     folder: Path, source: str = "fake:?dim=8", *, more: Mapping[str, ModelEntry] | None = None
 ) -> Iterator[LocalSemel]:
-    """One on the database in `folder`; open it again to see what lasts."""
+    """Open one on the database in `folder`. Open it a second time to test what the database keeps."""
     db = Database(f"sqlite:///{folder / 'semel.db'}")
     db.upgrade()
     engine = Engine()

@@ -1,4 +1,4 @@
-"""semel as processes, as a user runs it: Redis, API, workers; each can be killed and started again."""
+"""semel as a user runs it: Redis, API and workers as processes, each of which can be killed and started again."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from semel.client import Client
 from semel.errors import UnavailableError
 
 ON_CPU = {"SEMEL_SOFTWARE_DEVICES": "true"}
-"""Settings with which MLX runs without Metal, and Vulkan without a GPU."""
+"""Settings that let MLX run without Metal and Vulkan without a GPU."""
 
 FAKE_TOML = """
 default_model = "fake"
@@ -35,7 +35,13 @@ kind = "cross-encoder"
 
 
 class Processes:
-    """Parts by name, with their logs in `folder`."""
+    """The processes of one semel, with their logs in `folder`.
+
+    Args:
+        model: options of the fake model `fake`, in the form of a URL query.
+        toml: the content of semel.toml; `{options}` is replaced with `model`.
+        settings: more environment variables.
+    """
 
     def __init__(
         self, folder: Path, *, model: str = "", toml: str = FAKE_TOML, settings: dict[str, str] | None = None
@@ -57,6 +63,7 @@ class Processes:
         self.client = Client(self.url)
 
     def start_redis(self) -> None:
+        """Start a Redis that stores nothing on disk, and wait until it answers."""
         command = [find_redis_server(), "--port", str(self.redis_port), "--save", "", "--dir", str(self.folder)]
         self._start("redis", command)
         client = redis.Redis(port=self.redis_port)
@@ -64,28 +71,33 @@ class Processes:
         client.close()
 
     def start_api(self) -> None:
+        """Start the API, and wait until it answers."""
         self._start("api", [sys.executable, "-m", "semel", "serve"])
         wait_until(lambda: "database" in self._parts() or self._has_ended("api"), timeout_s=90, told=self.logs)
         assert not self._has_ended("api"), self.logs()
 
     def start_worker(self, name: str = "worker", *, device: str = "cpu") -> None:
+        """Start a worker, and do not wait for it."""
         self._start(name, [sys.executable, "-m", "semel", "worker", "--device", device])
 
     def start_all(self) -> None:
+        """Start Redis, the API and a worker, and wait until all are ready."""
         self.start_redis()
         self.start_api()
         self.start_worker()
         self.wait_ready()
 
     def pools(self) -> dict[str, dict[str, Any]]:
-        """What /health/backends says, by device."""
+        """The answer of /health/backends, by device."""
         return {pool["device"]: pool for pool in httpx.get(f"{self.url}/health/backends").json()}
 
     def wait_for_pool(self, device: str, status: str = "healthy") -> dict[str, Any]:
+        """Wait until the pool of a device has this status."""
         wait_until(lambda: self.pools().get(device, {}).get("status") == status, timeout_s=120, told=self.logs)
         return self.pools()[device]
 
     def wait_ready(self) -> None:
+        """Wait until /health/ready reports every part as ok."""
         wait_until(lambda: set(self._parts().values()) == {"ok"}, timeout_s=90, told=self.logs)
 
     def _parts(self) -> dict[str, str]:
@@ -104,15 +116,17 @@ class Processes:
         return self._running[name].poll() is not None
 
     def pid(self, name: str) -> int:
+        """The process id of a part."""
         return self._running[name].pid
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
+        """Send a part a signal, wait for its end, and return its exit code."""
         process = self._running.pop(name)
         process.send_signal(number)
         return process.wait(30)
 
     def semel(self, *arguments: str, ok: bool = True, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; with `ok` its failure fails the test."""
+        """Run a semel command to its end. A traceback fails the test, and with `ok` every failure does."""
         done = subprocess.run(
             [sys.executable, "-m", "semel", *arguments],
             env=self.environment,
@@ -129,9 +143,11 @@ class Processes:
         return done
 
     def logs(self) -> str:
+        """The end of every part's log."""
         return "\n".join(f"== {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in self.folder.glob("*.log"))
 
     def close(self) -> None:
+        """Stop every part that runs."""
         self.client.close()
         for name in list(self._running)[::-1]:
             process = self._running.pop(name)
@@ -144,6 +160,7 @@ class Processes:
 
 
 def answers(client: "redis.Redis") -> bool:
+    """Whether this Redis answers."""
     try:
         return bool(client.ping())
     except redis.ConnectionError:
@@ -151,7 +168,7 @@ def answers(client: "redis.Redis") -> bool:
 
 
 def stored_vectors(home: Path) -> int:
-    """How many vectors the SQLite cache in SEMEL_HOME holds; 0 before there is one."""
+    """The number of vectors in the SQLite cache in SEMEL_HOME; 0 before there is one."""
     try:
         with closing(sqlite3.connect(f"file:{home / 'semel.db'}?mode=ro", uri=True)) as database:
             count: int = database.execute("SELECT count(*) FROM vectors").fetchone()[0]
@@ -162,22 +179,29 @@ def stored_vectors(home: Path) -> int:
 
 @contextmanager
 def processes(folder: Path, *, model: str = "", toml: str = FAKE_TOML, **settings: str) -> Iterator[Processes]:
-    """All parts on a fake model, or on those of another configuration; none is left at the end.
+    """Run Redis, the API and a worker while the block runs; see `Processes` for the arguments.
 
     A test that fails prints their logs.
     """
-    made = Processes(folder, model=model, toml=toml, settings=settings)
+    running = Processes(folder, model=model, toml=toml, settings=settings)
     try:
-        made.start_all()
-        yield made
+        running.start_all()
+        yield running
     except BaseException:
-        sys.stderr.write(made.logs())
+        sys.stderr.write(running.logs())
         raise
     finally:
-        made.close()
+        running.close()
 
 
 def wait_until(true: Callable[[], bool], *, timeout_s: float = 30, told: Callable[[], str] = lambda: "") -> None:
+    """Wait until `true` returns True.
+
+    Args:
+        true: called about every 0.05 s.
+        timeout_s: after this the test fails.
+        told: returns more text for the message of the failure.
+    """
     deadline = time.monotonic() + timeout_s
     while not true():
         if time.monotonic() > deadline:

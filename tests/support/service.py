@@ -1,6 +1,6 @@
-"""The whole API in this process: real database, engine and pipeline; a fake model, and a Redis that fakeredis plays.
+"""The whole API in this process, with a real database, engine and pipeline, a fake model, and fakeredis as the Redis.
 
-The queue is played, too: a message that is sent runs at once, in the thread that sends it, on the worker's own code.
+The queue is replaced too: a message runs at once, in the thread that sends it, in the code of the worker.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from semel.tasks.worker.replies import Replies
 from semel.values.model import ModelEntry
 
 FAKE = "fake:?dim=16&max_tokens=20&fail_on=poison"
-"""A model that knows 20 words and fails on `poison`."""
+"""A model that reads at most 20 words and fails on `poison`."""
 
 MODELS = {
     "fake": ModelEntry(FAKE),
@@ -44,7 +44,7 @@ class InlineWorker:
     """A worker that runs each message in the thread that sends it.
 
     Attributes:
-        paused: messages are dropped, as by a Redis that was emptied.
+        paused: True drops every message, as a Redis does that is emptied.
         sent: (task, arguments, queue) of every message.
     """
 
@@ -58,7 +58,7 @@ class InlineWorker:
         self.sent: list[tuple[str, list[Any], str]] = []
 
     def join(self, services: Services) -> None:
-        """Serve the models of the settings, and appear on the roster for as long as the test lasts."""
+        """Serve the models of the settings, and stay on the roster until the test ends."""
         stores = services.stores
         embedder = Embedder(self.engine, stores.vectors, LocalClaims())
         chunks = ChunkStore(stores.db, retention_s=self._settings.job_retention_s)
@@ -93,12 +93,12 @@ class InlineWorker:
         self.beat(services)
 
     def beat(self, services: Services) -> None:
-        """Be alive on the roster."""
+        """Appear on the roster."""
         services.fleet.roster.beat(self._card)
-        self._client.persist(f"semel:worker:{self._card.id}")  # no test waits for its next beat
+        self._client.persist(f"semel:worker:{self._card.id}")  # it sends no further heartbeats
 
     def leave(self, services: Services) -> None:
-        """Be gone from the roster."""
+        """Disappear from the roster."""
         services.fleet.roster.leave(self._card.id)
         services.fleet.roster.live()
 
@@ -106,7 +106,7 @@ class InlineWorker:
         self.meter.record(message)
 
     def send_task(self, task: str, *, args: list[Any], queue: str, **_: Any) -> None:
-        """In the place of Celery's own."""
+        """Run a message, in place of Celery's method of this name."""
         self.sent.append((task, args, queue))
         if self.paused:
             return
@@ -119,7 +119,7 @@ class InlineWorker:
 
 @dataclass(frozen=True)
 class Service:
-    """A running API, and what stands behind it."""
+    """A running API and its parts."""
 
     http: TestClient
     app: FastAPI
@@ -130,13 +130,19 @@ class Service:
 
 @contextmanager
 def service(folder: Path, *, models: dict[str, ModelEntry] | None = None, **settings: Any) -> Iterator[Service]:
-    """The API with one worker on the database in `folder`."""
+    """Run the API with one worker, on a database in `folder`, while the block runs.
+
+    Args:
+        folder: SEMEL_HOME.
+        models: instead of MODELS; one of them is `fake`, the default model.
+        settings: more settings, by name.
+    """
     chosen = Settings(home=folder, models=models or MODELS, default_model="fake", **settings)
     client = fakeredis.FakeRedis()
     worker = InlineWorker(chosen, client)
 
     def build(_: Settings) -> Services:
-        made = assemble(chosen, client, worker)  # type: ignore[arg-type]  # it sends, and nothing else is asked of it
+        made = assemble(chosen, client, worker)  # type: ignore[arg-type]  # only send_task is used
         worker.join(made)
         return made
 

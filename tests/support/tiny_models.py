@@ -1,4 +1,4 @@
-"""Tiny models with random weights, of the real classes, and the reference library's answers for them."""
+"""Tiny models of the real classes with random weights, and inputs for them."""
 
 import shutil
 from pathlib import Path
@@ -40,6 +40,7 @@ PAIRS = [
 
 
 def tokenizer(folder: Path, *, max_tokens: int = 32, **options: Any) -> None:
+    """Write the files of a tokenizer that knows WORDS to `folder`."""
     fast = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     fast.pre_tokenizer = pre_tokenizers.Whitespace()
     if "chat_template" not in options:
@@ -53,7 +54,7 @@ def tokenizer(folder: Path, *, max_tokens: int = 32, **options: Any) -> None:
 
 
 def small_bert(folder: Path) -> Path:
-    """A random BERT of 32 numbers that reads any text, with MiniLM's tokenizer and at most 64 tokens."""
+    """Write a random BERT with vectors of 32 numbers, MiniLM's tokenizer and at most 64 tokens to `folder`."""
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=30522,
@@ -71,9 +72,10 @@ def small_bert(folder: Path) -> Path:
 
 
 def source(folder: Path | str, **entry: Any) -> ModelSource:
-    """A model of that folder, named m."""
+    """The model `m` with the files in that folder."""
     return find_model("m", {"m": ModelEntry(str(folder), **entry)}, models_dir=None, digests=Digests(None))
 
 
 def reranker(folder: Path, **entry: Any) -> ModelSource:
+    """The cross-encoder `m` with the files in that folder."""
     return source(folder, kind="cross-encoder", **entry)

@@ -1,4 +1,4 @@
-"""`semel up` as a user runs it."""
+"""`semel up` as a user runs it, in a process."""
 
 import os
 import re
@@ -20,17 +20,18 @@ class Up:
     """A running `semel up` and its log.
 
     Args:
-        options: more of the command line; without any, Flower is left out.
-        model: options of the fake model.
-        port: of an earlier one, to take its place.
-        redis_url: in its semel.toml.
+        folder: its working folder.
+        options: more options of the command; `--no-flower` if there are none.
+        model: options of the fake model, in the form of a URL query.
+        port: the port of an earlier one, to replace it.
+        redis_url: written to its semel.toml.
     """
 
     def __init__(
         self, folder: Path, *options: str, model: str = "", port: int | None = None, redis_url: str | None = None
     ) -> None:
-        said = f'redis_url = "{redis_url}"\n' if redis_url else ""
-        (folder / "semel.toml").write_text(said + FAKE_TOML.format(options=model))
+        redis = f'redis_url = "{redis_url}"\n' if redis_url else ""
+        (folder / "semel.toml").write_text(redis + FAKE_TOML.format(options=model))
         self.port, self.redis_port = port or free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log: list[str] = []
@@ -50,15 +51,19 @@ class Up:
             self.log.extend(line.rstrip() for line in iter(lines.readline, ""))
 
     def says(self, pattern: str) -> bool:
+        """Whether a line of the log matches."""
         return any(re.search(pattern, line) for line in list(self.log))
 
     def text(self) -> str:
+        """The whole log."""
         return "\n".join(self.log)
 
     def parts(self) -> list[psutil.Process]:
+        """The child processes."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def close(self) -> None:
+        """Stop it as Ctrl-C does, and wait for its end."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
@@ -69,7 +74,7 @@ class Up:
 def up(
     folder: Path, *options: str, model: str = "", port: int | None = None, redis_url: str | None = None
 ) -> Iterator[Up]:
-    """Ready; nothing of it is left at the end."""
+    """Run `semel up` while the block runs; yields when it is ready. See `Up` for the arguments."""
     running = Up(folder, *options, model=model, port=port, redis_url=redis_url)
     try:
         wait_until(lambda: running.says("ready: ") or running.process.poll() is not None, timeout_s=90)

@@ -1,4 +1,4 @@
-"""Short ways to make the values that tests need."""
+"""Short functions that make the values tests need."""
 
 from dataclasses import replace
 
@@ -26,16 +26,18 @@ SPEC = FingerprintSpec(
 
 
 def space(dim: int = 4, **changed: object) -> Space:
+    """A vector space of model `m`; `changed` are fields of its fingerprint."""
     spec = replace(SPEC, **changed)  # type: ignore[arg-type]
     return Space(fingerprint(spec), "m", "", dim, spec.max_tokens, spec.precision, spec.canonical_json().decode())
 
 
 def vectors(n: int, dim: int = 4, *, seed: int = 0) -> Vectors:
-    """Random, unlike each other, never zero."""
+    """Random vectors float32 (n, dim): all different, none zero."""
     return np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32) + 0.01
 
 
 def put(store: VectorStore, texts: list[str], rows: Vectors, *, into: Space | None = None) -> int:
+    """Store the vectors of texts; returns how many the cache did not have."""
     where = into or space(rows.shape[1])
     keys = input_keys(where.fingerprint, texts)
     n = len(texts)
