@@ -28,7 +28,7 @@ class RequestId:
         request_id = sent if _SAFE.fullmatch(sent) else f"req_{uuid.uuid4().hex}"
 
         scope.setdefault("state", {})["request_id"] = request_id  # an unexpected error is answered outside of this
-        tell(request=request_id)
+        annotate(request=request_id)
 
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":

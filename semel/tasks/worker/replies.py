@@ -112,7 +112,7 @@ class Replies:
 
     def _reply(self, task: str, request: Request, answer_to: Callable[[Request], Answer]) -> None:
         """Send the answer, whatever it is, unless the request was passed on to another worker."""
-        tell(request=request.id, model=request.model, texts=len(request.texts))
+        annotate(request=request.id, model=request.model, texts=len(request.texts))
         answer = self._answer(task, request, answer_to)
         if answer is None:
             return
