@@ -131,10 +131,12 @@ def export_vectors(
 
     from semel.cache.stats import CacheStats
     from semel.cache.transfer import export_space
+    from semel.cli.work.outputs import check_folder
     from semel.errors import BadInputError
 
     if output.suffix != ".parquet":
         raise BadInputError(f"an export must be a .parquet file, not {output.name!r}")
+    check_folder(output)
     db, _ = _open()
     stats = CacheStats(db)
     space = stats.space_of(_find_space(stats, fingerprint or ""))

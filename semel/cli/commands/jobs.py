@@ -168,6 +168,7 @@ def results(
 ) -> None:
     """Download the vectors of a completed job into a file."""
     from semel.atomic_write import atomic_write
+    from semel.cli.work.outputs import check_folder
     from semel.errors import BadInputError
 
     formats = {".npy": "npy", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson", ".arrow": "arrow"}
@@ -175,6 +176,7 @@ def results(
         raise BadInputError(f"{output}: unknown output format {output.suffix!r} (known: {', '.join(formats)})")
     if output.exists() and not overwrite:
         raise BadInputError(f"{output} exists; use --overwrite to replace it")
+    check_folder(output)
     with (
         _client(url) as client,
         client.results_stream(job_id, fmt=formats[output.suffix]) as parts,

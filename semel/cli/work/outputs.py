@@ -162,6 +162,11 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise BadInputError(f"{path}: unknown output format {path.suffix!r} (known: {', '.join(_OUTPUTS)})")
     if path.exists() and not overwrite:
         raise BadInputError(f"{path} exists; use --overwrite to replace it")
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Check that the folder of a file exists, before any work is done. Raises BadInputError."""
     if not path.absolute().parent.is_dir():
         raise BadInputError(f"the folder {path.absolute().parent} does not exist; create it before writing {path.name}")
 
@@ -171,8 +176,10 @@ def open_output(path: Path, *, dim: int) -> Iterator[Output]:
     """Open the writer for this file's format. The file appears only if the block ends without an error or Ctrl-C."""
     with atomic_write(path) as file:
         output = _OUTPUTS[path.suffix.lower()](file, dim=dim)
-        yield output
-        output.finish()
+        try:
+            yield output
+        finally:  # also after an error, or pyarrow would close its writer later and complain that the file is closed
+            output.finish()
 
 
 class _Incoming(io.RawIOBase):

@@ -66,7 +66,7 @@ class _Ticket:
             ticket = json.loads(self._path.read_text())
             job = client.job(ticket["job"]) if ticket["identity"] == self._identity else None
             digest = str(ticket["digest"])
-        except (OSError, ValueError, KeyError, NotFoundError):
+        except (OSError, ValueError, KeyError, TypeError, NotFoundError):  # none, damaged, or its job is deleted
             return None
         if job is None or (job.status.ended and job.status is not JobStatus.COMPLETED):
             return None

@@ -48,6 +48,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         sock.bind((host, port))
     except OSError as error:
+        sock.close()
         raise UnavailableError(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port"
         ) from None

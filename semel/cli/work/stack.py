@@ -68,8 +68,9 @@ class Stack:
 
     def _copy_lines(self, part: Part, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None  # PIPE above
-        for line in process.stdout:
-            self.log(part.name, line.rstrip())
+        with process.stdout as lines:
+            for line in lines:
+                self.log(part.name, line.rstrip())
 
     def log(self, name: str, line: str) -> None:
         """Write one line to the common log."""
