@@ -55,9 +55,14 @@ def test_the_demo_computes_each_text_once_and_leaves_no_folder(cli: Cli, homes: 
     assert not home.exists()
 
 
-def test_each_question_gets_three_answers(cli: Cli, homes: list[Path]) -> None:
-    answers = cli("demo").out.split("how do I parse a JSON string?")[1].splitlines()[1:4]
-    assert all(answer.split()[1].startswith("pkg.function_") for answer in answers)
+def test_a_question_is_answered_by_the_nearest_functions(
+    cli: Cli, homes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = CORPUS[7].summary
+    monkeypatch.setattr("semel.cli.work.demonstration.QUESTIONS", {question: "pkg.function_7"})
+    best, *others = cli("demo").out.split(f"{question}\n")[1].splitlines()[:3]
+    assert best.split() == ["1.00", "pkg.function_7"]
+    assert all(other.split()[1].startswith("pkg.function_") for other in others)
 
 
 def test_a_stack_that_does_not_start_is_an_error(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semel.cli.work.local import local
-from semel.errors import BadInputError, ModelLoadError, UnknownModelError
+from semel.errors import BackendError, BadInputError, ModelLoadError, UnknownModelError
 from semel.settings import load_settings
 
 
@@ -53,5 +53,5 @@ def test_tokens_are_counted_with_the_prompt_and_up_to_the_limit() -> None:
 def test_nothing_runs_on_after_the_block() -> None:
     with local(load_settings(), device="auto") as here:
         space = here.space("fake", "")
-    with pytest.raises(Exception, match="stopped"):
+    with pytest.raises(BackendError):
         here.pipeline.embed(space, ["too late"])
