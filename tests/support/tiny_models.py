@@ -8,11 +8,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from semel.backends.models.digests import Digests
-from semel.backends.models.source import ModelSource, find_model
+from semel.backends.models.source import ModelSource
 from semel.settings import BUILT_IN_MODELS
-from semel.values.model import ModelEntry
 from semel.values.text import Pair
+from tests.support.model_files import source
 
 SENTENCES = "the cat sat on mat what is a pet stone dog yes no"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *SENTENCES.split()]
@@ -69,11 +68,6 @@ def small_bert(folder: Path) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         shutil.copy(source(BUILT_IN_MODELS["minilm"].source).path / name, folder / name)
     return folder
-
-
-def source(folder: Path | str, **entry: Any) -> ModelSource:
-    """The model `m` with the files in that folder."""
-    return find_model("m", {"m": ModelEntry(str(folder), **entry)}, models_dir=None, digests=Digests(None))
 
 
 def reranker(folder: Path, **entry: Any) -> ModelSource:

@@ -1,10 +1,13 @@
 """Which texts share a batch."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semel.backends.base import Tokens
-from semel.backends.batching import Item, LengthSorted
+from semel.backends.base import ModelInfo, Tokens
+from semel.backends.batching import Budgets, Item, LengthSorted, bucket
+from semel.backends.fake import FakeBackend, FakeOptions
 
 
 def items(lengths: list[int]) -> list[Item]:
@@ -72,3 +75,84 @@ def test_a_suspect_text_shares_no_batch_with_others() -> None:
         batches.append({item.owner for item in waiting.pop_batch(lambda _: 1000)})
     assert all(len(owners) == 1 for owners in batches)
     assert {suspect} in batches
+
+
+class Sized(FakeBackend):
+    """A model that proposes batches of a size."""
+
+    def __init__(self, max_batch_tokens: int) -> None:
+        super().__init__("sized", FakeOptions(), device="cpu")
+        self._proposed = max_batch_tokens
+
+    def get_model_info(self) -> ModelInfo:
+        return replace(super().get_model_info(), max_batch_tokens=self._proposed)
+
+
+def budgets(*backends: Sized, given: int | None = None) -> Budgets:
+    made = Budgets(given)
+    for backend in backends:
+        made.add(backend)
+    return made
+
+
+def test_a_budget_is_what_the_model_proposes_or_what_is_given() -> None:
+    model = Sized(1000)
+    assert budgets(model).of(model, 5) == 1000
+    assert budgets(model, given=300).of(model, 5) == 300
+
+
+def test_a_reduced_budget_is_that_of_one_model() -> None:
+    one, other = Sized(1000), Sized(2000)
+    both = budgets(one, other)
+    both.halve(one, 10, padded=1000)
+    assert (both.of(one, 10), both.of(other, 10)) == (500, 2000)
+
+
+def test_a_batch_below_the_budget_that_was_too_large_halves_from_its_own_size() -> None:
+    model = Sized(1000)
+    assert budgets(model).halve(model, 10, padded=80) == 40
+
+
+def test_a_budget_stays_large_enough_for_short_texts() -> None:
+    model = Sized(1000)
+    made = budgets(model)
+    for _ in range(20):
+        made.halve(model, 10, padded=made.of(model, 10))
+    assert made.of(model, 10) == 16
+
+
+def test_a_removed_model_begins_again_with_its_full_budget() -> None:
+    one, other = Sized(1000), Sized(1000)
+    both = budgets(one, other)
+    both.halve(one, 10, padded=1000)
+    both.halve(other, 10, padded=1000)
+    both.remove(one)
+    both.add(one)
+    assert (both.of(one, 10), both.of(other, 10)) == (1000, 500)
+
+
+def test_a_budget_that_depends_on_the_longest_text_is_asked_for_each_length() -> None:
+    waiting = LengthSorted()
+    waiting.add(items([10, 10, 12, 12]))
+    assert lengths(waiting.pop_batch(lambda longest: 1000 if longest < 12 else 12)) == [10, 10]
+
+
+def test_a_batch_that_is_half_full_stops_before_a_longer_text() -> None:
+    waiting = LengthSorted()
+    waiting.add(items([10] * 5 + [11] * 5))
+    assert lengths(waiting.pop_batch(lambda _: 100)) == [10] * 5
+    waiting.add(items([10] * 4))
+    assert lengths(waiting.pop_batch(lambda _: 100)) == [11] * 5
+    waiting.add(items([11]))
+    assert lengths(waiting.pop_batch(lambda _: 100)) == [10] * 4 + [11], "a batch that is not half full goes on"
+
+
+@given(st.integers(1, 1 << 20))
+def test_a_bucket_adds_an_eighth_at_most(size: int) -> None:
+    assert size <= bucket(size) <= size + size // 8
+    assert bucket(bucket(size)) == bucket(size)
+
+
+def test_there_are_eight_buckets_in_an_octave() -> None:
+    assert len({bucket(size) for size in range(1025, 2049)}) == 8
+    assert [bucket(size) for size in (0, 1, 15, 17, 33)] == [0, 1, 15, 18, 36]

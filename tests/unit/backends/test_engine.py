@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from semel.backends.base import Backend, Tokens
+from semel.backends.base import Tokens
 from semel.backends.engine import Engine
 from semel.backends.fake import FakeBackend, FakeOptions
 from semel.backends.submission import Submission
-from semel.errors import BackendError
-from semel.values.text import ItemError, Lane
+from semel.errors import BackendError, BadInputError, ModelLoadError
+from semel.values.text import Input, ItemError
 from semel.values.vectors import Vectors
-from tests.support.processes import wait_until
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def test_each_text_gets_its_own_row(engine: Engine) -> None:
 
 
 def test_threads_share_batches_and_get_their_own_rows(engine: Engine) -> None:
-    backend = fake(engine, text_ms=0.2)
+    backend = fake(engine, text_ms=0.05)
     results: dict[int, bool] = {}
 
     def work(thread: int) -> None:
@@ -129,24 +128,6 @@ def test_the_smaller_budget_is_remembered(engine: Engine) -> None:
     assert engine.stats.memory_halvings == before
 
 
-def test_interactive_goes_before_bulk(engine: Engine) -> None:
-    backend = fake(engine, text_ms=1)
-    bulk = engine.submit(backend, [f"{'long ' * 50}{i}" for i in range(400)], lane=Lane.BULK)
-    interactive = engine.submit(backend, ["now"], lane=Lane.INTERACTIVE)
-    collect(interactive, 1)
-    assert engine.stats.texts < 200
-    collect(bulk, 400)
-
-
-def test_bulk_does_not_starve(engine: Engine) -> None:
-    backend = fake(engine, text_ms=1)
-    busy = engine.submit(backend, [f"{'w ' * 200}{i}" for i in range(400)], lane=Lane.INTERACTIVE)
-    bulk = engine.submit(backend, ["bulk"], lane=Lane.BULK)
-    collect(bulk, 1)
-    assert engine.stats.texts < 300
-    collect(busy, 400)
-
-
 def test_a_dead_device_fails_every_caller_and_blames_no_text(engine: Engine) -> None:
     backend = fake(engine, dead_after=2)
     with pytest.raises(BackendError, match="health check"):
@@ -177,13 +158,6 @@ def test_truncation_is_reported_for_each_text(engine: Engine) -> None:
     assert truncated == {0: True, 1: False}
 
 
-def test_a_cancelled_submission_is_dropped(engine: Engine) -> None:
-    backend = fake(engine, text_ms=2)
-    engine.submit(backend, [f"{'w ' * 100}{i}" for i in range(2000)]).cancel()
-    collect(engine.submit(backend, ["next"]), 1)
-    assert engine.stats.texts < 500
-
-
 def test_a_budget_is_halved_for_texts_of_that_length_and_longer(engine: Engine) -> None:
     backend = fake(engine)
     budgets = engine._budgets
@@ -196,22 +170,6 @@ def test_a_budget_is_halved_for_texts_of_that_length_and_longer(engine: Engine) 
     assert budgets.halve(backend, 2000, padded=2000) == 125  # the limit of shorter texts holds, too
 
 
-def test_a_batch_that_hangs_is_noticed(engine: Engine) -> None:
-    backend = fake(engine, text_ms=300)
-    assert engine.hangs(after_s=0.0, factor=1.0) is None
-    submission = engine.submit(backend, ["slow"])
-    assert engine.hangs(after_s=0.1, factor=2.0) is None  # the first batch may take longer
-    wait_until(lambda: engine.hangs(after_s=0.01, factor=2.0) is not None)
-    assert engine.hangs(after_s=5.0, factor=1.0) is None  # not yet
-    collect(submission, 1)
-    assert engine.hangs(after_s=0.0, factor=1.0) is None
-    submission = engine.submit(backend, ["slow again"])
-    wait_until(lambda: engine._in_hand is not None)
-    assert engine.hangs(after_s=0.0, factor=20.0) is None  # usual for this device
-    wait_until(lambda: engine.hangs(after_s=0.0, factor=0.1) is not None)
-    collect(submission, 1)
-
-
 def test_no_model_is_loaded_on_a_device_that_computes_wrong_numbers(engine: Engine) -> None:
     with pytest.raises(BackendError, match="failed its health check"):
         fake(engine, nan_on="up")  # a word of the sample
@@ -220,40 +178,109 @@ def test_no_model_is_loaded_on_a_device_that_computes_wrong_numbers(engine: Engi
     fake(engine)
 
 
-def test_a_model_can_be_unloaded_between_batches(engine: Engine) -> None:
-    closed = threading.Event()
-    backend = fake(engine)
-    backend.close = closed.set  # type: ignore[method-assign]
-    collect(engine.submit(backend, ["one"]), 1)
-    engine.unload(backend)
-    assert closed.is_set()
+@pytest.mark.parametrize("bad", [[0], [49], [3, 4, 40], list(range(50))])
+def test_bad_texts_are_found_wherever_they_are(engine: Engine, bad: list[int]) -> None:
+    backend = fake(engine, fail_on="poison")
+    texts = [f"poison {i}" if i in bad else f"fine {i}" for i in range(50)]
+    out, errors = collect(engine.submit(backend, texts), 50)
+    assert sorted(errors) == bad
+    assert np.isfinite(out).all(axis=1).sum() == 50 - len(bad)
 
 
-class Timed(FakeBackend):
-    """Takes `each_s` seconds for each padded token, by a clock of its own."""
-
-    each_s = 0.0
-    largest = 0
-    now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-    def forward(self, batch: Sequence[Tokens]) -> Vectors:
-        self.largest = max(self.largest, len(batch))
-        self.now += self.each_s * len(batch) * max(len(t.ids) for t in batch)
-        return super().forward(batch)
-
-    def warm_up(self) -> str:
-        return Backend.warm_up(self)
+def test_a_text_that_does_not_fit_into_memory_alone_fails_as_such(engine: Engine) -> None:
+    backend = fake(engine, memory_tokens=20)
+    texts = ["short", "long " * 30, "short too"]
+    out, errors = collect(engine.submit(backend, texts), 3)
+    assert {i: error.code for i, error in errors.items()} == {1: "out_of_memory"}
+    assert np.isfinite(out[[0, 2]]).all()
 
 
-def test_a_warm_up_runs_a_full_batch_or_returns_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick, slow = (Timed("fake", FakeOptions(), device="cpu") for _ in range(2))
-    slow.each_s = 0.002
-    monkeypatch.setattr("semel.backends.base.time", quick)
-    assert quick.warm_up() == "warmed up with a full batch"
-    assert quick.largest > 1000
-    monkeypatch.setattr("semel.backends.base.time", slow)
-    assert slow.warm_up().startswith("no warm-up: a full batch would take about ")
-    assert slow.largest == 2
+def test_an_error_of_semel_keeps_its_code(engine: Engine) -> None:
+    class Refusing(FakeBackend):
+        def forward(self, batch: Sequence[Tokens]) -> Vectors:
+            if any(len(tokens.ids) == 3 for tokens in batch):
+                raise BadInputError("three words are too few")
+            return super().forward(batch)
+
+    backend = Refusing("fake", FakeOptions(), device="cpu")
+    engine.load(backend)
+    _, errors = collect(engine.submit(backend, ["one two three", "one"]), 2)
+    assert errors[0] == ItemError("invalid_input", "the model fails on this text: three words are too few")
+
+
+def test_tokenising_in_slices_keeps_the_positions(engine: Engine) -> None:
+    slices: list[int] = []
+
+    class Counting(FakeBackend):
+        def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
+            slices.append(len(texts))
+            return super().tokenize(texts, prompt=prompt)
+
+    backend = Counting("fake", FakeOptions(), device="cpu")
+    engine.load(backend)
+    slices.clear()
+    texts = [f"text {i}" for i in range(600)]
+    out, _ = collect(engine.submit(backend, texts, prompt="find "), 600)
+    assert slices == [256, 256, 88]
+    assert (out == backend.embed_texts(texts, prompt="find ")).all()
+
+
+def test_an_input_that_cannot_be_tokenised_fails_its_caller_only(engine: Engine) -> None:
+    class TextsOnly(FakeBackend):
+        def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
+            if "pair" in texts:
+                raise BadInputError("no pairs")
+            return super().tokenize(texts, prompt=prompt)
+
+    backend = TextsOnly("fake", FakeOptions(), device="cpu")
+    engine.load(backend)
+    with pytest.raises(BadInputError, match="no pairs"):
+        engine.submit(backend, ["pair"])
+    assert np.isfinite(collect(engine.submit(backend, ["text"]), 1)[0]).all()
+
+
+def test_no_texts_give_no_parts(engine: Engine) -> None:
+    assert list(engine.submit(fake(engine), [])) == []
+
+
+def test_a_model_that_does_not_load_leaves_the_engine_running(engine: Engine) -> None:
+    class Missing(FakeBackend):
+        def load(self) -> None:
+            raise ModelLoadError("no such folder")
+
+    with pytest.raises(ModelLoadError, match="no such folder"):
+        engine.load(Missing("fake", FakeOptions(), device="cpu"))
+    assert np.isfinite(collect(engine.submit(fake(engine), ["text"]), 1)[0]).all()
+
+
+def test_a_load_returns_what_the_warm_up_did(engine: Engine) -> None:
+    assert engine.load(FakeBackend("fake", FakeOptions(), device="cpu")) == "a fake model has nothing to warm up"
+
+
+def test_texts_tokens_and_seconds_are_counted_and_observed() -> None:
+    stages: list[str] = []
+    batches: list[tuple[int, int]] = []
+    engine = Engine(
+        observe=lambda stage, seconds: stages.append(stage) if seconds >= 0 else None,
+        on_batch=lambda texts, padded: batches.append((texts, padded)),
+    )
+    try:
+        collect(engine.submit(fake(engine), ["one", "one two three"]), 2)
+        stats = engine.stats
+    finally:
+        engine.close()
+    assert stages == ["tokenise", "device"]
+    assert batches == [(2, 6)]
+    assert (stats.batches, stats.texts, stats.tokens, stats.padded_tokens) == (1, 2, 4, 6)
+    assert stats.busy_s > 0
+
+
+def test_a_given_budget_bounds_every_batch() -> None:
+    batches: list[tuple[int, int]] = []
+    engine = Engine(max_batch_tokens=64, on_batch=lambda texts, padded: batches.append((texts, padded)))
+    try:
+        collect(engine.submit(fake(engine), [f"text number {i}" for i in range(100)]), 100)
+    finally:
+        engine.close()
+    assert sum(texts for texts, _ in batches) == 100
+    assert max(padded for _, padded in batches) <= 64

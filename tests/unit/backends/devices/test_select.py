@@ -1,15 +1,11 @@
 """Which device is chosen, with which reason."""
 
-import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
 
-from semel.backends.devices import find as devices
-from semel.backends.devices.find import find_devices, pin, torch_name
-from semel.backends.devices.select import Measurements, choose_device
+from semel.backends.devices import select
+from semel.backends.devices.select import Measurements, choose_device, find_device
 from semel.errors import UnknownDeviceError
 from semel.values.device import KINDS, ORDERS, DeviceInfo, Measured, UseCase, best_of
 from semel.values.model import ModelEntry, for_device
@@ -96,40 +92,38 @@ def test_measurements_are_kept(tmp_path: Path) -> None:
     assert file.read() == {}
 
 
-@pytest.mark.parametrize(
-    ("device_name", "before", "after"),
-    [
-        ("cuda:1", None, "1"),
-        ("cuda:1", "4,7", "7"),
-        ("cuda", None, None),
-        ("cpu", "4,7", "4,7"),
-        ("vulkan:1", None, None),
-    ],
-)
-def test_a_worker_sees_only_its_own_gpu(
-    device_name: str, before: str | None, after: str | None, monkeypatch: pytest.MonkeyPatch
+def test_figures_are_kept_for_each_model(tmp_path: Path) -> None:
+    file = Measurements(tmp_path / "devices.json")
+    file.write({"cpu": Measured("minilm", 1.5, 2.5), "mps": Measured("qwen3", 3.5, 4.5)})
+    assert file.of_model("qwen3") == {"mps": Measured("qwen3", 3.5, 4.5)}
+    assert file.of_model("other") == {}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"cpu": 3}', '{"cpu": {"model": "m"}}', "null"])
+def test_a_file_of_another_version_counts_as_not_measured(tmp_path: Path, content: str) -> None:
+    (tmp_path / "devices.json").write_text(content)
+    assert Measurements(tmp_path / "devices.json").read() == {}
+
+
+@pytest.mark.parametrize(("requested", "kind"), [("cpu", "cpu"), ("cuda:1", "cuda"), ("auto", None), ("abacus", None)])
+def test_only_devices_of_the_requested_kind_are_looked_for(
+    requested: str, kind: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if before is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
-    monkeypatch.setattr(devices._Pinned, "device", "")
-    pin(device_name)
-    assert os.environ.get("CUDA_VISIBLE_DEVICES") == after
-    pinned = device_name == "cuda:1"
-    assert torch_name(device_name) == ("cuda:0" if pinned else device_name)
-    assert torch_name("cuda:2") == "cuda:2"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    about = SimpleNamespace(name="a GPU", total_memory=80 << 30)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: about)
-    assert find_devices(kind="cuda") == [DeviceInfo("cuda:1" if pinned else "cuda:0", usable=True, why="a GPU, 80 GB")]
+    """Looking for a device imports its framework."""
+    looked_for = []
 
+    def find_devices(*, software: bool, kind: str | None) -> list[DeviceInfo]:
+        looked_for.append((kind, software))
+        return ALL
 
-def test_every_kind_is_listed_with_a_reason() -> None:
-    found = find_devices()
-    assert [d.name.partition(":")[0] for d in found] == list(KINDS)
-    assert all(d.why for d in found)
-    assert [d.name for d in find_devices(kind="cpu")] == ["cpu"]
+    monkeypatch.setattr(select, "find_devices", find_devices)
+    if requested == "abacus":
+        with pytest.raises(UnknownDeviceError, match=r"'abacus' cannot be used: .*usable here: cpu, mps"):
+            find_device(requested, software=True, use_case="auto", measured={})
+    else:
+        chosen, _ = find_device(requested, software=True, use_case="auto", measured={})
+        assert chosen == ("mlx" if requested == "auto" else requested)
+    assert looked_for == [(kind, True)]
 
 
 def test_a_device_with_its_own_source_serves_another_model() -> None:

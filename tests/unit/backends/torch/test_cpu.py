@@ -1,53 +1,117 @@
-"""The encoder for CPUs gives the hidden states of transformers."""
+"""Runs of equal length, and the models that the encoder for CPUs refuses.
 
+tests/integration/test_packed_encoder.py compares its hidden states with transformers'.
+"""
+
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel
 
 from semel.backends.base import Tokens
+from semel.backends.torch import cpu
 from semel.backends.torch.cpu import PackedEncoder, rebuild, runs_of, split
 
-PAD = 1
-LENGTHS = [1, 3, 3, 15, 16, 17, 17, 40, 200]  # below a vector register, on it, above; long enough for fused attention
 
-
-def model(model_type: str, **changes: Any) -> Any:
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = AutoConfig.for_model(model_type, **sizes, intermediate_size=64, pad_token_id=PAD, **changes)
-    return AutoModel.from_config(config).eval()
-
-
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta", "camembert"])
-def test_hidden_states_equal_those_of_transformers(model_type: str) -> None:
-    reference, random = model(model_type), np.random.default_rng(0)
-    texts = [random.integers(2, 100, length) for length in LENGTHS]
-    texts[4][7] = PAD  # a text may contain the padding token; RoBERTa gives it no position
-    batch = [Tokens(text.tolist(), truncated=False) for text in texts]
-    runs = runs_of(batch)
-    assert runs == [(1, 1), (2, 3), (1, 15), (1, 16), (2, 17), (1, 40), (1, 200)]
-    with torch.inference_mode():
-        hidden = PackedEncoder(reference)(torch.from_numpy(np.concatenate(texts)), runs)
-        rows = [row for part in split(hidden, runs) for row in part]
-        for text, row in zip(texts, rows, strict=True):
-            expected = reference(torch.from_numpy(text)[None], attention_mask=torch.ones(1, len(text)))
-            torch.testing.assert_close(row, expected.last_hidden_state[0], atol=1e-5, rtol=1e-4)
+def batch(*lengths: int) -> list[Tokens]:
+    return [Tokens([7] * length, truncated=False) for length in lengths]
 
 
 @pytest.mark.parametrize(
-    ("reference", "agree", "why"),
-    [
-        (model("bert"), 0.9, "agree only to cosine 0.9000"),
-        (model("bert"), float("nan"), "agree only to cosine nan"),
-        (model("bert", hidden_act="relu"), 1.0, "with GELU"),
-        (model("bert", is_decoder=True), 1.0, "not among"),
-        (model("electra"), 1.0, "electra is not among"),
-    ],
+    ("lengths", "runs"),
+    [((), []), ((3,), [(1, 3)]), ((1, 3, 3, 3, 4), [(1, 1), (3, 3), (1, 4)]), ((2, 3, 2), [(1, 2), (1, 3), (1, 2)])],
 )
-def test_a_model_that_it_does_not_fit_keeps_its_layers(reference: Any, agree: float, why: str) -> None:
-    encoder, reason = rebuild(reference, lambda encoder: agree)
+def test_neighbours_of_equal_length_form_a_run(lengths: tuple[int, ...], runs: list[tuple[int, int]]) -> None:
+    assert runs_of(batch(*lengths)) == runs
+
+
+def test_rows_are_split_into_texts_of_each_run() -> None:
+    rows = torch.arange(16).reshape(8, 2)
+    first, second = split(rows, [(2, 1), (2, 3)])
+    assert (tuple(first.shape), tuple(second.shape)) == ((2, 1, 2), (2, 3, 2))
+    assert second[1, 0].tolist() == [10, 11]
+
+
+def test_a_split_is_a_view_that_can_be_written_to() -> None:
+    rows = torch.zeros(4, 2)
+    split(rows, [(1, 1), (1, 3)])[1][0, 2] = 5
+    assert rows[3].tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("length", [3, 15, 16, 40])
+def test_the_softmax_of_short_and_long_rows_sums_to_one(length: int) -> None:
+    scores = torch.linspace(-30, 30, 2 * length).reshape(2, length).to(torch.bfloat16)
+    shares = cpu._softmax(scores)
+    assert shares.dtype == torch.bfloat16
+    torch.testing.assert_close(shares.float(), torch.softmax(scores.float(), -1), atol=4e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("length", [5, 200])
+def test_attention_equals_that_of_torch_below_and_above_the_fused_kernel(length: int) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(3, length, 3, 2, 8)  # texts, tokens, (query, key, value), heads, size
+    out = torch.empty(3, length, 2, 8)
+    cpu._attend(inputs, out)
+    query, key, value = inputs.permute(2, 0, 3, 1, 4)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(5, 6, 3, 2, 8)
+    whole, parts = torch.empty(5, 6, 2, 8), torch.empty(5, 6, 2, 8)
+    cpu._attend(inputs, whole)
+    monkeypatch.setattr(cpu, "_SCORES", 2 * 2 * 6 * 6)  # two texts at a time
+    cpu._attend(inputs, parts)
+    torch.testing.assert_close(parts, whole)
+
+
+def model(**config: Any) -> Any:
+    plain = {"model_type": "bert", "is_decoder": False, "hidden_act": "gelu"}
+    return SimpleNamespace(config=SimpleNamespace(**{**plain, **config}))
+
+
+@pytest.mark.parametrize(
+    "config", [{"model_type": "electra"}, {"is_decoder": True}, {"hidden_act": "relu"}, {"hidden_act": "gelu_new"}]
+)
+def test_layers_of_another_kind_are_kept(config: dict[str, Any]) -> None:
+    encoder, why = rebuild(model(**config), lambda _: pytest.fail("there is nothing to compare"))
     assert encoder is None
-    assert why in reason
+    assert "is not among bert, camembert, roberta, xlm-roberta with GELU" in why
+
+
+def test_a_model_without_the_expected_parts_is_kept() -> None:
+    encoder, why = rebuild(model(), lambda _: 1.0)
+    assert encoder is None
+    assert why.startswith("plain layers: packed ones do not run here (")
+
+
+def test_a_torch_without_onednn_keeps_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert rebuild(model(), lambda _: 1.0) == (None, "plain layers: this torch has no oneDNN")
+
+
+@pytest.mark.parametrize(("cosine", "kept"), [(0.9991, False), (0.9989, True), (float("nan"), True)])
+def test_the_lowest_cosine_decides_which_layers_run(cosine: float, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PackedEncoder, "__init__", lambda self, model: None)
+    encoder, why = rebuild(model(), lambda _: cosine)
+    assert (encoder is None) is kept
+    assert ("agree only to cosine" in why) is kept
+
+
+def test_a_c_library_without_mallopt_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda _: SimpleNamespace())
+    cpu.keep_memory()
+
+
+def test_glibc_is_asked_to_keep_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {}
+
+    def mallopt(name: int, value: int) -> None:
+        settings[name] = value
+
+    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=mallopt))
+    cpu.keep_memory()
+    assert settings == {-3: 32 << 20, -1: 256 << 20, -2: 16 << 20}

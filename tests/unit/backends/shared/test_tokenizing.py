@@ -1,0 +1,238 @@
+"""From texts to token ids and back, with a small tokenizer of the `tokenizers` library."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from semel.backends.base import Spelled, Tokens
+from semel.backends.shared.tokenizing import (
+    TextTokenizer,
+    as_pairs,
+    check_positions,
+    load_tokenizer,
+    padded,
+    padded_segments,
+)
+from semel.errors import BadInputError, ModelLoadError
+from semel.values.text import Pair
+from tests.support.model_files import source, write_model, write_sentence_model
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "sat", "query:", "naïve", "漢字"]
+PAD, UNKNOWN, CLS, SEP, THE, CAT, SAT, QUERY, NAIVE, KANJI = range(len(WORDS))
+
+
+def loaded(*, segments: bool = True, pad_token_id: int | None = PAD) -> Any:
+    """A tokenizer of words, as transformers' AutoTokenizer returns it."""
+    fast = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    fast.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast.post_processor = processors.BertProcessing(("[SEP]", SEP), ("[CLS]", CLS))
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if segments else [])]
+    return SimpleNamespace(backend_tokenizer=fast, model_input_names=names, pad_token_id=pad_token_id)
+
+
+@pytest.fixture
+def tokenizer() -> TextTokenizer:
+    return TextTokenizer("m", loaded(), max_tokens=6)
+
+
+def test_a_text_becomes_ids_with_special_tokens(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.tokenize(["the cat", "dog"]) == [
+        Tokens([CLS, THE, CAT, SEP], truncated=False),
+        Tokens([CLS, UNKNOWN, SEP], truncated=False),
+    ]
+
+
+def test_an_empty_text_has_only_special_tokens(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.tokenize([""]) == [Tokens([CLS, SEP], truncated=False)]
+    assert tokenizer.tokenize([]) == []
+
+
+def test_a_prompt_goes_before_each_text(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.tokenize(["cat", "the"], prompt="query: ") == [
+        Tokens([CLS, QUERY, CAT, SEP], truncated=False),
+        Tokens([CLS, QUERY, THE, SEP], truncated=False),
+    ]
+
+
+@pytest.mark.parametrize(("words", "truncated"), [(4, False), (5, True), (500, True)])
+def test_a_text_above_the_limit_is_truncated_and_says_so(tokenizer: TextTokenizer, words: int, truncated: bool) -> None:
+    (tokens,) = tokenizer.tokenize(["cat " * words])
+    assert tokens == Tokens([CLS, CAT, CAT, CAT, CAT, SEP], truncated=truncated)
+
+
+def test_texts_of_one_batch_are_not_padded(tokenizer: TextTokenizer) -> None:
+    assert [len(tokens.ids) for tokens in tokenizer.tokenize(["cat", "the cat sat"])] == [3, 5]
+
+
+def test_padding_and_truncation_of_the_loaded_tokenizer_are_replaced() -> None:
+    brought = loaded()
+    brought.backend_tokenizer.enable_padding(length=20)
+    brought.backend_tokenizer.enable_truncation(3)
+    assert TextTokenizer("m", brought, max_tokens=6).tokenize(["the cat sat"]) == [
+        Tokens([CLS, THE, CAT, SAT, SEP], truncated=False)
+    ]
+
+
+def test_a_pair_is_refused_by_a_model_that_makes_vectors(tokenizer: TextTokenizer) -> None:
+    with pytest.raises(BadInputError, match="model 'm' makes vectors of texts and scores no pairs; send it texts"):
+        tokenizer.tokenize(["a text", Pair("query", "document")])
+
+
+def test_a_pair_becomes_one_row_with_its_segments(tokenizer: TextTokenizer) -> None:
+    (tokens,) = tokenizer.tokenize_pairs([Pair("cat", "the")])
+    assert tokens == Tokens([CLS, CAT, SEP, THE, SEP], truncated=False, segments=[0, 0, 0, 1, 1])
+
+
+def test_the_prompt_of_a_pair_goes_before_the_query() -> None:
+    tokenizer = TextTokenizer("m", loaded(), max_tokens=20)
+    (tokens,) = tokenizer.tokenize_pairs([Pair("cat", "the")], prompt="query: ")
+    assert tokens.ids == [CLS, QUERY, CAT, SEP, THE, SEP]
+
+
+def test_a_model_that_takes_no_segments_gets_none() -> None:
+    tokenizer = TextTokenizer("m", loaded(segments=False), max_tokens=20)
+    assert tokenizer.tokenize_pairs([Pair("cat", "the")])[0].segments == ()
+
+
+def test_a_long_pair_is_truncated_at_the_limit(tokenizer: TextTokenizer) -> None:
+    (tokens,) = tokenizer.tokenize_pairs([Pair("cat", "the " * 9)])
+    assert len(tokens.ids) == len(tokens.segments) == 6
+    assert tokens.truncated
+
+
+def test_a_text_is_refused_by_a_model_that_scores_pairs(tokenizer: TextTokenizer) -> None:
+    with pytest.raises(BadInputError, match="model 'm' scores pairs of query and document, not texts"):
+        tokenizer.tokenize_pairs([Pair("cat", "the"), "a text"])
+    assert as_pairs("m", []) == []
+
+
+def test_spelling_shows_the_pieces_of_the_text(tokenizer: TextTokenizer) -> None:
+    text = "the naïve  漢字"
+    assert tokenizer.spell(text) == [
+        Spelled(CLS, "[CLS]", special=True, start=None, stop=None),
+        Spelled(THE, "the", special=False, start=0, stop=3),
+        Spelled(NAIVE, "naïve", special=False, start=4, stop=9),
+        Spelled(KANJI, "漢字", special=False, start=11, stop=13),
+        Spelled(SEP, "[SEP]", special=True, start=None, stop=None),
+    ]
+    assert [token.id for token in tokenizer.spell(text, special=False)] == [THE, NAIVE, KANJI]
+
+
+def test_spelling_truncates_nothing_and_leaves_truncation_on(tokenizer: TextTokenizer) -> None:
+    assert len(tokenizer.spell("cat " * 100, special=False)) == 100
+    assert tokenizer.tokenize(["cat " * 100])[0].truncated
+
+
+def test_a_slow_tokenizer_is_refused() -> None:
+    with pytest.raises(ModelLoadError, match="model 'm' has only a slow Python tokenizer; save it with"):
+        TextTokenizer("m", SimpleNamespace(pad_token_id=0), max_tokens=6)
+
+
+@pytest.mark.parametrize(("given", "used"), [(7, 7), (None, 0), (0, 0)])
+def test_a_tokenizer_without_padding_pads_with_zero(given: int | None, used: int) -> None:
+    assert TextTokenizer("m", loaded(pad_token_id=given), max_tokens=6).pad_id == used
+
+
+def tokens(*lengths: int) -> list[Tokens]:
+    return [Tokens(list(range(1, length + 1)), truncated=False, segments=[1] * length) for length in lengths]
+
+
+def test_rows_are_padded_on_the_right_to_the_longest() -> None:
+    ids, mask = padded(tokens(3, 1), pad_id=9)
+    assert ids.tolist() == [[1, 2, 3], [1, 9, 9]]
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert ids.dtype == mask.dtype == np.int64
+
+
+def test_further_rows_repeat_the_first_text_so_that_none_is_all_padding() -> None:
+    ids, mask = padded(tokens(2, 1), pad_id=9, length=4, rows=4)
+    assert ids.tolist() == [[1, 2, 9, 9], [1, 9, 9, 9], [1, 2, 9, 9], [1, 2, 9, 9]]
+    assert mask.any(axis=1).all()
+
+
+def test_segments_are_padded_as_the_ids_are() -> None:
+    pairs = [Tokens([1, 2, 3], truncated=False, segments=[0, 1, 1]), Tokens([4], truncated=False, segments=[0])]
+    assert padded_segments(pairs, length=4, rows=3).tolist() == [[0, 1, 1, 0], [0, 0, 0, 0], [0, 1, 1, 0]]
+
+
+def test_a_model_without_segments_gets_zeros() -> None:
+    assert not padded_segments([Tokens([1, 2], truncated=False)], length=2, rows=1).any()
+
+
+@pytest.mark.parametrize(
+    ("config", "fits"),
+    [
+        ({"model_type": "bert"}, 64),
+        ({"model_type": "roberta", "pad_token_id": 1}, 62),
+        ({"model_type": "mpnet", "pad_token_id": None}, 63),
+        ({"model_type": None}, 64),
+    ],
+)
+def test_the_limit_must_fit_into_the_table_of_positions(tmp_path: Path, config: dict[str, Any], fits: int) -> None:
+    write_model(tmp_path, **config)
+    check_positions(source(tmp_path, max_tokens=fits))
+    with pytest.raises(
+        ModelLoadError,
+        match=rf"positions for {fits} tokens, but its limit is {fits + 1} tokens: add max_tokens = {fits} to its entry",
+    ):
+        check_positions(source(tmp_path, max_tokens=fits + 1))
+
+
+@pytest.mark.parametrize("config", [{"rope_theta": 1e4}, {"rope_parameters": {}}, {"max_position_embeddings": None}])
+def test_a_model_without_a_table_of_positions_has_no_such_limit(tmp_path: Path, config: dict[str, Any]) -> None:
+    check_positions(source(write_model(tmp_path, **config), max_tokens=100_000))
+
+
+def auto_tokenizer(result: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Replace transformers' AutoTokenizer; the list has the arguments of its calls."""
+    calls: list[dict[str, Any]] = []
+
+    def from_pretrained(folder: str, **options: Any) -> Any:
+        calls.append({"folder": folder, **options})
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    stand_in = SimpleNamespace(AutoTokenizer=SimpleNamespace(from_pretrained=from_pretrained))
+    monkeypatch.setitem(sys.modules, "transformers", stand_in)
+    return calls
+
+
+def test_the_tokenizer_is_loaded_from_the_folder_and_never_from_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought = loaded()
+    calls = auto_tokenizer(brought, monkeypatch)
+    assert load_tokenizer(source(write_model(tmp_path))) is brought
+    assert calls == [{"folder": str(tmp_path), "trust_remote_code": False, "local_files_only": True}]
+
+
+@pytest.mark.parametrize(
+    ("files", "lowered"),
+    [({"sentence_bert_config.json": {"do_lower_case": True}}, True), ({"sentence_bert_config.json": {}}, False)],
+)
+def test_a_sentence_model_is_lower_cased_if_its_files_ask_for_it(
+    tmp_path: Path, files: dict[str, Any], lowered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto_tokenizer(loaded(), monkeypatch)
+    write_sentence_model(tmp_path, ("Pooling", {}), files=files)
+    tokenizer = TextTokenizer("m", load_tokenizer(source(tmp_path)), max_tokens=6)
+    assert (tokenizer.tokenize(["CAT"])[0].ids == [CLS, CAT, SEP]) is lowered
+
+
+def test_a_plain_transformer_is_not_lower_cased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    auto_tokenizer(loaded(), monkeypatch)
+    write_model(tmp_path, files={"sentence_bert_config.json": {"do_lower_case": True}})
+    tokenizer = TextTokenizer("m", load_tokenizer(source(tmp_path)), max_tokens=6)
+    assert tokenizer.tokenize(["CAT"])[0].ids == [CLS, UNKNOWN, SEP]
+
+
+def test_a_tokenizer_that_cannot_be_read_names_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    auto_tokenizer(OSError("tokenizer.json is missing"), monkeypatch)
+    with pytest.raises(ModelLoadError, match=f"the tokenizer in {tmp_path} cannot be read: tokenizer.json is missing"):
+        load_tokenizer(source(write_model(tmp_path)))
