@@ -215,20 +215,6 @@ def test_missing_weights_are_refused_and_never_random(tmp_path: Path) -> None:
             create_backend(source(folder, pooling="mean"), "mlx").load()
 
 
-def test_a_language_model_without_a_pooling_is_refused(tmp_path: Path) -> None:
-    save(tmp_path, Qwen3ForCausalLM, Qwen3Config(**CAUSAL))
-    with pytest.raises(ModelLoadError, match=r'pooling = "lasttoken"'):
-        _ = source(tmp_path).described
-
-
-def test_the_error_for_another_architecture_names_the_backend_that_runs_it(tmp_path: Path) -> None:
-    save(tmp_path, *ENCODERS["bert"])
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "mpnet"}))
-    with pytest.raises(ModelLoadError, match=r"is a mpnet, which the MLX backend does not run .* --device cpu"):
-        create_backend(source(tmp_path), "mlx").load()
-
-
 def test_the_words_of_the_texts_are_in_the_vocabulary() -> None:
     """Texts of unknown words would make every comparison above easy."""
     assert set(" ".join(TEXTS).split()) <= set(WORDS)
@@ -269,16 +255,16 @@ def test_texts_are_lower_cased_as_in_the_library(tmp_path: Path) -> None:
     save(tmp_path, *ENCODERS["bert"])
     folder = tmp_path / "saved"
     SentenceTransformer(str(tmp_path), device="cpu").save_pretrained(str(folder))
-    beside = folder / "sentence_bert_config.json"
-    settings = json.loads(beside.read_text())
-    beside.write_text(json.dumps({**settings, "do_lower_case": True}))
+    file = folder / "sentence_bert_config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps({**settings, "do_lower_case": True}))
     library = SentenceTransformer(str(folder), device="cpu")
     texts = ["The CAT sat on the MAT", "the cat sat on the mat"]
     backend = create_backend(source(folder), "mlx")
     backend.load()
     np.testing.assert_allclose(backend.embed_texts(texts), library.encode(texts), atol=1e-4)
     assert backend.tokenize(texts)[0] == backend.tokenize(texts)[1]
-    beside.write_text(json.dumps({**settings, "processing_kwargs": {"text": {"add_special_tokens": False}}}))
+    file.write_text(json.dumps({**settings, "processing_kwargs": {"text": {"add_special_tokens": False}}}))
     with pytest.raises(ModelLoadError, match="sets processing_kwargs, which only the torch backend follows"):
         create_backend(source(folder), "mlx").load()
 

@@ -92,7 +92,7 @@ def _pool(mode: str, hidden: npt.NDArray[np.float32], counts: npt.NDArray[np.int
         return hidden[:, 0]
     if mode == "lasttoken":
         return hidden[np.arange(rows), counts - 1]
-    real = np.arange(longest) < counts[:, None]  # padding is not
+    real = np.arange(longest) < counts[:, None]  # false for padding
     if mode == "max":
         highest: Vectors = np.where(real[:, :, None], hidden, -np.inf).max(axis=1)
         return highest

@@ -64,9 +64,9 @@ def test_an_imitated_gpu_is_chosen_only_if_nothing_else_is_usable() -> None:
     assert choose_device("auto", here[:2])[0] == "mlx"
 
 
-@pytest.mark.parametrize(("wanted", "named"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
-def test_a_name_or_a_kind_is_used_as_requested(wanted: str, named: str) -> None:
-    assert choose_device(wanted, ALL) == (named, "asked for")
+@pytest.mark.parametrize(("requested", "chosen"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
+def test_a_name_or_a_kind_is_used_as_requested(requested: str, chosen: str) -> None:
+    assert choose_device(requested, ALL) == (chosen, "asked for")
 
 
 def test_the_error_for_a_missing_device_gives_the_reason_and_the_usable_devices() -> None:
