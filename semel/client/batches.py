@@ -61,7 +61,7 @@ class BatchCalls:
         return batch_of(self._exchange.json("POST", f"/v1/batches/{batch_id}/cancel"))
 
     def wait_batch(self, batch_id: str, *, timeout_s: float | None = None) -> RemoteBatch:
-        """Poll until the batch ends; its `status` tells how.
+        """Poll until the batch ends, and return it whatever its `status`.
 
         Raises:
             NotFoundError: there is no such batch.

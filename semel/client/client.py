@@ -97,8 +97,6 @@ class Client(BatchCalls):
         """The documents by their relevance to the query, the best first.
 
         Args:
-            query: what to look for.
-            documents: the texts to score.
             model: a cross-encoder or an embedding model; None for the server's default.
             top_n: how many to return; None for all.
 
@@ -146,14 +144,10 @@ class Client(BatchCalls):
     def put_vectors(
         self, rows: Iterable[tuple[str, Sequence[float]]], *, model: str, prompt_name: str = ""
     ) -> tuple[int, int]:
-        """Import vectors that the same model computed elsewhere into the cache, as a stream.
-
-        The server computes some of them again and compares.
+        """Import vectors that this model computed elsewhere; the server computes some of them again and compares.
 
         Args:
-            rows: texts with their vectors.
-            model: the model that computed the vectors.
-            prompt_name: the prompt that it used.
+            rows: texts with their vectors; they are sent as a stream.
 
         Returns:
             The number of stored vectors, and the number of texts that the cache already had.
@@ -213,16 +207,11 @@ class Client(BatchCalls):
                 yield JobEvent(job_of(data["job"]), data["texts_per_s"], data["eta_s"])
 
     def wait(
-        self,
-        job_id: str,
-        *,
-        timeout_s: float | None = None,
-        on_progress: Callable[[RemoteJob], None] = ignore,
+        self, job_id: str, *, timeout_s: float | None = None, on_progress: Callable[[RemoteJob], None] = ignore
     ) -> RemoteJob:
-        """Poll until the job ends; its `status` tells how.
+        """Poll until the job ends, and return it whatever its `status`.
 
         Args:
-            job_id: what `submit` returned in `id`.
             timeout_s: how long to wait; None for ever.
             on_progress: called with the job after each poll.
 
@@ -270,7 +259,6 @@ class Client(BatchCalls):
         """The bytes of the results as they arrive.
 
         Args:
-            job_id: what `submit` returned in `id`.
             fmt: `ndjson`, `npy`, `arrow` or `parquet`.
             offset: position of the first text, to continue a download that was cut off.
             limit: number of texts; None for all that follow.
@@ -284,16 +272,11 @@ class Client(BatchCalls):
             yield response.iter_bytes()
 
     def embed_corpus(
-        self,
-        texts: Iterable[str],
-        *,
-        show_progress: bool = True,
-        **options: Unpack[JobOptions],
+        self, texts: Iterable[str], *, show_progress: bool = True, **options: Unpack[JobOptions]
     ) -> Vectors:
         """Vectors for any iterable, computed by a job; float32 (n, dim), in order.
 
         Args:
-            texts: the texts; they are sent as a stream.
             show_progress: show a bar on stderr, with hits and time left.
             options: see `semel.values.job.JobOptions`.
 

@@ -118,7 +118,7 @@ def _pause_s(attempt: RetryCallState) -> float:
     error = attempt.outcome.exception() if attempt.outcome else None
     requested_s = error.retry_after_s if isinstance(error, OverloadedError | UnavailableError) else None
     own_s = 0.5 * 2 ** (attempt.attempt_number - 1) * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
-    return float(min(_LONGEST_PAUSE_S, own_s if requested_s is None else requested_s))
+    return float(min(_LONGEST_PAUSE_S, own_s if requested_s is None else max(0.0, requested_s)))
 
 
 def _check(response: httpx.Response) -> None:

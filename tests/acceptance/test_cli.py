@@ -109,7 +109,7 @@ def test_skipped_and_failed_inputs_keep_their_places(semel: Processes, tmp_path:
 @pytest.mark.parametrize(
     ("name", "content", "options", "message"),
     [
-        ("in.txt", "a\n\nb\n", [], "in.txt:2: the text is empty (--skip-bad"),
+        ("in.txt", "a\n\nb\n", [], "in.txt:2: the text is empty (use --skip-bad"),
         ("in.txt", b"a\nb\xff\n", [], "in.txt:2: not UTF-8 (byte 0xff at 1)"),
         ("in.jsonl", '{"text": "a"}\n{oops\n', [], "in.jsonl:2: not JSON"),
         ("in.jsonl", '{"text": "a"}\n{"txt": "b"}\n', [], "in.jsonl:2: no field 'text'"),

@@ -1,4 +1,4 @@
-"""The rules for Prometheus and the dashboard for Grafana ask for metrics that exist, with labels that they have."""
+"""The table of metrics, and the rules for Prometheus and the dashboard for Grafana that ask for them."""
 
 import json
 import re
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
-from semel.metrics import METRICS
+from semel.metrics import METRICS, Metric, Read, Resent, as_markdown, counter, histogram, new_registry
 from tests.conftest import missing
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -118,8 +119,8 @@ def test_each_alert_fires_when_its_thing_happens_and_not_before(promtool: str, t
         }
         for alert, series, fires in cases
     ]
-    told = {"rule_files": [str(DOCKER / "prometheus" / "alerts.yml")], "evaluation_interval": "1m", "tests": tests}
-    (tmp_path / "fires.yml").write_text(yaml.safe_dump(told))
+    rules = {"rule_files": [str(DOCKER / "prometheus" / "alerts.yml")], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "fires.yml").write_text(yaml.safe_dump(rules))
     command = [promtool, "test", "rules", str(tmp_path / "fires.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -136,3 +137,67 @@ def test_the_compose_file_is_sound() -> None:
             assert not place.startswith("./") or (DOCKER.parent / place).exists()
         if "build" in service:
             assert (DOCKER.parent / service["build"]["dockerfile"]).is_file()
+
+
+# The table of metrics
+
+
+def test_the_reference_is_made_from_the_table() -> None:
+    assert as_markdown() in (DOCKER.parent / "docs" / "reference" / "metrics.md").read_text()
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_every_metric_follows_the_conventions_of_prometheus(metric: Metric) -> None:
+    assert metric.name.startswith("semel_")
+    assert (metric.kind == "counter") == metric.name.endswith("_total")
+    assert metric.help.endswith(".")
+    assert list(metric.buckets) == sorted(set(metric.buckets))
+
+
+def samples(registry: CollectorRegistry) -> dict[str, float]:
+    """Name and labels, as Prometheus reads them → value, for semel's own metrics."""
+    lines = generate_latest(registry).decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:6] == "semel_")}
+
+
+def test_a_registry_has_the_metrics_of_the_process() -> None:
+    assert b"process_cpu_seconds_total" in generate_latest(new_registry())
+    assert samples(new_registry()) == {}
+
+
+def test_a_counter_and_a_histogram_come_from_the_table() -> None:
+    registry = new_registry()
+    counter("semel_messages_total", registry).labels("cpu").inc(2)
+    histogram("semel_batch_texts", registry).labels("cpu").observe(3)
+    read = samples(registry)
+    assert read['semel_messages_total{device="cpu"}'] == 2
+    assert read['semel_batch_texts_bucket{device="cpu",le="2.0"}'] == 0
+    assert read['semel_batch_texts_bucket{device="cpu",le="4.0"}'] == 1
+
+
+def test_a_metric_that_is_not_in_the_table_cannot_be_made() -> None:
+    with pytest.raises(KeyError, match="semel_invented_total"):
+        counter("semel_invented_total", new_registry())
+
+
+def test_chunks_are_counted_by_why_they_were_sent_again() -> None:
+    registry = new_registry()
+    resent = Resent(registry)
+    resent.count(leases_expired=2, messages_lost=0)
+    resent.count(leases_expired=1, messages_lost=5)
+    assert samples(registry)['semel_chunks_resent_total{reason="lease_expired"}'] == 3
+    assert samples(registry)['semel_chunks_resent_total{reason="message_lost"}'] == 5
+
+
+def test_values_are_read_at_each_scrape_and_not_before() -> None:
+    values = iter([1.0, 2.0])
+    registry = new_registry()
+    registry.register(Read(lambda: [("semel_jobs", [(["completed"], next(values))])]))
+    assert samples(registry) == {'semel_jobs{status="completed"}': 1.0}
+    assert samples(registry) == {'semel_jobs{status="completed"}': 2.0}
+
+
+def test_a_counter_may_be_read_elsewhere_too() -> None:
+    registry = new_registry()
+    registry.register(Read(lambda: [("semel_cache_evictions_total", [([], 7)])]))
+    assert samples(registry) == {"semel_cache_evictions_total": 7.0}

@@ -1,4 +1,4 @@
-"""Traces in one process: what is off, what a batch of several callers looks like, what never leaves."""
+"""Traces in one process: switched off, for a batch of several callers, and without the texts."""
 
 import subprocess
 import sys
@@ -92,7 +92,7 @@ def test_a_batch_is_in_the_trace_of_its_first_caller_and_linked_to_the_others(sp
     assert len({first.trace, second.trace, third.trace}) == 3
 
 
-def test_a_batch_is_told_in_a_trace_that_is_kept(spans: Collector) -> None:
+def test_a_batch_belongs_to_the_first_trace_that_is_kept(spans: Collector) -> None:
     callers = []
     for flag, digit in (("00", "a"), ("01", "b")):
         with tracing.within(f"00-{digit * 32}-{digit * 16}-{flag}"):
@@ -111,7 +111,7 @@ def test_what_is_sent_within_no_trace_begins_one(spans: Collector) -> None:
     assert spans.wait_for("sent").trace != spans.wait_for("outer").trace
 
 
-def test_a_span_that_fails_says_with_what_and_not_with_which_words(spans: Collector) -> None:
+def test_a_span_that_fails_has_the_class_of_the_error_and_not_its_message(spans: Collector) -> None:
     with pytest.raises(ValueError), tracing.span("work"):
         raise ValueError("unspeakable")
     tracing.close_traces()
@@ -121,7 +121,7 @@ def test_a_span_that_fails_says_with_what_and_not_with_which_words(spans: Collec
     assert b"unspeakable" not in spans.raw
 
 
-def test_a_request_that_fails_unforeseen_is_told_without_words(spans: Collector) -> None:
+def test_a_request_that_fails_unexpectedly_is_traced_without_its_message(spans: Collector) -> None:
     app = FastAPI()
     tracing.trace_requests(app, untraced=[])
 
@@ -149,7 +149,7 @@ def test_log_lines_carry_the_ids_of_their_span(spans: Collector) -> None:
     assert (inside["trace_id"], inside["span_id"]) == (work.trace, work.id)
 
 
-def test_a_collector_that_is_gone_costs_work_nothing_and_the_end_seconds() -> None:
+def test_a_missing_collector_does_not_delay_work_and_delays_the_end_by_seconds() -> None:
     tracing.configure_traces("http://127.0.0.1:9/v1/traces", service="test")
     with tracing.span("work"):
         pass
