@@ -1,7 +1,7 @@
 """Short ways to bring jobs and chunks into a state, for tests of what happens next."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Table, select, update
 
@@ -15,6 +15,8 @@ from semel.values.model import Space
 from semel.values.text import ItemError, Lane, Outcome
 from tests.support.jobs import Jobs
 from tests.support.values import space
+
+T = TypeVar("T")
 
 SPACE = space()
 
@@ -66,6 +68,20 @@ def job_row(db: Database, job: Job) -> Any:
     """The row of a job, with the columns that `Job` lacks."""
     with db.read() as conn:
         return conn.execute(select(jobs).where(jobs.c.id == job.id)).one()
+
+
+def all_pages(read: Callable[[T | None], list[T]]) -> list[T]:
+    """Every item of a list that is read page by page; `read` receives the last item of the previous page.
+
+    It reads at most 20 pages, so that a list that repeats itself fails a test and does not hang it.
+    """
+    items: list[T] = []
+    for _ in range(20):
+        page = read(items[-1] if items else None)
+        if not page:
+            break
+        items += page
+    return items
 
 
 def change(db: Database, table: Table, **values: Any) -> None:

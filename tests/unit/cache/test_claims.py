@@ -1,6 +1,8 @@
 """Claims: what is granted, counted, renewed and released, and what happens when Redis forgets or fails."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Sequence
 
 import fakeredis
@@ -154,6 +156,16 @@ def test_a_closed_lease_is_not_renewed(claims: RedisClaims, client: "redis.Redis
     client.set(name(KEYS[0]), lease.token, px=100)
     claims.renew()
     assert client.pttl(name(KEYS[0])) <= 100
+
+
+def test_a_closed_lease_is_forgotten(claims: RedisClaims) -> None:
+    claims.take(KEYS).close()  # loads the script; until then the traceback of its absence refers to the lease
+    lease = claims.take(KEYS)
+    lease.close()
+    forgotten = weakref.ref(lease)
+    del lease
+    gc.collect()
+    assert forgotten() is None
 
 
 # Without Redis

@@ -63,9 +63,9 @@ def test_the_answer_does_not_depend_on_the_size_of_a_slice(
 
 def test_tokens_and_truncation_come_back_with_their_keys(store: VectorStore) -> None:
     store.put_many(SPACE, keys("a", "b"), vectors(2), tokens=[7, 256], truncated=[False, True], producer=PRODUCER)
-    for found in (store.lookup(keys("b", "a")), store.get_many(keys("b", "a"), dim=4)):
-        assert found.tokens.tolist() == [256, 7]
-        assert found.truncated.tolist() == [True, False]
+    for found in (store.lookup(keys("b", "b", "a")), store.get_many(keys("b", "b", "a"), dim=4)):
+        assert found.tokens.tolist() == [256, 256, 7]
+        assert found.truncated.tolist() == [True, True, False]
     assert store.lookup(keys("a")).vectors is None
 
 

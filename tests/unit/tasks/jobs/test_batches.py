@@ -10,7 +10,7 @@ from semel.errors import ConflictError, NotFoundError
 from semel.tasks.jobs.batches import Batch, BatchStore, LineError
 from semel.tasks.jobs.schema import batches as batch_table
 from semel.values.job import ENDED, JobStatus
-from tests.support.job_rows import change
+from tests.support.job_rows import all_pages, change
 
 ERROR = LineError("invalid_json_line", "is no JSON", line=3, param="body")
 
@@ -75,11 +75,9 @@ def test_batches_are_listed_newest_first_page_by_page(store: BatchStore) -> None
 def test_batches_of_the_same_moment_are_each_listed_once(store: BatchStore, db: Database) -> None:
     made = {create(store).id for _ in range(5)}
     change(db, batch_table, created_at=1000.0)
-    listed: list[str] = []
-    while page := store.list_batches(limit=2, after=listed[-1] if listed else None):
-        listed += [batch.id for batch in page]
+    listed = all_pages(lambda last: store.list_batches(limit=2, after=last and last.id))
     assert len(listed) == 5
-    assert set(listed) == made
+    assert {batch.id for batch in listed} == made
 
 
 # Leases

@@ -13,7 +13,7 @@ from semel.errors import ConflictError, NotFoundError, StorageFullError
 from semel.tasks.jobs.batches import BatchStore
 from semel.tasks.jobs.files import FileStore, StoredFile
 from semel.tasks.jobs.schema import files as file_table
-from tests.support.job_rows import change
+from tests.support.job_rows import all_pages, change
 
 
 @pytest.fixture
@@ -108,11 +108,9 @@ def test_files_are_listed_in_either_order_and_by_purpose(files: FileStore) -> No
 def test_files_of_the_same_moment_are_each_listed_once(files: FileStore, db: Database, ascending: bool) -> None:
     made = {put(files).id for _ in range(5)}
     change(db, file_table, created_at=1000.0)
-    listed: list[str] = []
-    while page := files.list_files(limit=2, after=listed[-1] if listed else None, ascending=ascending):
-        listed += [file.id for file in page]
+    listed = all_pages(lambda last: files.list_files(limit=2, after=last and last.id, ascending=ascending))
     assert len(listed) == 5
-    assert set(listed) == made
+    assert {file.id for file in listed} == made
 
 
 # Deleting

@@ -9,7 +9,7 @@ from semel.tasks.jobs.parts import ChunkState, JobParts
 from semel.tasks.jobs.rows import NO_KEY, NewChunk
 from semel.values.job import Job
 from semel.values.text import Extra, ItemError, Pair
-from tests.support.job_rows import BROKEN, SPACE, create, finish, lease, submit
+from tests.support.job_rows import BROKEN, SPACE, all_pages, create, finish, lease, submit
 from tests.support.jobs import Jobs
 
 EMPTY = ItemError("invalid_text", "is empty")
@@ -83,16 +83,28 @@ def test_failed_texts_have_their_text_their_fields_and_their_error(
     assert (third.index, third.extra) == (3, Extra("row 1", {"n": 1}))
 
 
+def failed_indexes(parts: JobParts, job: Job, limit: int) -> list[int]:
+    """The indexes of all failed texts, read page by page."""
+    failed = all_pages(lambda last: parts.failed(job.id, after=last.index if last else -1, limit=limit))
+    return [text.index for text in failed]
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 20])
 def test_failed_texts_are_paged_without_gaps_or_repeats(
     jobs: Jobs, store: VectorStore, parts: JobParts, limit: int
 ) -> None:
     job = with_bad_texts(jobs, store, 9)  # more chunks than one query reads
-    seen: list[int] = []
-    while page := parts.failed(job.id, after=seen[-1] if seen else -1, limit=limit):
-        assert len(page) <= limit
-        seen += [failed.index for failed in page]
-    assert seen == [2 * i + 1 for i in range(9)]
+    assert len(parts.failed(job.id, limit=limit)) == min(limit, 9)
+    assert failed_indexes(parts, job, limit) == [2 * i + 1 for i in range(9)]
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_the_failed_texts_of_one_chunk_may_fill_several_pages(
+    jobs: Jobs, store: VectorStore, parts: JobParts, limit: int
+) -> None:
+    job = submit(jobs, store, "abcde")
+    finish(jobs, lease(jobs, job), failed=dict.fromkeys([0, 1, 2, 4], BROKEN))
+    assert failed_indexes(parts, job, limit) == [0, 1, 2, 4]
 
 
 def test_a_failed_pair_is_shown_as_a_pair(jobs: Jobs, store: VectorStore, parts: JobParts) -> None:

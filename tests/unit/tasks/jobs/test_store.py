@@ -15,7 +15,19 @@ from semel.tasks.jobs.schema import jobs as job_table
 from semel.tasks.jobs.webhooks import WebhookStore
 from semel.values.job import JobStatus
 from semel.values.text import Extra, ItemError, Lane, Outcome
-from tests.support.job_rows import BROKEN, SPACE, change, create, finish, job_row, lease, new_chunk, states, submit
+from tests.support.job_rows import (
+    BROKEN,
+    SPACE,
+    all_pages,
+    change,
+    create,
+    finish,
+    job_row,
+    lease,
+    new_chunk,
+    states,
+    submit,
+)
 from tests.support.jobs import Jobs
 from tests.support.values import PRODUCER, put, space, vectors
 
@@ -149,11 +161,9 @@ def test_jobs_are_listed_by_status_and_model(jobs: Jobs, store: VectorStore) -> 
 def test_jobs_of_the_same_moment_are_each_listed_once(jobs: Jobs, db: Database) -> None:
     made = {create(jobs).id for _ in range(5)}
     change(db, job_table, created_at=1000.0)
-    listed: list[str] = []
-    while page := jobs.list_jobs(limit=2, after=listed[-1] if listed else None):
-        listed += [job.id for job in page]
+    listed = all_pages(lambda last: jobs.list_jobs(limit=2, after=last and last.id))
     assert len(listed) == 5
-    assert set(listed) == made
+    assert {job.id for job in listed} == made
 
 
 def test_the_jobs_that_exist_are_found_by_their_ids(jobs: Jobs) -> None:
