@@ -83,8 +83,7 @@ def errors(fleet: Fleet, job: Job) -> dict[int, str]:
 
 def is_pending(fleet: Fleet, job: Job) -> bool:
     """Whether the chunk waits for a worker again."""
-    taken = fleet.jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=8)
-    return taken == [(job.id, 0)]
+    return fleet.jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=8) == [(job.id, 0)]
 
 
 def put(fleet: Fleet, device: Device, *texts: str, truncated: bool = False) -> None:
