@@ -1,0 +1,94 @@
+"""How full each queue is."""
+
+import time
+from typing import Any
+
+import pytest
+
+from semel.api.watch.queue_states import QueueState, queue_states
+from semel.errors import UnavailableError
+from semel.tasks.fleet.card import WorkerCard
+from semel.tasks.jobs.counts import Waiting
+from semel.values.text import Lane
+from tests.support.parts import Parts
+
+INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
+
+
+class Counts:
+    """Stands for `JobCounts`."""
+
+    def __init__(self, waiting: dict[tuple[Lane, str], Waiting]) -> None:
+        self._waiting = waiting
+
+    def waiting(self) -> dict[tuple[Lane, str], Waiting]:
+        return self._waiting
+
+
+class Backlog:
+    """Stands for `Backlog`: every device has this rate, every queue this many messages."""
+
+    def __init__(self, rate: float = 100.0, messages: int = 0) -> None:
+        self._rate, self._messages = rate, messages
+
+    def rate(self, _device: str) -> float:
+        return self._rate
+
+    def messages(self, _lane: Lane, _device: str) -> int:
+        return self._messages
+
+
+def card(device: str, worker_id: str = "w") -> WorkerCard:
+    return WorkerCard(id=worker_id, device=device, host="h", pid=1, started_at=0.0)
+
+
+def states(waiting: Any = None, live: tuple[WorkerCard, ...] = (), **backlog: Any) -> dict[str, QueueState]:
+    found = queue_states(Counts(waiting or {}), Backlog(**backlog), live)  # type: ignore[arg-type]
+    return {state.queue: state for state in found}
+
+
+def test_each_device_with_a_worker_has_two_queues() -> None:
+    found = states(live=(card("cuda:0", "a"), card("cuda:1", "b"), card("cpu", "c")))
+    assert list(found) == ["interactive.cpu", "bulk.cpu", "interactive.cuda", "bulk.cuda"]
+    assert [state.workers for state in found.values()] == [1, 1, 2, 2]
+    assert {state.work_s for state in found.values()} == {0.0}
+
+
+def test_a_device_without_a_worker_is_shown_while_work_waits_for_it() -> None:
+    found = states({(BULK, "mlx"): Waiting(50, None)})
+    assert (found["bulk.mlx"].texts, found["bulk.mlx"].workers) == (50, 0)
+    assert states() == {}
+
+
+def test_the_bulk_lane_waits_for_the_interactive_one_too() -> None:
+    found = states({(INTERACTIVE, "cpu"): Waiting(200, None), (BULK, "cpu"): Waiting(300, None)})
+    assert (found["interactive.cpu"].work_s, found["bulk.cpu"].work_s) == (2.0, 5.0)
+    assert (found["interactive.cpu"].texts, found["bulk.cpu"].texts) == (200, 300)
+
+
+def test_a_message_of_the_interactive_lane_counts_as_at_least_one_text() -> None:
+    found = states(live=(card("cpu"),), messages=100)
+    assert (found["interactive.cpu"].work_s, found["bulk.cpu"].work_s) == (1.0, 1.0)
+    assert found["bulk.cpu"].messages == 100
+
+
+def test_without_a_rate_the_time_of_what_waits_is_unknown() -> None:
+    found = states({(BULK, "cpu"): Waiting(10, None)}, rate=0.0)
+    assert (found["interactive.cpu"].work_s, found["bulk.cpu"].work_s) == (0.0, None)
+
+
+def test_the_age_is_that_of_the_oldest_message() -> None:
+    found = states({(BULK, "cpu"): Waiting(1, time.time() - 60), (INTERACTIVE, "cpu"): Waiting(1, time.time() + 60)})
+    assert found["bulk.cpu"].oldest_s == pytest.approx(60, abs=1)
+    assert found["interactive.cpu"].oldest_s == 0.0, "the clock of another host may be ahead"
+
+
+def test_without_redis_there_is_no_state(running: Parts) -> None:
+    stores, fleet = running.services.stores, running.services.fleet
+    live = fleet.roster.live()
+    assert {state.queue for state in queue_states(stores.counts, fleet.backlog, live)} == {
+        "interactive.cpu",
+        "bulk.cpu",
+    }
+    with running.redis_gone(), pytest.raises(UnavailableError):
+        queue_states(stores.counts, fleet.backlog, live)
