@@ -38,7 +38,7 @@ test: setup ## run all tests
 		scripts/with-promtool $(VENV)/promtool $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## run the fast tests: unit, contract and architecture, without services or models
-	@$(BIN)/pytest -n auto -m "not service and not model" tests/unit tests/contract tests/architecture
+	@$(BIN)/pytest -n auto -m "not service and not model" tests/unit tests/contract
 
 check: setup ## check style, types and layers
 	@$(BIN)/ruff check .

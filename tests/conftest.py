@@ -16,6 +16,7 @@ from semel.backends.devices.find import find_devices
 from semel.cache.store import VectorStore
 from semel.cli.work.parts import find_redis_server, free_port
 from semel.db import Database
+from tests.support.databases import migrated, sqlite_database
 from tests.support.processes import answers, wait_until
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background commands like this
@@ -69,6 +70,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 @pytest.fixture
 def db(database_url: str) -> Iterator[Database]:
     """A migrated database; the test runs on SQLite and on PostgreSQL."""
+    if database_url.startswith("sqlite:"):
+        migrated(Path(database_url.removeprefix("sqlite:///")))
     database = Database(database_url)
     database.upgrade()
     yield database
@@ -84,10 +87,8 @@ def store(db: Database) -> VectorStore:
 @pytest.fixture
 def sqlite_db(tmp_path: Path) -> Iterator[Database]:
     """A migrated SQLite database, for what does not depend on the kind of database."""
-    database = Database(f"sqlite:///{tmp_path / 'semel.db'}")
-    database.upgrade()
-    yield database
-    database.close()
+    with sqlite_database(tmp_path) as database:
+        yield database
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ import time
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from semel.cache.claims import Claims, LocalClaims, RedisClaims
 
@@ -61,7 +63,7 @@ def test_an_expired_lease_does_not_free_the_keys_of_its_successor(redis_client: 
 
 
 def test_without_redis_every_key_is_granted() -> None:
-    nowhere = redis.Redis(port=1, socket_connect_timeout=0.2)
+    nowhere = redis.Redis(port=1, socket_connect_timeout=0.2, retry=Retry(NoBackoff(), 0))
     lease = RedisClaims(nowhere, ttl_s=1).take(KEYS)
     assert lease.keys == set(KEYS)
     lease.close()

@@ -20,11 +20,18 @@ def _migrated() -> bytes:
         return path.read_bytes()
 
 
+def migrated(path: Path) -> Path:
+    """Put a migrated database there, unless there is one."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_migrated())
+    return path
+
+
 @contextmanager
 def sqlite_database(folder: Path) -> Iterator[Database]:
     """A migrated database in `folder`."""
-    path = folder / "semel.db"
-    path.write_bytes(_migrated())
+    path = migrated(folder / "semel.db")
     database = Database(f"sqlite:///{path}")
     yield database
     database.close()

@@ -15,6 +15,7 @@ from semel.tasks.worker.local import LocalSender
 from semel.tasks.worker.models import LoadedModels
 from semel.values.model import ModelEntry, Space
 from semel.values.vectors import Embedded
+from tests.support.databases import migrated
 
 
 class LocalSemel:
@@ -41,7 +42,7 @@ def local_semel(
     folder: Path, source: str = "fake:?dim=8", *, more: Mapping[str, ModelEntry] | None = None
 ) -> Iterator[LocalSemel]:
     """Open one on the database in `folder`. Open it a second time to test what the database keeps."""
-    db = Database(f"sqlite:///{folder / 'semel.db'}")
+    db = Database(f"sqlite:///{migrated(folder / 'semel.db')}")
     db.upgrade()
     engine = Engine()
     try:

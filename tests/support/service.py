@@ -29,6 +29,7 @@ from semel.tasks.worker.embed import Embedder
 from semel.tasks.worker.models import LoadedModels
 from semel.tasks.worker.replies import Replies
 from semel.values.model import ModelEntry
+from tests.support.databases import migrated
 
 FAKE = "fake:?dim=16&max_tokens=20&fail_on=poison"
 """A model that reads at most 20 words and fails on `poison`."""
@@ -138,6 +139,7 @@ def service(folder: Path, *, models: dict[str, ModelEntry] | None = None, **sett
         settings: more settings, by name.
     """
     chosen = Settings(home=folder, models=models or MODELS, default_model="fake", **settings)
+    migrated(folder / "semel.db")
     client = fakeredis.FakeRedis()
     worker = InlineWorker(chosen, client)
 

@@ -52,7 +52,7 @@ def test_a_job_takes_the_prompt_by_its_name_or_by_the_kind_of_text(running: Part
     by_name, _ = destination(running.services, request(model="prompted", prompt_name="query"))
     by_kind, _ = destination(running.services, request(model="prompted", input_type="query"))
     assert by_name == by_kind
-    with pytest.raises(BadInputError, match="both name a prompt"):
+    with pytest.raises(BadInputError, match="both choose a prompt"):
         destination(running.services, request(model="prompted", prompt_name="query", input_type="query"))
 
 

@@ -22,7 +22,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[DeviceInfo]:
     monkeypatch.setattr("semel.backends.devices.find.find_devices", lambda **_: found)
     monkeypatch.setattr("semel.backends.devices.select.find_devices", lambda **_: found)
     monkeypatch.setattr("semel.backends.devices.verify.verify", lambda _: None)
-    monkeypatch.setattr("semel.backends.devices.measure._ENOUGH_S", 0.0)
+    monkeypatch.setattr("semel.backends.devices.measure._MIN_RUN_S", 0.0)
     return found
 
 
