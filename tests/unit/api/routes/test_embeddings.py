@@ -1,10 +1,15 @@
 """POST /v1/embeddings in this process."""
 
 import base64
+import json
+from typing import Any
 
 import numpy as np
+import pytest
 
+from tests.support.answers import message_of
 from tests.support.service import Service
+from tests.support.workers import no_worker
 
 
 def test_vectors_come_in_order_with_duplicates(api: Service) -> None:
@@ -16,6 +21,14 @@ def test_vectors_come_in_order_with_duplicates(api: Service) -> None:
     assert answer.headers["x-semel-cache"] == "hits=0; computed=2; coalesced=1"
 
 
+def test_the_second_request_is_answered_from_the_cache(api: Service) -> None:
+    body = {"model": "fake", "input": ["asked twice"]}
+    first, second = (api.http.post("/v1/embeddings", json=body) for _ in range(2))
+    assert second.json() == first.json()
+    assert second.headers["x-semel-cache"] == "hits=1; computed=0; coalesced=0"
+    assert (second.headers["x-inference-time"], second.headers["x-queue-time"]) == ("0.0", "0.0")
+
+
 def test_base64_holds_the_same_numbers(api: Service) -> None:
     body = {"input": "in two shapes"}
     plain = api.http.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]
@@ -23,9 +36,86 @@ def test_base64_holds_the_same_numbers(api: Service) -> None:
     assert np.frombuffer(base64.b64decode(packed), "<f4").tolist() == np.array(plain, np.float32).tolist()
 
 
-def test_a_job_runs_from_submission_to_results(api: Service) -> None:
-    job = api.http.post("/v1/jobs", json={"input": ["a job of", "two texts"]}).json()
-    done = api.http.get(f"/v1/jobs/{job['id']}").json()
-    assert (done["status"], done["counts"]["computed"]) == ("completed", 2)
-    lines = api.http.get(f"/v1/jobs/{job['id']}/results").text.splitlines()
-    assert len(lines) == 2
+def test_usage_counts_the_tokens_of_hits_too(api: Service) -> None:
+    for _ in range(2):
+        answer = api.http.post("/v1/embeddings", json={"input": ["three words here", "two words"]})
+        assert answer.json()["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
+
+
+def test_a_prompt_makes_another_vector_than_the_bare_text(api: Service) -> None:
+    def embedded(text: str, **options: str) -> list[float]:
+        body = {"model": "prompted", "input": text, **options}
+        return api.http.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]  # type: ignore[no-any-return]
+
+    assert embedded("cat", prompt_name="query") == embedded("cat", input_type="query") == embedded("find cat")
+    assert embedded("cat", input_type="document") == embedded("text cat") != embedded("cat")
+
+
+def test_a_text_above_the_limit_is_cut_and_the_header_counts_it(api: Service) -> None:
+    answer = api.http.post("/v1/embeddings", json={"input": ["w " * 50, "short"]})
+    assert (answer.status_code, answer.headers["x-semel-truncated"]) == (200, "1")
+
+
+def test_a_large_request_runs_as_a_job_and_keeps_its_order(api: Service) -> None:
+    texts = [f"{i} " + "large " * 15 for i in range(900)]
+    answer = api.http.post("/v1/embeddings", json={"input": texts})
+    assert "x-inference-time" not in answer.headers
+    alone = api.http.post("/v1/embeddings", json={"input": [texts[700]]})
+    assert alone.headers["x-semel-cache"].startswith("hits=1")
+    assert answer.json()["data"][700]["embedding"] == alone.json()["data"][0]["embedding"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "message"),
+    [
+        ({"input": []}, 400, "invalid_input", "empty list"),
+        ({"input": ["x"] * 2049}, 400, "invalid_input", "POST /v1/jobs"),
+        ({"input": [[1, 2], [3]]}, 400, "invalid_input", "check_embedding_ctx_length=False"),
+        ({"input": {"a": 1}}, 400, "invalid_input", "not dict"),
+        ({"input": "x", "model": "nope"}, 404, "model_not_found", "no model named 'nope'"),
+        ({"input": "x", "model": "a\nb"}, 400, "invalid_input", "cannot be printed"),
+        ({"input": "x", "model": "prompted", "prompt_name": "nope"}, 404, "model_not_found", "(prompt query)"),
+        ({"input": "x", "model": "reranker"}, 400, "invalid_input", "cross-encoder"),
+        ({"input": "x", "dimensions": 7}, 400, "invalid_input", "cannot be cut to 7"),
+        ({"input": "x", "input_type": "query", "prompt_name": "query"}, 400, "invalid_input", "only one of them"),
+    ],
+)
+def test_a_request_that_cannot_be_used_is_refused(
+    api: Service, body: dict[str, Any], status: int, code: str, message: str
+) -> None:
+    answer = api.http.post("/v1/embeddings", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert message in message_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("texts", "index", "message"),
+    [
+        (["a", ""], 1, "is empty"),
+        (["a", 3], 1, "is int, not a string"),
+        ([None], 0, "is NoneType"),
+        (["a", "b", "poison"], 2, "has no vector"),
+        (["a\ud800b"], 0, "\\ud800"),
+    ],
+)
+def test_the_text_that_is_bad_is_named(api: Service, texts: list[Any], index: int, message: str) -> None:
+    content = json.dumps({"input": texts}).encode()
+    answer = api.http.post("/v1/embeddings", content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_text")
+    assert answer.json()["error"]["param"] == f"input[{index}]"
+    assert message in message_of(answer)
+
+
+def test_truncate_false_refuses_a_long_text(api: Service) -> None:
+    answer = api.http.post("/v1/embeddings", json={"input": ["fine", "w " * 50], "truncate": False})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input[1]")
+    assert "longer than the model reads" in message_of(answer)
+
+
+def test_without_a_worker_a_hit_is_served_and_a_miss_is_503(api: Service) -> None:
+    api.http.post("/v1/embeddings", json={"input": "known before the worker left"})
+    with no_worker(api):
+        hit = api.http.post("/v1/embeddings", json={"input": "known before the worker left"})
+        miss = api.http.post("/v1/embeddings", json={"input": "not known"})
+    assert (hit.status_code, miss.status_code, miss.headers["retry-after"]) == (200, 503, "2")
+    assert "start one: semel worker --device cpu" in message_of(miss)

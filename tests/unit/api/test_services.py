@@ -1,0 +1,121 @@
+"""The parts of the API: what their pings report, and how they end."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import pytest
+import redis
+from structlog.testing import capture_logs
+
+from semel.api.services import Services, assemble, build_services
+from semel.errors import StorageFullError, UnavailableError
+from semel.settings import Settings
+from semel.tasks.fleet.card import WorkerCard
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Every part, without an application and without a worker."""
+    settings = Settings(home=tmp_path_factory.mktemp("services"))
+    made = assemble(settings, fakeredis.FakeRedis(), None)
+    yield made
+    made.close()
+
+
+def with_workers(services: Services, *workers: tuple[str, str], required: tuple[str, ...] = ()) -> Services:
+    """The services with a roster of exactly these workers, given as (device, state)."""
+    services.fleet.redis.flushall()
+    for device, state in workers:
+        card = WorkerCard(id=device, device=device, host="h", pid=1, started_at=0.0, state=state)  # type: ignore[arg-type]
+        services.fleet.roster.beat(card)
+    settings = services.settings.model_copy(update={"required_devices": required})
+    return replace(services, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("workers", "required"),
+    [
+        ([("cpu", "ready")], ()),
+        ([("cpu", "loading"), ("cuda:0", "ready")], ()),
+        ([("cpu", "ready"), ("cuda:0", "ready")], ("cuda", "cpu")),
+    ],
+)
+def test_workers_that_can_compute_pass(
+    services: Services, workers: list[tuple[str, str]], required: tuple[str, ...]
+) -> None:
+    with_workers(services, *workers, required=required).ping_workers()
+
+
+@pytest.mark.parametrize(
+    ("workers", "required", "message"),
+    [
+        ([], (), "no worker is alive; start one: semel worker --device cpu"),
+        ([("cpu", "loading"), ("cuda:0", "loading")], (), "still loading"),
+        ([("cpu", "ready")], ("cuda",), "no worker is alive for cuda; start one: semel worker --device cuda"),
+        ([("cpu", "ready")], ("mps", "cuda"), "for mps, cuda; start one: semel worker --device mps"),
+    ],
+)
+def test_workers_that_cannot_compute_are_unavailable_with_the_remedy(
+    services: Services, workers: list[tuple[str, str]], required: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UnavailableError, match=message):
+        with_workers(services, *workers, required=required).ping_workers()
+
+
+def test_every_part_has_a_ping(services: Services) -> None:
+    pings = with_workers(services, ("cpu", "ready")).pings
+    assert list(pings) == ["database", "redis", "workers"]
+    for ping in pings.values():
+        ping()
+
+
+def test_a_redis_that_does_not_answer_is_unavailable(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise redis.ConnectionError("refused")
+
+    monkeypatch.setattr(services.fleet.redis, "ping", refuse)
+    with pytest.raises(UnavailableError, match="Redis does not answer"):
+        services.fleet.ping()
+
+
+def test_closing_writes_the_counts_that_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = assemble(Settings(home=tmp_path), fakeredis.FakeRedis(), None)
+    written: list[bool] = []
+    monkeypatch.setattr(made.stores.space_use, "write", lambda: written.append(True))
+    made.close()
+    assert written == [True]
+
+
+def test_a_full_database_does_not_keep_the_parts_from_closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = assemble(Settings(home=tmp_path), fakeredis.FakeRedis(), None)
+    closed: list[str] = []
+
+    def full() -> None:
+        raise StorageFullError("here")
+
+    monkeypatch.setattr(made.stores.space_use, "write", full)
+    monkeypatch.setattr(made.watch.machine, "close", lambda: closed.append("machine"))
+    monkeypatch.setattr(made.fleet.redis, "close", lambda: closed.append("redis"))
+    with capture_logs() as lines:
+        made.close()
+    assert closed == ["machine", "redis"]
+    assert [line["event"] for line in lines] == ["could not write the last usage counts of the vector spaces"]
+    assert not made.fleet.doorbell._thread.is_alive()
+
+
+def test_the_api_starts_before_redis_does(tmp_path: Path) -> None:
+    made = build_services(Settings(home=tmp_path, redis_url="redis://127.0.0.1:1/0"))
+    try:
+        made.stores.db.ping()
+        with pytest.raises(UnavailableError, match="Redis does not answer"):
+            made.fleet.ping()
+    finally:
+        made.close()
+
+
+def test_a_database_that_does_not_answer_stops_the_start() -> None:
+    with pytest.raises(UnavailableError):
+        build_services(Settings(database_url="postgresql://127.0.0.1:1/nowhere"))
