@@ -318,27 +318,27 @@ def test_the_machine_says_what_it_has_and_how_to_get_the_rest(semel: Processes) 
     assert again.elapsed < first.elapsed / 2, "it looked again"
 
 
-SHARED = ("/", "/health/ready", "/v1/models", "/v1/jobs", "/v1/cache", "/v1/events")
+SHARED_THREAD = ("/", "/health/ready", "/v1/models", "/v1/jobs", "/v1/cache", "/v1/events")
 """Routes that take one of the API's shared threads, if only to begin; so does a request whose texts are all cached."""
 
-OF_THEIR_OWN = ("/health/live", "/metrics", "/openapi.json")
+NO_SHARED_THREAD = ("/health/live", "/metrics", "/openapi.json")
 """Routes that need no thread, or have threads of their own."""
 
 
 def test_while_all_200_threads_wait_for_a_device_only_routes_that_do_not_share_them_answer(tmp_path: Path) -> None:
     """Today, cache hits, the page and /health/ready queue behind requests that wait for a worker.
 
-    If a change makes any of them answer, this test fails: then move that route to `OF_THEIR_OWN`.
+    If a change makes any of them answer, this test fails: then move that route to `NO_SHARED_THREAD`.
     """
     with processes(tmp_path) as running:
         running.client.embed(["cached before"], model="fake")
-        with _silent_worker(running) as go_on:
-            asyncio.run(_ask_while_all_threads_wait(running.url, go_on))
+        with _silent_worker(running) as resume:
+            asyncio.run(_ask_while_all_threads_wait(running.url, resume))
 
 
 @contextmanager
 def _silent_worker(semel: Processes) -> Iterator[Callable[[], None]]:
-    """Stop the worker, which stays on the roster; yields what lets it go on."""
+    """Stop the worker, which stays on the roster; yields a function that lets it continue."""
     pid = semel.pid("worker")
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -350,14 +350,14 @@ def _silent_worker(semel: Processes) -> Iterator[Callable[[], None]]:
         os.kill(pid, signal.SIGCONT)
 
 
-async def _ask_while_all_threads_wait(url: str, go_on: Callable[[], None]) -> None:
+async def _ask_while_all_threads_wait(url: str, resume: Callable[[], None]) -> None:
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=httpx.Limits(max_connections=None)) as client:
 
         def embed(text: str, **options: Any) -> Awaitable[httpx.Response]:
             return client.post("/v1/embeddings", json={"model": "fake", "input": text}, **options)
 
         async def answers(asking: Awaitable[httpx.Response]) -> bool:
-            with suppress(httpx.ReadTimeout):
+            with suppress(httpx.TimeoutException):
                 return (await asking).status_code == 200
             return False
 
@@ -366,15 +366,17 @@ async def _ask_while_all_threads_wait(url: str, go_on: Callable[[], None]) -> No
 
         waiting = [asyncio.ensure_future(embed("waits for a worker that does nothing")) for _ in range(230)]
         deadline = time.monotonic() + 30
-        while await ask("/health/ready", 1):
+        while await ask("/health/ready", 1) or await ask("/health/ready", 1):  # twice: once may be a slow machine
             assert time.monotonic() < deadline, "a route that shares the threads still answers"
-        shared = await asyncio.gather(*(ask(route, 3) for route in SHARED), answers(embed("cached before", timeout=3)))
-        assert [route for route, answered in zip((*SHARED, "a hit"), shared, strict=True) if answered] == []
-        assert await asyncio.gather(*(ask(route, 20) for route in OF_THEIR_OWN)) == [True] * len(OF_THEIR_OWN)
+        shared = await asyncio.gather(
+            *(ask(route, 3) for route in SHARED_THREAD), answers(embed("cached before", timeout=3))
+        )
+        assert [route for route, answered in zip((*SHARED_THREAD, "a hit"), shared, strict=True) if answered] == []
+        assert await asyncio.gather(*(ask(route, 20) for route in NO_SHARED_THREAD)) == [True] * len(NO_SHARED_THREAD)
         assert not any(request.done() for request in waiting)
-        go_on()
+        resume()
         assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
-        assert all(await asyncio.gather(*(ask(route, 20) for route in SHARED)))
+        assert all(await asyncio.gather(*(ask(route, 20) for route in SHARED_THREAD)))
 
 
 async def _status(client: httpx.AsyncClient, route: str, timeout_s: float) -> httpx.Response:

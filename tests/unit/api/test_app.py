@@ -108,7 +108,7 @@ def full(tmp_path: Path) -> Iterator[Service]:
             waiting = [askers.submit(embed, api, f"waits {i}") for i in range(THREADS)]
             wait_for(lambda: limiter(api).borrowed_tokens == THREADS and len(api.worker.sent) == before + THREADS)
             yield api
-            let_go_on(api)
+            resume(api)
             assert [request.result(10).status_code for request in waiting] == [200] * THREADS
 
 
@@ -116,7 +116,7 @@ def embed(api: Service, text: str) -> Any:
     return api.http.post("/v1/embeddings", json={"input": text})
 
 
-def let_go_on(api: Service) -> None:
+def resume(api: Service) -> None:
     """Let the worker answer everything that it has dropped."""
     api.worker.paused = False
     send_again(api, 0)
@@ -139,6 +139,6 @@ def test_the_page_readiness_and_cache_hits_wait_with_all_other_threads_today(ful
         queued = limiter(full).statistics
         wait_for(lambda: queued().tasks_waiting == len(asking) or any(request.done() for request in asking.values()))
         assert [route for route, request in asking.items() if request.done()] == []
-        let_go_on(full)
+        resume(full)
         answered = {route: request.result(10).status_code for route, request in asking.items()}
     assert answered == {route: 404 if route == "/v1/jobs/x/events" else 200 for route in asking}

@@ -1,6 +1,8 @@
 """The routes of Text Embeddings Inference in this process."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from semel.values.model import ModelEntry
 from tests.support.answers import dialect_of, message_of
 from tests.support.service import Service, service
+from tests.support.values import put, space, vectors
 from tests.support.workers import no_worker
 
 
@@ -144,8 +147,27 @@ def test_rerank_uses_a_default_model_that_is_a_cross_encoder(on_a_cross_encoder:
     assert on_a_cross_encoder.http.post("/embed", json={"inputs": "x"}).status_code == 422
 
 
-def test_info_is_404_until_a_worker_has_served_the_default_model(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with service(tmp_path_factory.mktemp("none"), models={"other": ModelEntry("fake:?dim=4")}) as running:
-        answer = running.http.get("/info")
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Service]:
+    """An API whose default model no worker serves."""
+    with service(tmp_path, models={"other": ModelEntry("fake:?dim=4")}) as running:
+        yield running
+
+
+def test_info_is_404_until_a_worker_has_served_the_default_model(bare: Service) -> None:
+    answer = bare.http.get("/info")
     assert (answer.status_code, dialect_of(answer)) == (404, "tei")
     assert "no model named 'fake'" in message_of(answer)
+
+
+def test_vectors_of_a_model_that_does_not_normalise_come_as_requested(bare: Service) -> None:
+    raw = replace(space(4, normalize=False), model="fake")
+    bare.services.stores.catalog.publish([raw], device="cpu")
+    rows = vectors(2, 4) * 3
+    put(bare.services.stores.vectors, ["one", "two"], rows, into=raw)
+
+    def embed(**options: bool) -> Any:
+        return np.array(bare.http.post("/embed", json={"inputs": ["one", "two"], **options}).json(), np.float32)
+
+    assert np.array_equal(embed(normalize=False), rows)
+    np.testing.assert_allclose(embed(), rows / np.linalg.norm(rows, axis=1, keepdims=True), rtol=1e-6)
