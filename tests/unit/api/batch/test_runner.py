@@ -306,7 +306,7 @@ def test_an_outage_pauses_a_batch_and_leaves_no_job_behind(
     monkeypatch.undo()
     assert state(running, batch).status is JobStatus.VALIDATING
     assert job_ids(running) == before
-    assert runner._paused[batch.id] == pytest.approx(time.monotonic() + 5.0, abs=1)
+    assert runner._paused[batch.id] == pytest.approx(time.monotonic() + 5.0, abs=3)
     runner._once()
     assert state(running, batch).status is JobStatus.VALIDATING, "it waits"
     runner._paused.clear()
@@ -324,7 +324,7 @@ def test_an_overload_pauses_a_batch_for_as_long_as_it_says(
     batch = new_batch(running, [line("a", input="comes again")])
     monkeypatch.setattr(running.services.fleet.backlog, "check", too_much)
     runner._once()
-    assert runner._paused[batch.id] == pytest.approx(time.monotonic() + 300, abs=1)
+    assert runner._paused[batch.id] == pytest.approx(time.monotonic() + 300, abs=30)
     assert state(running, batch).status is JobStatus.VALIDATING
 
 

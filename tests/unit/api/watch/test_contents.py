@@ -10,6 +10,7 @@ import pytest
 from semel.api.watch import contents as module
 from semel.api.watch.contents import CacheContents
 from tests.support.parts import Parts
+from tests.support.processes import wait_until
 
 
 class Stats:
@@ -73,8 +74,7 @@ def test_while_one_thread_counts_the_others_receive_the_last_result() -> None:
     stats.go.clear()
     counter = threading.Thread(target=contents.read)
     counter.start()
-    while stats.readings < 2:
-        time.sleep(0.001)
+    wait_until(lambda: stats.readings == 2, timeout_s=10)
     assert contents.read() is last
     stats.go.set()
     counter.join()

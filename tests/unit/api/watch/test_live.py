@@ -1,4 +1,4 @@
-"""Frames for the page: one reading serves all who watch, whoever comes and goes."""
+"""Frames for the page: one reading serves all watchers, however often they come and go."""
 
 import asyncio
 import json

@@ -12,6 +12,7 @@ import pytest
 from semel.api.watch import machine as module
 from semel.api.watch.machine import Found, Machine
 from semel.errors import UnavailableError
+from tests.support.processes import wait_until
 from tests.support.service import Service
 
 PRINTS = """#!/bin/sh
@@ -120,8 +121,7 @@ def test_closing_kills_the_command_that_runs(command: Command, machine: Machine)
 
     looking = threading.Thread(target=look)
     looking.start()
-    while machine._process is None:
-        time.sleep(0.001)
+    wait_until(lambda: machine._process is not None, timeout_s=10)
     machine.close()
     looking.join(10)
     assert not looking.is_alive()

@@ -191,9 +191,11 @@ def test_the_age_of_a_heartbeat_is_that_of_the_oldest_in_its_pool(running: Parts
 
 
 def test_without_redis_the_database_is_still_reported(running: Parts) -> None:
+    job = create(running.services, JobRequest(input=[]))
     with running.redis_gone():
         text = generate_latest(running.services.watch.metrics.registry).decode()
-    assert 'semel_jobs{status="completed"}' in text
+    running.services.stores.jobs.cancel(job.id)
+    assert 'semel_jobs{status="validating"} 1.0' in text
     assert "semel_queue_texts{" not in text
     assert "semel_workers{" not in text
 

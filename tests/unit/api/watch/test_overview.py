@@ -16,7 +16,7 @@ def test_one_reading_has_everything_that_the_page_shows(running: Parts) -> None:
     assert [pool["device"] for pool in found["pools"]] == ["cpu"]
     assert [queue["queue"] for queue in found["queues"]] == ["interactive.cpu", "bulk.cpu"]
     assert found["ready"]["ready"] is True
-    assert found["point"] is None, "no sample was taken yet"
+    assert found["point"] == running.services.watch.throughput.last()
     assert as_json(found)
 
 
