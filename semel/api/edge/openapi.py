@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from semel.api.edge.traits import Dialect, RouteTable
 
 _STATUSES = {
-    400: "The request cannot be used; the message says where and why.",
+    400: "The request cannot be used; the message explains where and why.",
     401: "The API key is missing or unknown.",
     403: "The scope of the API key is too small.",
     404: "The model or the id is unknown.",

@@ -75,7 +75,7 @@ def prune(api: Service, **body: Any) -> Any:
     return api.http.post("/v1/cache/prune", json=body)
 
 
-def test_pruning_counts_unless_it_is_told_to_delete(api: Service) -> None:
+def test_pruning_only_counts_unless_dry_run_is_false(api: Service) -> None:
     embed(api, "one", "two")
     fingerprint = contents(api)["spaces"][0]["fingerprint"]
     assert prune(api, fingerprint=fingerprint).json() == {"object": "pruned", "entries": 2, "dry_run": True}
