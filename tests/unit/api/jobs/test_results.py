@@ -3,23 +3,19 @@
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import delete, update
 
-from semel.api.jobs.results import FORMATS, Rows, check_ready, npy
+from semel.api.jobs.results import FORMATS, check_ready
 from semel.api.jobs.submission import new_job
 from semel.api.jobs.wire import JobRequest
-from semel.cache.schema import vectors as vector_rows
 from semel.errors import ConflictError
-from semel.tasks.jobs.schema import jobs as job_rows
 from semel.values.job import Job
-from semel.values.text import ItemError, Outcome
+from semel.values.text import ItemError
 from tests.support.parts import Parts, parts
 from tests.support.service import Service
 
@@ -250,79 +246,3 @@ def test_a_job_that_is_deleted_while_it_is_read_ends_the_stream_with_an_error(ru
     running.services.stores.jobs.delete(job.id)
     with pytest.raises(ConflictError, match="of 80 rows; it was deleted while its results were read"):
         list(stream)
-
-
-# What the cache has lost
-
-
-def lose(running: Parts, job: Job, *positions: int) -> None:
-    keys = [key for chunk in running.services.stores.jobs.results(job.id) for key in chunk.keys]
-    with running.services.stores.db.write() as conn:
-        conn.execute(delete(vector_rows).where(vector_rows.c.key.in_([keys[i] for i in positions])))
-
-
-def test_lost_vectors_are_computed_again_in_their_places(running: Parts) -> None:
-    job = run(running, [f"lost and found {i}" for i in range(6)])
-    before = lines(running, job)
-    lose(running, job, 0, 3, 5)
-    assert lines(running, job) == before
-
-
-def test_a_lost_vector_in_a_range_gets_its_own_text(running: Parts) -> None:
-    job = run(running, [{"id": i, "text": f"lost in a range {i}"} for i in range(8)])
-    before = lines(running, job)
-    lose(running, job, 5, 6)
-    assert lines(running, job, range(5, 7)) == before[5:7]
-
-
-def test_damaged_vectors_are_computed_again(running: Parts) -> None:
-    job = run(running, ["damaged on disk", "sound"])
-    before = lines(running, job)
-    (chunk,) = running.services.stores.jobs.results(job.id)
-    with running.services.stores.db.write() as conn:
-        conn.execute(update(vector_rows).where(vector_rows.c.key == chunk.keys[0]).values(data=bytes(64)))
-    assert lines(running, job) == before
-
-
-def test_a_text_that_fails_when_it_is_computed_again_has_an_error(
-    running: Parts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = run(running, ["computed once", "and kept"])
-    lose(running, job, 0)
-    embed_again = running.services.pipeline.embed
-
-    def fails(*args: Any, **options: Any) -> Any:
-        return replace(embed_again(*args, **options), errors={0: ItemError("backend_error", "the device is dead")})
-
-    monkeypatch.setattr(running.services.pipeline, "embed", fails)
-    lost, kept = lines(running, job)
-    assert (lost["error"]["message"], "embedding" in kept) == ("the device is dead", True)
-    lose(running, job, 0)
-    with pytest.raises(ConflictError, match="no longer has a vector"):
-        read(running, job, "npy")
-
-
-def test_lost_vectors_of_other_weights_are_an_error_and_never_mixed_in(running: Parts) -> None:
-    job = run(running, ["made with older weights"])
-    lose(running, job, 0)
-    with running.services.stores.db.write() as conn:
-        conn.execute(update(job_rows).where(job_rows.c.id == job.id).values(fingerprint=bytes(32)))
-    older = running.services.stores.jobs.get(job.id)
-    with pytest.raises(ConflictError, match="model 'fake' has different weights now; submit the job again"):
-        lines(running, older)
-
-
-def test_rows_of_failed_texts_are_not_computed_again(running: Parts, mixed: Job) -> None:
-    before = len(running.worker.sent)
-    lines(running, mixed)
-    assert len(running.worker.sent) == before
-
-
-def test_npy_ends_short_of_its_header_rather_than_with_a_shifted_row(mixed: Job) -> None:
-    good = Rows(0, np.ones((2, 16), np.float32), [Outcome.HIT] * 2, {}, [False] * 2, [1] * 2, [None] * 2)
-    bad = replace(good, first_index=2, errors={1: ItemError("backend_error", "gone")})
-    stream = npy(mixed, range(4), iter([good, bad]))
-    got = next(stream) + next(stream)
-    with pytest.raises(ConflictError):
-        next(stream)
-    assert len(got) == 128 + 2 * 16 * 4
