@@ -1,12 +1,13 @@
 """The models of one device: what fits, what makes room, and names that a device serves differently."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from semel.backends.engine import Engine
-from semel.errors import ModelLoadError
+from semel.errors import BackendError, FingerprintError, ModelLoadError, UnknownModelError
 from semel.settings import Settings
 from semel.tasks.worker import models as loaded_module
 from semel.tasks.worker.models import LoadedModels
@@ -22,8 +23,10 @@ def models(home: Path, engine: Engine, *, most: int | None = None, device: str =
 
 
 @pytest.fixture
-def engine() -> "Engine":
-    return Engine()
+def engine() -> Iterator[Engine]:
+    made = Engine()
+    yield made
+    made.close()
 
 
 def names(loaded: LoadedModels) -> list[str]:
@@ -104,4 +107,90 @@ def test_a_model_that_waits_for_room_gets_it_from_one_that_is_always_busy(
             thread.join(10)
     with pytest.raises(ModelLoadError):
         loaded.get("huge")
-    loaded.get("a")  # nobody is kept out by what went wrong
+    loaded.get("a")  # the failure blocks no other model
+
+
+def of(home: Path, engine: Engine, device: str = "auto", **entries: ModelEntry) -> LoadedModels:
+    return LoadedModels(Settings(home=home, models=entries), engine, device=device)
+
+
+def test_an_unknown_model_is_refused_by_name(tmp_path: Path, engine: Engine) -> None:
+    with pytest.raises(UnknownModelError, match="'unknown'"):
+        models(tmp_path, engine).get("unknown")
+
+
+def test_each_prompt_has_a_space_of_its_own(tmp_path: Path, engine: Engine) -> None:
+    spaces = of(tmp_path, engine, m=ModelEntry("fake:?dim=8", prompts={"query": "find "})).spaces("m")
+    assert list(spaces) == ["", "query"]
+    assert spaces[""].fingerprint != spaces["query"].fingerprint
+    assert {space.dim for space in spaces.values()} == {8}
+    assert engine.stats.texts == 0, "a space is known from the files, before the model is loaded"
+
+
+def test_a_model_whose_files_are_missing_is_not_offered_and_the_others_are(tmp_path: Path, engine: Engine) -> None:
+    entries = {"here": ModelEntry("fake:?dim=8"), "gone": ModelEntry(str(tmp_path / "gone"))}
+    assert list(of(tmp_path, engine, **entries).available(["gone", "here"])) == ["here"]
+
+
+def test_a_fake_model_needs_no_device_to_be_found(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded_module, "choose_device_for", lambda *_: pytest.fail("this would import frameworks"))
+    loaded = of(tmp_path, engine, m=ModelEntry("fake:?dim=8"))
+    assert loaded.get("m").producer.device == "cpu"
+
+
+def test_the_device_is_found_for_a_model_with_a_source_for_it(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded_module, "choose_device_for", lambda *_: ("mlx", "a test"))
+    loaded = of(tmp_path, engine, m=ModelEntry("fake:?dim=8", source_mlx="fake:?dim=12"))
+    assert loaded.full_name("m") == "m@mlx"
+    assert loaded.get("m").spaces[""].dim == 12
+
+
+def test_only_fake_models_need_no_framework(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Settings, "all_models", property(lambda self: self.models))
+    fake, real = ModelEntry("fake:?dim=8"), ModelEntry("sentence-transformers/all-MiniLM-L6-v2")
+    assert of(tmp_path, engine, a=fake, b=fake).all_fake
+    assert not of(tmp_path, engine, a=fake, b=real).all_fake
+
+
+def test_threads_that_need_a_model_at_the_same_moment_load_it_once(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, create = list[str](), loaded_module.create_backend
+
+    def slowly(*args: object, **options: object) -> object:
+        loads.append("load")
+        threading.Event().wait(0.05)
+        return create(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loaded_module, "create_backend", slowly)
+    loaded = of(tmp_path, engine, m=ModelEntry("fake:?dim=8"))
+    threads = [threading.Thread(target=loaded.get, args=("m",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert loads == ["load"]
+
+
+def test_files_that_changed_since_the_start_are_refused_and_not_kept_in_memory(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, find = of(tmp_path, engine, m=ModelEntry("fake:?dim=8")), loaded_module.find_model
+    loaded.spaces("m")
+    changed = {"m": ModelEntry("fake:?dim=8&weights=b")}
+    monkeypatch.setattr(loaded_module, "find_model", lambda name, _entries, **options: find(name, changed, **options))
+    with pytest.raises(FingerprintError, match="the files of model 'm' changed since this process started; restart it"):
+        loaded.get("m")
+    assert loaded.loaded() == []
+
+
+def test_a_device_that_fails_while_it_loads_blocks_no_other_model(tmp_path: Path, engine: Engine) -> None:
+    loaded = of(tmp_path, engine, broken=ModelEntry("fake:?unfit=broken"), fine=ModelEntry("fake:?dim=8"))
+    for _ in range(2):
+        with pytest.raises(BackendError):
+            loaded.get("broken")
+    assert loaded.get("fine").spaces[""].model == "fine"
