@@ -181,11 +181,13 @@ def test_files_that_changed_since_the_start_are_refused_and_not_kept_in_memory(
 ) -> None:
     loaded, find = of(tmp_path, engine, m=ModelEntry("fake:?dim=8")), loaded_module.find_model
     loaded.spaces("m")
+    unloaded = list[object]()
+    monkeypatch.setattr(engine, "unload", unloaded.append)
     changed = {"m": ModelEntry("fake:?dim=8&weights=b")}
     monkeypatch.setattr(loaded_module, "find_model", lambda name, _entries, **options: find(name, changed, **options))
     with pytest.raises(FingerprintError, match="the files of model 'm' changed since this process started; restart it"):
         loaded.get("m")
-    assert loaded.loaded() == []
+    assert (len(unloaded), loaded.loaded()) == (1, [])
 
 
 def test_a_device_that_fails_while_it_loads_blocks_no_other_model(tmp_path: Path, engine: Engine) -> None:
