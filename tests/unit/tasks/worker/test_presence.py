@@ -38,8 +38,8 @@ def presence(fleet: Fleet, device: Device, meter: Meter, offers: Offers) -> Pres
         device.models,
         device.engine,
         meter,
-        worker_id="cuda:1@host-7",
-        about=DeviceInfo("cuda:1", usable=True, why="a GPU with 24 GB", software=True),
+        worker_id="vulkan:1@host-7",
+        about=DeviceInfo("vulkan:1", usable=True, why="a GPU with 24 GB", software=True),
         measured=MEASURED,
         progress=lambda: [("job", 3, 12)],
     )
@@ -53,7 +53,7 @@ def published(fleet: Fleet) -> WorkerCard:
 def test_a_worker_is_on_the_roster_before_its_model_is_loaded(presence: Presence, fleet: Fleet, device: Device) -> None:
     presence.beat()
     card = published(fleet)
-    assert (card.id, card.device, card.pid, card.state) == ("cuda:1@host-7", "cuda:1", os.getpid(), "loading")
+    assert (card.id, card.device, card.pid, card.state) == ("vulkan:1@host-7", "vulkan:1", os.getpid(), "loading")
     assert (card.about, card.software, card.measured) == ("a GPU with 24 GB", True, MEASURED)
     assert (card.loaded, card.dtype, card.load_s, card.texts_per_s) == ([], "", 0.0, 0.0)
     assert card.models == ["m"]
@@ -109,4 +109,4 @@ def test_a_worker_ends_without_redis_all_the_same(presence: Presence, fleet: Fle
     with pytest.raises(redis.RedisError):  # the duty that sends it goes on trying
         presence.beat()
     fleet.server.connected = True
-    assert published(fleet).id == "cuda:1@host-7"
+    assert published(fleet).id == "vulkan:1@host-7"
