@@ -206,9 +206,12 @@ def test_parquet_is_read_too(api: Service, made: tuple[list[str], Vectors], kind
 def test_vectors_of_another_model_are_refused(api: Service, made: tuple[list[str], Vectors]) -> None:
     texts, vectors = made
     answer = put(api, lines(texts, vectors[::-1].copy()))
-    assert (answer.status_code, "was it made by another model" in message_of(answer)) == (400, True)
+    assert (answer.status_code, "differs from the one that 'fake' computes here" in message_of(answer)) == (400, True)
     prompted = put(api, lines(texts, vectors), model="prompted", prompt_name="query")
-    assert (prompted.status_code, "is not the one that 'prompted' makes here" in message_of(prompted)) == (400, True)
+    assert (prompted.status_code, "differs from the one that 'prompted' computes here" in message_of(prompted)) == (
+        400,
+        True,
+    )
 
 
 @pytest.mark.parametrize(

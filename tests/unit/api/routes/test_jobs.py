@@ -73,7 +73,7 @@ def test_the_rows_of_a_cross_encoder_are_pairs(api: Service) -> None:
         ({"input": []}, 400, "input is an empty list"),
         ({}, 400, "input: "),
         ({"input": ["a"], "model": "nope"}, 404, "no model named 'nope'"),
-        ({"input": ["a"], "device": "abacus"}, 400, "no device 'abacus'"),
+        ({"input": ["a"], "device": "abacus"}, 400, "unknown device 'abacus'"),
         ({"input": ["a"], "colour": "red"}, 400, "colour: "),
         ({"input": ["a"], "metadata": {"n": 3}}, 400, "metadata.n: "),
         ({"input": [{"id": 1}]}, 400, 'input[0] has no string in "text"'),
