@@ -20,7 +20,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
         yield running
 
 
-def test_nobody_gets_in_without_a_key(guarded: Processes) -> None:
+def test_every_route_except_health_requires_a_key(guarded: Processes) -> None:
     routes = httpx.get(f"{guarded.url}/openapi.json").json()["paths"]
     open_to_all = {"/health/live", "/health/ready", "/health"}
     for path, methods in routes.items():
@@ -32,7 +32,7 @@ def test_nobody_gets_in_without_a_key(guarded: Processes) -> None:
     assert refused.json()["error"]["code"] == "invalid_api_key"
 
 
-def test_a_key_may_do_what_its_scope_says(guarded: Processes) -> None:
+def test_a_key_may_do_only_what_its_scope_allows(guarded: Processes) -> None:
     with Client(guarded.url, api_key="sk-work") as worker:
         job = worker.wait(worker.submit(["a text"], model="fake").id)
         assert worker.embed(["a text"], model="fake").shape == (1, 16)
@@ -43,11 +43,11 @@ def test_a_key_may_do_what_its_scope_says(guarded: Processes) -> None:
             reader.embed(["a text"], model="fake")
         with pytest.raises(ForbiddenError):
             reader.cancel(job.id)
-    with Client(guarded.url) as nobody, pytest.raises(UnauthorizedError, match="Authorization: Bearer"):
-        nobody.jobs()
+    with Client(guarded.url) as anonymous, pytest.raises(UnauthorizedError, match="Authorization: Bearer"):
+        anonymous.jobs()
 
 
-def test_a_key_that_may_only_look_sees_no_text(guarded: Processes) -> None:
+def test_a_read_only_key_sees_no_text(guarded: Processes) -> None:
     with Client(guarded.url, api_key="sk-work") as worker:
         job = worker.wait(worker.submit(["fine", "a secret that is too long"], model="fake", truncate=False).id)
     shown = {}
@@ -59,7 +59,7 @@ def test_a_key_that_may_only_look_sees_no_text(guarded: Processes) -> None:
     assert shown == {"sk-work": "a secret that is too long", "sk-look": None}
 
 
-def test_a_batch_file_has_texts_too(guarded: Processes) -> None:
+def test_a_read_only_key_cannot_download_a_file(guarded: Processes) -> None:
     headers = {key: {"authorization": f"Bearer {key}"} for key in ("sk-work", "sk-look")}
     sent = httpx.post(
         f"{guarded.url}/v1/files",
@@ -72,7 +72,7 @@ def test_a_batch_file_has_texts_too(guarded: Processes) -> None:
     assert httpx.get(content, headers=headers["sk-look"]).status_code == 403
 
 
-def test_the_clients_that_people_use_send_their_key(guarded: Processes) -> None:
+def test_the_openai_client_and_the_x_api_key_header_authenticate(guarded: Processes) -> None:
     with openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="sk-work") as client:
         assert len(client.embeddings.create(model="fake", input="x").data[0].embedding) == 16
     stranger = openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="sk-no", max_retries=0)
@@ -102,14 +102,14 @@ def test_without_keys_a_website_cannot_submit(semel: Processes, headers: dict[st
     assert [job.id for job in semel.client.jobs()] == before
 
 
-def test_without_keys_a_website_that_took_our_address_cannot_read(semel: Processes) -> None:
+def test_without_keys_a_website_cannot_read_by_dns_rebinding(semel: Processes) -> None:
     assert httpx.get(f"{semel.url}/v1/jobs", headers={"host": "website.example"}).status_code == 403
     for host in (f"localhost:{semel.port}", "semel.localhost", "[::1]:8700", "10.0.0.7"):
         assert httpx.get(f"{semel.url}/v1/jobs", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_without_keys_a_website_may_link_to_us_and_load_nothing(semel: Processes, site: str) -> None:
+def test_without_keys_a_website_may_link_to_a_route_but_not_load_it(semel: Processes, site: str) -> None:
     loads = {"sec-fetch-site": site, "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
     assert httpx.get(f"{semel.url}/v1/inventory", headers=loads).status_code == 403
     leads = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
@@ -118,13 +118,13 @@ def test_without_keys_a_website_may_link_to_us_and_load_nothing(semel: Processes
     assert httpx.get(f"{semel.url}/v1/jobs", headers=frames).status_code == 403
 
 
-def test_a_name_that_was_said_is_the_servers_own(tmp_path: Path) -> None:
+def test_an_allowed_host_name_is_accepted(tmp_path: Path) -> None:
     with processes(tmp_path, SEMEL_ALLOWED_HOSTS="semel.example") as named:
         for host, status in (("semel.example:8700", 200), ("localhost", 200), ("website.example", 403)):
             assert httpx.get(f"{named.url}/v1/jobs", headers={"host": host}).status_code == status
 
 
-def test_the_own_page_and_a_page_with_a_key_pass(semel: Processes, guarded: Processes) -> None:
+def test_the_servers_own_page_and_requests_with_a_key_are_accepted(semel: Processes, guarded: Processes) -> None:
     for own in ({"sec-fetch-site": "same-origin"}, {"origin": semel.url}):
         assert httpx.post(f"{semel.url}/v1/cache/verify", headers=own).status_code == 200
     other = {"sec-fetch-site": "cross-site", "host": "semel.example", "authorization": "Bearer sk-work"}

@@ -98,7 +98,7 @@ def test_files_are_listed_page_by_page(client: openai.OpenAI) -> None:
         ),
     ],
 )
-def test_an_unsound_upload_is_refused(
+def test_an_invalid_upload_is_refused(
     semel: Processes, data: dict[str, str], files: dict[str, bytes], message: str
 ) -> None:
     answer = httpx.post(f"{semel.url}/v1/files", data=data, files=files or {"other": b"x"})
@@ -106,7 +106,7 @@ def test_an_unsound_upload_is_refused(
     assert message in answer.json()["error"]["message"]
 
 
-def test_an_upload_that_is_no_form_is_refused(semel: Processes) -> None:
+def test_an_upload_that_is_not_a_form_is_refused(semel: Processes) -> None:
     for headers in ({}, {"content-type": "multipart/form-data"}, {"content-type": "multipart/form-data; boundary=x"}):
         answer = httpx.post(f"{semel.url}/v1/files", content=b"{}", headers=headers)
         assert answer.status_code == 400, headers
@@ -152,7 +152,7 @@ def test_cached_tokens_are_those_of_hits(client: openai.OpenAI) -> None:
     assert (again.usage.input_tokens, again.usage.input_tokens_details.cached_tokens) == (42, 40)
 
 
-def test_a_bad_request_fails_alone(client: openai.OpenAI) -> None:
+def test_a_bad_line_does_not_fail_the_others(client: openai.OpenAI) -> None:
     lines = [
         line("good", input="a good one"),
         line("empty", input=""),
@@ -169,14 +169,14 @@ def test_a_bad_request_fails_alone(client: openai.OpenAI) -> None:
     assert (done.request_counts.completed, done.request_counts.failed) == (2, 6)
     assert set(read(client, done.output_file_id)) == {"good", "last"}
     errors = read(client, done.error_file_id)
-    told = {name: record["response"]["body"]["error"]["message"] for name, record in errors.items()}
+    messages = {name: record["response"]["body"]["error"]["message"] for name, record in errors.items()}
     assert {record["response"]["status_code"] for record in errors.values()} == {400}
-    assert "is empty" in told["empty"]
-    assert "token ids" in told["tokens"]
-    assert "input" in told["none"]
-    assert "cut to 7 dimensions" in told["size"]
-    assert "fails on" in told["device"]
-    assert "longer than the model reads" in told["long"]
+    assert "is empty" in messages["empty"]
+    assert "token ids" in messages["tokens"]
+    assert "input" in messages["none"]
+    assert "cut to 7 dimensions" in messages["size"]
+    assert "fails on" in messages["device"]
+    assert "longer than the model reads" in messages["long"]
 
 
 @pytest.mark.parametrize("given", [["fine", ""], ["fine", "has poison in it"], [" ".join(["word"] * 30)]])
@@ -188,7 +188,9 @@ def test_a_line_fails_as_the_route_does(semel: Processes, client: openai.OpenAI,
     assert answer["body"]["error"]["param"] == f"input[{len(given) - 1}]"
 
 
-def test_lines_mean_the_servers_model_and_half_a_surrogate_fails_one(semel: Processes, client: openai.OpenAI) -> None:
+def test_a_line_uses_the_default_model_and_a_lone_surrogate_fails_one_line(
+    semel: Processes, client: openai.OpenAI
+) -> None:
     envelope = {"method": "POST", "url": "/v1/embeddings"}
     lines = [{"custom_id": "none", **envelope, "body": {"input": "a text"}}, line("half", input="\ud83d")]
     done = run(client, lines)
@@ -198,7 +200,7 @@ def test_lines_mean_the_servers_model_and_half_a_surrogate_fails_one(semel: Proc
     assert "lone surrogate" in read(client, done.error_file_id)["half"]["response"]["body"]["error"]["message"]
 
 
-def test_an_unsound_file_fails_with_line_numbers_before_any_work(semel: Processes, client: openai.OpenAI) -> None:
+def test_an_invalid_file_fails_with_line_numbers_before_any_work(semel: Processes, client: openai.OpenAI) -> None:
     before = len(semel.client.jobs(limit=100))
     lines = [
         line("a", input="x"),
@@ -216,8 +218,8 @@ def test_an_unsound_file_fails_with_line_numbers_before_any_work(semel: Processe
     assert failed.failed_at
     assert failed.errors is not None
     assert failed.errors.data is not None
-    told = {error.line: error.code for error in failed.errors.data}
-    assert told == {
+    codes = {error.line: error.code for error in failed.errors.data}
+    assert codes == {
         2: "invalid_json_line",
         3: "duplicate_custom_id",
         4: "invalid_method",
@@ -234,7 +236,7 @@ def test_an_unsound_file_fails_with_line_numbers_before_any_work(semel: Processe
 @pytest.mark.parametrize(
     ("lines", "code"), [([], "empty_file"), ([line("a", model="nope", input="x")], "model_not_found")]
 )
-def test_a_batch_that_cannot_start_says_why(client: openai.OpenAI, lines: list[Any], code: str) -> None:
+def test_a_batch_that_cannot_start_reports_why(client: openai.OpenAI, lines: list[Any], code: str) -> None:
     failed = run(client, lines)
     assert failed.status == "failed"
     assert failed.errors is not None
@@ -242,12 +244,12 @@ def test_a_batch_that_cannot_start_says_why(client: openai.OpenAI, lines: list[A
     assert [error.code for error in failed.errors.data] == [code]
 
 
-def test_what_is_no_batch_is_refused(client: openai.OpenAI) -> None:
+def test_an_invalid_batch_request_is_refused(client: openai.OpenAI) -> None:
     stored = upload(client, [line("a", input="x")])
 
     def create(**changed: Any) -> None:
-        wanted = {"input_file_id": stored, "endpoint": "/v1/embeddings", "completion_window": "24h", **changed}
-        client.batches.create(**wanted)
+        request = {"input_file_id": stored, "endpoint": "/v1/embeddings", "completion_window": "24h", **changed}
+        client.batches.create(**request)
 
     with pytest.raises(openai.BadRequestError, match="endpoint must be one of /v1/embeddings, /v1/rerank"):
         create(endpoint="/v1/chat/completions")
@@ -300,7 +302,7 @@ def test_rerank_lines_fail_as_the_route_does(semel: Processes, client: openai.Op
         assert (got["status_code"], got["body"]) == (direct.status_code, direct.json()), body
 
 
-# Ends before the end
+# Batches that are cancelled, interrupted or expire
 
 
 @pytest.fixture
@@ -333,7 +335,7 @@ def test_cancel_keeps_what_is_done(slow: Processes) -> None:
             client.batches.cancel(run(client, [line("a", input="known")]).id)
 
 
-def test_a_batch_may_be_cancelled_while_it_is_checked(slow: Processes) -> None:
+def test_a_batch_can_be_cancelled_while_it_is_validated(slow: Processes) -> None:
     with openai.OpenAI(base_url=f"{slow.url}/v1", api_key="any", max_retries=0) as client:
         stored = upload(client, [*(line(f"id-{i}", input="x") for i in range(20_000)), "no JSON"])
         batch = client.batches.create(input_file_id=stored, endpoint="/v1/embeddings", completion_window="24h")
@@ -357,7 +359,7 @@ def test_a_batch_survives_the_death_of_the_api(slow: Processes) -> None:
         assert len(read(client, done.output_file_id)) == 2000
 
 
-def test_a_batch_that_is_late_expires_with_what_is_done(slow: Processes) -> None:
+def test_a_batch_past_its_deadline_expires_and_keeps_what_is_done(slow: Processes) -> None:
     with openai.OpenAI(base_url=f"{slow.url}/v1", api_key="any", max_retries=0) as client:
         slow.client.embed(["known"], model="fake")
         lines = [line(f"id-{i}", input="known" if i < 1024 else f"late {i}") for i in range(8192)]

@@ -1,4 +1,4 @@
-"""`semel embed` and its neighbours, as a user types them; locally and through a server."""
+"""`semel embed` and other commands, as a user types them, locally and through a server."""
 
 import datetime
 import json
@@ -136,7 +136,7 @@ def test_skipped_and_failed_inputs_keep_their_places(semel: Processes, tmp_path:
         ("in.txt", "a\n", ["--local", "--url", "http://x"], "cannot be used together"),
     ],
 )
-def test_bad_input_is_one_sentence(
+def test_bad_input_is_reported_in_one_sentence(
     semel: Processes, tmp_path: Path, name: str, content: str | bytes, options: list[str], message: str
 ) -> None:
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -158,7 +158,7 @@ def test_an_output_is_replaced_only_when_asked(semel: Processes, tmp_path: Path)
 
 
 def _slow(tmp_path: Path) -> list[str]:
-    """A model that takes eight seconds for the input."""
+    """Write an input and a model that needs eight seconds for it; returns the command that embeds it."""
     (tmp_path / "slow.toml").write_text('default_model = "slow"\n[models.slow]\nsource = "fake:?dim=16&text_ms=2"\n')
     source = tmp_path / "in.txt"
     source.write_text("".join(f"slow {i}\n" for i in range(4000)))
@@ -246,7 +246,7 @@ def test_jobs_from_submit_to_results(semel: Processes, tmp_path: Path) -> None:
     assert "there is no job" in semel.semel("jobs", "show", "job_x", "--url", semel.url, ok=False).stderr
 
 
-def test_a_submitted_row_comes_back_whole(semel: Processes, tmp_path: Path) -> None:
+def test_a_submitted_row_comes_back_with_its_id_and_metadata(semel: Processes, tmp_path: Path) -> None:
     source = tmp_path / "rows.parquet"
     day = datetime.date(2026, 5, 4)
     pq.write_table(pa.table({"id": [1.5, 2.5], "body": ["one", "two words"], "page": [3, 4], "day": [day] * 2}), source)
@@ -261,7 +261,7 @@ def test_a_submitted_row_comes_back_whole(semel: Processes, tmp_path: Path) -> N
     )
 
 
-def test_rerank_numbers_are_those_of_the_input(semel: Processes, tmp_path: Path) -> None:
+def test_rerank_indices_count_the_rows_of_the_input(semel: Processes, tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text('{"text": ""}\n{"text": "one"}\n{"text": "two words"}\n')
     command = ("rerank", "two words", str(source), "--skip-bad", "--json", "--url", semel.url)
@@ -291,7 +291,7 @@ def test_rerank_prints_the_best_first(semel: Processes, tmp_path: Path) -> None:
     assert "the query is empty" in semel.semel("rerank", "", *command[2:], ok=False).stderr
 
 
-def test_the_cache_shows_verifies_and_prunes(semel: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_stats_verify_and_prune(semel: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(semel.environment, "SEMEL_HOME", str(tmp_path / "home"))
     semel.semel("embed", str(_txt(tmp_path)), "-o", str(tmp_path / "out.npy"))
     (space,) = json.loads(semel.semel("cache", "stats", "--json").stdout)
@@ -306,7 +306,7 @@ def test_the_cache_shows_verifies_and_prunes(semel: Processes, tmp_path: Path, m
     assert "the cache is empty" in semel.semel("cache", "stats").stdout
 
 
-def test_models_and_devices_say_what_is_there(semel: Processes) -> None:
+def test_models_and_devices_list_what_is_there(semel: Processes) -> None:
     models = {m["name"]: m for m in json.loads(semel.semel("models", "--json").stdout)}
     assert models["minilm"]["dimensions"] == 384
     assert "cpu" in semel.semel("devices").stdout
@@ -315,7 +315,7 @@ def test_models_and_devices_say_what_is_there(semel: Processes) -> None:
     assert all(d["why"] for d in devices.values())
 
 
-def test_a_wrong_setting_is_one_sentence(semel: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_is_reported_in_one_sentence(semel: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(semel.environment, "SEMEL_CHUNK_TEXTS", "many")
     refused = semel.semel("models", ok=False)
     assert refused.returncode == 2

@@ -1,4 +1,4 @@
-"""The clients that people use today, on a running stack: only the base URL is changed."""
+"""Widely used clients against a running stack; only the base URL is changed."""
 
 import json
 from collections.abc import Iterator
@@ -119,7 +119,7 @@ def test_cohere_reranks_in_both_versions(semel: Processes, cohere_client: cohere
     ]
 
 
-def test_rerank_omits_what_was_not_asked_for_and_says_its_kind(semel: Processes) -> None:
+def test_rerank_omits_what_was_not_requested_and_names_its_kind(semel: Processes) -> None:
     body = {"model": "fake", "query": "q", "documents": [{"text": "a"}, "b"], "top_n": 1}
     answer = httpx.post(f"{semel.url}/v1/rerank", json=body).json()
     assert set(answer["results"][0]) == {"index", "relevance_score"}
@@ -190,7 +190,7 @@ def test_tei_shapes(semel: Processes) -> None:
 
 
 @pytest.mark.parametrize("name", ["\ud800", "\0", "a\nb"])
-def test_a_name_that_no_database_takes_is_bad_input(semel: Processes, name: str) -> None:
+def test_a_model_name_that_no_database_can_store_is_bad_input(semel: Processes, name: str) -> None:
     for path, body in {
         "/v1/embeddings": {"input": "x"},
         "/v1/rerank": {"query": "q", "documents": ["x"]},
@@ -201,7 +201,7 @@ def test_a_name_that_no_database_takes_is_bad_input(semel: Processes, name: str)
         assert (answer.status_code, "cannot be printed" in answer.text) == (400, True), path
 
 
-def test_similarity_names_the_sentence_that_is_bad(semel: Processes) -> None:
+def test_similarity_names_the_bad_sentence(semel: Processes) -> None:
     def post(source: str, sentence: str) -> str:
         body = {"inputs": {"source_sentence": source, "sentences": [sentence]}}
         return str(httpx.post(f"{semel.url}/similarity", json=body).json()["error"])
@@ -210,7 +210,7 @@ def test_similarity_names_the_sentence_that_is_bad(semel: Processes) -> None:
     assert post("a", "").startswith("text 0 is empty")
 
 
-def test_who_names_no_model_gets_the_servers_default(semel: Processes) -> None:
+def test_a_request_without_a_model_uses_the_default_model(semel: Processes) -> None:
     asked, documents = {"input": ["a text"]}, {"query": "a query", "documents": ["a text"]}
     assert httpx.post(f"{semel.url}/v1/embeddings", json=asked).json()["model"] == "fake"
     assert httpx.post(f"{semel.url}/v1/rerank", json=documents).json()["model"] == "fake"
@@ -255,7 +255,9 @@ def test_tei_embeds_at_the_root(semel: Processes) -> None:
     )
 
 
-def test_a_cross_encoder_reranks_and_says_so(semel: Processes, cohere_client: cohere.ClientV2) -> None:
+def test_a_cross_encoder_reranks_and_the_answer_names_its_kind(
+    semel: Processes, cohere_client: cohere.ClientV2
+) -> None:
     journal = semel.folder / "scored"
     documents = ["the blue whale", "a small whale", "nothing of it"]
     answer = cohere_client.rerank(model="reranker", query="the blue whale", documents=documents, top_n=2)

@@ -37,8 +37,9 @@ def test_three_pools_work_side_by_side_and_agree(tmp_path: Path) -> None:
             got, expected = semel.client.results(job.id), reference.encode(texts(name))
             assert (got * expected).sum(axis=1).min() > 0.999
         assert {device: job.device for device, job in asked.items()} == {"mlx": "mlx", "vulkan": "vulkan", "cpu": "cpu"}
-        assert by_itself.device == "cpu"  # the only one here that is no imitation
-        wait_until(lambda: all(pool["total_requests"] for pool in semel.pools().values()))  # told with the next beat
+        assert by_itself.device == "cpu"  # the only device here that is not emulated in software
+        # The counts arrive with the next heartbeat.
+        wait_until(lambda: all(pool["total_requests"] for pool in semel.pools().values()))
         pools = semel.pools()
         for device in asked:
             pool = pools[device]
@@ -49,12 +50,12 @@ def test_three_pools_work_side_by_side_and_agree(tmp_path: Path) -> None:
             assert pool["memory_usage_bytes"] > 10 << 20
             assert pool["error_rate"] == 0
             assert time.time() - 120 < pool["last_request"] <= time.time()
-        # One space: what one device computed is a hit on the next.
+        # The devices share one vector space: what one computed is a hit on the next.
         again = semel.client.wait(semel.client.submit(texts("mlx"), device="vulkan").id)
         assert again.counts.hit == 6
 
 
-def test_a_worker_for_every_device_and_what_dies_is_started_again(tmp_path: Path) -> None:
+def test_worker_all_serves_every_device_and_restarts_a_killed_worker(tmp_path: Path) -> None:
     with processes(tmp_path, **ON_CPU) as semel:
         semel.stop("worker")
         semel._start("all", [*semel._running["api"].args[:3], "worker", "--all"])  # type: ignore[index]
@@ -65,7 +66,7 @@ def test_a_worker_for_every_device_and_what_dies_is_started_again(tmp_path: Path
         wait_until(
             lambda: any(w["pid"] != worker["pid"] for w in semel.pools().get("mlx", {}).get("workers", [])),
             timeout_s=60,
-            told=semel.logs,
+            detail=semel.logs,
         )
         assert "worker mlx ended (killed by SIGKILL); starting it again" in (tmp_path / "all.log").read_text()
         assert semel.stop("all") == 0
@@ -76,7 +77,7 @@ def test_processes_share_the_cores(tmp_path: Path) -> None:
         first = semel.pid("worker")
         semel.stop("worker")
         semel._start("two", [*semel._running["api"].args[:3], "worker", "--device", "cpu", "--processes", "2"])  # type: ignore[index]
-        wait_until(lambda: len(semel.pools().get("cpu", {}).get("workers", [])) == 2, timeout_s=60, told=semel.logs)
+        wait_until(lambda: len(semel.pools().get("cpu", {}).get("workers", [])) == 2, timeout_s=60, detail=semel.logs)
         semel.wait_for_pool("cpu")
         wait_until(lambda: all(worker["loaded"] for worker in semel.pools()["cpu"]["workers"]), timeout_s=60)
         two = [worker for worker in semel.pools()["cpu"]["workers"] if worker["pid"] != first]

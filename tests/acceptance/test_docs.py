@@ -1,4 +1,4 @@
-"""The code of docs/how-to runs as it stands, but for the address and the model."""
+"""The code in docs/how-to runs unchanged, except for the address and the model."""
 
 import gc
 import re
@@ -15,7 +15,7 @@ HOW_TO = Path(package.__file__).parent.parent / "docs" / "how-to"
 BLOCKS = {page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) for page in HOW_TO.glob("*.md")}
 
 
-# The pages leave their clients to the interpreter's end, as short scripts do.
+# The code in the pages does not close its clients, as is usual in short scripts.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 

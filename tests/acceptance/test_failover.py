@@ -1,4 +1,4 @@
-"""A device pool that is lost, unfit or hung: its work goes on elsewhere, and two vector spaces are never mixed."""
+"""If a device pool is lost, unfit or hung, its work goes on elsewhere; two vector spaces are never mixed."""
 
 import signal
 import time
@@ -16,7 +16,7 @@ SLOW, SLOW_TEXTS = "text_ms=20", 300
 
 def slow_job(semel: Processes, *, device: str) -> RemoteJob:
     job = semel.client.submit([f"slow text {i}" for i in range(SLOW_TEXTS)], model="fake", device=device)
-    wait_until(lambda: semel.client.job(job.id).counts.computed > 0, told=semel.logs)
+    wait_until(lambda: semel.client.job(job.id).counts.computed > 0, detail=semel.logs)
     return job
 
 
@@ -41,7 +41,7 @@ source_mlx = "fake:?dim=16&weights=quantised"
 """
 
 
-def test_another_space_is_a_name_of_its_own_and_never_mixed(tmp_path: Path) -> None:
+def test_another_vector_space_has_its_own_model_name_and_is_never_mixed(tmp_path: Path) -> None:
     with processes(tmp_path, toml=OWN, SEMEL_CHUNK_TEXTS="50", SEMEL_NO_WORKER_S="2", **ON_CPU) as semel:
         semel.start_worker("mlx", device="mlx")
         semel.wait_for_pool("mlx")
@@ -57,9 +57,9 @@ def test_another_space_is_a_name_of_its_own_and_never_mixed(tmp_path: Path) -> N
         job = slow_job(semel, device="cpu")
         strict = semel.client.submit([f"strict {i}" for i in range(600)], model="fake", if_no_worker="fail")
         semel.stop("worker", signal.SIGKILL)
-        wait_until(lambda: "the job waits for one" in semel.client.job(job.id).why, told=semel.logs)
+        wait_until(lambda: "the job waits for one" in semel.client.job(job.id).why, detail=semel.logs)
         assert "mlx serves fake@mlx, which is another space" in semel.client.job(job.id).why
-        wait_until(lambda: semel.client.job(strict.id).status == "failed", told=semel.logs)
+        wait_until(lambda: semel.client.job(strict.id).status == "failed", detail=semel.logs)
         semel.start_worker("again")
         done = semel.client.wait(job.id, timeout_s=90)
         assert (done.status, done.counts.failed) == ("completed", 0)
@@ -90,19 +90,19 @@ def test_a_hung_device_ends_its_worker_with_a_dump(tmp_path: Path) -> None:
         semel.wait_for_pool("mlx")
         worker = semel._running["mlx"]
         job = semel.client.submit(["this one is stuck"], model="fake", device="mlx")
-        wait_until(lambda: worker.poll() is not None, told=semel.logs)
+        wait_until(lambda: worker.poll() is not None, detail=semel.logs)
         assert worker.returncode == 70
         log = (tmp_path / "mlx.log").read_text()
         assert "mlx hangs: a batch has been running for" in log
         assert 'File "' in log
         assert "in forward" in log
         assert semel.pools()["mlx"]["status"] == "failed"
-        wait_until(lambda: semel.client.job(job.id).device == "cpu", told=semel.logs)
+        wait_until(lambda: semel.client.job(job.id).device == "cpu", detail=semel.logs)
         semel.client.cancel(job.id)
 
 
 def start_with(semel: Processes, name: str, toml: str, *, device: str = "cpu", **settings: str) -> None:
-    """A worker with a configuration of its own."""
+    """Start a worker with its own configuration."""
     config = semel.folder / f"{name}.toml"
     config.write_text(toml)
     before = dict(semel.environment)
@@ -117,8 +117,8 @@ ONE = 'default_model = "{name}"\n[models.{name}]\nsource = "fake:?dim=16&{option
 def test_a_request_finds_the_one_worker_of_its_pool_that_serves_it(tmp_path: Path) -> None:
     with processes(tmp_path, toml=ONE.format(name="a", options="")) as semel:
         start_with(semel, "b", ONE.format(name="b", options="weights=b"))
-        wait_until(lambda: {"a", "b"} <= set(semel.pools()["cpu"]["models"]), told=semel.logs)
-        wait_until(lambda: all(w["status"] == "healthy" for w in semel.pools()["cpu"]["workers"]), told=semel.logs)
+        wait_until(lambda: {"a", "b"} <= set(semel.pools()["cpu"]["models"]), detail=semel.logs)
+        wait_until(lambda: all(w["status"] == "healthy" for w in semel.pools()["cpu"]["workers"]), detail=semel.logs)
         for i in range(8):
             for model in ("a", "b"):
                 assert semel.client.embed([f"text {i}"], model=model).shape == (1, 16)
@@ -126,7 +126,7 @@ def test_a_request_finds_the_one_worker_of_its_pool_that_serves_it(tmp_path: Pat
         assert (job.counts.computed, job.counts.failed) == (300, 0)
 
 
-def test_a_request_goes_on_where_the_model_fits_and_the_device_lives(tmp_path: Path) -> None:
+def test_a_request_is_computed_where_the_model_fits_and_the_device_is_alive(tmp_path: Path) -> None:
     toml = ONE.format(name="fake", options="weight_bytes=500")
     with processes(tmp_path, toml=toml, **ON_CPU) as semel:
         semel.stop("worker")
@@ -151,12 +151,12 @@ def test_a_request_leaves_a_queue_that_only_a_dead_worker_serves(tmp_path: Path)
         start_with(semel, "mlx", toml, device="mlx")
         semel.wait_for_pool("mlx")
         start_with(semel, "small", toml, SEMEL_MAX_MODEL_BYTES="100", SEMEL_PRELOAD="false")
-        wait_until(lambda: len(semel.pools()["cpu"]["workers"]) == 2, told=semel.logs)
-        semel.stop("worker", signal.SIGKILL)  # it is taken for alive for some seconds
+        wait_until(lambda: len(semel.pools()["cpu"]["workers"]) == 2, detail=semel.logs)
+        semel.stop("worker", signal.SIGKILL)  # it still counts as alive for some seconds
         assert semel.client.embed(["from queue to queue"], model="fake").shape == (1, 16)
 
 
-def test_one_hanging_text_takes_no_other_job_along(tmp_path: Path) -> None:
+def test_one_hanging_text_does_not_fail_another_job(tmp_path: Path) -> None:
     toml = ONE.format(name="fake", options="hang_on=stuck&text_ms=5")
     with processes(tmp_path, toml=toml, SEMEL_HUNG_AFTER_S="0.3", SEMEL_CHUNK_TEXTS="20") as semel:
         semel.stop("worker")

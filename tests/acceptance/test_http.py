@@ -34,13 +34,13 @@ def test_base64_is_the_same_vector(semel: Processes) -> None:
     np.testing.assert_array_equal(unpacked, np.array(floats, np.float32))
 
 
-def test_the_second_time_is_a_hit(semel: Processes) -> None:
+def test_a_repeated_request_is_a_hit(semel: Processes) -> None:
     body = {"model": "fake", "input": ["asked twice", "asked twice"]}
     assert post(semel, "/v1/embeddings", **body).headers["x-semel-cache"] == "hits=0; computed=1; coalesced=1"
     assert post(semel, "/v1/embeddings", **body).headers["x-semel-cache"] == "hits=2; computed=0; coalesced=0"
 
 
-def test_the_times_of_queue_and_inference_are_told(semel: Processes) -> None:
+def test_headers_report_the_queue_time_and_the_inference_time(semel: Processes) -> None:
     cold = post(semel, "/v1/embeddings", model="fake", input="how long did this take").headers
     assert 0 < float(cold["x-inference-time"]) < 10_000
     assert 0 < float(cold["x-queue-time"]) < 10_000
@@ -89,12 +89,12 @@ def test_a_lone_surrogate_is_refused(semel: Processes) -> None:
     assert answer.json()["error"]["message"]
 
 
-def test_not_json_is_refused(semel: Processes) -> None:
+def test_a_body_that_is_not_json_is_refused(semel: Processes) -> None:
     assert httpx.post(f"{semel.url}/v1/embeddings", content=b"{oops").status_code == 400
     assert httpx.post(f"{semel.url}/v1/jobs", content=b"{oops").status_code == 400
 
 
-def test_a_megabyte_of_text_is_cut_and_says_so(semel: Processes) -> None:
+def test_a_megabyte_of_text_is_truncated_and_a_header_reports_it(semel: Processes) -> None:
     answer = post(semel, "/v1/embeddings", model="fake", input="word " * 200_000)
     assert answer.status_code == 200
     assert answer.headers["x-semel-truncated"] == "1"
@@ -136,7 +136,7 @@ def test_a_job_end_to_end_in_every_format(semel: Processes) -> None:
         assert table["index"].to_pylist() == list(range(3000))
 
 
-def test_a_lone_surrogate_in_a_line_fails_that_text_alone(semel: Processes) -> None:
+def test_a_lone_surrogate_in_a_line_fails_only_that_text(semel: Processes) -> None:
     lines = b'{"text": "fine"}\n{"text": "a\\ud800"}\n'
     answer = httpx.post(f"{semel.url}/v1/jobs", content=lines, headers={"content-type": "application/x-ndjson"})
     job = semel.client.wait(answer.json()["id"], timeout_s=30)
@@ -146,7 +146,7 @@ def test_a_lone_surrogate_in_a_line_fails_that_text_alone(semel: Processes) -> N
 def test_an_unknown_device_is_refused(semel: Processes) -> None:
     answer = post(semel, "/v1/jobs", model="fake", input=["a"], device="gpu")
     assert answer.status_code == 400
-    assert "no device 'gpu'" in answer.json()["error"]["message"]
+    assert "unknown device 'gpu'" in answer.json()["error"]["message"]
 
 
 def test_failed_texts_keep_their_rows(semel: Processes) -> None:
@@ -192,8 +192,8 @@ def test_results_of_a_failed_job_are_a_conflict_with_the_reason(semel: Processes
 def test_models_and_health(semel: Processes) -> None:
     (model,) = [m for m in semel.client.models() if m.id == "fake"]
     assert (model.dimensions, model.max_tokens, model.live) == (16, 20, True)
-    told = httpx.get(f"{semel.url}/v1/models").json()["data"]
-    assert [one["id"] for one in told if one["default"]] == ["fake"]
+    listed = httpx.get(f"{semel.url}/v1/models").json()["data"]
+    assert [one["id"] for one in listed if one["default"]] == ["fake"]
     assert httpx.get(f"{semel.url}/health/live").json() == {"status": "ok"}
     assert semel.client.ready() == {"database": "ok", "redis": "ok", "workers": "ok"}
     (worker,) = httpx.get(f"{semel.url}/health/backends").json()

@@ -1,4 +1,4 @@
-"""Vectors that were made elsewhere become hits; those of another model never do."""
+"""Imported vectors become hits; vectors of another model never do."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def test_imported_vectors_are_hits(semel: Processes, elsewhere: Vectors) -> None
     assert semel.client.put_vectors(rows, model="fake") == (0, 700)
 
 
-def test_parquet_is_taken_too(semel: Processes, elsewhere: Vectors) -> None:
+def test_parquet_is_accepted_too(semel: Processes, elsewhere: Vectors) -> None:
     out = io.BytesIO()
     pq.write_table(pa.table({"text": TEXTS[700:], "embedding": elsewhere[700:].tolist()}), out)
     answer = httpx.put(
@@ -56,7 +56,7 @@ def test_parquet_is_taken_too(semel: Processes, elsewhere: Vectors) -> None:
 
 
 @pytest.mark.parametrize("change", ["swapped", "scaled", "prompt"])
-def test_vectors_of_something_else_are_refused(semel: Processes, change: str) -> None:
+def test_vectors_of_another_text_scale_or_prompt_are_refused(semel: Processes, change: str) -> None:
     texts = [f"not these {change} {i}" for i in range(40)]
     vectors = semel.client.embed([f"find {text}" if change == "prompt" else text for text in texts], model="prompted")
     if change == "swapped":
@@ -79,7 +79,7 @@ def test_vectors_of_something_else_are_refused(semel: Processes, change: str) ->
         ({"text": "x", "embedding": [1e999] * 16}, "not finite"),
     ],
 )
-def test_a_row_that_is_none_is_refused(semel: Processes, line: object, message: str) -> None:
+def test_an_invalid_row_is_refused(semel: Processes, line: object, message: str) -> None:
     answer = httpx.put(
         f"{semel.url}/v1/cache/vectors",
         params={"model": "fake"},
@@ -87,9 +87,9 @@ def test_a_row_that_is_none_is_refused(semel: Processes, line: object, message: 
         headers={"content-type": "application/x-ndjson"},
     )
     assert answer.status_code == 400
-    told = answer.json()["error"]["message"]
-    assert message in told
-    assert "part-" not in told
+    reported = answer.json()["error"]["message"]
+    assert message in reported
+    assert "part-" not in reported
 
 
 def test_other_bodies_and_models_are_refused(semel: Processes) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or importing it asks the network
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise importing litellm sends a network request
 
 import litellm
 import numpy as np
@@ -85,7 +85,7 @@ def test_llamaindex_keeps_the_most_relevant(semel: Processes) -> None:
         rerank.postprocess_nodes(nodes)
 
 
-# Clients of OpenAI's that people have in these frameworks already
+# The OpenAI clients of these frameworks
 
 
 def test_langchain_openai(semel: Processes) -> None:
@@ -97,10 +97,10 @@ def test_langchain_openai(semel: Processes) -> None:
     np.testing.assert_array_equal(np.array(embeddings.embed_query("one"), np.float32), expected[0])
 
 
-def test_langchain_openai_with_token_ids_is_told_what_to_change(semel: Processes, monkeypatch: Any) -> None:
+def test_langchain_openai_with_token_ids_gets_an_error_that_names_the_fix(semel: Processes, monkeypatch: Any) -> None:
     embeddings = OpenAIEmbeddings(base_url=f"{semel.url}/v1", api_key=SecretStr("any"), model="fake", max_retries=0)
 
-    def token_ids(*_: Any) -> Any:  # tiktoken would fetch its tables
+    def token_ids(*_: Any) -> Any:  # tiktoken would download its tables
         return [0], [[1, 2, 3]], [0], [3]
 
     monkeypatch.setattr(OpenAIEmbeddings, "_tokenize", token_ids)

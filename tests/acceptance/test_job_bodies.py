@@ -1,4 +1,4 @@
-"""What a job can be made of, what its rows bring along, and running again what failed."""
+"""The bodies that a job accepts, the ids and metadata of its rows, and the retry of failed texts."""
 
 import csv
 import io
@@ -87,7 +87,7 @@ def test_a_form_with_a_file(semel: Processes, suffix: str, kind: str) -> None:
     assert [row["id"] for row in results(semel, job.id)] == ["a", "b", "a"]
 
 
-def test_another_field_may_be_the_text(semel: Processes) -> None:
+def test_text_field_names_the_field_of_the_text(semel: Processes) -> None:
     job = done(semel, post(semel, as_csv([{"body": "a body", "text": "not this"}]), "text/csv", text_field="body"))
     (row,) = results(semel, job.id)
     assert row["metadata"] == {"text": "not this"}
@@ -108,7 +108,7 @@ def test_ids_and_metadata_are_in_the_table_formats(semel: Processes, fmt: str, t
     assert table["error"].to_pylist()[:3] == [None] * 3
 
 
-def test_half_a_surrogate_in_an_id_breaks_no_format(semel: Processes) -> None:
+def test_a_lone_surrogate_in_an_id_breaks_no_format(semel: Processes) -> None:
     job = done(semel, post(semel, b'{"id": "\\ud800", "text": "x", "k": "\\ud800"}', "application/x-ndjson"))
     with semel.client.results_stream(job.id, fmt="parquet") as parts:
         table = pq.read_table(pa.BufferReader(b"".join(parts)))
@@ -117,7 +117,7 @@ def test_half_a_surrogate_in_an_id_breaks_no_format(semel: Processes) -> None:
 
 
 @pytest.mark.parametrize("where", ["json", "url", "form", "client"])
-def test_a_job_takes_the_prompt_for_its_kind_of_text(semel: Processes, where: str) -> None:
+def test_a_job_uses_the_prompt_of_its_input_type(semel: Processes, where: str) -> None:
     texts, asked = [f"by its kind, in {where}", "another"], {"model": "prompted", "input_type": "document"}
     url = f"{semel.url}/v1/jobs"
     if where == "client":
@@ -136,7 +136,7 @@ def test_a_job_takes_the_prompt_for_its_kind_of_text(semel: Processes, where: st
 
 
 @pytest.mark.parametrize("where", ["json", "url", "form"])
-def test_a_wish_that_no_job_has_is_refused(semel: Processes, where: str) -> None:
+def test_a_parameter_that_jobs_do_not_have_is_refused(semel: Processes, where: str) -> None:
     asked = {
         "json": {"json": {"input": ["x"], "dimensions": 4}},
         "url": {"params": {"dimensions": 4}, "json": {"input": ["x"]}},
@@ -148,14 +148,14 @@ def test_a_wish_that_no_job_has_is_refused(semel: Processes, where: str) -> None
         assert "dimensions" in answer.json()["error"]["message"]
 
 
-def test_a_form_says_by_its_file_name_what_is_in_it(semel: Processes) -> None:
+def test_a_form_with_an_unknown_file_extension_is_refused(semel: Processes) -> None:
     for name in ("rows", "rows.xlsx", "rows." + "x" * 300):
         answer = httpx.post(f"{semel.url}/v1/jobs", files={"file": (name, b"x")})
         assert answer.status_code == 400, name
         assert "the name must end in .jsonl" in answer.json()["error"]["message"]
 
 
-def test_a_bad_row_of_a_table_fails_alone(semel: Processes) -> None:
+def test_a_bad_row_of_a_table_fails_only_that_text(semel: Processes) -> None:
     rows = as_csv([{"id": "1", "text": "good"}, {"id": "2", "text": "x"}]).replace(b"2,x", b"2,\xff\xfe")
     job = done(semel, post(semel, rows, "text/csv"))
     good, bad = results(semel, job.id)
@@ -178,12 +178,14 @@ def test_a_bad_row_of_a_table_fails_alone(semel: Processes) -> None:
         (b'{"text":"a"},{"text":"b"}\n{"text":"c","x":1\n"y":2}\n', "application/x-ndjson", "line 1 is not JSON"),
     ],
 )
-def test_a_body_that_cannot_be_read_says_why(semel: Processes, content: bytes, kind: str, message: str) -> None:
+def test_a_body_that_cannot_be_read_is_refused_with_the_reason(
+    semel: Processes, content: bytes, kind: str, message: str
+) -> None:
     answer = post(semel, content, kind)
     assert answer.status_code == 400
-    told = answer.json()["error"]["message"]
-    assert message in told
-    assert "part-" not in told, "no path of the server"
+    reported = answer.json()["error"]["message"]
+    assert message in reported
+    assert "part-" not in reported, "no path of the server"
 
 
 def test_a_job_of_pairs_gives_scores_and_scores_no_pair_twice(semel: Processes) -> None:
@@ -212,12 +214,12 @@ def test_pairs_and_texts_do_not_mix(semel: Processes, model: str, row: dict[str,
     assert message in answer.text
 
 
-def test_bare_texts_are_no_pairs(semel: Processes) -> None:
+def test_plain_texts_are_refused_for_a_cross_encoder(semel: Processes) -> None:
     answer = httpx.post(f"{semel.url}/v1/jobs", json={"model": "reranker", "input": ["a text"]})
     assert (answer.status_code, "is a cross-encoder" in answer.text) == (400, True)
 
 
-def test_a_damaged_table_is_the_fault_of_the_table(semel: Processes) -> None:
+def test_a_damaged_table_is_a_client_error(semel: Processes) -> None:
     whole = as_parquet([{"id": str(i), "text": f"row {i}"} for i in range(3000)])
     damaged = whole[:100] + bytes(400) + whole[500:]
     answer = post(semel, damaged, "application/vnd.apache.parquet")
@@ -248,7 +250,7 @@ def test_retry_runs_only_what_failed(semel: Processes) -> None:
     assert [row["outcome"] for row in results(semel, job.id)][1::3] == ["failed", "failed"]
 
 
-def test_what_failed_for_a_passing_reason_is_computed_on_retry(semel: Processes) -> None:
+def test_texts_that_failed_temporarily_are_computed_on_retry(semel: Processes) -> None:
     config = semel.folder / "semel.toml"
     original = config.read_text()
     job = done(semel, post(semel, json.dumps({"input": ["kept", "one poison", "kept"]}).encode(), "application/json"))
@@ -286,7 +288,7 @@ def test_a_cancelled_job_goes_on_after_a_retry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("route", ["/v1/jobs", "/v1/jobs/estimate"])
-def test_an_upload_that_breaks_off_is_no_error_of_the_server(semel: Processes, route: str) -> None:
+def test_an_interrupted_upload_is_not_an_error_of_the_server(semel: Processes, route: str) -> None:
     log = semel.folder / "api.log"
     before = log.read_text().count("unexpected error")
     gone = f'semel_http_request_seconds_count{{method="POST",route="{route}",status="499"}}'
@@ -294,11 +296,11 @@ def test_an_upload_that_breaks_off_is_no_error_of_the_server(semel: Processes, r
     with socket.create_connection(("127.0.0.1", semel.port)) as upload:
         upload.sendall(f'{head}content-length: 9999\r\n\r\n{{"text": "the first of many"}}\n'.encode())
         time.sleep(0.5)
-    wait_until(lambda: gone in httpx.get(f"{semel.url}/metrics").text, told=semel.logs)
+    wait_until(lambda: gone in httpx.get(f"{semel.url}/metrics").text, detail=semel.logs)
     assert log.read_text().count("unexpected error") == before
 
 
-def test_metadata_that_no_answer_could_repeat_is_refused(semel: Processes) -> None:
+def test_metadata_that_no_answer_could_encode_is_refused(semel: Processes) -> None:
     half, before = '{"a": "\\ud800"}', [job.id for job in semel.client.jobs()]
     jobs = f"{semel.url}/v1/jobs"
     by_url = httpx.post(jobs, params={"metadata": half}, json={"input": ["x"]})

@@ -49,7 +49,7 @@ def test_a_refused_submission_frees_its_key(semel: Processes) -> None:
     assert (too_long.status_code, "255" in too_long.json()["error"]["message"]) == (400, True)
 
 
-def test_of_two_submissions_at_once_one_is_a_job(semel: Processes) -> None:
+def test_simultaneous_submissions_with_one_key_create_one_job(semel: Processes) -> None:
     ids: list[str] = []
 
     def submit() -> None:
@@ -87,7 +87,7 @@ def test_a_job_that_ended_can_be_deleted(semel: Processes) -> None:
     assert answer.headers["x-semel-cache"].startswith("hits=1"), "its vectors stay"
 
 
-def test_events_tell_the_progress_and_end(semel: Processes) -> None:
+def test_events_report_the_progress_and_then_end(semel: Processes) -> None:
     job = semel.client.submit([f"told {i}" for i in range(3000)], model="fake")
     events = list(semel.client.events(job.id))
     assert events[-1].job.status is JobStatus.COMPLETED
@@ -104,7 +104,7 @@ def test_events_tell_the_progress_and_end(semel: Processes) -> None:
 @pytest.mark.parametrize(
     ("offset", "limit"), [(0, None), (0, 1), (1023, 3), (1024, 1), (1500, None), (2999, 9), (3000, None)]
 )
-def test_results_of_a_range_are_that_part_of_all(semel: Processes, offset: int, limit: int | None) -> None:
+def test_results_of_a_range_equal_that_part_of_all_results(semel: Processes, offset: int, limit: int | None) -> None:
     job = semel.client.wait(semel.client.submit([f"told {i}" for i in range(3000)], model="fake").id)
     everything = semel.client.results(job.id)
     stop = 3000 if limit is None else offset + limit

@@ -40,10 +40,10 @@ def test_a_large_body_is_refused(
     headers = {"content-type": "application/json"}
     answer = httpx.post(f"{narrow.url}{path}", content=parts if chunked else content, headers=headers)
     assert answer.status_code == 413
-    told = answer.json()
+    reported = answer.json()
     for name in message_at:
-        told = told[name]
-    assert "SEMEL_MAX_BODY_BYTES" in told
+        reported = reported[name]
+    assert "SEMEL_MAX_BODY_BYTES" in reported
     assert "x-request-id" in answer.headers
 
 
@@ -73,7 +73,7 @@ def test_ndjson_has_no_limit(narrow: Processes) -> None:
     assert narrow.client.wait(answer.json()["id"]).counts.done == 300
 
 
-def test_files_and_tables_have_theirs(narrow: Processes) -> None:
+def test_files_and_tables_have_their_own_limit(narrow: Processes) -> None:
     for size, expected in ((2 * LIMIT - 1000, 200), (3 * LIMIT, 413)):
         answer = httpx.post(f"{narrow.url}/v1/files", data={"purpose": "batch"}, files={"file": b"x" * size})
         assert answer.status_code == expected, size
@@ -84,7 +84,7 @@ def test_files_and_tables_have_theirs(narrow: Processes) -> None:
     assert [path.name for path in (narrow.folder / "home" / "files").iterdir() if path.name.startswith("part-")] == []
 
 
-def test_a_batch_has_its_limit_in_lines(narrow: Processes) -> None:
+def test_the_lines_of_a_batch_are_limited_in_number_and_length(narrow: Processes) -> None:
     def batch(lines: int, text: str = "x") -> dict[str, object]:
         body = {"model": "fake", "input": text}
         texts = [
@@ -94,8 +94,8 @@ def test_a_batch_has_its_limit_in_lines(narrow: Processes) -> None:
         file = httpx.post(
             f"{narrow.url}/v1/files", data={"purpose": "batch"}, files={"file": "\n".join(texts).encode()}
         ).json()["id"]
-        wanted = {"input_file_id": file, "endpoint": "/v1/embeddings"}
-        made = httpx.post(f"{narrow.url}/v1/batches", json=wanted).json()
+        request = {"input_file_id": file, "endpoint": "/v1/embeddings"}
+        made = httpx.post(f"{narrow.url}/v1/batches", json=request).json()
         while made["status"] not in ("completed", "failed"):
             made = httpx.get(f"{narrow.url}/v1/batches/{made['id']}").json()
         return made  # type: ignore[no-any-return]

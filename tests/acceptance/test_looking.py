@@ -1,4 +1,4 @@
-"""What a page needs to know: the cache, a job's cost and parts, a stream of what goes on, the machine."""
+"""What the page reads: the cache, the cost and parts of a job, the stream of events, and the machine."""
 
 import asyncio
 import csv
@@ -70,7 +70,7 @@ def test_an_estimate_reads_what_a_job_reads(semel: Processes) -> None:
     assert estimate(semel, "").status_code == 400
 
 
-def test_an_estimate_takes_bodies_that_a_job_takes(tmp_path: Path) -> None:
+def test_an_estimate_accepts_bodies_that_a_job_accepts(tmp_path: Path) -> None:
     with processes(tmp_path, SEMEL_MAX_BODY_BYTES="2000") as semel:
         assert estimate(semel, lines([f"a text of some length {i}" for i in range(500)])).json()["texts"] == 500
 
@@ -98,7 +98,7 @@ def test_the_parts_of_a_job(semel: Processes) -> None:
         assert httpx.get(f"{semel.url}/v1/jobs/job_none/{part}").status_code == 404
 
 
-def test_ids_of_failed_texts_are_told_as_they_came(semel: Processes) -> None:
+def test_ids_of_failed_texts_are_returned_unchanged(semel: Processes) -> None:
     ids = ["\ud800", {"a": [1]}, json.loads("[" * 300 + "]" * 300)]
     rows = "".join(json.dumps({"id": one, "text": ""}) + "\n" for one in ids)
     job = httpx.post(f"{semel.url}/v1/jobs", params={"model": "fake"}, content=rows, headers=NDJSON).json()
@@ -108,13 +108,13 @@ def test_ids_of_failed_texts_are_told_as_they_came(semel: Processes) -> None:
 
 
 @pytest.mark.parametrize("part", ["chunks", "failed"])
-def test_places_that_no_job_has_are_refused(semel: Processes, part: str) -> None:
+def test_a_position_that_no_job_can_have_is_refused(semel: Processes, part: str) -> None:
     asked = httpx.get(f"{semel.url}/v1/jobs/job_none/{part}", params={"after": 2**64})
     assert (asked.status_code, asked.json()["error"]["param"]) == (400, "after")
 
 
 def space_of(semel: Processes, model: str) -> dict[str, Any]:
-    """Once the counts, which are kept for some seconds, have it."""
+    """Wait until the counts, which are kept for some seconds, include the space of a model; returns that space."""
     found: list[dict[str, Any]] = []
 
     def there() -> bool:
@@ -127,12 +127,12 @@ def space_of(semel: Processes, model: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    """Of its own, because these tests delete from the cache."""
+    """A stack for this module alone, because its tests delete from the cache."""
     with processes(tmp_path_factory.mktemp("looking"), model="text_ms=5", SEMEL_CHUNK_TEXTS="20") as running:
         yield running
 
 
-def test_the_cache_tells_what_it_holds_and_how_much_it_is_used(stack: Processes) -> None:
+def test_the_cache_reports_what_it_holds_and_how_much_it_is_used(stack: Processes) -> None:
     started = time.time()
     texts = [f"kept {i}" for i in range(10)]
     stack.client.embed(texts, model="fake")
@@ -146,7 +146,7 @@ def test_the_cache_tells_what_it_holds_and_how_much_it_is_used(stack: Processes)
     assert sum(part["entries"] for part in grown if part["fingerprint"] == space["fingerprint"]) == 11
 
 
-def test_pruning_counts_first_and_deletes_when_told(stack: Processes) -> None:
+def test_pruning_only_counts_until_dry_run_is_off(stack: Processes) -> None:
     stack.client.embed([f"pruned {i}" for i in range(5)], model="prompted", prompt_name="query")
     fingerprint = space_of(stack, "prompted")["fingerprint"]
 
@@ -163,9 +163,10 @@ def test_pruning_counts_first_and_deletes_when_told(stack: Processes) -> None:
     assert prune(fingerprint="zz").status_code == 400
 
 
-def test_what_a_pruned_space_saved_is_still_told(stack: Processes) -> None:
+def test_the_totals_still_include_a_pruned_space(stack: Processes) -> None:
     for _ in range(2):
-        stack.client.embed(["saved once"], model="prompted", input_type="query")  # a space of its own
+        # The query prompt has its own vector space.
+        stack.client.embed(["saved once"], model="prompted", input_type="query")
     wait_until(lambda: space_of(stack, "prompted")["hits"] >= 1)
     before = httpx.get(f"{stack.url}/v1/cache").json()["totals"]
     assert before["lookups"] > before["hits"] > 0
@@ -176,10 +177,10 @@ def test_what_a_pruned_space_saved_is_still_told(stack: Processes) -> None:
     assert after["totals"] == before
 
 
-def test_verifying_tells_its_progress(stack: Processes) -> None:
+def test_verifying_reports_its_progress(stack: Processes) -> None:
     stack.client.embed(["verified"], model="fake")
-    told = httpx.post(f"{stack.url}/v1/cache/verify").text
-    name, data = told.strip().split("\n\n")[-1].split("\n")
+    answer = httpx.post(f"{stack.url}/v1/cache/verify").text
+    name, data = answer.strip().split("\n\n")[-1].split("\n")
     assert name == "event: end"
     end = json.loads(data.removeprefix("data: "))
     assert end["entries"] >= 1
@@ -203,7 +204,7 @@ def watching(semel: Processes) -> Iterator[Iterator[tuple[str, Any]]]:
         yield events(answer)
 
 
-def test_the_stream_tells_pools_queues_and_jobs_until_they_end(stack: Processes) -> None:
+def test_the_stream_reports_pools_queues_and_jobs_until_they_end(stack: Processes) -> None:
     with watching(stack) as events:
         assert next(events)[0] == "history"
         overview = next(data for name, data in events if name == "overview")
@@ -215,41 +216,41 @@ def test_the_stream_tells_pools_queues_and_jobs_until_they_end(stack: Processes)
         for name, data in events:
             if name == "overview" and data["point"]:
                 computed = max(computed, data["point"]["computed"])
-            for told in data if name == "jobs" else ():
-                if told["job"]["id"] == job.id:
-                    rates.append(told["texts_per_s"])
-                    status = told["job"]["status"]
+            for entry in data if name == "jobs" else ():
+                if entry["job"]["id"] == job.id:
+                    rates.append(entry["texts_per_s"])
+                    status = entry["job"]["status"]
             if rates and status == "completed":
                 break
         assert max(rates) > 0
         assert computed > 0
 
 
-def test_progress_is_told_before_a_chunk_is_done(tmp_path: Path) -> None:
+def test_progress_is_reported_before_a_chunk_is_done(tmp_path: Path) -> None:
     with processes(tmp_path, model="text_ms=200", SEMEL_MAX_BATCH_TOKENS="20") as semel, watching(semel) as events:
         job = semel.client.submit([f"text {i}" for i in range(40)], model="fake")
         within = []
-        for told in (told for name, data in events if name == "jobs" for told in data if told["job"]["id"] == job.id):
-            if told["job"]["status"] == "completed":
+        for entry in (row for name, data in events if name == "jobs" for row in data if row["job"]["id"] == job.id):
+            if entry["job"]["status"] == "completed":
                 break
-            within.append((told["job"]["counts"]["done"], told["done"]))
+            within.append((entry["job"]["counts"]["done"], entry["done"]))
     assert any(counted == 0 < done < 40 for counted, done in within), within
     assert [done for _, done in within] == sorted(done for _, done in within)
 
 
-def test_progress_never_tells_more_than_is_done(tmp_path: Path) -> None:
+def test_progress_never_exceeds_what_is_done(tmp_path: Path) -> None:
     with processes(tmp_path, model="text_ms=5", SEMEL_CHUNK_TEXTS="50") as semel, watching(semel) as events:
         job = semel.client.submit([f"one of several chunks {i}" for i in range(1500)], model="fake")
         seen = []
-        for told in (told for name, data in events if name == "jobs" for told in data if told["job"]["id"] == job.id):
-            assert told["done"] <= stored_vectors(tmp_path / "home")
-            seen.append(told["done"])
-            if told["job"]["status"] == "completed":
+        for entry in (row for name, data in events if name == "jobs" for row in data if row["job"]["id"] == job.id):
+            assert entry["done"] <= stored_vectors(tmp_path / "home")
+            seen.append(entry["done"])
+            if entry["job"]["status"] == "completed":
                 break
     assert len(set(seen)) > 3
 
 
-def test_of_very_many_open_jobs_those_under_way_are_told(tmp_path: Path) -> None:
+def test_among_very_many_open_jobs_those_in_progress_are_reported(tmp_path: Path) -> None:
     with processes(tmp_path, model="text_ms=20", SEMEL_CHUNK_TEXTS="20") as semel:
         first = semel.client.submit([f"first {i}" for i in range(400)], model="fake")
         with watching(semel) as events:
@@ -259,9 +260,9 @@ def test_of_very_many_open_jobs_those_under_way_are_told(tmp_path: Path) -> None
                 if name != "jobs":
                     continue
                 assert sum(entry["job"]["status"] == "in_progress" for entry in data) <= 60
-                told = {entry["job"]["id"]: entry for entry in data}
-                assert first.id in told
-                if told[first.id]["job"]["status"] == "completed":
+                entries = {entry["job"]["id"]: entry for entry in data}
+                assert first.id in entries
+                if entries[first.id]["job"]["status"] == "completed":
                     break
 
 
@@ -281,11 +282,11 @@ def test_watchers_share_one_reading(stack: Processes) -> None:
 
             return await asyncio.gather(*(watch() for _ in range(count)))
 
-    told = asyncio.run(numbers(4))
-    assert len({line for seen in told for line in seen}) <= 5  # 12 if each were read for itself
+    received = asyncio.run(numbers(4))
+    assert len({line for seen in received for line in seen}) <= 5  # 12 if each watcher had readings of its own
 
 
-def test_a_dead_redis_is_told_and_the_stream_goes_on(tmp_path: Path) -> None:
+def test_the_stream_reports_a_dead_redis_and_goes_on(tmp_path: Path) -> None:
     with processes(tmp_path) as semel, watching(semel) as events:
         next(data for name, data in events if name == "overview")
         semel.stop("redis", signal.SIGKILL)
@@ -301,11 +302,11 @@ def test_a_watcher_does_not_hold_up_the_end(tmp_path: Path) -> None:
         job = semel.client.submit([f"followed {i}" for i in range(400)], model="fake")
         with httpx.stream("GET", f"{semel.url}/v1/jobs/{job.id}/events", timeout=30) as following:
             next(following.iter_lines())
-            semel.stop("api")  # fails unless it ends
+            semel.stop("api")  # fails if the API does not end
         assert "graceful" not in semel.logs()
 
 
-def test_the_machine_says_what_it_has_and_how_to_get_the_rest(semel: Processes) -> None:
+def test_the_inventory_lists_what_is_usable_and_how_to_get_the_rest(semel: Processes) -> None:
     first = httpx.get(f"{semel.url}/v1/inventory", timeout=120)
     inventory = first.json()
     devices = {device["name"]: device for device in inventory["devices"]}
@@ -338,7 +339,7 @@ def test_while_all_200_threads_wait_for_a_device_only_routes_that_do_not_share_t
 
 @contextmanager
 def _silent_worker(semel: Processes) -> Iterator[Callable[[], None]]:
-    """Stop the worker, which stays on the roster; yields a function that lets it continue."""
+    """Suspend the worker, which stays on the roster; yields a function that resumes it."""
     pid = semel.pid("worker")
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -380,6 +381,6 @@ async def _ask_while_all_threads_wait(url: str, resume: Callable[[], None]) -> N
 
 
 async def _status(client: httpx.AsyncClient, route: str, timeout_s: float) -> httpx.Response:
-    """The beginning of an answer, because /v1/events has no end."""
+    """Send a request and read only the status of the answer, because /v1/events never ends."""
     async with client.stream("GET", route, timeout=timeout_s) as answer:
         return answer

@@ -1,4 +1,4 @@
-"""Each metric moves when its thing happens, and carries no label that could grow without end."""
+"""Each metric moves when its event happens, and has no label that could grow without bound."""
 
 import json
 import re
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Scrape:
-    """Samples of one answer: name and labels → value."""
+    """The samples of one answer, as a mapping from name and labels to value."""
 
     def __init__(self, url: str) -> None:
         answer = httpx.get(f"{url}/metrics")
@@ -40,7 +40,7 @@ class Scrape:
         return self.samples.get((name, tuple(sorted(labels.items()))), 0.0)
 
     def names(self) -> set[str]:
-        """As the table has them: a histogram's parts under one name."""
+        """The names as the table lists them: one name for all parts of a histogram."""
         return {re.sub(r"_(bucket|sum|count)$", "", name) for name, _ in self.samples if not name.endswith("_created")}
 
 
@@ -72,9 +72,9 @@ def test_texts_batches_and_stages_of_a_worker(stack: tuple[Processes, str]) -> N
     of_texts = {
         o: grew("semel_texts_total", outcome=o, model="fake", device="cpu") for o in ("computed", "failed", "hit")
     }
-    assert of_texts == {"computed": 202, "failed": 1, "hit": 50}  # chunks of hits alone never come here
-    told = {dict(labels)["outcome"] for name, labels in after.samples if name == "semel_texts_total"}
-    assert told == {"hit", "computed", "coalesced", "failed"}  # or the first failure would raise no alert
+    assert of_texts == {"computed": 202, "failed": 1, "hit": 50}  # a chunk of hits alone is never sent to a worker
+    outcomes = {dict(labels)["outcome"] for name, labels in after.samples if name == "semel_texts_total"}
+    assert outcomes == {"hit", "computed", "coalesced", "failed"}  # else the first failure would raise no alert
     assert grew("semel_messages_total", device="cpu") == 5
     assert grew("semel_batch_texts_sum", device="cpu") >= 203
     assert grew("semel_batch_texts_count", device="cpu") == grew("semel_batch_tokens_count", device="cpu") > 0
@@ -126,13 +126,13 @@ def test_jobs_are_timed_when_they_have_ended(stack: tuple[Processes, str]) -> No
     for status in ("completed", "cancelled"):
         was = before.value(**ended, status=status)
         wait_until(lambda s=status, was=was: Scrape(semel.url).value(**ended, status=s) > was, timeout_s=40)
-    told = httpx.get(f"{semel.url}/v1/jobs/{job.id}").json()
-    assert told["created_at"] < told["first_result_at"] < told["completed_at"]
+    shown = httpx.get(f"{semel.url}/v1/jobs/{job.id}").json()
+    assert shown["created_at"] < shown["first_result_at"] < shown["completed_at"]
     after = Scrape(semel.url)
     took = after.value("semel_job_seconds_sum", status="completed") - before.value(
         "semel_job_seconds_sum", status="completed"
     )
-    assert took >= told["completed_at"] - told["created_at"]
+    assert took >= shown["completed_at"] - shown["created_at"]
     first = "semel_job_first_result_seconds"
     assert after.value(f"{first}_count") > before.value(f"{first}_count")
     assert after.value(f"{first}_sum") > before.value(f"{first}_sum")
@@ -144,14 +144,14 @@ def test_a_retried_job_is_timed_from_its_retry(stack: tuple[Processes, str]) -> 
     def ended() -> float:
         return Scrape(semel.url).value("semel_job_seconds_count", status="completed")
 
-    told = ended()
+    count = ended()
     job = semel.client.wait(semel.client.submit(["fine so far", "poison"], model="fake").id)
-    wait_until(lambda: ended() > told, timeout_s=40)
+    wait_until(lambda: ended() > count, timeout_s=40)
     with closing(sqlite3.connect(semel.folder / "home" / "semel.db", timeout=30)) as times, times:
         times.execute("UPDATE jobs SET created_at = 1000, first_result_at = 1001 WHERE id = ?", [job.id])
-    before, told = Scrape(semel.url), ended()
+    before, count = Scrape(semel.url), ended()
     semel.client.wait(semel.client.retry(job.id).id)
-    wait_until(lambda: ended() > told, timeout_s=40)
+    wait_until(lambda: ended() > count, timeout_s=40)
     after = Scrape(semel.url)
     took = {"name": "semel_job_seconds_sum", "status": "completed"}
     assert after.value(**took) - before.value(**took) < 60
@@ -179,7 +179,7 @@ def test_lookups_damage_and_evictions(stack: tuple[Processes, str]) -> None:
         newest = "SELECT key FROM vectors ORDER BY created_at DESC LIMIT 1"
         damaged.execute(f"UPDATE vectors SET data = zeroblob(64) WHERE key = ({newest})")
     semel.client.embed([*texts, "one of them is new"], model="fake")
-    semel.client.wait(semel.client.submit(["", texts[0], "", ""], model="fake").id)  # nobody looks for an empty text
+    semel.client.wait(semel.client.submit(["", texts[0], "", ""], model="fake").id)  # an empty text is never looked up
     httpx.post(f"{semel.url}/v1/cache/prune", json={"max_bytes": 0, "dry_run": False}).raise_for_status()
     after = Scrape(semel.url)
 
@@ -202,7 +202,7 @@ def test_the_size_of_the_cache(tmp_path: Path) -> None:
         assert Scrape(semel.url).value("semel_cache_bytes", model="fake") == 9 * 16 * 4
 
 
-def test_claims_that_others_hold_and_claims_that_run_out(tmp_path: Path) -> None:
+def test_claims_that_another_worker_holds_and_claims_that_expire(tmp_path: Path) -> None:
     port = free_port()
     with processes(tmp_path, model="text_ms=1500", SEMEL_METRICS_PORT=str(port)) as semel:
         (fake,) = [m for m in httpx.get(f"{semel.url}/v1/models").json()["data"] if m["id"] == "fake"]
@@ -223,7 +223,7 @@ def test_claims_that_others_hold_and_claims_that_run_out(tmp_path: Path) -> None
             assert claims("expired") == 1
 
 
-def test_a_message_that_comes_again_is_counted(tmp_path: Path) -> None:
+def test_a_redelivered_message_is_counted(tmp_path: Path) -> None:
     port = free_port()
     with processes(tmp_path, SEMEL_METRICS_PORT=str(port)) as semel:
         semel.stop("worker")
@@ -231,7 +231,7 @@ def test_a_message_that_comes_again_is_counted(tmp_path: Path) -> None:
         queue = redis.Redis(port=semel.redis_port)
         wait_until(lambda: queue.llen("bulk.cpu") == 1)
         message = json.loads(queue.lpop("bulk.cpu"))
-        message["headers"]["redelivered"] = True  # as kombu does when nobody acknowledged it in time
+        message["headers"]["redelivered"] = True  # as kombu does for a message that was not acknowledged in time
         message["properties"]["delivery_info"]["redelivered"] = True
         queue.lpush("bulk.cpu", json.dumps(message))
         queue.close()
@@ -245,7 +245,7 @@ def _asks_again(semel: Processes) -> float:
     return Scrape(semel.url).value("semel_saved_device_seconds_total", model="fake")
 
 
-def test_queues_and_what_is_sent_again(tmp_path: Path) -> None:
+def test_queues_and_chunks_that_are_sent_again(tmp_path: Path) -> None:
     port = free_port()
     settings = {"SEMEL_CHUNK_TEXTS": "10", "SEMEL_METRICS_PORT": str(port), **ON_CPU}
     with processes(tmp_path, model="text_ms=30", **settings) as semel:
@@ -258,12 +258,12 @@ def test_queues_and_what_is_sent_again(tmp_path: Path) -> None:
         assert scrape.value("semel_queue_texts", queue="bulk.cpu") == 100
         assert scrape.value("semel_jobs", status="in_progress") == 1
         semel.start_worker("second")
-        wait_until(lambda: semel.client.job(job.id).counts.computed > 0, told=semel.logs)
+        wait_until(lambda: semel.client.job(job.id).counts.computed > 0, detail=semel.logs)
         wait_until(lambda: Scrape(semel.url).value("semel_queue_work_seconds", queue="bulk.cpu") > 0)
         semel.stop("second", signal.SIGKILL)
         semel.start_worker("third")
         worker = f"http://127.0.0.1:{port}"
-        wait_until(lambda: semel.client.job(job.id).status.ended, timeout_s=60, told=semel.logs)
+        wait_until(lambda: semel.client.job(job.id).status.ended, timeout_s=60, detail=semel.logs)
         again = {"name": "semel_chunks_resent_total", "reason": "lease_expired"}
         wait_until(lambda: Scrape(worker).value(**again) + Scrape(semel.url).value(**again) > 0)
 
@@ -278,7 +278,7 @@ def test_every_metric_of_the_table_is_served_and_no_other(stack: tuple[Processes
     assert METRICS.keys() - served <= without_a_gpu | after_a_sweep | after_a_redelivery
 
 
-def test_the_reference_is_that_of_the_code() -> None:
+def test_the_reference_matches_the_code() -> None:
     made = subprocess.run(
         [sys.executable, "-c", "from semel.metrics import as_markdown; print(as_markdown(), end='')"],
         capture_output=True, text=True, check=True,
@@ -286,7 +286,7 @@ def test_the_reference_is_that_of_the_code() -> None:
     assert made in (ROOT / "docs" / "reference" / "metrics.md").read_text()
 
 
-def test_a_taken_port_is_told(stack: tuple[Processes, str]) -> None:
+def test_a_taken_port_is_reported(stack: tuple[Processes, str]) -> None:
     semel, _ = stack
     refused = semel.semel("worker", "--device", "cpu", ok=False)
     assert refused.returncode == 2 - 1

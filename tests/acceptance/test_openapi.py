@@ -1,4 +1,4 @@
-"""The OpenAPI document against the running server: whatever is sent, no 5xx and no answer that it does not know."""
+"""The server keeps to its OpenAPI document: no request causes a 5xx or an answer that is not described there."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.support.processes import Processes
 
 @schemathesis.serializer("application/x-ndjson", "application/vnd.apache.parquet", "application/x-parquet", "text/csv")
 def as_it_is(_: Any, value: Any) -> bytes:
-    """Whatever was made up for such a body, as bytes."""
+    """The generated value of such a body, as bytes."""
     return value if isinstance(value, bytes) else str(value).encode(errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""A server that has more work than it is allowed to keep waiting."""
+"""A server with more waiting work than its limits allow."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.processes import Processes, processes, wait_until
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    """20 ms a text, and 2,000 texts in the bulk lane: some 40 s of work where 5 may wait."""
+    """A server with 2,000 texts of 20 ms each in the bulk lane: about 40 s of work where only 5 s may wait."""
     folder = tmp_path_factory.mktemp("busy")
     bounds = {"SEMEL_MAX_BULK_QUEUE_S": "5", "SEMEL_MAX_INTERACTIVE_QUEUE_S": "5", "SEMEL_MAX_BATCH_TOKENS": "64"}
     with processes(folder, model="text_ms=20", **bounds) as running:
@@ -51,20 +51,20 @@ def test_a_job_is_refused_with_the_time_to_come_back(busy: Processes) -> None:
     assert 1 <= refusal.value.retry_after_s <= 600
 
 
-def test_a_retry_is_new_work(busy: Processes) -> None:
+def test_a_retry_is_refused_like_a_new_job(busy: Processes) -> None:
     ended = [job for job in busy.client.jobs() if job.status.ended]
     job = ended[0] if ended else None
     assert job is not None, "the fixture cancels one"
     assert httpx.post(f"{busy.url}/v1/jobs/{job.id}/retry").status_code == 429
 
 
-def test_hits_and_the_other_lane_go_on(busy: Processes) -> None:
+def test_hits_and_the_interactive_lane_are_still_served(busy: Processes) -> None:
     with openai.OpenAI(base_url=f"{busy.url}/v1", api_key="any", max_retries=0) as client:
         for text in ("known before", "a new one, asked for by somebody who waits"):
             assert len(client.embeddings.create(model="fake", input=text).data[0].embedding) == 16
 
 
-def test_openai_comes_back_when_it_is_told_to(tmp_path: Path) -> None:
+def test_the_openai_client_waits_as_long_as_retry_after_asks(tmp_path: Path) -> None:
     """A large request holds the interactive lane for some seconds; a second one is refused, waits, and is served."""
     seen: list[tuple[float, int, str]] = []
 
@@ -78,7 +78,7 @@ def test_openai_comes_back_when_it_is_told_to(tmp_path: Path) -> None:
         large = [f"{i} " + "x" * 300 for i in range(400)]
         body = {"model": "fake", "input": large}
         first = pool.submit(httpx.post, f"{running.url}/v1/embeddings", json=body, timeout=60)
-        time.sleep(1.5)  # the estimate of what waits is a second old at the most
+        time.sleep(1.5)  # the estimate of the waiting work is at most a second old
         with (
             httpx.Client(event_hooks={"response": [note]}, timeout=60) as http,
             openai.OpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=5, http_client=http) as client,

@@ -60,7 +60,7 @@ def page(chromium: Browser) -> Iterator[Page]:
     opened = context.new_page()
     wrong: list[str] = []
     opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("console", lambda said: "Content Security Policy" in said.text and wrong.append(said.text))
+    opened.on("console", lambda entry: "Content Security Policy" in entry.text and wrong.append(entry.text))
     yield opened
     context.close()
     assert wrong == []
@@ -103,7 +103,7 @@ def test_a_file_is_submitted_followed_until_it_is_done_and_downloaded(
     while not (shown := progress.inner_text(timeout=PATIENCE_MS)).startswith("100 %"):
         seen.add(shown.split(",")[0])
         time.sleep(0.1)
-    assert len(seen) >= 3, seen  # it moved
+    assert len(seen) >= 3, seen  # the progress moved
     expect(page.locator(".headline b")).to_have_text(file.name)
     expect(page.locator(".headline .badge")).to_have_text("completed")
     with page.expect_download() as ndjson:
@@ -175,7 +175,7 @@ def test_failed_texts_are_shown_with_their_reasons_and_retried(page: Page, semel
     expect(rows).to_have_count(2)
     expect(rows.nth(0)).to_contain_text("a poison b")
     expect(rows.nth(1)).to_contain_text("is empty")
-    expect(page.get_by_role("button", name="NumPy")).to_be_hidden()  # it cannot mark a failed row
+    expect(page.get_by_role("button", name="NumPy")).to_be_hidden()  # the format cannot mark a failed row
     with page.expect_response(re.compile(r"/retry$")) as retried:
         page.get_by_role("button", name="Retry failed texts").click()
     assert retried.value.json()["status"] == "in_progress"
@@ -300,7 +300,7 @@ def test_more_jobs_are_listed_than_one_event_reports(page: Page, tmp_path: Path)
         expect(page.locator("tbody .badge.completed")).to_have_count(40)
 
 
-def test_the_job_that_was_reported_last_is_dropped_last(page: Page, semel: Up, client: Client) -> None:
+def test_the_most_recently_reported_job_is_dropped_last(page: Page, semel: Up, client: Client) -> None:
     job = httpx.get(f"{semel.url}/v1/jobs/{client.submit(['reported for long'], model='fake').id}").json()
 
     def event(*jobs: tuple[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""What must hold whatever dies. Each test kills a part in the middle of a job."""
+"""What must hold whichever part dies. Each test kills a part in the middle of a job."""
 
 import signal
 import time
@@ -12,13 +12,13 @@ from tests.support.processes import Processes, processes, stored_vectors, wait_u
 
 TEXTS = [f"text number {i}" for i in range(6000)]
 SLOW = "text_ms=1"
-"""6,000 texts take six seconds: time enough to kill something."""
+"""6,000 texts take six seconds: long enough to kill something."""
 
 
 def start_job(semel: Processes) -> RemoteJob:
     """A job that is well under way."""
     job = semel.client.submit(TEXTS, model="fake")
-    wait_until(lambda: stored_vectors(semel.folder / "home") > 500, told=semel.logs)
+    wait_until(lambda: stored_vectors(semel.folder / "home") > 500, detail=semel.logs)
     assert not semel.client.job(job.id).status.ended
     return job
 
@@ -50,7 +50,7 @@ def test_a_killed_worker_loses_nothing_and_little_is_computed_twice(tmp_path: Pa
 def test_another_worker_takes_over_while_it_runs(tmp_path: Path) -> None:
     with processes(tmp_path, model=SLOW) as semel:
         semel.start_worker("second")
-        wait_until(lambda: len(semel_workers(semel)) == 2, told=semel.logs)
+        wait_until(lambda: len(semel_workers(semel)) == 2, detail=semel.logs)
         job = start_job(semel)
         semel.stop("worker", signal.SIGKILL)
         check_complete(semel, job)
@@ -80,7 +80,7 @@ def test_a_restarted_redis_loses_nothing(tmp_path: Path) -> None:
         check_complete(semel, job)
 
 
-def test_a_restarted_api_is_not_noticed(tmp_path: Path) -> None:
+def test_a_restarted_api_loses_nothing(tmp_path: Path) -> None:
     with processes(tmp_path, model=SLOW) as semel:
         job = start_job(semel)
         semel.stop("api", signal.SIGKILL)
@@ -111,7 +111,7 @@ def test_a_full_database_fails_the_job_with_the_reason(tmp_path: Path) -> None:
         assert "0 damaged" in semel.semel("cache", "verify").stdout
 
 
-def test_a_dead_redis_is_one_sentence(tmp_path: Path) -> None:
+def test_a_dead_redis_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with processes(tmp_path) as semel:
         semel.client.embed(["known"], model="fake")
         semel.stop("redis")
@@ -143,7 +143,7 @@ def test_a_lost_device_ends_the_worker_and_its_successor_goes_on(tmp_path: Path)
     with processes(tmp_path, model=f"{SLOW}&dead_after=4") as semel:
         job = semel.client.submit(TEXTS, model="fake")
         worker = semel._running["worker"]
-        wait_until(lambda: worker.poll() is not None, told=semel.logs)
+        wait_until(lambda: worker.poll() is not None, detail=semel.logs)
         assert worker.returncode == 1
         assert "the device is lost" in (tmp_path / "worker.log").read_text()
         (tmp_path / "semel.toml").write_text(f'default_model = "fake"\n[models.fake]\nsource = "fake:?dim=16&{SLOW}"\n')
@@ -160,7 +160,7 @@ def test_small_jobs_do_not_wait_for_large_ones_that_came_before_them(tmp_path: P
         for job in small:
             semel.client.wait(job.id, timeout_s=15)
         semel.client.embed(["interactive"], model="fake")
-        wait_until(lambda: all(semel.client.job(job.id).counts.done for job in large), told=semel.logs)
+        wait_until(lambda: all(semel.client.job(job.id).counts.done for job in large), detail=semel.logs)
         assert not any(semel.client.job(job.id).status.ended for job in large), "the large jobs share the pool as well"
         for job in large:
             semel.client.cancel(job.id)

@@ -80,7 +80,7 @@ def test_a_request_is_one_trace(traced: tuple[Processes, Collector]) -> None:
     assert sorted(span.attributes["semel.hits"] for span in found if span.name == "semel.lookup") == [0, 2]
 
 
-def test_a_hit_is_a_trace_of_two(traced: tuple[Processes, Collector]) -> None:
+def test_a_hit_is_a_trace_of_two_spans(traced: tuple[Processes, Collector]) -> None:
     semel, spans = traced
     for _ in range(2):
         answer = httpx.post(f"{semel.url}/v1/embeddings", json={"model": "fake", "input": "asked for twice"})
@@ -88,7 +88,7 @@ def test_a_hit_is_a_trace_of_two(traced: tuple[Processes, Collector]) -> None:
     assert sorted(span.name for span in spans.of(server.trace)) == ["POST /v1/embeddings", "semel.lookup"]
 
 
-def test_a_trace_that_the_client_began_goes_on(traced: tuple[Processes, Collector]) -> None:
+def test_a_trace_that_the_client_began_is_continued(traced: tuple[Processes, Collector]) -> None:
     semel, spans = traced
     trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     headers = {"traceparent": f"00-{trace}-{parent}-01", "x-request-id": "goes-on"}
@@ -98,7 +98,7 @@ def test_a_trace_that_the_client_began_goes_on(traced: tuple[Processes, Collecto
     wait_until(lambda: "semel.store" in [span.name for span in spans.of(trace)])
 
 
-def test_each_of_two_jobs_is_one_trace_whoever_sends_its_chunks(traced: tuple[Processes, Collector]) -> None:
+def test_each_of_two_jobs_is_one_trace_whichever_process_sends_its_chunks(traced: tuple[Processes, Collector]) -> None:
     semel, spans = traced
     made = []
     for name in ("a", "b"):  # 20 chunks each: more than the queue's window, so the worker sends some of each
@@ -118,7 +118,7 @@ def test_each_of_two_jobs_is_one_trace_whoever_sends_its_chunks(traced: tuple[Pr
         assert {span.parent for span in sent.values()} == sends.keys()
         assert {span.parent for span in sends.values()} == {server.id}
         assert {run.parent for run in runs.values()} == sent.keys()
-        assert "semel-worker" in {span.service for span in sent.values()}  # beside or instead of the API
+        assert "semel-worker" in {span.service for span in sent.values()}  # as well as or instead of the API
         stored = [span for span in found if span.name == "semel.store"]
         assert {span.parent for span in stored} == runs.keys()
         assert sum(span.attributes["semel.texts"] for span in stored) == 100
@@ -127,7 +127,7 @@ def test_each_of_two_jobs_is_one_trace_whoever_sends_its_chunks(traced: tuple[Pr
         assert {(server.trace, run) for run in runs} <= served
 
 
-def test_a_batch_of_files_is_one_trace(traced: tuple[Processes, Collector], tmp_path: Path) -> None:
+def test_an_openai_batch_is_one_trace(traced: tuple[Processes, Collector], tmp_path: Path) -> None:
     semel, spans = traced
     lines = [
         {
@@ -176,7 +176,7 @@ def test_no_text_leaves_with_a_span(traced: tuple[Processes, Collector]) -> None
     server = spans.wait_for("POST /v1/jobs", job=job.id)
     wait_until(lambda: len(_runs(spans, server.trace)) == 3)
     assert spans.named("POST /v1/rerank")
-    assert b"run/semel.embed_chunk" in spans.raw  # so a word would be seen
+    assert b"run/semel.embed_chunk" in spans.raw  # so a word would be found there
     for word in (b"unspeakable", b"poison"):
         assert word not in spans.raw
 
@@ -189,7 +189,7 @@ def test_health_and_metrics_are_not_traced(traced: tuple[Processes, Collector]) 
     assert not [span for span in spans.spans if re.search("health|metrics", span.name)]
 
 
-def test_what_was_not_sent_yet_is_sent_at_the_end(tmp_path: Path) -> None:
+def test_spans_that_were_not_sent_yet_are_sent_when_a_process_ends(tmp_path: Path) -> None:
     with collector() as spans:
         settings = {"SEMEL_OTLP_ENDPOINT": spans.url, "OTEL_BSP_SCHEDULE_DELAY": "600000"}
         with processes(tmp_path, **settings) as semel:

@@ -1,4 +1,4 @@
-"""`semel up` and `semel demo`: the whole stack from one command, and nothing left of it."""
+"""`semel up` and `semel demo`: one command starts the whole stack and leaves nothing running."""
 
 import os
 import re
@@ -18,14 +18,14 @@ from tests.support.processes import wait_until
 from tests.support.up import Up, up
 
 
-def test_up_serves_restarts_what_dies_and_ends_clean(tmp_path: Path) -> None:
+def test_up_serves_restarts_a_dead_worker_and_ends_cleanly(tmp_path: Path) -> None:
     with up(tmp_path) as running:
-        assert running.says(rf"^semel +ready: http://127.0.0.1:{running.port}"), running.text()
+        assert running.logged(rf"^semel +ready: http://127.0.0.1:{running.port}"), running.text()
         with Client(f"http://127.0.0.1:{running.port}") as client:
             assert client.embed(["one"], model="fake").shape == (1, 16)
             (worker,) = [p for p in running.parts() if "worker" in p.cmdline()]
             worker.kill()
-            wait_until(lambda: running.says(r"worker cpu ended \(killed by SIGKILL\); starting it again in 1 s"))
+            wait_until(lambda: running.logged(r"worker cpu ended \(killed by SIGKILL\); starting it again in 1 s"))
             assert client.embed(["computed by its successor"], model="fake").shape == (1, 16)
         parts = running.parts()
         assert len(parts) == 3
@@ -34,7 +34,7 @@ def test_up_serves_restarts_what_dies_and_ends_clean(tmp_path: Path) -> None:
         assert not [p for p in parts if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals a child when its parent is killed")
 def test_no_part_outlives_a_killed_up(tmp_path: Path) -> None:
     with up(tmp_path) as running:
         parts = running.parts()
@@ -42,7 +42,7 @@ def test_no_part_outlives_a_killed_up(tmp_path: Path) -> None:
         wait_until(lambda: not [p for p in parts if p.is_running() and p.status() != psutil.STATUS_ZOMBIE])
 
 
-def test_a_taken_port_is_told_and_none_is_picked(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_and_no_other_is_picked(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -106,7 +106,7 @@ def test_flower_shows_tasks_without_texts_and_remembers_them(tmp_path: Path) -> 
             return ""
 
     with up(tmp_path, "--flower-port", str(port)) as running:
-        assert running.says(rf"^semel +flower: {address}"), running.text()
+        assert running.logged(rf"^semel +flower: {address}"), running.text()
         with Client(f"http://127.0.0.1:{running.port}") as client:
             client.embed(["a secret request"], model="fake")
             job = client.wait(client.submit(["a secret job"], model="fake").id)
@@ -118,9 +118,9 @@ def test_flower_shows_tasks_without_texts_and_remembers_them(tmp_path: Path) -> 
         assert refused.status_code in (401, 403)
         wait_until(lambda: bool(list((tmp_path / "home").glob("flower.db*"))))
     with up(tmp_path, "--flower-port", str(port)) as running:
-        wait_until(lambda: job.id in seen(running), timeout_s=60, told=running.text)
+        wait_until(lambda: job.id in seen(running), timeout_s=60, detail=running.text)
 
 
 TABLE = {"draw": 1, "start": 0, "length": 50, "search[value]": "", "order[0][column]": 0, "order[0][dir]": "asc"}
 TABLE |= {"columns[0][data]": "name"}
-"""What Flower's own page asks for."""
+"""The query that Flower's own page sends."""

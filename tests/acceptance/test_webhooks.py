@@ -1,4 +1,4 @@
-"""Webhooks arrive, signed as Standard Webhooks says, again when they were refused, and never at private addresses."""
+"""Webhooks are signed as Standard Webhooks specifies, repeated when refused, and never sent to private addresses."""
 
 import base64
 import json
@@ -69,7 +69,7 @@ def submit(semel: Processes, url: str, **params: str) -> httpx.Response:
     return httpx.post(f"{semel.url}/v1/jobs", json=body, params=params)
 
 
-def test_the_end_of_a_job_is_told_and_signed(hooked: Processes, receiver: Receiver) -> None:
+def test_the_end_of_a_job_is_sent_and_signed(hooked: Processes, receiver: Receiver) -> None:
     job_id = submit(hooked, receiver.url).json()["id"]
     wait_until(lambda: len(receiver.got) == 1)
     headers, body = receiver.got[0]
@@ -81,7 +81,7 @@ def test_the_end_of_a_job_is_told_and_signed(hooked: Processes, receiver: Receiv
     assert event == json.loads(body)
 
 
-def test_a_refused_one_comes_again_with_the_same_id(hooked: Processes, receiver: Receiver) -> None:
+def test_a_refused_webhook_is_sent_again_with_the_same_id(hooked: Processes, receiver: Receiver) -> None:
     receiver.statuses = [500]
     submit(hooked, receiver.url)
     wait_until(lambda: len(receiver.got) == 2, timeout_s=20)
@@ -91,7 +91,7 @@ def test_a_refused_one_comes_again_with_the_same_id(hooked: Processes, receiver:
     Webhook(SECRET).verify(body, second)
 
 
-def test_a_receiver_that_is_gone_is_left_alone(hooked: Processes, receiver: Receiver) -> None:
+def test_a_receiver_that_answers_410_gets_no_second_attempt(hooked: Processes, receiver: Receiver) -> None:
     receiver.statuses = [410]
     submit(hooked, receiver.url)
     wait_until(lambda: len(receiver.got) == 1)
@@ -99,13 +99,13 @@ def test_a_receiver_that_is_gone_is_left_alone(hooked: Processes, receiver: Rece
         wait_until(lambda: len(receiver.got) > 1, timeout_s=7)
 
 
-def test_an_answer_without_end_holds_up_nobody(hooked: Processes, receiver: Receiver) -> None:
+def test_an_endless_answer_delays_no_other_receiver(hooked: Processes, receiver: Receiver) -> None:
     endless = Receiver()
     endless.endless = True
     submit(hooked, endless.url)
     wait_until(lambda: len(endless.got) == 1)
     submit(hooked, receiver.url)
-    wait_until(lambda: len(receiver.got) == 1, timeout_s=12)  # of the 15 s that it may take
+    wait_until(lambda: len(receiver.got) == 1, timeout_s=12)  # the endless answer may take 15 s
     endless.server.shutdown()
     endless.server.server_close()
 
@@ -129,7 +129,7 @@ def test_a_redirect_is_not_followed(hooked: Processes, receiver: Receiver) -> No
         ("no url", "must be http"),
     ],
 )
-def test_what_is_no_receiver_is_refused(hooked: Processes, url: str, message: str) -> None:
+def test_an_invalid_webhook_url_is_refused(hooked: Processes, url: str, message: str) -> None:
     answer = submit(hooked, url)
     assert answer.status_code == 400
     assert message in answer.json()["error"]["message"]
@@ -150,6 +150,6 @@ def test_private_addresses_are_refused(tmp_path: Path, receiver: Receiver) -> No
     assert receiver.got == []
 
 
-def test_a_server_without_a_secret_says_so(semel: Processes, receiver: Receiver) -> None:
+def test_a_server_without_a_secret_refuses_webhooks(semel: Processes, receiver: Receiver) -> None:
     answer = submit(semel, receiver.url)
     assert (answer.status_code, "SEMEL_WEBHOOK_SECRET is not set" in answer.text) == (400, True)

@@ -1,4 +1,4 @@
-"""Many writers, many askers: nothing lost, nothing computed twice."""
+"""With many writers and many callers, nothing is lost and nothing is computed twice."""
 
 import multiprocessing
 import threading
@@ -33,7 +33,7 @@ TEXTS_EACH = 400
 
 
 def _write(url: str, process: int, failures: "multiprocessing.Queue[str]") -> None:
-    """Half of its texts are its own, half are those of everyone."""
+    """Write texts of which half belong to this process alone and half are shared by all."""
     try:
         db = Database(url)
         db.upgrade()
@@ -43,7 +43,7 @@ def _write(url: str, process: int, failures: "multiprocessing.Queue[str]") -> No
             put(store, texts, vectors(20, 64, seed=process))
             assert store.get_many(input_keys(space(64).fingerprint, texts), dim=64).all_present
         db.close()
-    except BaseException as error:  # carried to the test
+    except BaseException as error:  # passed on to the test
         failures.put(f"{type(error).__name__}: {error}")
         raise
 
@@ -71,7 +71,7 @@ def two_workers(sqlite_db: Database, redis_client: "redis.Redis", tmp_path: Path
 
 
 class _Worker:
-    """An engine and claims of its own, as a second process would have; the store is shared."""
+    """A worker with its own engine and claims, as in a process of its own; the store is shared."""
 
     def __init__(self, db: Database, claims: RedisClaims, home: Path) -> None:
         self.engine = Engine()
@@ -121,7 +121,7 @@ def test_the_claim_of_a_dead_worker_is_taken_over(
 
 
 class _PrunedAfter:
-    """A sender after whose first answers somebody prunes everything."""
+    """A sender that prunes the whole cache after each of its first `prunes` answers."""
 
     def __init__(self, semel: LocalSemel, *, prunes: int) -> None:
         self._semel = semel
@@ -136,7 +136,7 @@ class _PrunedAfter:
         return done
 
 
-def test_what_a_prune_takes_while_it_is_computed_is_computed_again(tmp_path: Path) -> None:
+def test_vectors_that_a_prune_deletes_during_a_request_are_computed_again(tmp_path: Path) -> None:
     with local_semel(tmp_path) as semel:
         semel.embed("there before")
         pruned = Pipeline(semel.store, _PrunedAfter(semel, prunes=1))
@@ -144,5 +144,5 @@ def test_what_a_prune_takes_while_it_is_computed_is_computed_again(tmp_path: Pat
         assert got.errors == {}
         assert (got.vectors == semel.embed("there before", "new", "newer").vectors).all()
         always = Pipeline(semel.store, _PrunedAfter(semel, prunes=9))
-        with pytest.raises(UnavailableError, match="vanishes"):
+        with pytest.raises(UnavailableError, match="was pruned before it could be read"):
             always.embed(semel.space(), ["newest"])

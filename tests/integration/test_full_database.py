@@ -1,4 +1,4 @@
-"""A database without room: what is stored stays readable, and bookkeeping still finds some."""
+"""When the database is full, stored vectors stay readable and bookkeeping still finds room."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_a_full_database_refuses_vectors_keeps_the_rest_and_gives_up_its_ballast
     assert not ballast.exists()
     *_, state = verify(db, store)
     assert state.entries > 0
-    assert state.entries % 50 == 0  # whole calls or nothing of them
+    assert state.entries % 50 == 0  # each call stored all of its vectors or none
     assert state.damaged == []
     with db.write(reserve=True) as conn:
         conn.exec_driver_sql("CREATE TABLE bookkeeping_still_works (x)")

@@ -1,4 +1,4 @@
-"""Bugs that other embedding caches have had in public, each as a test that a naive design fails.
+"""Public bugs of other embedding caches, each as a test that a naive design fails.
 
 Where the bug was: LangChain CacheBackedEmbeddings (key of text alone, NaN stored), GPTCache (no revision), ollama and
 vLLM caches (prompt and pooling shared), infinity (key without dtype), several "partial hit" assemblies that shift rows.
@@ -113,7 +113,7 @@ def test_a_hit_is_what_was_computed_bit_for_bit(tmp_path: Path) -> None:
         hit = semel.embed("b", "a")
         assert hit.outcomes == [Outcome.HIT, Outcome.HIT]
         assert (hit.vectors == computed[::-1]).all()
-        assert semel.models.loaded() == []  # a run of hits loads no model
+        assert semel.models.loaded() == []  # hits alone load no model
 
 
 def test_an_error_in_the_middle_keeps_what_was_computed(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_an_error_in_the_middle_keeps_what_was_computed(tmp_path: Path) -> None:
         assert 0 < semel.embed(*texts).count(Outcome.HIT) < 200
 
 
-def test_truncated_texts_are_told_from_the_cache_too(tmp_path: Path) -> None:
+def test_hits_report_truncated_texts_too(tmp_path: Path) -> None:
     with local_semel(tmp_path, "fake:?dim=8&max_tokens=3") as semel:
         assert semel.embed("a b c d", "a").truncated.tolist() == [True, False]
         again = semel.embed("a b c d", "a")

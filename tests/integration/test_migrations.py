@@ -20,7 +20,7 @@ def test_an_upgrade_from_empty_gives_the_tables(db: Database) -> None:
         assert compare_metadata(MigrationContext.configure(conn), metadata) == []
 
 
-def test_the_head_that_start_up_compares_with_is_the_newest_migration() -> None:
+def test_head_is_the_newest_migration() -> None:
     folder = Path(semel.migrations.__file__).parent
     assert ScriptDirectory(str(folder)).get_current_head() == HEAD
 

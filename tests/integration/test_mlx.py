@@ -145,7 +145,7 @@ def quantised(folder: Path, *, bits: int) -> dict[str, np.ndarray]:
 
 
 class _Copied:
-    """The tokenizer that mlx-lm's save gets."""
+    """The tokenizer that mlx-lm's `save` receives: it copies the tokenizer files of a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -203,7 +203,7 @@ def test_rerankers_score_as_the_library_does(kind: str, tmp_path: Path) -> None:
         backend.tokenize(["a text"])
 
 
-def test_missing_weights_are_refused_and_never_random(tmp_path: Path) -> None:
+def test_missing_weights_are_refused_and_never_initialised_at_random(tmp_path: Path) -> None:
     for name in ("bert", "qwen3"):
         folder = tmp_path / name
         folder.mkdir()

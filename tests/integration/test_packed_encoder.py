@@ -11,7 +11,17 @@ from semel.backends.base import Tokens
 from semel.backends.torch.cpu import PackedEncoder, rebuild, runs_of, split
 
 PAD = 1
-LENGTHS = [1, 3, 3, 15, 16, 17, 17, 40, 200]  # below a vector register, on it, above; long enough for fused attention
+LENGTHS = [
+    1,
+    3,
+    3,
+    15,
+    16,
+    17,
+    17,
+    40,
+    200,
+]  # below, at and above a vector register's size; one long enough for fused attention
 
 
 def model(model_type: str, **changes: Any) -> Any:
@@ -47,7 +57,7 @@ def test_hidden_states_equal_those_of_transformers(model_type: str) -> None:
         (model("electra"), 1.0, "electra is not among"),
     ],
 )
-def test_a_model_that_it_does_not_fit_keeps_its_layers(reference: Any, agree: float, why: str) -> None:
+def test_a_model_that_the_encoder_does_not_support_keeps_its_layers(reference: Any, agree: float, why: str) -> None:
     encoder, reason = rebuild(reference, lambda encoder: agree)
     assert encoder is None
     assert why in reason

@@ -1,4 +1,4 @@
-"""int8 and int4 weights on torch: close to the full ones, the same each time, whatever the rest of the batch."""
+"""int8 and int4 weights on torch: vectors close to full precision, reproducible, and independent of the batch."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def loaded(precision: str) -> Backend:
 def test_quantised_weights_stay_close_to_the_full_ones(
     precision: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    speedup = 4.0 if dtype == "bfloat16" else 1.0  # the load of this machine must not decide
+    speedup = 4.0 if dtype == "bfloat16" else 1.0  # the test must not depend on the load of this machine
     monkeypatch.setattr("semel.backends.torch.dtype._bfloat16_speedup", lambda _torch: speedup)
     full, small = loaded("float32"), loaded(precision)
     one, other = full.embed_texts(TEXTS), small.embed_texts(TEXTS)
@@ -42,7 +42,7 @@ def test_quantised_weights_stay_close_to_the_full_ones(
     assert small.get_model_info().weight_bytes < 0.75 * full.get_model_info().weight_bytes
 
 
-def test_each_precision_is_a_space_of_its_own() -> None:
+def test_each_precision_is_its_own_vector_space() -> None:
     specs = {p: source(BUILT_IN_MODELS["minilm"].source, precision=p).described.spec for p in ("full", "int8", "int4")}
     assert len({spec.canonical_json() for spec in specs.values()}) == 3
 

@@ -142,7 +142,7 @@ def test_the_folder_of_the_files_does_not_change_the_fingerprint(tiny_model: Pat
         ({"path": "python:no_such_wheel"}, "pip install no-such-wheel"),
     ],
 )
-def test_the_error_for_a_missing_model_says_how_to_get_it(entry: dict[str, str], why: str) -> None:
+def test_the_error_for_a_missing_model_explains_how_to_get_it(entry: dict[str, str], why: str) -> None:
     with pytest.raises(ModelLoadError, match=why):
         create_backend(source(**entry), "cpu").load()
 
@@ -166,7 +166,7 @@ def test_tokens_are_those_of_the_tokenizer() -> None:
 
 
 def test_batches_in_few_shapes_give_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MPS pads batches to more rows and tokens than there are; the vectors must not show it."""
+    """MPS pads batches to more rows and tokens than there are; the padding must not change the vectors."""
     model = source(precision="float32")
     plain = ours(model)
     monkeypatch.setitem(torch_backend._DEVICES, "cpu", torch_backend._DeviceTraits(1536, bucketed=True))

@@ -1,1 +1,1 @@
-"""What several tests share: values, a semel in this process, a stack of processes."""
+"""Parts that several tests share: values, a semel in this process, a stack of processes."""

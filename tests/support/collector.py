@@ -50,7 +50,7 @@ class Collector:
 
     def wait_for(self, name: str, **attributes: object) -> Exported:
         """Wait for a span of a name with these attributes, and return it; fails if there are several."""
-        wait_until(lambda: bool(self.named(name, **attributes)), told=lambda: str([s.name for s in self.spans]))
+        wait_until(lambda: bool(self.named(name, **attributes)), detail=lambda: str([s.name for s in self.spans]))
         (span,) = self.named(name, **attributes)
         return span
 

@@ -45,7 +45,7 @@ class Device:
         return self.models.spaces(model)[prompt_name]
 
     def missing(self, *texts: str, prompt_name: str = "") -> dict[bytes, Input]:
-        """Key → text."""
+        """A mapping from the key of each text to the text."""
         return dict(zip(input_keys(self.space(prompt_name).fingerprint, texts), texts, strict=True))
 
 

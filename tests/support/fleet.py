@@ -63,7 +63,7 @@ class Outbox:
         sent: (task, arguments, queue) of every message.
         shown: what Flower would show of every message.
         error: raised instead of sending, if set.
-        on_send: called with the task and its arguments after it was recorded.
+        on_send: called with the task and its arguments after the message was recorded.
     """
 
     sent: list[tuple[str, list[Any], str]] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Outbox:
     on_send: Callable[[str, list[Any]], None] = lambda _task, _args: None
 
     def send_task(self, task: str, *, args: list[Any], queue: str, argsrepr: str, ignore_result: bool) -> None:
-        """As Celery's own."""
+        """Record a message, in place of Celery's method of this name."""
         assert ignore_result, "the cache is the result backend"
         if self.error is not None:
             raise self.error
@@ -103,7 +103,7 @@ class Fleet:
     """Redis, a database and a queue that workers and senders share.
 
     Attributes:
-        server: set `connected` to False, and Redis does not answer.
+        server: set its `connected` to False to make Redis unreachable.
     """
 
     def __init__(self, db: Database) -> None:
@@ -117,19 +117,19 @@ class Fleet:
         self.outbox = Outbox()
 
     def join(self, device: str, *spaces: Space, **changed: Any) -> WorkerCard:
-        """A worker appears on the roster."""
+        """Put a worker on the roster."""
         joined = card(device, *(spaces or (SPACE,)), **changed)
         self.roster.beat(joined)
         self.roster.live()  # renews what `live_lately` returns
         return joined
 
     def leave(self, worker: WorkerCard) -> None:
-        """A worker disappears from the roster."""
+        """Remove a worker from the roster."""
         self.roster.leave(worker.id)
         self.roster.live()
 
     def submit(self, name: str = "job", *, chunks: int = 1, device: str = "cpu", **options: Any) -> Job:
-        """A job of chunks with one text each."""
+        """Submit a job of chunks with one text each."""
         into = options.pop("space", SPACE)
         lane = options.pop("lane", Lane.BULK)
         job = self.jobs.create(into, lane=lane, device=device, why="test", **{"truncate": True, **options})

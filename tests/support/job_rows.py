@@ -21,7 +21,7 @@ T = TypeVar("T")
 SPACE = space()
 
 BROKEN = ItemError("backend_error", "the device failed")
-"""A reason that a retry may remove."""
+"""A temporary error, which a retry may resolve."""
 
 
 def new_chunk(first: int, *texts: str, errors: Mapping[int, ItemError] | None = None) -> NewChunk:
@@ -29,12 +29,12 @@ def new_chunk(first: int, *texts: str, errors: Mapping[int, ItemError] | None = 
 
 
 def create(jobs: Jobs, *, into: Space = SPACE, device: str = "cpu", lane: Lane = Lane.BULK, **options: Any) -> Job:
-    """A job without texts."""
+    """Create a job without texts."""
     return jobs.create(into, lane=lane, device=device, why="test", truncate=options.pop("truncate", True), **options)
 
 
 def submit(jobs: Jobs, store: VectorStore, *texts: Sequence[str], **options: Any) -> Job:
-    """A complete job with one chunk for each list of texts; a string is a list of one-letter texts."""
+    """Submit a complete job with one chunk for each list of texts; a string is a list of one-letter texts."""
     job = create(jobs, **options)
     first = 0
     for part in texts:
@@ -44,7 +44,7 @@ def submit(jobs: Jobs, store: VectorStore, *texts: Sequence[str], **options: Any
 
 
 def lease(jobs: Jobs, job: Job, position: int = 0, *, owner: str = "w", ttl_s: float = 60) -> ChunkWork:
-    """A chunk in the hands of a worker; with a negative `ttl_s` the worker is dead already."""
+    """Lease a chunk to a worker; a negative `ttl_s` stands for a worker that is dead already."""
     work = jobs.lease(job.id, position, owner=owner, ttl_s=ttl_s)
     assert work is not None
     return work

@@ -17,7 +17,7 @@ from tests.support.service import MODELS, InlineWorker
 
 @dataclass(frozen=True)
 class Parts:
-    """The services, and what stands behind them."""
+    """The services, and the worker and Redis behind them."""
 
     services: Services
     worker: InlineWorker
@@ -25,7 +25,7 @@ class Parts:
 
     @contextmanager
     def redis_gone(self) -> Iterator[None]:
-        """Redis does not answer inside this block."""
+        """Make Redis unreachable while the block runs."""
         self.redis_server.connected = False
         try:
             yield
@@ -51,7 +51,7 @@ def parts(folder: Path, **settings: Any) -> Iterator[Parts]:
     server = fakeredis.FakeServer()
     client = fakeredis.FakeRedis(server=server)
     worker = InlineWorker(chosen, client)
-    services = assemble(chosen, client, worker)  # type: ignore[arg-type]  # all that is asked of it is to send
+    services = assemble(chosen, client, worker)  # type: ignore[arg-type]  # only send_task is used
     try:
         worker.join(services)
         yield Parts(services, worker, server)

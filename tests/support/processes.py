@@ -73,7 +73,7 @@ class Processes:
     def start_api(self) -> None:
         """Start the API, and wait until it answers."""
         self._start("api", [sys.executable, "-m", "semel", "serve"])
-        wait_until(lambda: "database" in self._parts() or self._has_ended("api"), timeout_s=90, told=self.logs)
+        wait_until(lambda: "database" in self._parts() or self._has_ended("api"), timeout_s=90, detail=self.logs)
         assert not self._has_ended("api"), self.logs()
 
     def start_worker(self, name: str = "worker", *, device: str = "cpu") -> None:
@@ -93,12 +93,12 @@ class Processes:
 
     def wait_for_pool(self, device: str, status: str = "healthy") -> dict[str, Any]:
         """Wait until the pool of a device has this status."""
-        wait_until(lambda: self.pools().get(device, {}).get("status") == status, timeout_s=120, told=self.logs)
+        wait_until(lambda: self.pools().get(device, {}).get("status") == status, timeout_s=120, detail=self.logs)
         return self.pools()[device]
 
     def wait_ready(self) -> None:
         """Wait until /health/ready reports every part as ok."""
-        wait_until(lambda: set(self._parts().values()) == {"ok"}, timeout_s=90, told=self.logs)
+        wait_until(lambda: set(self._parts().values()) == {"ok"}, timeout_s=90, detail=self.logs)
 
     def _parts(self) -> dict[str, str]:
         try:
@@ -194,16 +194,16 @@ def processes(folder: Path, *, model: str = "", toml: str = FAKE_TOML, **setting
         running.close()
 
 
-def wait_until(true: Callable[[], bool], *, timeout_s: float = 30, told: Callable[[], str] = lambda: "") -> None:
-    """Wait until `true` returns True.
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 30, detail: Callable[[], str] = lambda: "") -> None:
+    """Wait until `condition` returns True.
 
     Args:
-        true: called about every 0.05 s.
+        condition: called about every 0.05 s.
         timeout_s: after this the test fails.
-        told: returns more text for the message of the failure.
+        detail: returns more text for the message of the failure.
     """
     deadline = time.monotonic() + timeout_s
-    while not true():
+    while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not true after {timeout_s} s\n{told()}")
+            raise AssertionError(f"not true after {timeout_s} s\n{detail()}")
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A semel server played by a test: answers that were prepared, and the requests that came."""
+"""A fake semel server: it gives prepared answers and records the requests."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ class Server:
     """Gives its prepared answers in turn, and the last one from then on.
 
     Attributes:
-        requests: those that came, read to their end.
+        requests: the requests received, read to their end.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Server:
         self.answers(status, json={"error": error}, headers={name.replace("_", "-"): v for name, v in headers.items()})
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        """Answer one request, as `httpx.MockTransport` wants it."""
+        """Answer one request, as `httpx.MockTransport` requires."""
         request.read()
         self.requests.append(request)
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]

@@ -45,7 +45,7 @@ class InlineWorker:
     """A worker that runs each message in the thread that sends it.
 
     Attributes:
-        paused: True drops every message, as a Redis does that is emptied.
+        paused: True drops every message, as an emptied Redis does.
         sent: (task, arguments, queue) of every message.
     """
 

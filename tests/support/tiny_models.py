@@ -71,5 +71,5 @@ def small_bert(folder: Path) -> Path:
 
 
 def reranker(folder: Path, **entry: Any) -> ModelSource:
-    """The cross-encoder `m` with the files in that folder."""
+    """The cross-encoder `m` with the files in `folder`."""
     return source(folder, kind="cross-encoder", **entry)

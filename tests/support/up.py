@@ -23,7 +23,7 @@ class Up:
         folder: its working folder.
         options: more options of the command; `--no-flower` if there are none.
         model: options of the fake model, in the form of a URL query.
-        port: the port of an earlier one, to replace it.
+        port: the port of an earlier `semel up`, to replace it.
         redis_url: written to its semel.toml.
     """
 
@@ -50,7 +50,7 @@ class Up:
         with self.process.stderr as lines:
             self.log.extend(line.rstrip() for line in iter(lines.readline, ""))
 
-    def says(self, pattern: str) -> bool:
+    def logged(self, pattern: str) -> bool:
         """Whether a line of the log matches."""
         return any(re.search(pattern, line) for line in list(self.log))
 
@@ -63,7 +63,7 @@ class Up:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def close(self) -> None:
-        """Stop it as Ctrl-C does, and wait for its end."""
+        """Stop the process as Ctrl-C does, and wait for its end."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
@@ -77,7 +77,7 @@ def up(
     """Run `semel up` while the block runs; yields when it is ready. See `Up` for the arguments."""
     running = Up(folder, *options, model=model, port=port, redis_url=redis_url)
     try:
-        wait_until(lambda: running.says("ready: ") or running.process.poll() is not None, timeout_s=90)
+        wait_until(lambda: running.logged("ready: ") or running.process.poll() is not None, timeout_s=90)
         yield running
     finally:
         running.close()
