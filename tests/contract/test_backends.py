@@ -12,7 +12,6 @@ from semel.backends.models.factory import create_backend
 from semel.backends.models.source import find_model
 from semel.settings import BUILT_IN_MODELS
 from semel.values.model import ModelEntry, Precision
-from tests.support.tiny_models import small_bert
 
 TEXTS = ["one", "a somewhat longer text about cats", "", "ﬁ ünïcode 漢字 🙂", "one", "word " * 2000]
 
@@ -37,6 +36,8 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if device.startswith("vulkan"):
         request.getfixturevalue("vulkan")
     if entry is None:
+        from tests.support.tiny_models import small_bert  # it imports transformers, which takes seconds
+
         entry = ModelEntry(str(small_bert(tmp_path_factory.mktemp("small"))))
     source = find_model("m", {"m": entry}, models_dir=None, digests=Digests(None))
     backend = create_backend(source, device, converted=tmp_path_factory.mktemp("converted"))

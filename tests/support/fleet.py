@@ -18,6 +18,7 @@ from semel.tasks.jobs.rows import NewChunk
 from semel.values.job import Job
 from semel.values.model import Space
 from semel.values.text import Lane
+from tests.support.databases import sqlite_database
 from tests.support.jobs import Jobs
 from tests.support.values import space
 
@@ -142,9 +143,5 @@ class Fleet:
 @contextmanager
 def fleet_in(folder: Path) -> Iterator[Fleet]:
     """An empty fleet on a database in `folder`."""
-    db = Database(f"sqlite:///{folder / 'semel.db'}")
-    db.upgrade()
-    try:
+    with sqlite_database(folder) as db:
         yield Fleet(db)
-    finally:
-        db.close()

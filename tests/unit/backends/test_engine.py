@@ -128,42 +128,6 @@ def test_the_smaller_budget_is_remembered(engine: Engine) -> None:
     assert engine.stats.memory_halvings == before
 
 
-def test_interactive_goes_before_bulk(engine: Engine) -> None:
-    backend = fake(engine, text_ms=1)
-    bulk = engine.submit(backend, [f"{'long ' * 50}{i}" for i in range(400)], lane=Lane.BULK)
-    interactive = engine.submit(backend, ["now"], lane=Lane.INTERACTIVE)
-    collect(interactive, 1)
-    assert engine.stats.texts < 200
-    collect(bulk, 400)
-
-
-class SlowToLoad(FakeBackend):
-    """Holds the device thread until the test lets it go on."""
-
-    def load(self) -> None:
-        self.begun.set()
-        assert self.may_end.wait(10)
-
-    begun, may_end = threading.Event(), threading.Event()
-
-
-def test_bulk_does_not_starve() -> None:
-    batches = list[int]()
-    engine = Engine(on_batch=lambda _texts, tokens: batches.append(tokens))
-    backend, holding = fake(engine), SlowToLoad("slow", FakeOptions(), device="cpu")
-    loading = threading.Thread(target=engine.load, args=(holding,))
-    loading.start()
-    assert holding.begun.wait(10)
-    busy = engine.submit(backend, [f"{'w ' * 200}{i}" for i in range(400)], lane=Lane.INTERACTIVE)
-    bulk = engine.submit(backend, ["bulk"], lane=Lane.BULK)
-    holding.may_end.set()
-    collect(bulk, 1)
-    collect(busy, 400)
-    assert batches.index(1) == 8, "after eight batches of the interactive lane"
-    loading.join()
-    engine.close()
-
-
 def test_a_dead_device_fails_everyone_and_blames_no_text(engine: Engine) -> None:
     backend = fake(engine, dead_after=2)
     with pytest.raises(BackendError, match="health check"):
