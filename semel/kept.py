@@ -1,7 +1,7 @@
 """A value that is expensive to read and may be a little old.
 
 `cachetools.TTLCache` and its decorator come close, but offer neither a value that another call provides
-(`Roster.live` renews the value of `Roster.live_lately`) nor a time to live that depends on the cost of reading.
+(`Roster.live` renews the value of `Roster.recently_live`) nor a time to live that depends on the cost of reading.
 """
 
 import time

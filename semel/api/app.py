@@ -122,7 +122,7 @@ def _background(services: Services) -> tuple[_Part, ...]:
         watch.metrics.swept(services.sweeper.sweep())
 
     def sample() -> None:
-        watch.throughput.sample(roster.live_lately(), hits_here=watch.metrics.answered)
+        watch.throughput.sample(roster.recently_live(), hits_here=watch.metrics.answered)
 
     return (
         BatchRunner(services),
@@ -134,5 +134,5 @@ def _background(services: Services) -> tuple[_Part, ...]:
         Repeating("use of spaces", stores.space_use.write, every_s=_WRITE_USE_S),
         Repeating("throughput", sample, every_s=BEAT_S),
         Repeating("ended jobs", lambda: watch.metrics.ended(watch.ended_jobs.new()), every_s=_COUNT_JOBS_S),
-        Repeating("rates", lambda: watch.metrics.take_rates(roster.live_lately()), every_s=BEAT_S),
+        Repeating("rates", lambda: watch.metrics.take_rates(roster.recently_live()), every_s=BEAT_S),
     )

@@ -48,7 +48,7 @@ def worker(roster: Roster, device: str, *spaces: bytes, model: str = "m") -> Wor
 
 
 def submit(jobs: Jobs, store: VectorStore, *, if_no_worker: IfNoWorker = "wait", chunks: int = 3) -> Job:
-    job = jobs.create(SPACE, lane=Lane.BULK, device="mlx", why="asked for", truncate=True, if_no_worker=if_no_worker)
+    job = jobs.create(SPACE, lane=Lane.BULK, device="mlx", why="requested", truncate=True, if_no_worker=if_no_worker)
     texts = [f"text {i}" for i in range(chunks)]
     new = [NewChunk(i, input_keys(SPACE.fingerprint, [text]), [text]) for i, text in enumerate(texts)]
     jobs.add_chunks(job, new, lookup=store.lookup_on)
@@ -74,7 +74,7 @@ def test_jobs_under_another_name_of_the_model_move_separately(
     failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     named = submit(jobs, store)
-    alias = jobs.create(replace(SPACE, model="alias"), lane=Lane.BULK, device="mlx", why="asked for", truncate=True)
+    alias = jobs.create(replace(SPACE, model="alias"), lane=Lane.BULK, device="mlx", why="requested", truncate=True)
     worker(roster, "mlx", SPACE.fingerprint, model="alias")
     worker(roster, "cpu", SPACE.fingerprint)
     failover.run()

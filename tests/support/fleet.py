@@ -121,7 +121,7 @@ class Fleet:
         """Put a worker on the roster."""
         joined = card(device, *(spaces or (SPACE,)), **changed)
         self.roster.beat(joined)
-        self.roster.live()  # renews what `live_lately` returns
+        self.roster.live()  # renews what `recently_live` returns
         return joined
 
     def leave(self, worker: WorkerCard) -> None:

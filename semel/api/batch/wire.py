@@ -136,7 +136,7 @@ def batch_object(batch: Batch) -> BatchObject:
     )
 
 
-_MIN_EXPIRES_S, _MAX_EXPIRES_S = 3600, 30 * 86400
+MIN_EXPIRES_S, MAX_EXPIRES_S = 3600, 30 * 86400
 
 
 class FileObject(BaseModel):
@@ -184,8 +184,8 @@ def expires_after(anchor: Any, seconds: Any) -> float | None:
         expires_s = int(seconds)
     except (TypeError, ValueError, OverflowError):
         expires_s = 0
-    if not _MIN_EXPIRES_S <= expires_s <= _MAX_EXPIRES_S:
-        raise BadInputError(f"expires_after[seconds] must be {_MIN_EXPIRES_S} to {_MAX_EXPIRES_S}, not {seconds!r}")
+    if not MIN_EXPIRES_S <= expires_s <= MAX_EXPIRES_S:
+        raise BadInputError(f"expires_after[seconds] must be {MIN_EXPIRES_S} to {MAX_EXPIRES_S}, not {seconds!r}")
     return float(expires_s)
 
 

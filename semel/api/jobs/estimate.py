@@ -78,7 +78,7 @@ class EstimateIngest(Ingest[EstimateObject]):
     @override
     def end(self) -> EstimateObject:
         to_compute = _distinct(self._missing)
-        cards = self._roster.live_lately()
+        cards = self._roster.recently_live()
         able = [card for card in cards if card.serves(self.space.model, self.space.fingerprint)]
         rate = sum(card.texts_per_s for card in able if device_kind(card.device) == self._route.device)
         return EstimateObject(

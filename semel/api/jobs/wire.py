@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from semel.api.dialects.openai import InputTypeOfTexts, ModelName
 from semel.errors import BadInputError
-from semel.tasks.jobs.parts import ChunkState, FailedText
+from semel.tasks.jobs.parts import ChunkView, FailedText
 from semel.values.job import Counts, IfNoWorker, Job
 from semel.values.text import ItemError, lone_surrogate
 
@@ -201,7 +201,7 @@ def job_object(job: Job) -> JobObject:
 _TEXT_CHARACTERS = 500
 
 
-def chunk_object(chunk: ChunkState) -> ChunkObject:
+def chunk_object(chunk: ChunkView) -> ChunkObject:
     """The wire object of a chunk."""
     return ChunkObject(**vars(chunk))
 

@@ -9,8 +9,8 @@ from fastapi.responses import FileResponse
 from starlette.datastructures import FormData
 
 from semel.api.batch.wire import (
-    _MAX_EXPIRES_S,
-    _MIN_EXPIRES_S,
+    MAX_EXPIRES_S,
+    MIN_EXPIRES_S,
     FileDeleted,
     FileList,
     FileObject,
@@ -40,8 +40,8 @@ _FORM = {
                         "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
                         "expires_after[seconds]": {
                             "type": "integer",
-                            "minimum": _MIN_EXPIRES_S,
-                            "maximum": _MAX_EXPIRES_S,
+                            "minimum": MIN_EXPIRES_S,
+                            "maximum": MAX_EXPIRES_S,
                         },
                     },
                 }

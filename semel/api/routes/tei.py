@@ -96,7 +96,7 @@ def info(services: ServicesDep) -> dict[str, Any]:
     """Describe the default model. The answer is 404 until a worker has served it."""
     space = services.stores.catalog.space()
     spec = json.loads(space.spec_json)
-    dtypes = {card.dtype for card in services.fleet.roster.live_lately() if space.model in card.models and card.dtype}
+    dtypes = {card.dtype for card in services.fleet.roster.recently_live() if space.model in card.models and card.dtype}
     return {
         "model_id": space.model,
         "model_sha": spec["weights"],

@@ -137,7 +137,7 @@ class Live:
 
     def _done_in_running_chunks(self) -> Counter[str]:
         """Job id → texts done in chunks that are still running, as workers reported within the last two seconds."""
-        cards = self._roster.live_lately()
+        cards = self._roster.recently_live()
         reported = [(job_id, position, texts) for card in cards for job_id, position, texts in card.progress]
         running = self._parts.running({(job_id, position) for job_id, position, _ in reported})
         done = Counter[str]()

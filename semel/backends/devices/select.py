@@ -38,7 +38,7 @@ def choose_device(
         return best, f"{why} ({reasons[best]})"
     for device in usable:
         if requested in (device.name, device_kind(device.name)):
-            return device.name, "asked for"
+            return device.name, "requested"
     reason = next((d.why for d in devices if d.name.startswith(requested)), "semel knows no such device")
     names = ", ".join(d.name for d in usable) or "none"
     raise UnknownDeviceError(f"device {requested!r} cannot be used: {reason} (usable here: {names})")

@@ -23,7 +23,7 @@ _MEMBERS = "semel:workers"
 _WORKER = "semel:worker:"
 
 _KEPT_S = 1.0
-"""`live_lately` reads Redis at most once per second, however many requests arrive."""
+"""`recently_live` reads Redis at most once per second, however many requests arrive."""
 
 
 class Roster:
@@ -88,7 +88,7 @@ class Roster:
         except redis.RedisError as error:
             raise unreachable(error) from error
 
-    def live_lately(self) -> Sequence[WorkerCard]:
+    def recently_live(self) -> Sequence[WorkerCard]:
         """The result of `live`, at most one second old; cheap enough for every request. Raises UnavailableError."""
         return self._seen.get(self.live)
 

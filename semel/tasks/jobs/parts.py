@@ -12,7 +12,7 @@ from semel.values.text import Extra, Input, ItemError, Outcome
 
 
 @dataclass(frozen=True)
-class ChunkState:
+class ChunkView:
     """The present state of one chunk.
 
     Attributes:
@@ -63,7 +63,7 @@ class JobParts:
             rows = conn.execute(select(chunks.c.job_id, chunks.c.position).where(these, chunks.c.state == "running"))
             return {(row.job_id, row.position) for row in rows}
 
-    def chunks(self, job_id: str, *, after: int, limit: int) -> list[ChunkState]:
+    def chunks(self, job_id: str, *, after: int, limit: int) -> list[ChunkView]:
         """The chunks of a job by position.
 
         Args:
@@ -81,7 +81,7 @@ class JobParts:
         with self._db.read() as conn:
             rows = conn.execute(query).all()
         return [
-            ChunkState(
+            ChunkView(
                 position=row.position,
                 state=row.state,
                 first_index=row.first_index,

@@ -73,7 +73,7 @@ class Backlog:
         Raises:
             UnavailableError: Redis does not answer.
         """
-        return sum(card.texts_per_s for card in self._roster.live_lately() if device_kind(card.device) == device)
+        return sum(card.texts_per_s for card in self._roster.recently_live() if device_kind(card.device) == device)
 
     def messages(self, lane: Lane, device: str) -> int:
         """The number of messages in this queue. Raises UnavailableError when Redis does not answer."""

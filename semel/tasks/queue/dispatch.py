@@ -64,6 +64,6 @@ class Dispatcher:
     def _live(self, device: str) -> list[WorkerCard]:
         """The live workers of this queue; an empty list when Redis does not answer."""
         try:
-            return [card for card in self._roster.live_lately() if device_kind(card.device) == device]
+            return [card for card in self._roster.recently_live() if device_kind(card.device) == device]
         except UnavailableError:
             return []

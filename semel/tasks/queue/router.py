@@ -52,7 +52,7 @@ class Router:
         wanted, model = device_kind(wanted), space.model
         if wanted not in ("auto", *KINDS):
             raise UnknownDeviceError(f"unknown device {wanted!r} (known: auto, {', '.join(KINDS)})")
-        live = [w for w in self._roster.live_lately() if w.serves(space.model, space.fingerprint)]
+        live = [w for w in self._roster.recently_live() if w.serves(space.model, space.fingerprint)]
         if not live:  # a worker may have started since the roster was last read, up to a second ago
             live = [w for w in self._roster.live() if w.serves(space.model, space.fingerprint)]
         if wanted != "auto":
@@ -60,7 +60,7 @@ class Router:
         if live:
             kind, why = best_pool(live, model=model, use_case=self._use_case)
             count = sum(device_kind(w.device) == kind for w in live)
-            reason = "asked for" if wanted != "auto" else why
+            reason = "requested" if wanted != "auto" else why
             return Route(kind, f"{kind}: {reason}, {count} live worker{'s' if count > 1 else ''} with {model}")
         device = device_kind(self._catalog.find(model)[1]) if wanted == "auto" else wanted
         if must_live:

@@ -60,13 +60,13 @@ def test_measurements_decide_if_all_devices_have_some() -> None:
 def test_an_imitated_gpu_is_chosen_only_if_nothing_else_is_usable() -> None:
     here = [device("mlx", software=True), device("vulkan:0", software=True), device("cpu")]
     assert choose_device("auto", here)[0] == "cpu"
-    assert choose_device("vulkan", here) == ("vulkan:0", "asked for")
+    assert choose_device("vulkan", here) == ("vulkan:0", "requested")
     assert choose_device("auto", here[:2])[0] == "mlx"
 
 
 @pytest.mark.parametrize(("requested", "chosen"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
 def test_a_name_or_a_kind_is_used_as_requested(requested: str, chosen: str) -> None:
-    assert choose_device(requested, ALL) == (chosen, "asked for")
+    assert choose_device(requested, ALL) == (chosen, "requested")
 
 
 def test_the_error_for_a_missing_device_gives_the_reason_and_the_usable_devices() -> None:

@@ -102,12 +102,12 @@ def test_requests_share_a_reading_of_the_roster_for_a_second(
 ) -> None:
     monkeypatch.setattr("semel.kept.time", clock)
     roster = Roster(fleet.redis)
-    assert roster.live_lately() == []
+    assert roster.recently_live() == []
     fleet.roster.beat(card("cpu", SPACE))
     clock.now += 0.9
-    assert roster.live_lately() == []
+    assert roster.recently_live() == []
     clock.now += 0.2
-    assert [worker.id for worker in roster.live_lately()] == ["cpu@host"]
+    assert [worker.id for worker in roster.recently_live()] == ["cpu@host"]
 
 
 def test_a_fresh_reading_serves_the_requests_as_well(
@@ -115,15 +115,15 @@ def test_a_fresh_reading_serves_the_requests_as_well(
 ) -> None:
     monkeypatch.setattr("semel.kept.time", clock)
     roster = Roster(fleet.redis)
-    roster.live_lately()
+    roster.recently_live()
     fleet.roster.beat(card("cpu", SPACE))
     roster.live()
-    assert [worker.id for worker in roster.live_lately()] == ["cpu@host"]
+    assert [worker.id for worker in roster.recently_live()] == ["cpu@host"]
 
 
 def test_a_reader_gets_an_error_when_redis_does_not_answer(fleet: Fleet) -> None:
     fleet.server.connected = False
-    for read in (fleet.roster.live, fleet.roster.live_lately, fleet.roster.failed):
+    for read in (fleet.roster.live, fleet.roster.recently_live, fleet.roster.failed):
         with pytest.raises(UnavailableError, match="Redis"):
             read()
     with pytest.raises(UnavailableError, match="Redis"):

@@ -5,7 +5,7 @@ import pytest
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.tasks.jobs.parts import ChunkState, JobParts
+from semel.tasks.jobs.parts import ChunkView, JobParts
 from semel.tasks.jobs.rows import NO_KEY, NewChunk
 from semel.values.job import Job
 from semel.values.text import Extra, ItemError, Pair
@@ -54,10 +54,10 @@ def test_a_chunk_shows_its_worker_while_it_runs(jobs: Jobs, store: VectorStore, 
     job = submit(jobs, store, "ab")
     work = lease(jobs, job, owner="worker-1")
     (running,) = parts.chunks(job.id, after=-1, limit=9)
-    assert running == ChunkState(0, "running", 0, 2, 0, 1, "worker-1", None)
+    assert running == ChunkView(0, "running", 0, 2, 0, 1, "worker-1", None)
     finish(jobs, work, failed={1: BROKEN})
     (done,) = parts.chunks(job.id, after=-1, limit=9)
-    assert done == ChunkState(0, "done", 0, 2, 1, 1, "", None)
+    assert done == ChunkView(0, "done", 0, 2, 1, 1, "", None)
 
 
 def test_chunks_are_listed_page_by_page(jobs: Jobs, store: VectorStore, parts: JobParts) -> None:

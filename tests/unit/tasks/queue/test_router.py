@@ -43,7 +43,7 @@ def test_measurements_of_the_workers_decide_before_the_order(router: Router, fle
 def test_a_device_that_was_asked_for_is_taken(router: Router, fleet: Fleet, wanted: str) -> None:
     for device in ("cpu", "cuda:0"):
         fleet.join(device)
-    assert router.route(SPACE, wanted=wanted) == Route("cpu", "cpu: asked for, 1 live worker with m")
+    assert router.route(SPACE, wanted=wanted) == Route("cpu", "cpu: requested, 1 live worker with m")
 
 
 def test_a_worker_with_another_space_or_name_does_not_count(router: Router, fleet: Fleet) -> None:
@@ -54,7 +54,7 @@ def test_a_worker_with_another_space_or_name_does_not_count(router: Router, flee
 
 
 def test_a_worker_that_has_just_started_is_found(router: Router, fleet: Fleet) -> None:
-    assert fleet.roster.live_lately() == []
+    assert fleet.roster.recently_live() == []
     fleet.roster.beat(card("cpu", SPACE))
     assert router.route(SPACE).device == "cpu"
 
