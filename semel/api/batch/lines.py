@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from semel.api.dialects.cohere import RerankRequest, documents_of, rerank_body
 from semel.api.dialects.embedding import no_vector, space_of, texts_of
+from semel.api.dialects.errors import Dialect
 from semel.api.dialects.openai import EmbeddingsRequest, embeddings_body
 from semel.api.edge.problems import as_bad_input
-from semel.api.edge.traits import Dialect
 from semel.api.services import Services
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, SemelError, TextTooLongError

@@ -5,7 +5,6 @@ TEI: `{"error", "error_type"}`, with 422 for input that cannot be used and 424 f
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,12 +14,11 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from semel.api.edge.traits import Dialect, RouteTable
+from semel.api.dialects.errors import SHAPES, Dialect
+from semel.api.edge.traits import RouteTable
 from semel.errors import (
-    BackendError,
     BadInputError,
     BodyTooLargeError,
-    DeviceLostError,
     InvalidTextError,
     OverloadedError,
     SemelError,
@@ -56,33 +54,8 @@ def problem(
     headers = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    status, body = _SHAPES[dialect](status, message, code, param)
+    status, body = SHAPES[dialect].error(status, message, code, param)
     return JSONResponse(body, status, headers=headers)
-
-
-def _openai(status: int, message: str, code: str, param: str | None) -> tuple[int, Any]:
-    kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
-    return status, {"error": {"message": message, "type": kind, "code": code, "param": param}}
-
-
-def _cohere(status: int, message: str, code: str, _param: str | None) -> tuple[int, Any]:
-    return status, {"message": message, "code": code}
-
-
-def _tei(status: int, message: str, code: str, _param: str | None) -> tuple[int, Any]:
-    if code in (BackendError.code, DeviceLostError.code):
-        return 424, {"error": message, "error_type": "Backend"}
-    if status == 400:
-        return 422, {"error": message, "error_type": "Validation"}
-    kinds = {429: "Overloaded", 503: "Unhealthy", 504: "Unhealthy"}
-    return status, {"error": message, "error_type": kinds.get(status, code)}
-
-
-_SHAPES: dict[Dialect, Callable[[int, str, str, str | None], tuple[int, Any]]] = {
-    "openai": _openai,
-    "cohere": _cohere,
-    "tei": _tei,
-}
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -102,7 +75,7 @@ def body_too_large(dialect: Dialect, limit: int) -> JSONResponse:
 
 def problem_body(dialect: Dialect, error: SemelError) -> tuple[int, Any]:
     """Return the status and the body of an error, for an answer that is written to a file."""
-    return _SHAPES[dialect](error.status, str(error), error.code, _param(error))
+    return SHAPES[dialect].error(error.status, str(error), error.code, _param(error))
 
 
 def _dialect(request: Request) -> Dialect:

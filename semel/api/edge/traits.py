@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-Dialect: TypeAlias = Literal["openai", "cohere", "tei"]
-"""The API whose error shape a route answers with; semel's own routes use OpenAI's."""
+from semel.api.dialects.errors import Dialect
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 

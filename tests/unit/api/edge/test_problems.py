@@ -11,9 +11,10 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import ClientDisconnect
 from structlog.testing import capture_logs
 
+from semel.api.dialects.errors import Dialect
 from semel.api.edge.problems import add_problem_handlers, as_bad_input, body_too_large, problem, problem_body
 from semel.api.edge.request_id import RequestId
-from semel.api.edge.traits import Dialect, DialectRouter, RouteTable
+from semel.api.edge.traits import DialectRouter, RouteTable
 from semel.errors import (
     BackendError,
     BadInputError,
