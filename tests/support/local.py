@@ -25,7 +25,7 @@ class LocalSemel:
         self.db = db
         self.store = VectorStore(db)
         self.engine = engine
-        self.models = LoadedModels(Settings(home=home, models=dict(entries)), engine, device="cpu")
+        self.models = LoadedModels(Settings(home=home, models=dict(entries)), engine, device="auto")
         self.pipeline = Pipeline(self.store, LocalSender(self.models, Embedder(engine, self.store, LocalClaims())))
 
     def space(self, model: str = "fake", prompt_name: str = "") -> Space:

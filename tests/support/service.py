@@ -53,7 +53,7 @@ class InlineWorker:
         self._settings = settings
         self._client = client
         self.engine = Engine()
-        self.models = LoadedModels(settings, self.engine, device="cpu")
+        self.models = LoadedModels(settings, self.engine, device="auto")  # a fake model then needs no framework
         self.meter = Meter()
         self.paused = False
         self.sent: list[tuple[str, list[Any], str]] = []

@@ -7,6 +7,7 @@ where a waiter that was not notified looks for it. The computed vectors are in t
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import redis
@@ -96,4 +97,6 @@ class Doorbell:
     def close(self) -> None:
         """Stop listening; returns after at most three seconds."""
         self._stopping.set()
+        with suppress(redis.RedisError):
+            self._client.publish(_BELL + self.name, b"")  # an empty message ends the listener's wait for the next one
         self._thread.join(timeout=3)

@@ -36,15 +36,7 @@ def doorbell(client: "redis.Redis") -> Iterator[Doorbell]:
     made = Doorbell(client)
     wait_until(lambda: listens(client, made))
     yield made
-    close(made, client)
-
-
-def close(doorbell: Doorbell, client: "redis.Redis") -> None:
-    """Close it with a last notification, or the listener would see only a second later that it is to stop."""
-    wake = threading.Timer(0.02, client.publish, args=(f"semel:bell:{doorbell.name}", "x" * 32))
-    wake.start()
-    doorbell.close()
-    wake.join()
+    made.close()
 
 
 def listens(client: "redis.Redis", doorbell: Doorbell) -> bool:
@@ -142,6 +134,17 @@ class Unreliable:
             raise redis.ConnectionError("connection refused")
         return self._client.pubsub(**options)
 
+    def publish(self, channel: str, data: bytes) -> object:
+        return self._client.publish(channel, data)
+
+
+def test_closing_does_not_wait_for_the_next_notification(client: "redis.Redis") -> None:
+    doorbell = Doorbell(client)
+    wait_until(lambda: listens(client, doorbell))
+    started = time.monotonic()
+    doorbell.close()
+    assert time.monotonic() - started < 0.5, "the listener waits for a second at a time"
+
 
 def test_a_listener_that_loses_redis_subscribes_again(
     client: "redis.Redis", clock: Clock, monkeypatch: pytest.MonkeyPatch
@@ -151,4 +154,4 @@ def test_a_listener_that_loses_redis_subscribes_again(
     doorbell = Doorbell(unreliable)  # type: ignore[arg-type]
     wait_until(lambda: listens(client, doorbell))
     assert clock.slept == [0.5] * 3
-    close(doorbell, client)
+    doorbell.close()
