@@ -7,16 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from semel.backends.base import Backend
 from semel.backends.batching import Budgets, Item, LengthSorted
+from semel.backends.isolation import Isolation
 from semel.backends.submission import EngineStats, Submission, batch_span, deliver
-from semel.errors import BackendError, DeviceMemoryError, SemelError
+from semel.errors import BackendError
 from semel.log import get_log
 from semel.tracing import span
 from semel.values.text import Input, ItemError, Lane
-from semel.values.vectors import Vectors, sound_rows
 
 log = get_log("engine")
 
@@ -55,6 +53,7 @@ class Engine:
         self._observe = observe
         self._on_batch = on_batch
         self._budgets = Budgets(max_batch_tokens)
+        self._isolation = Isolation(self._budgets, on_halving=self._count_halving)
         self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
         self._calls: queue.SimpleQueue[tuple[Callable[[], None], threading.Event, list[Exception]]]
         self._calls = queue.SimpleQueue()
@@ -79,15 +78,12 @@ class Engine:
         return warm_ups[0]
 
     def unload(self, backend: Backend) -> None:
-        """Free a model's memory, between two batches. None of its texts may be waiting.
+        """Free a model's memory, between two batches. Texts that still wait for it fail.
 
         Raises:
             BackendError: the device is lost.
         """
-        self._call(backend.close)
-        self._budgets.remove(backend)
-        with self._changed:
-            self._waiting = {key: texts for key, texts in self._waiting.items() if key[1] is not backend}
+        self._call(lambda: self._unload(backend))
 
     def _call(self, function: Callable[[], None]) -> None:
         """Run a function on the device thread and wait for it. Raises what it raises, or BackendError."""
@@ -100,6 +96,11 @@ class Engine:
         done.wait()
         if errors:
             raise errors[0]
+
+    @property
+    def failure(self) -> BackendError | None:
+        """Why the device thread has ended before `close`; None while it runs."""
+        return self._failure
 
     def hangs(self, *, after_s: float, factor: float) -> float | None:
         """Return how long the running batch has taken, in seconds, if that is far too long; else None.
@@ -172,19 +173,27 @@ class Engine:
     # The device thread
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._stopping or not self._calls.empty() or any(self._waiting.values()))
-                stopping, work = self._stopping, None
-                if not stopping and self._calls.empty():
-                    work = self._next_batch()
-            if stopping:
-                self._fail_waiting(BackendError("the engine was stopped"))
-                return
-            if work is None:
-                self._run_call(*self._calls.get())
-            elif work[1] and not self._run_batch_or_stop(*work):
-                return
+        try:
+            while self._step():
+                pass
+        except Exception as error:  # an unseen end would leave every caller waiting for ever
+            log.exception("the device thread stopped")
+            self._fail_waiting(_stopped_by(error))
+
+    def _step(self) -> bool:
+        """Run the next call or batch; returns False when the thread is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or not self._calls.empty() or any(self._waiting.values()))
+            stopping, work = self._stopping, None
+            if not stopping and self._calls.empty():
+                work = self._next_batch()
+        if stopping:
+            self._fail_waiting(BackendError("the engine was stopped"))
+            return False
+        if work is None:
+            self._run_call(*self._calls.get())
+            return True
+        return not work[1] or self._run_batch_or_stop(*work)
 
     def _run_call(self, function: Callable[[], None], done: threading.Event, errors: list[Exception]) -> None:
         try:
@@ -195,9 +204,23 @@ class Engine:
 
     def _load(self, backend: Backend) -> str:
         backend.load()
-        backend.health_check()
-        self._budgets.add(backend)
-        return backend.warm_up()
+        try:
+            backend.health_check()
+            self._budgets.add(backend)
+            return backend.warm_up()
+        except Exception:
+            self._unload(backend)  # or its weights would stay in memory
+            raise
+
+    def _unload(self, backend: Backend) -> None:
+        """On the device thread, so that no batch of this model can be picked meanwhile."""
+        with self._changed:
+            dropped = [texts for key, texts in self._waiting.items() if key[1] is backend]
+            self._waiting = {key: texts for key, texts in self._waiting.items() if key[1] is not backend}
+        for owner in {item.owner for texts in dropped for item in texts.drain()}:
+            owner.deliver(BackendError("the model was unloaded while texts waited for it"))
+        self._budgets.remove(backend)
+        backend.close()
 
     def _next_batch(self) -> tuple[Backend, list[Item]]:
         waiting = {key: texts for key, texts in self._waiting.items() if len(texts)}
@@ -216,9 +239,7 @@ class Engine:
         try:
             self._run_batch(backend, items)
         except Exception as error:  # noqa: BLE001  # whatever it is, it reaches the owners and ends this thread
-            lost = error
-            if not isinstance(lost, BackendError):
-                lost = BackendError(f"the device thread stopped: {type(error).__name__}: {error}")
+            lost = error if isinstance(error, BackendError) else _stopped_by(error)
             for item in items:
                 item.owner.deliver(lost)
             self._fail_waiting(lost)
@@ -231,7 +252,7 @@ class Engine:
         self._in_hand = (started, max(item.length for item in items) * len(items), items)
         try:
             with batch_span(backend, items):
-                results = self._compute(backend, items)
+                results = self._isolation.compute(backend, items)
             self._count(items, time.perf_counter() - started)
             if all(isinstance(result, ItemError) for result in results):
                 backend.health_check()  # a known text shows whether the texts are bad or the device is lost
@@ -239,39 +260,8 @@ class Engine:
             self._in_hand = None
         deliver(items, results)
 
-    def _compute(self, backend: Backend, items: list[Item]) -> list[Vectors | ItemError]:
-        """Return one row or error for each item. A batch that fails is halved until the bad text is alone."""
-        try:
-            vectors = backend.forward([item.tokens for item in items])
-        except DeviceMemoryError as error:
-            self._halve_budget(backend, items)
-            if len(items) == 1:
-                return [ItemError.of(error)]
-        except Exception as error:  # noqa: BLE001  # frameworks raise anything; it becomes the error of one text
-            if len(items) == 1:
-                code = error.code if isinstance(error, SemelError) else BackendError.code
-                log.warning("a text makes the model fail", reason=str(error), tokens=items[0].length)
-                return [ItemError(code, f"the model fails on this text: {error}")]
-        else:
-            return self._check(backend, items, vectors)
-        half = len(items) // 2
-        return self._compute(backend, items[:half]) + self._compute(backend, items[half:])
-
-    def _check(self, backend: Backend, items: list[Item], vectors: Vectors) -> list[Vectors | ItemError]:
-        """Compute NaN and zero rows again alone, because padding by itself can cause them; an error if they stay."""
-        results: list[Vectors | ItemError] = list(vectors)
-        for row in np.flatnonzero(~sound_rows(vectors)):
-            if len(items) == 1:
-                return [ItemError("invalid_vector", "the model returns a NaN or zero vector for this text")]
-            results[row] = self._compute(backend, [items[row]])[0]
-        return results
-
-    def _halve_budget(self, backend: Backend, items: list[Item]) -> None:
-        """Allow smaller batches from now on, for texts as long as the longest of these."""
-        longest = max(item.length for item in items)
-        left = self._budgets.halve(backend, longest, padded=longest * len(items))
+    def _count_halving(self) -> None:
         self.stats = replace(self.stats, memory_halvings=self.stats.memory_halvings + 1)
-        log.warning("out of memory: batches of texts this long become smaller", tokens=longest, max_batch_tokens=left)
 
     def _count(self, items: list[Item], seconds: float) -> None:
         lengths = [item.length for item in items]
@@ -298,3 +288,7 @@ class Engine:
                 done.set()
         for owner in owners:
             owner.deliver(error)
+
+
+def _stopped_by(error: Exception) -> BackendError:
+    return BackendError(f"the device thread stopped: {type(error).__name__}: {error}")

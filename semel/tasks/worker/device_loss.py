@@ -43,22 +43,35 @@ class DeviceLoss:
 class HangWatch:
     """Ends this process when the device hangs, because its device thread can no longer be stopped or trusted.
 
+    A device thread that has ended by itself stops the worker in order, or the worker would beat and serve nothing.
+
     Args:
+        loss: stops the worker when the device thread has ended.
         device: the name of the device, for the message.
         after_s: a batch must run for at least this long before it counts as hanging.
         last_words: called with the error before the process ends; it may take up to five seconds.
     """
 
     def __init__(
-        self, engine: Engine, *, device: str, after_s: float, last_words: Callable[[BackendError], None]
+        self,
+        engine: Engine,
+        loss: DeviceLoss,
+        *,
+        device: str,
+        after_s: float,
+        last_words: Callable[[BackendError], None],
     ) -> None:
         self._engine = engine
+        self._loss = loss
         self._device = device
         self._after_s = after_s
         self._last_words = last_words
 
     def look(self) -> None:
-        """Check the batch in hand; end the process, and do not return, if the device hangs."""
+        """Check the device thread and its batch; end the process, and do not return, if the device hangs."""
+        if self._engine.failure is not None:
+            self._loss.stop_worker(self._engine.failure)
+            return
         in_hand_s = self._engine.hangs(after_s=self._after_s, factor=_HUNG_FACTOR)
         if in_hand_s is None:
             return

@@ -105,7 +105,7 @@ class Worker:
         self._models = LoadedModels(settings, self._engine, device=self._device)
         self._metrics.watch(self._engine, self._models, self._claims, self._store)
         self._hang = HangWatch(
-            self._engine, device=self._device, after_s=settings.hung_after_s, last_words=self._last_words
+            self._engine, self._loss, device=self._device, after_s=settings.hung_after_s, last_words=self._last_words
         )
 
     def _open_work(self) -> None:

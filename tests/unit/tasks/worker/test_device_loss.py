@@ -54,8 +54,9 @@ def system(monkeypatch: pytest.MonkeyPatch) -> System:
 class FakeEngine:
     """An engine whose batch hangs for so many seconds, or not."""
 
-    def __init__(self, hangs_s: float | None) -> None:
+    def __init__(self, hangs_s: float | None, *, failure: BackendError | None = None) -> None:
         self._hangs_s = hangs_s
+        self.failure = failure
         self.asked: list[tuple[float, float]] = []
 
     def hangs(self, *, after_s: float, factor: float) -> float | None:
@@ -64,7 +65,7 @@ class FakeEngine:
 
 
 def watch(system: System, engine: FakeEngine) -> HangWatch:
-    return HangWatch(engine, device="cuda:1", after_s=60, last_words=system.done.append)  # type: ignore[arg-type]
+    return HangWatch(engine, DeviceLoss(), device="cuda:1", after_s=60, last_words=system.done.append)  # type: ignore[arg-type]
 
 
 def test_a_lost_device_ends_the_process_as_a_signal_would(system: System) -> None:
@@ -87,6 +88,12 @@ def test_a_device_that_works_is_left_alone(system: System) -> None:
     watch(system, engine).look()
     assert engine.asked == [(60, 20.0)]
     assert system.done == []
+
+
+def test_a_device_thread_that_has_ended_stops_the_worker_in_order(system: System) -> None:
+    engine = FakeEngine(None, failure=BackendError("the device thread stopped: KeyError: 'm'"))
+    watch(system, engine).look()
+    assert system.done == [(os.getpid(), signal.SIGTERM)]
 
 
 def test_a_device_that_hangs_ends_the_process_after_its_last_words(system: System) -> None:
