@@ -96,7 +96,7 @@ def test_devices_are_listed_measured_and_compared(semel: Processes, tmp_path: Pa
     assert "texts/s, " in measured
     assert "auto takes cpu: " in measured
     alone = semel.semel("devices", "--agree", "fake")
-    assert "not two devices" in alone.stdout
+    assert "fewer than two devices" in alone.stdout
     refused = semel.semel("worker", "--device", "mlx", ok=False)
     assert refused.returncode == 2
     assert "device 'mlx' cannot be used: on the CPU, no Metal here" in refused.stderr
