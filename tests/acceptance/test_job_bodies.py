@@ -1,7 +1,5 @@
 """The bodies that a job accepts, the ids and metadata of its rows, and the retry of failed texts."""
 
-import csv
-import io
 import json
 import socket
 import time
@@ -15,32 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from semel.client import RemoteJob
+from tests.support.job_bodies import ROWS, as_csv, as_ndjson, as_parquet
 from tests.support.processes import Processes, wait_until
-
-ROWS = [
-    {"id": "a", "text": "first, with a comma", "page": "3"},
-    {"id": "b", "text": 'second\nwith "lines"', "page": "4"},
-    {"id": "a", "text": "first, with a comma", "page": "3"},
-]
-
-
-def as_csv(rows: list[dict[str, Any]]) -> bytes:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue().encode()
-
-
-def as_parquet(rows: list[dict[str, Any]]) -> bytes:
-    out = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), out)
-    return out.getvalue()
-
-
-def as_ndjson(rows: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
 
 BODIES = {
     "application/json": json.dumps({"input": ROWS}).encode(),

@@ -56,7 +56,7 @@ function failedNote({ failed }) {
   return failed ? h("small", { class: "bad" }, `${count(failed)} failed`) : null;
 }
 
-/** Enough of an id to tell jobs apart at a glance. */
+/** Shortens an id to what distinguishes jobs in a list. */
 function shortId(id) {
   return id.length > 14 ? `${id.slice(0, 12)}…` : id;
 }

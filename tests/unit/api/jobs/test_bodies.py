@@ -1,43 +1,15 @@
 """What a job can be made of, over HTTP: every kind of body, its options, and what is wrong with it."""
 
-import csv
-import io
 import json
 from typing import Any
 
 import httpx
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from tests.support.job_bodies import ROWS, as_csv, as_ndjson, as_parquet
 from tests.support.service import Service
 
 NDJSON = "application/x-ndjson"
-
-ROWS = [
-    {"id": "a", "text": "first, with a comma", "page": "3"},
-    {"id": "b", "text": 'second\nwith "lines"', "page": "4"},
-    {"id": "a", "text": "first, with a comma", "page": "3"},
-]
-
-
-def as_csv(rows: list[dict[str, Any]]) -> bytes:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue().encode()
-
-
-def as_parquet(rows: list[dict[str, Any]]) -> bytes:
-    out = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), out)
-    return out.getvalue()
-
-
-def as_ndjson(rows: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
 
 BODIES = {
     "application/json": json.dumps({"input": ROWS}).encode(),

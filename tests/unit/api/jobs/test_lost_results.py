@@ -1,7 +1,5 @@
 """Results whose vectors the cache has lost since the job ran."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,36 +7,14 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, update
 
-from semel.api.jobs.results import FORMATS, Rows, npy
-from semel.api.jobs.submission import new_job
-from semel.api.jobs.wire import JobRequest
+from semel.api.jobs.results import Rows, npy
 from semel.cache.schema import vectors as vector_rows
 from semel.errors import ConflictError
 from semel.tasks.jobs.schema import jobs as job_rows
 from semel.values.job import Job
 from semel.values.text import ItemError, Outcome
+from tests.support.job_results import lines, read, run
 from tests.support.parts import Parts
-
-
-def run(running: Parts, rows: Sequence[Any], **options: Any) -> Job:
-    with new_job(running.services, JobRequest(input=[], **options)) as ingest:
-        for i, row in enumerate(rows):
-            ingest.add_row(row, f"input[{i}]") if isinstance(row, dict) else ingest.add(row)
-        return ingest.finish()
-
-
-def read(running: Parts, job: Job, fmt: str, span: range | None = None) -> bytes:
-    span = range(job.total) if span is None else span
-    _, write = FORMATS[fmt]
-    return b"".join(write(job, span, running.services.results.read(job, span)))
-
-
-def lines(running: Parts, job: Job, span: range | None = None) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in read(running, job, "ndjson", span).splitlines()]
-
-
-def embed(running: Parts, texts: Sequence[str], model: str = "fake") -> Any:
-    return running.services.pipeline.embed(running.services.stores.catalog.space(model), list(texts)).vectors
 
 
 def lose(running: Parts, job: Job, *positions: int) -> None:

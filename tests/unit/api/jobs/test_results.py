@@ -1,9 +1,7 @@
 """Results of a job: four formats, any range of them, and vectors that the cache has lost since."""
 
 import io
-import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from semel.api.jobs.results import FORMATS, check_ready
-from semel.api.jobs.submission import new_job
-from semel.api.jobs.wire import JobRequest
 from semel.errors import ConflictError
 from semel.values.job import Job
 from semel.values.text import ItemError
+from tests.support.job_results import embed, lines, read, run
 from tests.support.parts import Parts, parts
 from tests.support.service import Service
 
@@ -27,30 +24,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
         yield made
 
 
-def run(running: Parts, rows: Sequence[Any], **options: Any) -> Job:
-    with new_job(running.services, JobRequest(input=[], **options)) as ingest:
-        for i, row in enumerate(rows):
-            ingest.add_row(row, f"input[{i}]") if isinstance(row, dict) else ingest.add(row)
-        return ingest.finish()
-
-
-def read(running: Parts, job: Job, fmt: str, span: range | None = None) -> bytes:
-    span = range(job.total) if span is None else span
-    _, write = FORMATS[fmt]
-    return b"".join(write(job, span, running.services.results.read(job, span)))
-
-
-def lines(running: Parts, job: Job, span: range | None = None) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in read(running, job, "ndjson", span).splitlines()]
-
-
 def table(running: Parts, job: Job, fmt: str, span: range | None = None) -> pa.Table:
     content = pa.BufferReader(read(running, job, fmt, span))
     return pa.ipc.open_stream(content).read_all() if fmt == "arrow" else pq.read_table(content)
-
-
-def embed(running: Parts, texts: Sequence[str], model: str = "fake") -> Any:
-    return running.services.pipeline.embed(running.services.stores.catalog.space(model), list(texts)).vectors
 
 
 ROWS = [

@@ -107,7 +107,7 @@ def test_a_slow_count_is_kept_twenty_times_as_long_as_it_took(monkeypatch: pytes
     assert kept == [5.0, 60.0]
 
 
-# Of a real cache
+# With a real cache
 
 
 def test_spaces_growth_and_totals_are_those_of_the_cache(running: Parts) -> None:
