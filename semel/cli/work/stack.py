@@ -150,11 +150,12 @@ def until_stopped(stack: Stack) -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def throwaway_stack(home: Path, *, config: str = "") -> Iterator[str]:
+def throwaway_stack(home: Path, *, config: str = "", database_url: str = "") -> Iterator[str]:
     """Run Redis, the API and a CPU worker on free ports, with all files in `home`; yields the URL of the API.
 
     Args:
         config: the content of its semel.toml; a semel.toml in the working folder is not read.
+        database_url: an empty database; without it, SQLite in `home`.
 
     Raises:
         UnavailableError: a part does not start; the log of all parts is written to stderr.
@@ -164,7 +165,7 @@ def throwaway_stack(home: Path, *, config: str = "") -> Iterator[str]:
     environment = {
         "SEMEL_HOME": str(home),
         "SEMEL_CONFIG": str(home / "semel.toml"),
-        "SEMEL_DATABASE_URL": f"sqlite:///{home / 'semel.db'}",
+        "SEMEL_DATABASE_URL": database_url or f"sqlite:///{home / 'semel.db'}",
         "SEMEL_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
         "SEMEL_PORT": str(port),
     }
