@@ -17,13 +17,16 @@ from semel.errors import BadInputError, SchemaError, StorageFullError, Unavailab
 BUSY_TIMEOUT_S = 60
 """Writers queue on SQLite's single write lock; eight of them with 1 MB transactions wait well under a second."""
 
+_FIRST_LOCK_PAUSE_S, _LAST_LOCK_PAUSE_S = 0.0002, 0.005
+"""Pauses between attempts to take the write lock; they double from the first to the second."""
+
 RESERVE_BYTES = 4 << 20
 """Room above `max_bytes` that only bookkeeping may use, so that a full database can still record why a job failed."""
 
 BALLAST_BYTES = 1 << 20
 """Size of a file next to the SQLite database that is deleted when the disk is full, for the same purpose."""
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration in semel/migrations/versions; a test compares the two."""
 
 
@@ -106,9 +109,7 @@ class Database:
             limit = self._max_bytes + (RESERVE_BYTES if options.get("semel_reserve") else 0)
             page_bytes = conn.exec_driver_sql("PRAGMA page_size").scalar_one()
             conn.exec_driver_sql(f"PRAGMA max_page_count={limit // page_bytes}")
-        # IMMEDIATE takes the write lock now, where the busy timeout applies. A read that becomes
-        # a write later fails at once with "database is locked".
-        conn.exec_driver_sql("BEGIN IMMEDIATE")
+        _begin_write(conn.connection.dbapi_connection)
 
     @contextmanager
     def read(self, *, single: bool = False) -> Iterator[Connection]:
@@ -198,6 +199,30 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def _begin_write(connection: Any) -> None:
+    """Take SQLite's write lock now: a read that becomes a write later fails at once with "database is locked".
+
+    SQLite's own wait sleeps for up to 0.1 s at a time, while a lock is held for a millisecond: with a writer in another
+    process, most of that is lost.
+
+    Raises sqlite3.OperationalError after `BUSY_TIMEOUT_S`.
+    """
+    run, deadline, pause_s = connection.execute, time.monotonic() + BUSY_TIMEOUT_S, _FIRST_LOCK_PAUSE_S
+    run("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                run("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LAST_LOCK_PAUSE_S)
+    finally:
+        run(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:

@@ -1,35 +1,25 @@
 """The core of semel in one function: key → read → send the missing texts → read again.
 
-The sender is injected: this process's engine (`LocalSender`) or the workers behind the queue (`QueueSender`).
+The sender is injected: this process's engine (`LocalSender`) or the workers behind the queue (`QueueSender`). The
+function is written as steps, which stop where texts must be computed; see `semel.steps`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
-from semel.errors import BadInputError, TextTooLongError, UnavailableError
+from semel.errors import TextTooLongError, UnavailableError
+from semel.steps import Missing, Sender, Steps, finish
 from semel.tracing import is_on, span
 from semel.values.model import Space
 from semel.values.text import Input, ItemError, Lane, Outcome
-from semel.values.vectors import Computed, Embedded, Found, Vectors, unit_rows
+from semel.values.vectors import Computed, Embedded, Found
 
 _ATTEMPTS = 3
 """A prune may delete a new vector before it is read, but hardly twice in a row."""
-
-
-class Sender(Protocol):
-    """Has missing texts computed, in this process or elsewhere."""
-
-    def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane) -> Computed:
-        """Return when the cache has the vector of each key, or the key has failed.
-
-        Raises:
-            UnavailableError, BackendError, StorageFullError: the whole computation failed.
-        """
 
 
 class Pipeline:
@@ -55,6 +45,12 @@ class Pipeline:
     def embed(
         self, space: Space, texts: Sequence[Input], *, lane: Lane = Lane.INTERACTIVE, truncate: bool = True
     ) -> Embedded:
+        """Take the steps of `steps` in this thread, which waits for the sender. Arguments and errors are the same."""
+        return finish(self.steps(space, texts, lane=lane, truncate=truncate), self._sender)
+
+    def steps(
+        self, space: Space, texts: Sequence[Input], *, lane: Lane = Lane.INTERACTIVE, truncate: bool = True
+    ) -> Steps[Embedded]:
         """Vectors for `texts`, or scores for pairs, in the same order and with duplicates.
 
         Args:
@@ -73,7 +69,7 @@ class Pipeline:
         keys = input_keys(space.fingerprint, texts)
         found = self._look_up(space, keys)
         started = time.perf_counter()
-        done, found = self._compute(space, keys, texts, found, lane)
+        done, found = yield from self._compute(space, keys, texts, found, lane)
         waited_s = time.perf_counter() - started
         outcomes, errors = _outcomes(keys, done)
         for i in np.flatnonzero(~found.present).tolist():
@@ -87,14 +83,14 @@ class Pipeline:
 
     def _compute(
         self, space: Space, keys: Sequence[bytes], texts: Sequence[Input], found: Found, lane: Lane
-    ) -> tuple[Computed, Found]:
+    ) -> Steps[tuple[Computed, Found]]:
         """Have the missing texts computed, and again those that were pruned in the meantime."""
         done = Computed(inference_s=0.0)
         for _ in range(_ATTEMPTS):
             absent = [i for i in np.flatnonzero(~found.present).tolist() if keys[i] not in done.errors]
             if not absent:
                 break
-            done.merge(self._sender.compute(space, {keys[i]: texts[i] for i in absent}, lane=lane))
+            done.merge((yield Missing(space, {keys[i]: texts[i] for i in absent}, lane)))
             found = self._look_up(space, keys)
         return done, found
 
@@ -127,24 +123,3 @@ def _refuse_truncated(truncated: Sequence[bool], outcomes: list[Outcome], errors
         if cut:
             outcomes[i] = Outcome.FAILED
             errors[i] = ItemError.of(error)
-
-
-def check_dimensions(dimensions: int | None, space: Space) -> None:
-    """Raises BadInputError if the model was not trained to be cut to this size."""
-    if dimensions not in (None, space.dim, *space.matryoshka_dims):
-        sizes = ", ".join(str(d) for d in sorted({*space.matryoshka_dims, space.dim}))
-        raise BadInputError(
-            f"model {space.model!r} cannot be cut to {dimensions} dimensions (it offers {sizes}); "
-            "if it was trained for this size, add it to the model's matryoshka_dims in semel.toml"
-        )
-
-
-def cut_dimensions(vectors: Vectors, dimensions: int | None, space: Space) -> Vectors:
-    """Cut matryoshka vectors to their first `dimensions` numbers, scaled to length 1 again; float32 (n, dimensions).
-
-    Raises BadInputError as `check_dimensions` does.
-    """
-    check_dimensions(dimensions, space)
-    if dimensions is None or dimensions == space.dim:
-        return vectors
-    return unit_rows(vectors[:, :dimensions])

@@ -1,5 +1,7 @@
 """The connection to Redis."""
 
+import time
+
 import redis
 
 from semel.errors import UnavailableError
@@ -18,3 +20,30 @@ def connect_redis(url: str) -> "redis.Redis":
         return redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10, health_check_interval=10)
     except ValueError as error:
         raise UnavailableError(f"SEMEL_REDIS_URL is not a Redis URL: {error}") from None
+
+
+class RedisClock:
+    """The time of Redis, which is the same for every process: the clocks of hosts differ. Thread-safe."""
+
+    _CHECK_S = 10.0
+    """How often the difference is measured: clocks drift by less than a millisecond in that time."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._client = client
+        self._ahead_s = 0.0
+        self._check_at = 0.0
+
+    def now(self) -> float:
+        """Unix seconds. Without Redis, the difference that was measured last is used."""
+        if time.monotonic() >= self._check_at:
+            self._check_at = time.monotonic() + self._CHECK_S
+            self._measure()
+        return time.time() + self._ahead_s
+
+    def _measure(self) -> None:
+        before = time.time()
+        try:
+            seconds, micros = self._client.time()
+        except redis.RedisError:
+            return
+        self._ahead_s = seconds + micros / 1e6 - (before + time.time()) / 2

@@ -17,6 +17,7 @@ from semel.cache.catalog import Catalog
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, InvalidTextError, SemelError, UnavailableError, is_fault_of_the_text, revive
 from semel.pipeline import Pipeline
+from semel.steps import Steps
 from semel.values.model import Space
 from semel.values.text import Input, ItemError, Pair
 from semel.values.vectors import Embedded, Vectors, cosines
@@ -58,7 +59,7 @@ class Reranker:
         self._pipeline = pipeline
         self._catalog = catalog
 
-    def rank(self, model: str | None, query: str, documents: Sequence[str], *, truncate: bool = True) -> Ranked:
+    def rank(self, model: str | None, query: str, documents: Sequence[str], *, truncate: bool = True) -> Steps[Ranked]:
         """Score every document.
 
         Args:
@@ -68,12 +69,12 @@ class Reranker:
             truncate: if False, an input above the model's limit fails instead of being cut.
 
         Raises:
-            SemelError: what `inputs`, `Pipeline.embed` and `no_score` describe.
+            SemelError: what `inputs`, `Pipeline.steps` and `no_score` describe.
         """
         kind, inputs = self.inputs(model, query, documents)
         parts: list[Embedded] = []
         for space, group in groupby(inputs, key=itemgetter(0)):
-            part = self._pipeline.embed(space, [item for _, item in group], truncate=truncate)
+            part = yield from self._pipeline.steps(space, [item for _, item in group], truncate=truncate)
             for index, error in part.errors.items():
                 raise no_score(kind, index + sum(len(before.vectors) for before in parts), error)
             parts.append(part)

@@ -53,7 +53,8 @@ class Settings(BaseSettings):
     """Host names by which clients may call a server without API keys, separated by commas; addresses and localhost are
     always allowed. If empty, a server on a loopback address accepts no name, any other server accepts every name."""
     api_keys: SecretStr = SecretStr("")
-    """Keys that the API accepts, `KEY` or `KEY:SCOPE`, separated by commas; the scopes are read, submit and admin."""
+    """Keys that the API accepts, separated by commas: `KEY`, `KEY:SCOPE` or `KEY:SCOPE:SHARE`. The scopes are read,
+    submit and admin; the share is the part of a queue that the key gets next to other keys, 1 if it is left out."""
     api_keys_file: Path | None = None
     """A file of hashed keys, made with `semel key`."""
     max_body_bytes: int = 64 << 20

@@ -20,6 +20,7 @@ from semel.api.edge.openapi import document
 from semel.api.edge.problems import add_problem_handlers
 from semel.api.edge.request_id import RequestId
 from semel.api.edge.traits import RouteTable
+from semel.api.jobs.small import SmallSubmissions
 from semel.api.jobs.webhooks import WebhookSender
 from semel.api.routes import batches, cache, cohere, embeddings, files, health, jobs, live, models, page, rerank, tei
 from semel.api.routes import metrics as metrics_route
@@ -30,13 +31,11 @@ from semel.api.watch.overview import overview
 from semel.repeating import Repeating
 from semel.settings import Settings
 from semel.tasks.fleet.roster import BEAT_S
+from semel.tasks.queue.care import LOOK_S
 from semel.tracing import close_traces, trace_requests
 
-_THREADS = 200
-"""Threads for synchronous routes.
-
-A request that waits for a device holds one; anyio's default of 40 would let such requests block cache hits.
-"""
+_THREADS = 64
+"""Threads for synchronous routes: they read and write the database. Requests that wait for a device hold none."""
 
 _WRITE_USE_S = 5.0
 """`kill -9` may lose the last seconds of the counters in the cache view, at most this many."""
@@ -62,10 +61,12 @@ def create_app(settings: Settings, *, build: Callable[[Settings], Services] = bu
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         services = app.state.services = build(settings)
         app.state.live = _live(services)
+        app.state.small_jobs = small_jobs = SmallSubmissions(services)
         background = _background(services)
         for part in background:
             part.start()
         yield
+        await run_in_threadpool(small_jobs.close)
         await run_in_threadpool(_end, services, background)
 
     app = FastAPIOffline(  # /docs without a CDN
@@ -129,6 +130,7 @@ def _background(services: Services) -> tuple[_Part, ...]:
         WebhookSender(services.settings, stores.jobs, stores.webhooks),
         # Workers do these two as well; the API does them in case no worker is left.
         Repeating("failover", services.fleet.failover.run, every_s=BEAT_S),
+        Repeating("requests", services.fleet.care.once, every_s=LOOK_S),
         Repeating("sweep", sweep, every_s=BEAT_S),
         Repeating("cache size", watch.readings.count_cache, every_s=COUNT_CACHE_S, at_once=True),
         Repeating("use of spaces", stores.space_use.write, every_s=_WRITE_USE_S),

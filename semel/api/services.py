@@ -38,8 +38,9 @@ from semel.tasks.jobs.sweep import Sweeper
 from semel.tasks.jobs.webhooks import WebhookStore
 from semel.tasks.queue.app import make_app
 from semel.tasks.queue.backlog import Backlog
+from semel.tasks.queue.care import RequestCare
 from semel.tasks.queue.dispatch import Dispatcher
-from semel.tasks.queue.doorbell import Doorbell
+from semel.tasks.queue.outbox import Outbox
 from semel.tasks.queue.router import Router
 from semel.tasks.queue.sender import QueueSender
 from semel.values.device import device_kind
@@ -74,8 +75,9 @@ class Fleet:
     router: Router
     failover: Failover
     dispatcher: Dispatcher
+    outbox: Outbox
+    care: RequestCare
     backlog: Backlog
-    doorbell: Doorbell
     sender: QueueSender
 
     def ping(self) -> None:
@@ -141,7 +143,7 @@ class Services:
         except SemelError as error:
             log.warning("could not write the last usage counts of the vector spaces", reason=str(error))
         self.watch.machine.close()
-        self.fleet.doorbell.close()
+        self.fleet.outbox.close()
         self.fleet.redis.close()
         self.stores.db.close()
 
@@ -208,10 +210,13 @@ def _stores(settings: Settings) -> Stores:
 
 
 def _fleet(settings: Settings, stores: Stores, client: "redis.Redis", celery: Celery) -> Fleet:
-    roster, doorbell = Roster(client), Doorbell(client)
+    roster = Roster(client)
     router = Router(roster, stores.catalog, use_case=settings.use_case)
     dispatcher = Dispatcher(ChunkStore(stores.db, retention_s=settings.job_retention_s), celery, roster)
-    backlog = Backlog(stores.counts, roster, client, max_s=settings.max_queue_s)
+    timeout_s = settings.request_timeout_s
+    outbox = Outbox(celery, client, router, inline_bytes=settings.inline_bytes)
+    care = RequestCare(outbox, client, roster, router, timeout_s=timeout_s)
+    backlog = Backlog(stores.counts, roster, client, requests=care.texts, max_s=settings.max_queue_s)
     moves = JobMoves(stores.db)
     return Fleet(
         redis=client,
@@ -219,7 +224,8 @@ def _fleet(settings: Settings, stores: Stores, client: "redis.Redis", celery: Ce
         router=router,
         failover=Failover(stores.jobs, moves, roster, use_case=settings.use_case, fail_after_s=settings.no_worker_s),
         dispatcher=dispatcher,
+        outbox=outbox,
+        care=care,
         backlog=backlog,
-        doorbell=doorbell,
-        sender=QueueSender(celery, doorbell, router, stores.jobs, dispatcher, stores.vectors, backlog, settings),
+        sender=QueueSender(outbox, router, backlog, inline_bytes=settings.inline_bytes, timeout_s=timeout_s),
     )

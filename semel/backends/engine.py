@@ -10,7 +10,7 @@ from functools import partial
 from semel.backends.base import Backend
 from semel.backends.batching import Budgets, Item, LengthSorted
 from semel.backends.isolation import Isolation
-from semel.backends.submission import EngineStats, Submission, batch_span, deliver
+from semel.backends.submission import NOT_WANTED, EngineStats, Submission, batch_span, deliver
 from semel.errors import BackendError
 from semel.log import get_log
 from semel.tracing import span
@@ -128,6 +128,7 @@ class Engine:
         lane: Lane = Lane.BULK,
         label: object = None,
         alone: bool = False,
+        wanted: Callable[[int], bool] | None = None,
     ) -> Submission:
         """Tokenise in the caller's thread and queue the texts for the device.
 
@@ -138,12 +139,14 @@ class Engine:
             lane: interactive texts go before bulk texts.
             label: identifies the owner of the texts in `in_hand`.
             alone: run the texts in batches of their own, because one of them may have killed a device.
+            wanted: asked for the position of each text when its turn has come; one that nobody wants any more gets the
+                error `NOT_WANTED`. It must be quick.
 
         Raises:
             BadInputError: as `Backend.tokenize`.
             BackendError: the device is lost.
         """
-        submission = Submission(len(texts), label=label, alone=alone)
+        submission = Submission(len(texts), label=label, alone=alone, wanted=wanted)
         for start in range(0, len(texts), _TOKENIZE_SLICE):
             started = time.perf_counter()
             part = texts[start : start + _TOKENIZE_SLICE]
@@ -232,7 +235,11 @@ class Engine:
         key = next(key for key in waiting if key[0] is lane)
         self._waiting[key] = self._waiting.pop(key)  # to the end: models of a lane take turns
         batch = waiting[key].pop_batch(partial(self._budgets.of, key[1]))
-        return key[1], [item for item in batch if not item.owner.cancelled]
+        unwanted = [item for item in batch if not item.owner.wants(item.index)]
+        if unwanted:
+            deliver(unwanted, [NOT_WANTED] * len(unwanted))
+            batch = [item for item in batch if item not in unwanted]
+        return key[1], batch
 
     def _run_batch_or_stop(self, backend: Backend, items: list[Item]) -> bool:
         """Return False if the device is lost. Every owner gets the error, or it would wait for ever."""

@@ -1,7 +1,7 @@
 """Texts on their way through the engine, and the parts of the result that come back."""
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -57,15 +57,18 @@ class Submission:
 
     Args:
         count: number of texts.
-        label, alone: as for `Engine.submit`.
+        label, alone, wanted: as for `Engine.submit`.
 
     Attributes:
         caller: the span that submitted the texts, for traces.
         cancelled: no caller waits for the rest.
     """
 
-    def __init__(self, count: int, *, label: object = None, alone: bool = False) -> None:
+    def __init__(
+        self, count: int, *, label: object = None, alone: bool = False, wanted: Callable[[int], bool] | None = None
+    ) -> None:
         self._left = count
+        self._wanted = wanted
         self.label = label
         self.alone = alone
         self.caller = current_caller()
@@ -75,6 +78,10 @@ class Submission:
     def deliver(self, part: Part | BackendError) -> None:
         """Hand over a part, or the error that ends the submission. The engine calls this."""
         self._parts.put(part)
+
+    def wants(self, index: int) -> bool:
+        """Whether the text at this position is still to be computed."""
+        return not self.cancelled and (self._wanted is None or self._wanted(index))
 
     def cancel(self) -> None:
         """Drop the texts that have not reached the device, because no caller waits for them."""
@@ -109,6 +116,10 @@ def batch_span(backend: Backend, items: list[Item]) -> AbstractContextManager[Sp
         tokens=tokens,
         padded_tokens=padded,
     )
+
+
+NOT_WANTED = ItemError("not_wanted", "nobody waits for this text any more, so it was not computed")
+"""The error of a text that reached the device too late."""
 
 
 def deliver(items: list[Item], results: list[Vectors | ItemError]) -> None:

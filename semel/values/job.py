@@ -84,6 +84,23 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Submitter:
+    """Who submits a job, for the turns that submitters take on a queue.
+
+    Attributes:
+        owner: stands for their API key; empty without keys.
+        share: their part of a queue next to the others, greater than 0.
+    """
+
+    owner: str = ""
+    share: float = 1.0
+
+
+NOBODY = Submitter()
+"""The submitter on a server without keys."""
+
+
+@dataclass(frozen=True)
 class Job:
     """A durable, ordered list of texts or pairs. Times are Unix seconds, UTC.
 

@@ -571,7 +571,7 @@ def test_a_thousand_jobs_with_long_names(chromium: Browser, tmp_path: Path) -> N
         db = Database(f"sqlite:///{tmp_path / 'home' / 'semel.db'}")
         store = JobStore(db, window_s=600, retention_s=600)
         made = [
-            store.create(space(), lane=Lane.BULK, device="cpu", why=f"cpu: {'because ' * 30}", truncate=True).id
+            store.add(space(), lane=Lane.BULK, device="cpu", why=f"cpu: {'because ' * 30}", truncate=True).id
             for _ in range(1000)
         ]
         for job_id in made:

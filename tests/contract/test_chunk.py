@@ -66,13 +66,13 @@ def test_every_text_fails_and_is_counted_but_is_not_at_fault(
     db: Database, store: VectorStore, error: SemelError, code: str
 ) -> None:
     jobs = Jobs(db, window_s=60, retention_s=60)
-    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    job = jobs.add(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     jobs.add_chunks(job, [NewChunk(0, input_keys(SPACE.fingerprint, TEXTS), list(TEXTS))], lookup=store.lookup_on)
     jobs.seal(job.id)
     messages: list[Message] = []
     lost = pytest.raises(BackendError, match="lost") if isinstance(error, BackendError) else nullcontext()
     with lost:
-        runner(jobs, store, error, messages).run(job.id, 0)
+        runner(jobs, store, error, messages).run([(job.id, 0)])
     done = jobs.get(job.id)
     assert (done.status, done.counts.failed) == (JobStatus.COMPLETED, 3)
     assert [message.outcomes for message in messages] == [{Outcome.FAILED: 3}]
@@ -83,21 +83,21 @@ def test_every_text_fails_and_is_counted_but_is_not_at_fault(
 
 def test_a_refused_text_is_not_counted_as_a_failure_of_the_worker(db: Database, store: VectorStore) -> None:
     jobs = Jobs(db, window_s=60, retention_s=60)
-    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    job = jobs.add(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     keys = [*input_keys(SPACE.fingerprint, ["there", "there"]), NO_KEY]
     new = NewChunk(0, keys, ["there", "there", ""], {2: ItemError("invalid_text", "is empty")})
     jobs.add_chunks(job, [new], lookup=store.lookup_on)
     jobs.seal(job.id)
     put(store, ["there"], vectors(1))  # since the job was submitted
     messages: list[Message] = []
-    runner(jobs, store, BackendError("not used"), messages).run(job.id, 0)
+    runner(jobs, store, BackendError("not used"), messages).run([(job.id, 0)])
     assert jobs.get(job.id).counts.failed == 1
     assert [message.outcomes for message in messages] == [{Outcome.HIT: 2}]
 
 
 def test_a_worker_may_hold_a_chunk_twice_after_its_lease_expired(db: Database, store: VectorStore) -> None:
     jobs = Jobs(db, window_s=60, retention_s=60)
-    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    job = jobs.add(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     jobs.add_chunks(job, [NewChunk(0, input_keys(SPACE.fingerprint, TEXTS), list(TEXTS))], lookup=store.lookup_on)
     jobs.seal(job.id)
     held: list[list[tuple[str, int]]] = []
@@ -106,11 +106,11 @@ def test_a_worker_may_hold_a_chunk_twice_after_its_lease_expired(db: Database, s
         held.append(twice.in_hand())
         if len(held) == 1:
             time.sleep(0.05)
-            twice.run(job.id, 0)
+            twice.run([(job.id, 0)])
             held.append(twice.in_hand())
 
     twice = runner(jobs, store, ModelLoadError("no files"), [], meanwhile=again, lease_s=0.01)
-    twice.run(job.id, 0)
+    twice.run([(job.id, 0)])
     assert held == [
         [(job.id, 0)],
         [(job.id, 0)],

@@ -48,7 +48,7 @@ def worker(roster: Roster, device: str, *spaces: bytes, model: str = "m") -> Wor
 
 
 def submit(jobs: Jobs, store: VectorStore, *, if_no_worker: IfNoWorker = "wait", chunks: int = 3) -> Job:
-    job = jobs.create(SPACE, lane=Lane.BULK, device="mlx", why="requested", truncate=True, if_no_worker=if_no_worker)
+    job = jobs.add(SPACE, lane=Lane.BULK, device="mlx", why="requested", truncate=True, if_no_worker=if_no_worker)
     texts = [f"text {i}" for i in range(chunks)]
     new = [NewChunk(i, input_keys(SPACE.fingerprint, [text]), [text]) for i, text in enumerate(texts)]
     jobs.add_chunks(job, new, lookup=store.lookup_on)
@@ -59,22 +59,22 @@ def test_jobs_of_a_lost_pool_move_to_a_pool_with_the_same_space(
     failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     job = submit(jobs, store)
-    assert len(jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=2)) == 2  # sent, and lost with the pool
+    assert len(jobs.dispatch(lane=Lane.BULK, device="mlx", window=2)) == 2  # sent, and lost with the pool
     worker(roster, "vulkan:0", OTHER.fingerprint)
     worker(roster, "cpu", SPACE.fingerprint)
     failover.run()
     moved = jobs.get(job.id)
     assert moved.device == "cpu"
     assert "no live worker on mlx any more; cpu serves the same vector space" in moved.why
-    assert len(jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=8)) == 3
-    assert jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=8) == []
+    assert len(jobs.dispatch(lane=Lane.BULK, device="cpu", window=8)) == 3
+    assert jobs.dispatch(lane=Lane.BULK, device="mlx", window=8) == []
 
 
 def test_jobs_under_another_name_of_the_model_move_separately(
     failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster
 ) -> None:
     named = submit(jobs, store)
-    alias = jobs.create(replace(SPACE, model="alias"), lane=Lane.BULK, device="mlx", why="requested", truncate=True)
+    alias = jobs.add(replace(SPACE, model="alias"), lane=Lane.BULK, device="mlx", why="requested", truncate=True)
     worker(roster, "mlx", SPACE.fingerprint, model="alias")
     worker(roster, "cpu", SPACE.fingerprint)
     failover.run()
@@ -89,12 +89,12 @@ def test_the_remaining_chunks_go_back_when_the_pool_returns(
     worker(roster, "cpu", SPACE.fingerprint)
     failover.run()
     assert jobs.get(job.id).device == "cpu"
-    jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=1)
+    jobs.dispatch(lane=Lane.BULK, device="cpu", window=1)
     worker(roster, "mlx", SPACE.fingerprint)
     failover.run()
     back = jobs.get(job.id)
     assert (back.device, back.why) == ("mlx", "mlx: it serves this vector space again")
-    assert len(jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=8)) == 3
+    assert len(jobs.dispatch(lane=Lane.BULK, device="mlx", window=8)) == 3
 
 
 def test_a_live_pool_keeps_its_jobs(failover: Failover, jobs: Jobs, store: VectorStore, roster: Roster) -> None:

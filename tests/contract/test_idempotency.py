@@ -25,7 +25,7 @@ def keys(db: Database) -> IdempotencyKeys:
 @pytest.fixture
 def job_id(db: Database) -> str:
     jobs = Jobs(db, window_s=60, retention_s=60)
-    return jobs.create(space(), lane=Lane.BULK, device="cpu", why="test", truncate=True).id
+    return jobs.add(space(), lane=Lane.BULK, device="cpu", why="test", truncate=True).id
 
 
 def age(db: Database, seconds: float) -> None:

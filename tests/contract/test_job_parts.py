@@ -17,7 +17,7 @@ EMPTY = ItemError("invalid_text", "is empty")
 def job_of(db: Database, chunks: int) -> tuple[Jobs, Job]:
     """A job whose chunks have three texts each; the middle text cannot be read."""
     jobs, store = Jobs(db, window_s=60, retention_s=60), VectorStore(db)
-    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    job = jobs.add(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     for i in range(chunks):
         texts = [f"a{i}", "", f"c{i}"]
         keys = input_keys(SPACE.fingerprint, [texts[0], texts[2]])
@@ -29,12 +29,14 @@ def job_of(db: Database, chunks: int) -> tuple[Jobs, Job]:
 
 def test_chunks_are_listed_by_position_with_their_states(db: Database) -> None:
     jobs, job = job_of(db, 4)
-    work = jobs.lease(job.id, 2, owner="worker-1", ttl_s=60)
+    work = jobs.lease_one(job.id, 2, owner="worker-1", ttl_s=60)
     assert work is not None
-    done = jobs.lease(job.id, 1, owner="worker-2", ttl_s=60)
+    done = jobs.lease_one(job.id, 1, owner="worker-2", ttl_s=60)
     assert done is not None
     broke = ItemError("backend_error", "broke")
-    jobs.finish(done, [Outcome.COMPUTED, Outcome.FAILED, Outcome.FAILED], {1: EMPTY, 2: broke}, truncated=0, tokens=1)
+    jobs.finish_one(
+        done, [Outcome.COMPUTED, Outcome.FAILED, Outcome.FAILED], {1: EMPTY, 2: broke}, truncated=0, tokens=1
+    )
     parts = JobParts(db)
     assert parts.count_by_state(job.id) == {"pending": 2, "running": 1, "done": 1}
     listed = parts.chunks(job.id, after=-1, limit=10)
@@ -50,10 +52,12 @@ def test_chunks_are_listed_by_position_with_their_states(db: Database) -> None:
 
 def test_failed_texts_are_paged_by_index_across_chunks(db: Database) -> None:
     jobs, job = job_of(db, 7)
-    done = jobs.lease(job.id, 0, owner="worker", ttl_s=60)
+    done = jobs.lease_one(job.id, 0, owner="worker", ttl_s=60)
     assert done is not None
     broke = ItemError("backend_error", "broke")
-    jobs.finish(done, [Outcome.COMPUTED, Outcome.FAILED, Outcome.FAILED], {1: EMPTY, 2: broke}, truncated=0, tokens=1)
+    jobs.finish_one(
+        done, [Outcome.COMPUTED, Outcome.FAILED, Outcome.FAILED], {1: EMPTY, 2: broke}, truncated=0, tokens=1
+    )
     parts = JobParts(db)
     seen = []
     while page := parts.failed(job.id, after=seen[-1].index if seen else -1, limit=2):

@@ -30,23 +30,23 @@ def chunk(first: int, *texts: str) -> NewChunk:
 
 
 def submit(jobs: Jobs, store: VectorStore, *new: NewChunk, truncate: bool = True) -> Job:
-    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=truncate)
+    job = jobs.add(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=truncate)
     jobs.add_chunks(job, new, lookup=store.lookup_on)
     return jobs.seal(job.id)
 
 
 def lease(jobs: Jobs, job: Job, position: int = 0, owner: str = "w1", ttl_s: float = 60) -> ChunkWork:
-    work = jobs.lease(job.id, position, owner=owner, ttl_s=ttl_s)
+    work = jobs.lease_one(job.id, position, owner=owner, ttl_s=ttl_s)
     assert work is not None
     return work
 
 
 def finish(jobs: Jobs, work: ChunkWork) -> bool:
-    return jobs.finish(work, [Outcome.COMPUTED] * len(work.keys), {}, truncated=0, tokens=1)
+    return jobs.finish_one(work, [Outcome.COMPUTED] * len(work.keys), {}, truncated=0, tokens=1)
 
 
 def dispatch(jobs: Jobs, window: int = 8) -> list[tuple[str, int]]:
-    return jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=window)
+    return jobs.dispatch(lane=Lane.BULK, device="cpu", window=window)
 
 
 def sweep(jobs: Jobs, *, resend_after_s: float = 60, max_attempts: int = 5, empty: bool = True) -> object:
@@ -55,7 +55,7 @@ def sweep(jobs: Jobs, *, resend_after_s: float = 60, max_attempts: int = 5, empt
 
 
 def test_a_job_goes_from_validating_to_completed(jobs: Jobs, store: VectorStore) -> None:
-    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True, metadata={"a": "b"})
+    job = jobs.add(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True, metadata={"a": "b"})
     assert job.status is JobStatus.VALIDATING
     jobs.add_chunks(job, [chunk(0, "a", "b"), chunk(2, "c")], lookup=store.lookup_on)
     job = jobs.seal(job.id)
@@ -88,7 +88,7 @@ def test_a_bad_item_keeps_its_place(jobs: Jobs, store: VectorStore) -> None:
     bad = NewChunk(0, [keys[0], NO_KEY, keys[1]], ["a", "", "c"], {1: ItemError("invalid_text", "is empty")})
     job = submit(jobs, store, bad)
     work = lease(jobs, job)
-    jobs.finish(work, [Outcome.COMPUTED, Outcome.FAILED, Outcome.HIT], work.errors, truncated=0, tokens=2)
+    jobs.finish_one(work, [Outcome.COMPUTED, Outcome.FAILED, Outcome.HIT], work.errors, truncated=0, tokens=2)
     (result,) = jobs.results(job.id)
     assert result.keys == [keys[0], NO_KEY, keys[1]]
     assert result.outcomes == [Outcome.COMPUTED, Outcome.FAILED, Outcome.HIT]
@@ -98,13 +98,13 @@ def test_a_bad_item_keeps_its_place(jobs: Jobs, store: VectorStore) -> None:
 def test_a_leased_chunk_belongs_to_one_worker(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     lease(jobs, job)
-    assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is None
+    assert jobs.lease_one(job.id, 0, owner="w2", ttl_s=60) is None
 
 
 def test_a_done_chunk_is_not_done_again(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     finish(jobs, lease(jobs, job))
-    assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is None
+    assert jobs.lease_one(job.id, 0, owner="w2", ttl_s=60) is None
 
 
 def test_an_expired_lease_goes_to_another_worker_and_the_first_cannot_finish(jobs: Jobs, store: VectorStore) -> None:
@@ -122,7 +122,7 @@ def test_renewed_leases_last(jobs: Jobs, store: VectorStore) -> None:
     lease(jobs, job, ttl_s=0.05)
     jobs.renew([(job.id, 0)], owner="w1", ttl_s=60)
     time.sleep(0.1)
-    assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is None
+    assert jobs.lease_one(job.id, 0, owner="w2", ttl_s=60) is None
 
 
 def test_a_chunk_that_is_no_longer_in_hand_is_not_renewed(jobs: Jobs, store: VectorStore) -> None:
@@ -131,7 +131,7 @@ def test_a_chunk_that_is_no_longer_in_hand_is_not_renewed(jobs: Jobs, store: Vec
     jobs.renew([], owner="w1", ttl_s=60)
     jobs.renew([(job.id, 1)], owner="w1", ttl_s=60)
     time.sleep(0.1)
-    assert jobs.lease(job.id, 0, owner="w2", ttl_s=60) is not None
+    assert jobs.lease_one(job.id, 0, owner="w2", ttl_s=60) is not None
 
 
 def test_a_job_left_in_cancelling_is_ended_by_the_sweep(db: Database, jobs: Jobs, store: VectorStore) -> None:
@@ -208,9 +208,9 @@ def test_cancelling_stops_what_waits_and_then_what_runs(jobs: Jobs, store: Vecto
     job = submit(jobs, store, chunk(0, "a"), chunk(1, "b"))
     work = lease(jobs, job, 0)
     assert jobs.cancel(job.id).status is JobStatus.CANCELLING
-    assert jobs.lease(job.id, 1, owner="w2", ttl_s=60) is None
-    assert not jobs.is_active(job.id)
-    jobs.give_back(work)
+    assert jobs.lease_one(job.id, 1, owner="w2", ttl_s=60) is None
+    assert not jobs.any_active([job.id])
+    jobs.give_back([work])
     assert jobs.get(job.id).status is JobStatus.CANCELLED
     assert jobs.cancel(job.id).status is JobStatus.CANCELLED
 
@@ -225,7 +225,7 @@ def test_a_completed_job_cannot_be_cancelled(jobs: Jobs, store: VectorStore) -> 
 def test_a_chunk_given_back_is_pending_again(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     dispatch(jobs)
-    jobs.give_back(lease(jobs, job))
+    jobs.give_back([lease(jobs, job)])
     assert dispatch(jobs) == [(job.id, 0)]
 
 
@@ -238,7 +238,7 @@ def test_a_failed_job_records_why_and_stops(jobs: Jobs, store: VectorStore) -> N
 
 
 def test_an_ended_job_accepts_no_more_texts(jobs: Jobs, store: VectorStore) -> None:
-    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    job = jobs.add(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     jobs.cancel(job.id)
     with pytest.raises(ConflictError, match="accepts no more texts"):
         jobs.add_chunks(job, [chunk(0, "a")], lookup=store.lookup_on)
@@ -256,7 +256,7 @@ def test_a_late_job_expires_and_an_old_one_is_deleted(db: Database, store: Vecto
 
 
 def test_an_upload_that_was_cut_off_fails(jobs: Jobs, store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    job = jobs.add(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     monkeypatch.setattr("semel.tasks.jobs.sweep.UPLOAD_SILENCE_S", -1)
     sweep(jobs)
     assert jobs.get(job.id).error == ItemError("upload_cut_off", jobs.get(job.id).error.message)  # type: ignore[union-attr]
@@ -293,8 +293,8 @@ def test_refused_truncation_fails_hits_too(jobs: Jobs, store: VectorStore) -> No
 def test_a_chunk_of_a_space_that_no_worker_serves_is_not_sent(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a"))
     take = {"lane": Lane.BULK, "device": "cpu", "window": 8}
-    assert jobs.take_for_dispatch(**take, served={b"another space"}) == []  # type: ignore[arg-type]
-    assert jobs.take_for_dispatch(**take, served={SPACE.fingerprint}) == [(job.id, 0)]  # type: ignore[arg-type]
+    assert jobs.dispatch(**take, served={b"another space"}) == []  # type: ignore[arg-type]
+    assert jobs.dispatch(**take, served={SPACE.fingerprint}) == [(job.id, 0)]  # type: ignore[arg-type]
 
 
 def test_chunks_of_a_hung_worker_are_given_back_without_counting_the_attempt(jobs: Jobs, store: VectorStore) -> None:
@@ -305,7 +305,7 @@ def test_chunks_of_a_hung_worker_are_given_back_without_counting_the_attempt(job
     jobs.give_back_uncharged([(job.id, 1)], owner="another")
     jobs.give_back_uncharged([], owner="w1")
     assert lease(jobs, job, 0).attempts == 1
-    assert jobs.lease(job.id, 1, owner="w2", ttl_s=60) is None  # w1 still holds it
+    assert jobs.lease_one(job.id, 1, owner="w2", ttl_s=60) is None  # w1 still holds it
 
 
 def test_a_prune_uses_one_connection(

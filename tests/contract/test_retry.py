@@ -27,7 +27,7 @@ def jobs(db: Database) -> Jobs:
 
 def made(jobs: Jobs, store: VectorStore, *, chunks: int = 1) -> Job:
     """A sealed job; each chunk has a good text, a text that fails, and a text without a key."""
-    job = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=False)
+    job = jobs.add(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=False)
     new = []
     for i in range(chunks):
         keys = [*input_keys(SPACE.fingerprint, [f"good {i}", f"bad {i}"]), NO_KEY]
@@ -37,14 +37,14 @@ def made(jobs: Jobs, store: VectorStore, *, chunks: int = 1) -> Job:
 
 
 def leased(jobs: Jobs, job: Job, position: int) -> ChunkWork:
-    work = jobs.lease(job.id, position, owner="w", ttl_s=60)
+    work = jobs.lease_one(job.id, position, owner="w", ttl_s=60)
     assert work is not None
     return work
 
 
 def finish(jobs: Jobs, work: ChunkWork, second: Outcome, error: ItemError = PASSING) -> None:
     errors = work.errors if second is GOOD else {**work.errors, 1: error}
-    assert jobs.finish(work, [GOOD, second, BAD], errors, truncated=0, tokens=3)
+    assert jobs.finish_one(work, [GOOD, second, BAD], errors, truncated=0, tokens=3)
 
 
 def test_only_texts_that_failed_for_a_passing_reason_run_again(jobs: Jobs, store: VectorStore, db: Database) -> None:
@@ -97,7 +97,7 @@ def test_concurrent_retries_reopen_each_chunk_once(jobs: Jobs, store: VectorStor
 
 def test_chunks_that_a_sweep_took_from_a_dead_worker_run_again(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = made(jobs, store)
-    assert jobs.lease(job.id, 0, owner="dead", ttl_s=-1) is not None
+    assert jobs.lease_one(job.id, 0, owner="dead", ttl_s=-1) is not None
     jobs.fail(job.id, ItemError("storage_full", "no room"))
     jobs.sweep(empty_queues=[], resend_after_s=5, max_attempts=5)
     retry(db, job.id, window_s=60)
@@ -112,7 +112,7 @@ def test_a_job_that_cannot_be_retried_is_refused_with_the_reason(jobs: Jobs, sto
     job = made(jobs, store)
     with pytest.raises(ConflictError, match="is in_progress"):
         retry(db, job.id, window_s=60)
-    upload = jobs.create(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    upload = jobs.add(SPACE, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     jobs.fail(upload.id, ItemError("upload_cut_off", "cut off"))
     with pytest.raises(ConflictError, match="never complete"):
         retry(db, upload.id, window_s=60)
@@ -120,7 +120,7 @@ def test_a_job_that_cannot_be_retried_is_refused_with_the_reason(jobs: Jobs, sto
 
 def test_a_chunk_whose_worker_died_with_the_job_is_run_again(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = made(jobs, store)
-    jobs.lease(job.id, 0, owner="dead", ttl_s=-1)
+    jobs.lease_one(job.id, 0, owner="dead", ttl_s=-1)
     jobs.fail(job.id, ItemError("service_unavailable", "no worker"))
     retry(db, job.id, window_s=60)
     assert jobs.get(job.id).status is JobStatus.IN_PROGRESS

@@ -24,7 +24,7 @@ def store(db: Database) -> WebhookStore:
 def ended(db: Database, store: WebhookStore) -> str:
     """A job that has ended and has a webhook."""
     jobs = Jobs(db, window_s=60, retention_s=60)
-    job = jobs.create(space(), lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    job = jobs.add(space(), lane=Lane.BULK, device="cpu", why="test", truncate=True)
     store.add(job.id, "https://example.org/hook")
     assert store.take_due(limit=9) == [], "not before the job has ended"
     jobs.fail(job.id, ItemError("storage_full", "no room"))

@@ -133,7 +133,7 @@ class Fleet:
         """Submit a job of chunks with one text each."""
         into = options.pop("space", SPACE)
         lane = options.pop("lane", Lane.BULK)
-        job = self.jobs.create(into, lane=lane, device=device, why="test", **{"truncate": True, **options})
+        job = self.jobs.add(into, lane=lane, device=device, why="test", **{"truncate": True, **options})
         texts = [f"{name} {i}" for i in range(chunks)]
         new = [NewChunk(i, input_keys(into.fingerprint, [text]), [text]) for i, text in enumerate(texts)]
         self.jobs.add_chunks(job, new, lookup=self.store.lookup_on)

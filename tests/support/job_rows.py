@@ -30,7 +30,7 @@ def new_chunk(first: int, *texts: str, errors: Mapping[int, ItemError] | None = 
 
 def create(jobs: Jobs, *, into: Space = SPACE, device: str = "cpu", lane: Lane = Lane.BULK, **options: Any) -> Job:
     """Create a job without texts."""
-    return jobs.create(into, lane=lane, device=device, why="test", truncate=options.pop("truncate", True), **options)
+    return jobs.add(into, lane=lane, device=device, why="test", truncate=options.pop("truncate", True), **options)
 
 
 def submit(jobs: Jobs, store: VectorStore, *texts: Sequence[str], **options: Any) -> Job:
@@ -45,7 +45,7 @@ def submit(jobs: Jobs, store: VectorStore, *texts: Sequence[str], **options: Any
 
 def lease(jobs: Jobs, job: Job, position: int = 0, *, owner: str = "w", ttl_s: float = 60) -> ChunkWork:
     """Lease a chunk to a worker; a negative `ttl_s` stands for a worker that is dead already."""
-    work = jobs.lease(job.id, position, owner=owner, ttl_s=ttl_s)
+    work = jobs.lease_one(job.id, position, owner=owner, ttl_s=ttl_s)
     assert work is not None
     return work
 
@@ -54,7 +54,7 @@ def finish(jobs: Jobs, work: ChunkWork, *, failed: Mapping[int, ItemError] | Non
     """Finish a chunk: every text is computed except the failed ones."""
     errors = {**work.errors, **(failed or {})}
     outcomes = [Outcome.FAILED if i in errors else Outcome.COMPUTED for i in range(len(work.keys))]
-    return jobs.finish(work, outcomes, errors, truncated=0, tokens=3 * len(work.keys))
+    return jobs.finish_one(work, outcomes, errors, truncated=0, tokens=3 * len(work.keys))
 
 
 def states(db: Database, job: Job) -> list[str]:

@@ -56,7 +56,7 @@ def parts(folder: Path, **settings: Any) -> Iterator[Parts]:
         worker.join(services)
         yield Parts(services, worker, server)
     finally:
-        services.fleet.doorbell._stopping.set()  # its thread ends within a second; `Services.close` would wait for it
+        services.fleet.outbox.close()
         services.watch.machine.close()
         services.stores.db.close()
         worker.engine.close()

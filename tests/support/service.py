@@ -21,14 +21,17 @@ from semel.settings import Settings
 from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.meter import Message, Meter
 from semel.tasks.jobs.chunks import ChunkStore
-from semel.tasks.queue.message import Request
-from semel.tasks.queue.names import EMBED_CHUNK, EMBED_TEXTS
+from semel.tasks.queue.message import RequestMessage
+from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_TEXTS
 from semel.tasks.worker.chunk import ChunkRunner
 from semel.tasks.worker.device_loss import DeviceLoss
 from semel.tasks.worker.embed import Embedder
+from semel.tasks.worker.held import HeldRequests
 from semel.tasks.worker.models import LoadedModels
+from semel.tasks.worker.pass_on import PassOn
 from semel.tasks.worker.replies import Replies
 from semel.values.model import ModelEntry
+from semel.values.text import Lane
 from tests.support.databases import migrated
 
 FAKE = "fake:?dim=16&max_tokens=20&fail_on=poison"
@@ -72,6 +75,8 @@ class InlineWorker:
             owner="inline",
             lease_s=60,
             max_attempts=5,
+            window=lambda: services.fleet.dispatcher.window(Lane.BULK, "cpu"),
+            send=services.fleet.dispatcher.send,
             refuse=lambda *_: False,
             record=self._record,
         )
@@ -80,7 +85,8 @@ class InlineWorker:
             self.models,
             embedder,
             DeviceLoss(),
-            lambda *_: False,  # type: ignore[arg-type]  # there is no other worker
+            HeldRequests(self._client, worker_id="inline"),
+            PassOn(self, self._client, services.fleet.failover, "inline", "cpu", "auto"),  # type: ignore[arg-type]
             refuse=lambda *_: False,
             record=self._record,
         )
@@ -111,11 +117,11 @@ class InlineWorker:
         self.sent.append((task, args, queue))
         if self.paused:
             return
-        if task == EMBED_CHUNK:
-            self._chunks.run(*args)
+        if task == EMBED_CHUNKS:
+            self._chunks.run([(job_id, position) for job_id, position in args[0]])
         else:
-            request = Request.from_message(args[0])
-            (self._replies.embed if task == EMBED_TEXTS else self._replies.read)(request)
+            message = RequestMessage.from_message(args[0])
+            (self._replies.embed if task == EMBED_TEXTS else self._replies.read)(message)
 
 
 @dataclass(frozen=True)

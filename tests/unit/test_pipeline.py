@@ -7,8 +7,9 @@ import pytest
 
 from semel.cache.store import VectorStore
 from semel.db import Database
+from semel.dimensions import check_dimensions, cut_dimensions
 from semel.errors import BadInputError, InvalidTextError, UnavailableError
-from semel.pipeline import Pipeline, check_dimensions, cut_dimensions
+from semel.pipeline import Pipeline
 from semel.values.model import Space
 from semel.values.text import Input, ItemError, Lane, Outcome, Pair
 from semel.values.vectors import Computed, Vectors

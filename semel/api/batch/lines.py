@@ -19,8 +19,8 @@ from semel.api.dialects.openai import EmbeddingsRequest, embeddings_body
 from semel.api.edge.problems import as_bad_input
 from semel.api.services import Services
 from semel.cache.keys import check_text
+from semel.dimensions import check_dimensions, cut_dimensions
 from semel.errors import BadInputError, SemelError, TextTooLongError
-from semel.pipeline import check_dimensions, cut_dimensions
 from semel.rerank import no_score, scores_of
 from semel.tasks.jobs.batches import LineError
 from semel.values.model import Space

@@ -203,7 +203,7 @@ class BatchRunner:
             if place not in ingests:
                 origin = {"origin": "batch", "batch": batch.id}
                 options = JobRequest(input=[], model=space.model, prompt_name=space.prompt_name, metadata=origin)
-                ingests[place] = job_ingest(self._services, create(self._services, options))
+                ingests[place] = job_ingest(self._services, create(self._services, options, batch.submitter))
             ingests[place].add(item)
 
     def _renew_lease(self, batch: Batch) -> None:

@@ -6,9 +6,10 @@ from semel.api.dialects.openai import EmbeddingsRequest
 from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
 from semel.cache.catalog import Catalog
+from semel.dimensions import check_dimensions, cut_dimensions
 from semel.errors import BadInputError, InvalidTextError, SemelError, is_fault_of_the_text, revive
-from semel.pipeline import check_dimensions, cut_dimensions
 from semel.settings import Settings
+from semel.steps import Steps
 from semel.values.model import Space
 from semel.values.text import ItemError, Outcome
 from semel.values.vectors import Embedded, Vectors
@@ -56,8 +57,8 @@ def too_large(settings: Settings) -> str:
 
 def embed_all(
     services: Services, space: Space, texts: list[str], *, truncate: bool = True, dimensions: int | None = None
-) -> tuple[Embedded, Vectors]:
-    """Embed every text, or fail.
+) -> Steps[tuple[Embedded, Vectors]]:
+    """Embed every text, or fail; in steps, which stop where texts must be computed.
 
     Args:
         truncate: False makes a text above the model's limit fail instead of being cut.
@@ -72,7 +73,7 @@ def embed_all(
         UnavailableError, OverloadedError, BackendError, StorageFullError: nothing can compute or store the vectors now.
     """
     check_dimensions(dimensions, space)
-    embedded = services.pipeline.embed(space, texts, truncate=truncate)
+    embedded = yield from services.pipeline.steps(space, texts, truncate=truncate)
     for index, error in embedded.errors.items():
         raise no_vector(index, error)
     return embedded, cut_dimensions(embedded.vectors, dimensions, space)

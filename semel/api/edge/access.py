@@ -6,16 +6,19 @@ the settings every caller may do everything, which `semel serve` allows on a loo
 
 import hashlib
 import hmac
+import math
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from semel.api.edge.foreign_pages import refuse_foreign_pages
 from semel.errors import BadInputError, ForbiddenError, UnauthorizedError
 from semel.settings import Settings
+from semel.values.job import NOBODY, Submitter
 
 
 class Scope(IntEnum):
@@ -32,16 +35,23 @@ class Scope(IntEnum):
 
 @dataclass(frozen=True)
 class ApiKey:
-    """The SHA-256 digest of a key, and the scope of that key."""
+    """The SHA-256 digest of a key, the scope of that key, and its share of a queue next to other keys."""
 
     digest: bytes
     scope: Scope
+    share: float = 1.0
+
+    @property
+    def submitter(self) -> Submitter:
+        """Who submits with this key."""
+        return Submitter(self.digest.hex()[:16], self.share)
 
 
 def load_keys(settings: Settings) -> tuple[ApiKey, ...]:
-    """Read the keys in `SEMEL_API_KEYS` (plain, `KEY` or `KEY:SCOPE`, separated by commas) and `SEMEL_API_KEYS_FILE`.
+    """Read the keys in `SEMEL_API_KEYS` and `SEMEL_API_KEYS_FILE`.
 
-    A line of the file is `SHA256-IN-HEX SCOPE`; a # starts a comment.
+    The setting has plain keys, `KEY`, `KEY:SCOPE` or `KEY:SCOPE:SHARE`, separated by commas. A line of the file is
+    `SHA256-IN-HEX SCOPE` or `SHA256-IN-HEX SCOPE SHARE`; a # starts a comment. The share is 1 if it is left out.
 
     Raises:
         BadInputError: the file cannot be read, a setting is set but holds no key, a line is not a key, or a scope is
@@ -59,9 +69,12 @@ def load_keys(settings: Settings) -> tuple[ApiKey, ...]:
 
 
 def _plain(text: str) -> ApiKey:
+    where, share = "SEMEL_API_KEYS", 1.0
+    if re.fullmatch(r"[^:]+:[^:]+:[0-9.]+", text):
+        text, _, last = text.rpartition(":")
+        share = _share(last, where)
     key, colon, scope = text.rpartition(":")
-    where = "SEMEL_API_KEYS"
-    return ApiKey(_digest(key), _scope(scope, where)) if colon else ApiKey(_digest(text), Scope.ADMIN)
+    return ApiKey(_digest(key), _scope(scope, where), share) if colon else ApiKey(_digest(text), Scope.ADMIN)
 
 
 def _from_file(path: Path) -> list[ApiKey]:
@@ -79,11 +92,12 @@ def _from_file(path: Path) -> list[ApiKey]:
             digest = bytes.fromhex(words[0])
         except ValueError:
             digest = b""
-        if len(words) != 2 or len(digest) != hashlib.sha256().digest_size:
+        if len(words) not in (2, 3) or len(digest) != hashlib.sha256().digest_size:
             raise BadInputError(
-                f"{where}: a line must be the SHA-256 of a key in hex, then a scope; 'semel key' prints one"
+                f"{where}: a line must be the SHA-256 of a key in hex, then a scope, then the share of the queue if it "
+                "is not 1; 'semel key' prints such a line"
             )
-        keys.append(ApiKey(digest, _scope(words[1], where)))
+        keys.append(ApiKey(digest, _scope(words[1], where), _share(words[2], where) if len(words) == 3 else 1.0))
     return keys
 
 
@@ -101,19 +115,29 @@ def _scope(name: str, where: str) -> Scope:
         raise BadInputError(f"{where}: the scope of a key must be one of {known}") from None
 
 
+def _share(text: str, where: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < math.inf:
+        raise BadInputError(f"{where}: the share of a key must be a number greater than 0")
+    return share
+
+
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def scope_of(keys: tuple[ApiKey, ...], presented: str) -> Scope | None:
-    """Return the scope of a presented key, or None for an unknown key.
+def find_key(keys: tuple[ApiKey, ...], presented: str) -> ApiKey | None:
+    """Return the entry of a presented key, or None for an unknown key.
 
     It compares with every key, so that the time does not show which one matches.
     """
     digest, found = _digest(presented), None
     for key in keys:
         if hmac.compare_digest(digest, key.digest):
-            found = key.scope
+            found = key
     return found
 
 
@@ -130,22 +154,31 @@ def _needs(scope: Scope) -> Any:
         keys: tuple[ApiKey, ...] = request.app.state.api_keys
         if not keys:
             refuse_foreign_pages(request, request.app.state.own_names)
-            request.state.scope = Scope.ADMIN
+            request.state.scope, request.state.submitter = Scope.ADMIN, NOBODY
             return
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         presented = token.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key")
         if not presented:
             raise UnauthorizedError("this server needs an API key: send 'Authorization: Bearer KEY'")
-        allowed = scope_of(keys, presented)
-        if allowed is None:
+        known = find_key(keys, presented)
+        if known is None:
             raise UnauthorizedError("this server does not know this API key; check it, or ask the operator for one")
-        if allowed < scope:
+        if known.scope < scope:
             raise ForbiddenError(
-                f"this API key has the scope '{allowed.name.lower()}'; this request needs '{scope.name.lower()}'"
+                f"this API key has the scope '{known.scope.name.lower()}'; this request needs '{scope.name.lower()}'"
             )
-        request.state.scope = allowed
+        request.state.scope, request.state.submitter = known.scope, known.submitter
 
     return Depends(check)
+
+
+async def _submitter_of(request: Request) -> Submitter:
+    submitter: Submitter = request.state.submitter
+    return submitter
+
+
+SubmitterDep = Annotated[Submitter, Depends(_submitter_of)]
+"""Who sends an accepted request."""
 
 
 def may(request: Request, scope: Scope) -> bool:

@@ -1,9 +1,11 @@
 """Reads the rows of a submission from its body: JSON; streamed NDJSON; CSV or Parquet; or a form with a file."""
 
+import asyncio
 import hashlib
 import shutil
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -22,6 +24,9 @@ from semel.rows import FILE_SUFFIXES, read_records
 from semel.values.text import Extra
 
 T = TypeVar("T")
+
+SMALL_BODY_BYTES = 32 << 10
+"""A larger body gains nothing from being small: reading it takes longer than the transaction that it would share."""
 
 _FEED_BYTES = 256 << 10
 """Bytes of NDJSON parsed at a time: enough to keep the event loop free, few enough to keep memory flat."""
@@ -56,7 +61,13 @@ OpenIngest: TypeAlias = Callable[[Services, JobRequest], AbstractContextManager[
 
 
 async def receive(
-    services: Services, request: Request, body: AsyncIterable[bytes], query: JobQuery, open_ingest: OpenIngest[T]
+    services: Services,
+    request: Request,
+    body: AsyncIterable[bytes],
+    query: JobQuery,
+    open_ingest: OpenIngest[T],
+    *,
+    small: Callable[[JobRequest], "Future[T | None]"] | None = None,
 ) -> T:
     """Feed the rows in a request's body to an ingest, and return the ingest's result.
 
@@ -64,6 +75,7 @@ async def receive(
 
     Args:
         query: the options in the URL; an option in a JSON body or a form overrides them.
+        small: takes a small JSON body instead of the ingest; its result is None if it declines.
 
     Raises:
         BadInputError: an unknown option or content type, or a body that cannot be read.
@@ -84,7 +96,12 @@ async def receive(
     if kind != "application/json":
         known = ", ".join(("application/json", NDJSON, *TABLES, "multipart/form-data"))
         raise BadInputError(f"unsupported Content-Type {kind!r} for a job (supported: {known})")
-    return await run_in_threadpool(_read_list, services, await _read_json(body, services, query), open_ingest)
+    job_request, size = await _read_json(body, services, query)
+    if small is not None and size <= SMALL_BODY_BYTES:
+        result = await asyncio.wrap_future(small(job_request))
+        if result is not None:
+            return result
+    return await run_in_threadpool(_read_list, services, job_request, open_ingest)
 
 
 async def _receive_form(
@@ -107,7 +124,8 @@ async def _receive_form(
         await form.close()
 
 
-async def _read_json(body: AsyncIterable[bytes], services: Services, query: JobQuery) -> JobRequest:
+async def _read_json(body: AsyncIterable[bytes], services: Services, query: JobQuery) -> tuple[JobRequest, int]:
+    """The submission in a JSON body, and the size of the body in bytes."""
     limit = services.settings.max_body_bytes
     whole = bytearray()
     async for part in body:
@@ -119,7 +137,8 @@ async def _read_json(body: AsyncIterable[bytes], services: Services, query: JobQ
             )
     job_request = _validated(lambda: JobRequest.model_validate_json(bytes(whole)))
     given = query.given()
-    return job_request.model_copy(update={name: given[name] for name in given.keys() - job_request.model_fields_set})
+    missing = {name: given[name] for name in given.keys() - job_request.model_fields_set}
+    return job_request.model_copy(update=missing), len(whole)
 
 
 def _refuse_unknown(names: Iterable[str], what: str) -> None:

@@ -104,6 +104,7 @@ def estimating(services: Services, request: JobRequest) -> Iterator[Ingest[Estim
     Raises:
         SemelError: whatever `destination` raises, so that you learn it before you upload the job.
     """
+    services.fleet.ping()
     space, route = destination(services, request)
     yield EstimateIngest(
         services.settings,

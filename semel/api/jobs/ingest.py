@@ -28,6 +28,18 @@ _CHUNKS_A_WRITE = 8
 """Chunks written in one transaction: few commits, and the write lock is held for about ten milliseconds."""
 
 
+def cutter(settings: Settings, space: Space, *, fingerprint: bytes, text_field: str) -> ChunkCutter:
+    """A cutter with the limits of the settings; see `ChunkCutter`."""
+    return ChunkCutter(
+        space,
+        fingerprint=fingerprint,
+        text_field=text_field,
+        chunk_texts=settings.chunk_texts,
+        chunk_bytes=settings.chunk_bytes,
+        max_text_bytes=settings.max_text_bytes,
+    )
+
+
 class Ingest(ABC, Generic[T]):
     """Receives the rows of one submission; a subclass decides what happens to the chunks and what the result is.
 
@@ -39,14 +51,7 @@ class Ingest(ABC, Generic[T]):
     def __init__(self, settings: Settings, space: Space, *, fingerprint: bytes, text_field: str = "text") -> None:
         self.space = space
         self._longest_line = settings.max_text_bytes * 2
-        self._cutter = ChunkCutter(
-            space,
-            fingerprint=fingerprint,
-            text_field=text_field,
-            chunk_texts=settings.chunk_texts,
-            chunk_bytes=settings.chunk_bytes,
-            max_text_bytes=settings.max_text_bytes,
-        )
+        self._cutter = cutter(settings, space, fingerprint=fingerprint, text_field=text_field)
         self._rest = b""
         self._lines = 0
 

@@ -14,9 +14,10 @@ from semel.api.jobs.webhooks import check_webhook
 from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
 from semel.errors import BadInputError, ConflictError, SemelError
+from semel.tasks.jobs.new_job import NewJob
 from semel.tasks.queue.router import Route
 from semel.values.device import device_kind
-from semel.values.job import Job
+from semel.values.job import NOBODY, Job, Submitter
 from semel.values.model import Space
 from semel.values.text import ItemError, Lane
 
@@ -58,7 +59,6 @@ def destination(services: Services, request: JobRequest) -> tuple[Space, Route]:
         UnavailableError: Redis does not answer.
         OverloadedError: too much work waits for the device.
     """
-    services.fleet.ping()  # refuse now, with the reason, rather than accept a job that cannot start
     space = space_of(services.stores.catalog, request, device=request.device)
     base, _, own = space.model.partition("@")
     if own and device_kind(request.device) not in ("auto", own):
@@ -71,8 +71,8 @@ def destination(services: Services, request: JobRequest) -> tuple[Space, Route]:
     return space, route
 
 
-def create(services: Services, request: JobRequest) -> Job:
-    """Create a job without texts.
+def as_new_job(services: Services, request: JobRequest, submitter: Submitter) -> NewJob:
+    """The job that a request describes, if it may be submitted now.
 
     Raises:
         BadInputError: the server cannot call this webhook URL.
@@ -81,8 +81,8 @@ def create(services: Services, request: JobRequest) -> Job:
     space, route = destination(services, request)
     if request.webhook_url is not None:
         check_webhook(services.settings, request.webhook_url)
-    job = services.stores.jobs.create(
-        space,
+    return NewJob(
+        space=space,
         lane=Lane.BULK,
         device=route.device,
         why=route.why,
@@ -90,7 +90,19 @@ def create(services: Services, request: JobRequest) -> Job:
         truncate=request.truncate,
         if_no_worker=request.if_no_worker,
         metadata=request.metadata,
+        submitter=submitter,
     )
+
+
+def create(services: Services, request: JobRequest, submitter: Submitter = NOBODY) -> Job:
+    """Create a job without texts.
+
+    Raises:
+        BadInputError: the server cannot call this webhook URL.
+        SemelError: whatever `destination` raises.
+    """
+    services.fleet.ping()  # refuse now, with the reason, rather than accept a job that cannot start
+    job = services.stores.jobs.create(as_new_job(services, request, submitter))
     if request.webhook_url is not None:
         services.stores.webhooks.add(job.id, request.webhook_url)
     return job
@@ -111,13 +123,13 @@ def job_ingest(services: Services, job: Job, *, text_field: str = "text") -> Job
 
 
 @contextmanager
-def new_job(services: Services, request: JobRequest) -> Iterator[Ingest[Job]]:
+def new_job(services: Services, request: JobRequest, *, submitter: Submitter = NOBODY) -> Iterator[Ingest[Job]]:
     """The ingest of a new job; an error in the block ends the job as failed, so that no client waits for it.
 
     Raises:
         SemelError: whatever `create` raises.
     """
-    job = create(services, request)
+    job = create(services, request, submitter)
     try:
         yield job_ingest(services, job, text_field=request.text_field)
     except ConflictError:  # the job was cancelled meanwhile, which is not a failure

@@ -7,7 +7,7 @@ from fastapi import Query
 from semel.api.batch.lines import ENDPOINTS
 from semel.api.batch.wire import BatchList, BatchObject, BatchRequest, batch_object, expires_after
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import MAY_READ, MAY_SUBMIT
+from semel.api.edge.access import MAY_READ, MAY_SUBMIT, SubmitterDep
 from semel.api.edge.traits import DialectRouter
 from semel.api.jobs.wire import check_metadata
 from semel.errors import BadInputError
@@ -19,7 +19,7 @@ _WINDOW_S = 24 * 3600.0
 
 
 @router.post("/v1/batches", response_model=BatchObject, dependencies=MAY_SUBMIT)
-def create_batch(request: BatchRequest, services: ServicesDep) -> BatchObject:
+def create_batch(request: BatchRequest, services: ServicesDep, submitter: SubmitterDep) -> BatchObject:
     """Run every request of an uploaded file. The lines are checked first; follow `status` and `errors`."""
     if request.endpoint not in ENDPOINTS:
         raise BadInputError(f"endpoint must be one of {', '.join(ENDPOINTS)}, not {request.endpoint!r}")
@@ -37,6 +37,7 @@ def create_batch(request: BatchRequest, services: ServicesDep) -> BatchObject:
         window_s=_WINDOW_S,
         metadata=request.metadata or {},
         output_expires_s=None if expires is None else expires_after(expires.get("anchor"), expires.get("seconds")),
+        submitter=submitter,
     )
     return batch_object(batch)
 

@@ -10,19 +10,26 @@ from semel.api.dialects.embedding import cache_headers, embed_all, texts_of
 from semel.api.edge.access import MAY_SUBMIT
 from semel.api.edge.as_json import as_json
 from semel.api.edge.traits import DialectRouter
+from semel.api.edge.waiting import TakeStepsDep
+from semel.api.services import Services
 from semel.errors import BadInputError
+from semel.steps import Steps
 
 router = DialectRouter(dialect="cohere", tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
 
 
 @router.post("/v2/embed", response_model=CohereEmbedResponse)
-def embed(request: CohereEmbedRequest, services: ServicesDep) -> Response:
+async def embed(request: CohereEmbedRequest, services: ServicesDep, take_steps: TakeStepsDep) -> Response:
     """Embed texts. Every number type is made from the same cached float vectors."""
+    return await take_steps(_embed(request, services))
+
+
+def _embed(request: CohereEmbedRequest, services: Services) -> Steps[Response]:
     if request.truncate == "START":
         raise BadInputError("truncate START is not supported, because semel cuts the end of a text; send END or NONE")
     space = services.stores.catalog.space_for_input(request.model, INPUT_TYPES.get(request.input_type))
     texts = texts_of(request.texts, services.settings, name="texts")
-    embedded, vectors = embed_all(
+    embedded, vectors = yield from embed_all(
         services, space, texts, truncate=request.truncate == "END", dimensions=request.output_dimension
     )
     answer = {

@@ -8,15 +8,24 @@ from semel.api.dialects.openai import EmbeddingsRequest, EmbeddingsResponse, emb
 from semel.api.edge.access import MAY_SUBMIT
 from semel.api.edge.as_json import as_json
 from semel.api.edge.traits import DialectRouter
+from semel.api.edge.waiting import TakeStepsDep
+from semel.api.services import Services
+from semel.steps import Steps
 
 router = DialectRouter(tags=["OpenAI"], dependencies=MAY_SUBMIT)
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse)
-def create_embeddings(request: EmbeddingsRequest, services: ServicesDep) -> Response:
+async def create_embeddings(request: EmbeddingsRequest, services: ServicesDep, take_steps: TakeStepsDep) -> Response:
     """Embed a text or a list of texts. Vectors come from the cache, or are computed once."""
+    return await take_steps(_embed(request, services))
+
+
+def _embed(request: EmbeddingsRequest, services: Services) -> Steps[Response]:
     texts = texts_of(request.input, services.settings)
     space = space_of(services.stores.catalog, request)
-    embedded, vectors = embed_all(services, space, texts, truncate=request.truncate, dimensions=request.dimensions)
+    embedded, vectors = yield from embed_all(
+        services, space, texts, truncate=request.truncate, dimensions=request.dimensions
+    )
     body = embeddings_body(request, vectors, model=space.model, tokens=int(embedded.tokens.sum()))
     return Response(as_json(body), media_type="application/json", headers=cache_headers(embedded))

@@ -1,6 +1,7 @@
 """/v1/jobs: estimate, submit, list, follow, download, cancel, retry and delete jobs."""
 
 from collections.abc import AsyncIterable
+from functools import partial
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -9,13 +10,14 @@ from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import MAY_READ, MAY_SUBMIT, Scope, may
+from semel.api.edge.access import MAY_READ, MAY_SUBMIT, Scope, SubmitterDep, may
 from semel.api.edge.as_json import as_json
 from semel.api.edge.traits import DialectRouter, streams_body
 from semel.api.jobs.bodies import TABLES, HashedBody, receive
 from semel.api.jobs.estimate import estimating
 from semel.api.jobs.events import event_stream, job_events
 from semel.api.jobs.results import FORMATS, check_ready
+from semel.api.jobs.small import SmallJobsDep
 from semel.api.jobs.submission import new_job, once
 from semel.api.jobs.uploads import NDJSON
 from semel.api.jobs.wire import (
@@ -37,6 +39,9 @@ router = DialectRouter(tags=["Jobs"], dependencies=MAY_READ)
 
 _MOST_ROWS = 2**62
 """More rows than any job has; the databases count to 2**63 - 1."""
+
+_STREAM_ABOVE = 256
+"""Results of at most this many texts are one answer: a stream hands each part from thread to thread."""
 
 _BODY = {
     "requestBody": {
@@ -71,6 +76,8 @@ _BODY = {
 async def create_job(
     request: Request,
     services: ServicesDep,
+    small_jobs: SmallJobsDep,
+    submitter: SubmitterDep,
     query: Annotated[JobQuery, Query()],
     idempotency_key: Annotated[
         str | None, Header(description="For a day, the same key with the same body returns the same job.")
@@ -84,7 +91,8 @@ async def create_job(
     """
 
     async def received(body: AsyncIterable[bytes]) -> Job:
-        return await receive(services, request, body, query, new_job)
+        small = partial(small_jobs.submit, submitter=submitter)
+        return await receive(services, request, body, query, partial(new_job, submitter=submitter), small=small)
 
     if idempotency_key is None:
         return job_object(await received(request.stream()))
@@ -209,4 +217,7 @@ def get_results(
     stem = quote(PurePath(job.metadata.get("file") or job_id).stem)  # the page stores the name of the uploaded file
     disposition = f"attachment; filename=\"{job_id}.{format}\"; filename*=UTF-8''{stem}.{format}"
     headers: dict[str, Any] = {"content-disposition": disposition}
-    return StreamingResponse(write(job, span, services.results.read(job, span)), media_type=media_type, headers=headers)
+    parts = write(job, span, services.results.read(job, span))
+    if len(span) <= _STREAM_ABOVE:
+        return Response(b"".join(parts), media_type=media_type, headers=headers)
+    return StreamingResponse(parts, media_type=media_type, headers=headers)

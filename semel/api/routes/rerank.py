@@ -7,15 +7,24 @@ from semel.api.dialects.cohere import RerankRequest, RerankResponse, documents_o
 from semel.api.dialects.embedding import cache_headers
 from semel.api.edge.access import MAY_SUBMIT
 from semel.api.edge.traits import DialectRouter
+from semel.api.edge.waiting import TakeStepsDep
+from semel.api.services import Services
+from semel.steps import Steps
 
 router = DialectRouter(dialect="cohere", tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
 
 
 @router.post("/v1/rerank", response_model=RerankResponse, response_model_exclude_none=True)
 @router.post("/v2/rerank", response_model=RerankResponse, response_model_exclude_none=True)
-def rerank(request: RerankRequest, services: ServicesDep, response: Response) -> RerankResponse:
+async def rerank(
+    request: RerankRequest, services: ServicesDep, response: Response, take_steps: TakeStepsDep
+) -> RerankResponse:
     """Sort documents by their relevance to a query."""
+    return await take_steps(_rerank(request, services, response))
+
+
+def _rerank(request: RerankRequest, services: Services, response: Response) -> Steps[RerankResponse]:
     documents = documents_of(request, services.settings)
-    ranked = services.reranker.rank(request.model, request.query, documents)
+    ranked = yield from services.reranker.rank(request.model, request.query, documents)
     response.headers.update(cache_headers(*ranked.parts))
     return rerank_body(request, documents, ranked.scores, model=ranked.model, kind=ranked.kind, tokens=ranked.tokens)

@@ -20,9 +20,12 @@ from semel.api.dialects.tei import (
 from semel.api.edge.access import MAY_READ, MAY_SUBMIT
 from semel.api.edge.as_json import as_json
 from semel.api.edge.traits import DialectRouter, untraced
+from semel.api.edge.waiting import TakeStepsDep, reading_texts
+from semel.api.services import Services
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, InvalidTextError
 from semel.rerank import best_first
+from semel.steps import Steps
 from semel.values.vectors import cosines, unit_rows
 
 router = DialectRouter(dialect="tei", tags=["Text Embeddings Inference"])
@@ -30,14 +33,18 @@ router = DialectRouter(dialect="tei", tags=["Text Embeddings Inference"])
 
 @router.post("/", response_model=list[list[float]], dependencies=MAY_SUBMIT)
 @router.post("/embed", response_model=list[list[float]], dependencies=MAY_SUBMIT)
-def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
+async def embed(request: TeiEmbedRequest, services: ServicesDep, take_steps: TakeStepsDep) -> Response:
     """Embed a text or a list of texts, in order."""
+    return await take_steps(_embed(request, services))
+
+
+def _embed(request: TeiEmbedRequest, services: Services) -> Steps[Response]:
     space = services.stores.catalog.space(prompt_name=request.prompt_name or "")
     normalized = json.loads(space.spec_json)["normalize"]
     if normalized and not request.normalize:
         raise BadInputError(f"normalize false is not supported: {space.model!r} itself scales vectors to length 1")
     texts = texts_of(request.inputs, services.settings, name="inputs")
-    embedded, vectors = embed_all(
+    embedded, vectors = yield from embed_all(
         services, space, texts, truncate=bool(request.truncate), dimensions=request.dimensions
     )
     if request.normalize and not normalized:
@@ -51,11 +58,17 @@ def embed(request: TeiEmbedRequest, services: ServicesDep) -> Response:
     response_model_exclude_none=True,
     dependencies=MAY_SUBMIT,
 )
-def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response) -> list[TeiRank]:
+async def rerank(
+    request: TeiRerankRequest, services: ServicesDep, response: Response, take_steps: TakeStepsDep
+) -> list[TeiRank]:
     """Score texts by their relevance to a query, the best first."""
+    return await take_steps(_rerank(request, services, response))
+
+
+def _rerank(request: TeiRerankRequest, services: Services, response: Response) -> Steps[list[TeiRank]]:
     texts = texts_of(request.texts, services.settings, name="texts")
     check_query(request.query, services.settings)
-    ranked = services.reranker.rank(None, request.query, texts, truncate=bool(request.truncate))
+    ranked = yield from services.reranker.rank(None, request.query, texts, truncate=bool(request.truncate))
     response.headers.update(cache_headers(*ranked.parts))
     return [
         TeiRank(index=i, score=float(ranked.scores[i]), text=texts[i] if request.return_text else None)
@@ -64,15 +77,21 @@ def rerank(request: TeiRerankRequest, services: ServicesDep, response: Response)
 
 
 @router.post("/similarity", dependencies=MAY_SUBMIT)
-def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: Response) -> list[float]:
+async def similarity(
+    request: TeiSimilarityRequest, services: ServicesDep, response: Response, take_steps: TakeStepsDep
+) -> list[float]:
     """Return the cosine of each sentence with the source sentence, in the order of the sentences."""
+    return await take_steps(_similarity(request, services, response))
+
+
+def _similarity(request: TeiSimilarityRequest, services: Services, response: Response) -> Steps[list[float]]:
     sentences = texts_of(request.inputs.sentences, services.settings, name="sentences")
     space = services.stores.catalog.space(prompt_name=request.parameters.prompt_name or "")
     truncate = bool(request.parameters.truncate)
-    embedded, vectors = embed_all(services, space, sentences, truncate=truncate)
+    embedded, vectors = yield from embed_all(services, space, sentences, truncate=truncate)
     try:
         source = texts_of(request.inputs.source_sentence, services.settings)
-        embedded_source, source_vectors = embed_all(services, space, source, truncate=truncate)
+        embedded_source, source_vectors = yield from embed_all(services, space, source, truncate=truncate)
     except InvalidTextError as error:
         raise BadInputError(f"source_sentence {error.why}") from None
     response.headers.update(cache_headers(embedded_source, embedded))
@@ -81,8 +100,12 @@ def similarity(request: TeiSimilarityRequest, services: ServicesDep, response: R
 
 
 @router.post("/tokenize", dependencies=MAY_SUBMIT)
-def tokenize(request: TeiTokenizeRequest, services: ServicesDep) -> list[list[TeiToken]]:
+async def tokenize(request: TeiTokenizeRequest, services: ServicesDep) -> list[list[TeiToken]]:
     """Return the tokens of each text, as the model reads it."""
+    return await reading_texts(lambda: _tokenize(request, services))
+
+
+def _tokenize(request: TeiTokenizeRequest, services: Services) -> list[list[TeiToken]]:
     texts = texts_of(request.inputs, services.settings, name="inputs")
     space = services.stores.catalog.space(prompt_name=request.prompt_name or "")
     for index, text in enumerate(texts):

@@ -18,7 +18,7 @@ from sqlalchemy import or_, select, tuple_, update
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
 from semel.tasks.jobs.schema import batches
-from semel.values.job import OPEN, JobStatus
+from semel.values.job import NOBODY, OPEN, JobStatus, Submitter
 
 _LEASE_S = 15.0
 
@@ -61,6 +61,7 @@ class Batch:
     metadata: dict[str, str] = field(default_factory=dict)
     errors: tuple[LineError, ...] = ()
     jobs: tuple[str, ...] = ()
+    submitter: Submitter = NOBODY
     inputs: int = 0
     total: int = 0
     completed: int = 0
@@ -91,6 +92,7 @@ class BatchStore:
         window_s: float,
         metadata: dict[str, str],
         output_expires_s: float | None,
+        submitter: Submitter = NOBODY,
     ) -> Batch:
         """Create a batch in state `validating`.
 
@@ -106,6 +108,8 @@ class BatchStore:
             "completion_window": completion_window,
             "output_expires_s": output_expires_s,
             "metadata_json": json.dumps(metadata),
+            "owner": submitter.owner,
+            "share": submitter.share,
             "errors_json": "[]",
             "jobs_json": "[]",
             "lease_until": 0.0,
@@ -265,6 +269,7 @@ def _batch(row: Any) -> Batch:
             **copied,
             "status": JobStatus(row.status),
             "metadata": json.loads(row.metadata_json),
+            "submitter": Submitter(row.owner, row.share),
             "errors": tuple(LineError(**error) for error in json.loads(row.errors_json)),
             "jobs": tuple(json.loads(row.jobs_json)),
         }

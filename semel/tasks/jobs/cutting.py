@@ -8,6 +8,9 @@ from semel.tasks.jobs.rows import NO_KEY, NewChunk
 from semel.values.model import Space
 from semel.values.text import Extra, Input, ItemError, Pair, longer_than, size_of
 
+_LEAST_WEIGHT = 1 / 64
+"""The weight of the smallest chunk: its message, lease and outcome are work even if its text is one word."""
+
 
 class ChunkCutter:
     """Cuts the rows of one job into chunks.
@@ -111,7 +114,10 @@ class ChunkCutter:
 
     def _cut(self) -> None:
         chunk = self._open
-        self._full.append(NewChunk(chunk.first_index, chunk.keys, chunk.texts, chunk.errors, self._extras))
+        weight = max(len(chunk.keys) / self._chunk_texts, self._size / self._chunk_bytes, _LEAST_WEIGHT)
+        self._full.append(
+            NewChunk(chunk.first_index, chunk.keys, chunk.texts, chunk.errors, self._extras, min(weight, 1.0))
+        )
         self._begin()
 
     def take(self) -> list[NewChunk]:

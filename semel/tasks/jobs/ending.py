@@ -5,12 +5,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, func, update
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, update
 
-from semel.tasks.jobs.rows import ChunkState
+from semel.tasks.jobs.rows import ChunkState, Finished, NewChunk, Place, done_values
 from semel.tasks.jobs.schema import chunks, jobs
 from semel.values.job import ENDED, JobStatus
 from semel.values.text import ItemError, Outcome
+from semel.values.vectors import Found, refused_truncation
 
 
 def end(
@@ -41,9 +42,9 @@ def end(
     return len(ids)
 
 
-def end_if_done(conn: Connection, job_id: str, *, retention_s: float) -> None:
-    """Complete a job whose chunks are all done; end a job that is being cancelled and has no running chunk."""
-    here = jobs.c.id == job_id
+def end_if_done(conn: Connection, job_ids: Sequence[str], *, retention_s: float) -> None:
+    """Complete those jobs whose chunks are all done; end those that are being cancelled and have no running chunk."""
+    here = jobs.c.id.in_(job_ids)
     done = (jobs.c.status == JobStatus.IN_PROGRESS.value) & (jobs.c.chunks_done == jobs.c.chunks)
     end(conn, here & done, JobStatus.COMPLETED, retention_s=retention_s)
     end(conn, here & cancelling_and_idle(), JobStatus.CANCELLED, retention_s=retention_s)
@@ -65,14 +66,50 @@ def cancel_waiting(conn: Connection, which: ColumnElement[bool]) -> None:
     conn.execute(update(chunks).where(which, waiting).values(state=ChunkState.CANCELLED))
 
 
+_COUNTED = (*(outcome.value for outcome in Outcome), "truncated", "tokens", "chunks_done")
+
+_COUNT = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"))
+    .values({name: jobs.c[name] + bindparam(f"more_{name}") for name in _COUNTED})
+    .values(first_result_at=func.coalesce(jobs.c.first_result_at, bindparam("now")))
+)
+
+
 def count_chunk(conn: Connection, job_id: str, outcomes: Sequence[Outcome], *, truncated: int, tokens: int) -> None:
     """Add a finished chunk to the counts of its job.
 
     Args:
         outcomes: those of the texts that have not been counted before.
     """
+    conn.execute(_COUNT, _counted(job_id, outcomes, truncated, tokens))
+
+
+def count_chunks(conn: Connection, finished: Sequence[Finished]) -> None:
+    """Add finished chunks to the counts of their jobs."""
+    rows = [_counted(each.work.job_id, each.settled, each.truncated, each.tokens) for each in finished]
+    conn.execute(_COUNT, sorted(rows, key=lambda row: row["of_job"]))  # all lock the jobs in one order: no deadlock
+
+
+def _counted(job_id: str, outcomes: Sequence[Outcome], truncated: int, tokens: int) -> dict[str, Any]:
     added = {outcome.value: outcomes.count(outcome) for outcome in Outcome}
     added |= {"truncated": truncated, "tokens": tokens, "chunks_done": 1}
-    values: dict[str, Any] = {name: jobs.c[name] + n for name, n in added.items()}
-    values["first_result_at"] = func.coalesce(jobs.c.first_result_at, time.time())
-    conn.execute(update(jobs).where(jobs.c.id == job_id).values(values))
+    return {"of_job": job_id, "now": time.time(), **{f"more_{name}": added[name] for name in _COUNTED}}
+
+
+def finish_hits(conn: Connection, place: Place, chunk: NewChunk, found: Found, *, truncate: bool) -> int:
+    """Record a chunk whose texts are all in the cache, or bad; returns its number of hits.
+
+    Args:
+        found: the rows of the cache for the keys of the chunk.
+        truncate: False makes a text above the model's limit fail instead of being cut.
+    """
+    job_id, position = place
+    errors = dict(chunk.errors)
+    if not truncate:
+        errors |= refused_truncation(found.truncated.tolist())
+    outcomes = [Outcome.FAILED if i in errors else Outcome.HIT for i in range(len(chunk.keys))]
+    here = (chunks.c.job_id == job_id) & (chunks.c.position == position)
+    conn.execute(update(chunks).where(here).values(done_values(outcomes, errors)))
+    count_chunk(conn, job_id, outcomes, truncated=int(found.truncated.sum()), tokens=int(found.tokens.sum()))
+    return outcomes.count(Outcome.HIT)

@@ -1,7 +1,7 @@
 """The contents of the rows of jobs and chunks, and how they are packed and unpacked."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -12,6 +12,7 @@ import zstandard
 from semel.cache.keys import KEY_BYTES
 from semel.values.job import Counts, Job, JobStatus
 from semel.values.text import Extra, Input, ItemError, Lane, Outcome, as_input
+from semel.values.vectors import Found
 
 OUTCOME_CODES = {
     Outcome.HIT: ord("h"),
@@ -49,13 +50,18 @@ class ChunkState(StrEnum):
 
 @dataclass(frozen=True)
 class NewChunk:
-    """A slice of a job that is being submitted. Item i has the key `keys[i]`, or NO_KEY and `errors[i]`."""
+    """A slice of a job that is being submitted. Item i has the key `keys[i]`, or NO_KEY and `errors[i]`.
+
+    Attributes:
+        weight: its work as a part of a full chunk: 1.0 for a chunk of the largest size.
+    """
 
     first_index: int
     keys: list[bytes]
     texts: list[Input]
     errors: dict[int, ItemError] = field(default_factory=dict)
     extras: Sequence[Extra | None] = ()
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,32 @@ class ChunkWork:
 
 
 @dataclass(frozen=True)
+class Finished:
+    """A chunk that a worker has finished.
+
+    Attributes:
+        outcomes: one for each text of the chunk.
+        errors: position in the chunk → why this text has no vector.
+        truncated, tokens: totals of the texts that this run settled.
+    """
+
+    work: ChunkWork
+    outcomes: Sequence[Outcome]
+    errors: Mapping[int, ItemError]
+    truncated: int
+    tokens: int
+
+    @property
+    def settled(self) -> list[Outcome]:
+        """The outcomes of the texts that this run settled."""
+        return [outcome for i, outcome in enumerate(self.outcomes) if i not in self.work.kept]
+
+    def row(self) -> dict[str, Any]:
+        """The values of the chunk's row, and its place as `of_job` and `at`."""
+        return {"of_job": self.work.job_id, "at": self.work.position, **done_values(self.outcomes, self.errors)}
+
+
+@dataclass(frozen=True)
 class Added:
     """The number of added texts that are done, and the number that have a vector in the cache.
 
@@ -128,6 +160,28 @@ class ChunkResult:
         return unpack_texts(self.payload)[self.skipped : self.skipped + len(self.keys)]
 
 
+def parts_of(found: Found, chunks: Sequence[NewChunk]) -> Iterator[Found]:
+    """The rows of the cache for each chunk.
+
+    Args:
+        found: for the keys of all chunks, one after the other.
+    """
+    at = 0
+    for chunk in chunks:
+        part = slice(at, at + len(chunk.keys))
+        at = part.stop
+        yield Found(found.present[part], found.tokens[part], found.truncated[part])
+
+
+def is_all_done(chunk: NewChunk, found: Found) -> bool:
+    """Whether each text of a new chunk is in the cache or bad, so that no worker is needed.
+
+    Args:
+        found: the rows of the cache for the keys of the chunk.
+    """
+    return all(present or i in chunk.errors for i, present in enumerate(found.present.tolist()))
+
+
 def chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
     """The row of a new chunk."""
     return {
@@ -137,6 +191,7 @@ def chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
         "attempts": 0,
         "first_index": chunk.first_index,
         "texts": len(chunk.keys),
+        "weight": chunk.weight,
         "errors_json": pack_errors(chunk.errors),
         "packed_keys": b"".join(chunk.keys),
         "payload": pack(chunk.texts),

@@ -1,8 +1,24 @@
 """The tables of jobs, in one MetaData with those of the cache, for the migrations."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, String, Table, Text, false
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    false,
+    text,
+)
 
 from semel.cache.schema import metadata
+
+IS_ACTIVE = text("status IN ('validating', 'in_progress')")
+"""The jobs whose chunks may be worked on, word for word as in the index over them: it is used for no other spelling."""
 
 jobs = Table(
     "jobs",
@@ -20,6 +36,9 @@ jobs = Table(
     Column("truncate", Boolean, nullable=False),
     Column("first_device", String(100)),  # the device to return to after a failover
     Column("if_no_worker", String(10), nullable=False, server_default="wait"),
+    Column("owner", String(20), nullable=False, server_default=""),  # whose key submitted it; owners share a queue
+    Column("share", Float, nullable=False, server_default="1"),  # the owner's part of the queue, next to other owners
+    Column("turn_at", Float, nullable=False, server_default="0"),  # when a chunk was last sent; at first, created_at
     Column("total", BigInteger, nullable=False),
     Column("chunks", Integer, nullable=False),
     Column("chunks_done", Integer, nullable=False),
@@ -46,6 +65,17 @@ jobs = Table(
     Column("traceparent", String(55)),  # of the request that created it, if that was traced
     Index("ix_jobs_status", "status", "lane", "device"),
     Index("ix_jobs_created", "created_at", "id"),
+    Index(
+        "ix_jobs_turns",
+        "lane",
+        "device",
+        "fingerprint",
+        "owner",
+        "turn_at",
+        "id",
+        sqlite_where=IS_ACTIVE,
+        postgresql_where=IS_ACTIVE,
+    ),
 )
 
 chunks = Table(
@@ -60,6 +90,7 @@ chunks = Table(
     Column("lease_until", Float),
     Column("first_index", BigInteger, nullable=False),
     Column("texts", Integer, nullable=False),
+    Column("weight", Float, nullable=False, server_default="1"),  # its work, in full chunks; see rows.NewChunk
     Column("outcomes", LargeBinary),  # one byte per text, see rows.OUTCOME_CODES
     Column("errors_json", Text, nullable=False),
     Column("packed_keys", LargeBinary, nullable=False),  # 32 bytes per text, zero for a text that has no key
@@ -122,6 +153,8 @@ batches = Table(
     Column("failed", Integer, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("cached_tokens", BigInteger, nullable=False),
+    Column("owner", String(20), nullable=False, server_default=""),  # as in `jobs`, for the jobs of the batch
+    Column("share", Float, nullable=False, server_default="1"),
     Column("lease_owner", String(40)),
     Column("lease_until", Float, nullable=False),
     Column("created_at", Float, nullable=False),

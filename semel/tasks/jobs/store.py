@@ -3,18 +3,16 @@
 Whatever process dies, the rows record what is left to do: `semel.tasks.jobs.sweep` restarts it.
 """
 
-import json
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
 
-from sqlalchemy import Connection, select, true, tuple_, update
+from sqlalchemy import Connection, bindparam, select, true, tuple_, update
 
 from semel.cache.keys import unpack_keys
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
-from semel.tasks.jobs.ending import cancel_waiting, count_chunk, end, end_if_done
+from semel.tasks.jobs.ending import cancel_waiting, end, end_if_done, finish_hits
+from semel.tasks.jobs.new_job import NewJob
 from semel.tasks.jobs.rows import (
     ACTIVE,
     Added,
@@ -22,18 +20,22 @@ from semel.tasks.jobs.rows import (
     ChunkState,
     NewChunk,
     chunk_row,
-    done_values,
+    is_all_done,
     job_of,
     outcomes_of,
+    parts_of,
     unpack_errors,
     unpack_extras,
 )
 from semel.tasks.jobs.schema import chunks, jobs, webhooks
-from semel.tracing import annotate, traceparent
-from semel.values.job import ENDED, OPEN, Counts, IfNoWorker, Job, JobStatus
-from semel.values.model import Space
-from semel.values.text import ItemError, Lane, Outcome
-from semel.values.vectors import Found, refused_truncation
+from semel.values.job import ENDED, OPEN, Job, JobStatus
+from semel.values.text import ItemError
+from semel.values.vectors import Found
+
+_GET = select(jobs).where(jobs.c.id == bindparam("id"))
+
+_RESULTS_A_READ = 8
+"""Finished chunks in one read."""
 
 
 class JobStore:
@@ -51,47 +53,9 @@ class JobStore:
 
     # Submitting
 
-    def create(
-        self,
-        space: Space,
-        *,
-        lane: Lane,
-        device: str,
-        why: str,
-        truncate: bool,
-        waits: bool = False,
-        if_no_worker: IfNoWorker = "wait",
-        metadata: dict[str, str] | None = None,
-    ) -> Job:
-        """Create a job without texts, in state `validating`.
-
-        Args:
-            why: the reason for the device, shown to people.
-            waits: whether no live worker serves its vector space now.
-        """
-        now = time.time()
-        row: dict[str, Any] = {
-            "id": f"job_{uuid.uuid4().hex}",
-            "status": JobStatus.VALIDATING.value,
-            "model": space.model,
-            "prompt_name": space.prompt_name,
-            "fingerprint": space.fingerprint,
-            "dim": space.dim,
-            "lane": lane.value,
-            "device": device,
-            "first_device": device,
-            "why": why,
-            "waits": waits,
-            "truncate": truncate,
-            "if_no_worker": if_no_worker,
-            "touched_at": now,
-            "created_at": now,
-            "expires_at": now + self._window_s,
-            "metadata_json": json.dumps(metadata or {}),
-            "traceparent": traceparent(),
-        }
-        annotate(job=row["id"])
-        row |= dict.fromkeys(["total", "chunks", "chunks_done", *Counts.__dataclass_fields__], 0)
+    def create(self, new: NewJob) -> Job:
+        """Create a job without texts, in state `validating`."""
+        row = new.row(now=time.time(), window_s=self._window_s)
         with self._db.write() as conn:
             conn.execute(jobs.insert().values(row))
         return self.get(row["id"])
@@ -110,17 +74,13 @@ class JobStore:
         Raises:
             ConflictError: the job accepts no more texts (cancelled, expired).
         """
-        done = 0
         with self._db.write() as conn:
             first = _append(conn, job.id, new)
             found = lookup(conn, [key for c in new for key in c.keys])
-            at = 0
-            for offset, chunk in enumerate(new):
-                part = slice(at, at + len(chunk.keys))
-                at = part.stop
-                if all(p or i in chunk.errors for i, p in enumerate(found.present[part].tolist())):
-                    part_found = Found(found.present[part], found.tokens[part], found.truncated[part])
-                    done += _finish_hits(conn, job, first + offset, chunk, part_found)
+            done = 0
+            for offset, (chunk, part) in enumerate(zip(new, parts_of(found, new), strict=True)):
+                if is_all_done(chunk, part):
+                    done += finish_hits(conn, (job.id, first + offset), chunk, part, truncate=job.truncate)
         return Added(done, int(found.present.sum()))
 
     def touch(self, job_id: str) -> None:
@@ -137,15 +97,15 @@ class JobStore:
                 .where(jobs.c.id == job_id, jobs.c.status == JobStatus.VALIDATING.value)
                 .values(status=JobStatus.IN_PROGRESS.value, in_progress_at=now)
             )
-            end_if_done(conn, job_id, retention_s=self._retention_s)
+            end_if_done(conn, [job_id], retention_s=self._retention_s)
         return self.get(job_id)
 
     # Reading
 
     def get(self, job_id: str) -> Job:
         """The job with this id. Raises NotFoundError."""
-        with self._db.read() as conn:
-            row = conn.execute(select(jobs).where(jobs.c.id == job_id)).first()
+        with self._db.read(single=True) as conn:
+            row = conn.execute(_GET, {"id": job_id}).first()
         if row is None:
             raise NotFoundError("job", job_id)
         return job_of(row)
@@ -186,10 +146,11 @@ class JobStore:
         with self._db.read() as conn:
             return [job_of(row) for row in conn.execute(query)]
 
-    def is_active(self, job_id: str) -> bool:
-        """Whether the chunks of this job are still to be worked on; False for an unknown job."""
+    def any_active(self, job_ids: Collection[str]) -> bool:
+        """Whether the chunks of one of these jobs are still to be worked on."""
+        query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.status.in_(ACTIVE)).limit(1)
         with self._db.read() as conn:
-            return conn.execute(select(jobs.c.status).where(jobs.c.id == job_id)).scalar() in ACTIVE
+            return conn.execute(query).first() is not None
 
     def results(self, job_id: str, *, first: int = 0, stop: int | None = None) -> Iterator[ChunkResult]:
         """The finished chunks of a job in order, read a few rows at a time.
@@ -201,10 +162,12 @@ class JobStore:
         in_range = (ends > first) & (true() if stop is None else chunks.c.first_index < stop)
         names = ("position", "first_index", "packed_keys", "outcomes", "errors_json", "payload", "extras")
         done = (chunks.c.job_id == job_id) & (chunks.c.state == ChunkState.DONE) & in_range
-        query = select(*(chunks.c[name] for name in names)).where(done).order_by(chunks.c.position).limit(8)
+        query = (
+            select(*(chunks.c[name] for name in names)).where(done).order_by(chunks.c.position).limit(_RESULTS_A_READ)
+        )
         last = -1
         while True:
-            with self._db.read() as conn:
+            with self._db.read(single=True) as conn:
                 rows = conn.execute(query.where(chunks.c.position > last)).all()
             for row in rows:
                 keys = unpack_keys(row.packed_keys)
@@ -212,7 +175,7 @@ class JobStore:
                 errors = unpack_errors(row.errors_json)
                 yield ChunkResult(row.first_index, keys, outcomes_of(row), errors, row.payload, extras)
                 last = row.position
-            if not rows:
+            if len(rows) < _RESULTS_A_READ:
                 return
 
     def needed_keys(self, conn: Connection) -> Iterator[bytes]:
@@ -253,7 +216,7 @@ class JobStore:
             ).rowcount
             if changed:
                 cancel_waiting(conn, chunks.c.job_id == job_id)
-                end_if_done(conn, job_id, retention_s=self._retention_s)
+                end_if_done(conn, [job_id], retention_s=self._retention_s)
         job = self.get(job_id)
         if not changed and job.status not in (JobStatus.CANCELLING, JobStatus.CANCELLED):
             raise ConflictError(f"job {job_id} is {job.status} and cannot be cancelled any more")
@@ -286,15 +249,3 @@ def _append(conn: Connection, job_id: str, new: Sequence[NewChunk]) -> int:
     first = int(job.chunks) - len(new)
     conn.execute(chunks.insert(), [chunk_row(job_id, first + i, c) for i, c in enumerate(new)])
     return first
-
-
-def _finish_hits(conn: Connection, job: Job, position: int, chunk: NewChunk, found: Found) -> int:
-    """Record a chunk whose texts are all in the cache; returns its number of hits."""
-    errors = dict(chunk.errors)
-    if not job.truncate:
-        errors |= refused_truncation(found.truncated.tolist())
-    outcomes = [Outcome.FAILED if i in errors else Outcome.HIT for i in range(len(chunk.keys))]
-    here = (chunks.c.job_id == job.id) & (chunks.c.position == position)
-    conn.execute(update(chunks).where(here).values(done_values(outcomes, errors)))
-    count_chunk(conn, job.id, outcomes, truncated=int(found.truncated.sum()), tokens=int(found.tokens.sum()))
-    return outcomes.count(Outcome.HIT)

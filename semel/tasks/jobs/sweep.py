@@ -87,7 +87,7 @@ class Sweeper:
                 conn.execute(update(chunks).where(here).values(state=ChunkState.PENDING, lease_owner=None))
             else:
                 _fail_chunk(conn, row, here)
-            end_if_done(conn, row.job_id, retention_s=self._retention_s)
+            end_if_done(conn, [row.job_id], retention_s=self._retention_s)
         return len(rows)
 
 

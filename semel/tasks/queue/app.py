@@ -6,9 +6,10 @@ from kombu import Queue
 from semel.tasks.queue.names import queue_name
 from semel.values.text import Lane
 
-TASK_THREADS = 64
-"""Threads of a worker, which mostly wait for the device. There are more of them than bulk chunks in a queue's window
-(`semel.tasks.queue.dispatch.MAX_WINDOW`), so that an interactive request always finds a free one."""
+TASK_THREADS = 256
+"""Threads of a worker, one for each message that it has taken; they mostly wait, for the device or for a model that
+loads. The windows of dispatch and of the outbox bound the messages of each vector space, so that there is a free thread
+for those of the others. A thread is started when it is first needed."""
 
 _LANES = (Lane.INTERACTIVE, Lane.BULK)
 """The order in which a worker polls its queues."""
@@ -34,8 +35,7 @@ def make_app(redis_url: str, *, device: str | None = None, events: bool = False)
         task_reject_on_worker_lost=True,
         worker_pool="threads",  # CUDA, Metal and MLX do not survive a fork; batching needs shared memory
         worker_concurrency=TASK_THREADS,
-        # No limit: dispatch bounds the chunks under way. A full prefetch window makes kombu's loop sleep up to 1 s.
-        worker_prefetch_multiplier=0,
+        worker_prefetch_multiplier=1,  # a worker takes no message that it cannot begin: the others wait where all see
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_send_task_events=events,

@@ -4,7 +4,7 @@ A request whose texts are all hits is answered whatever waits; a job is refused 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import redis
 
@@ -18,24 +18,34 @@ from semel.values.device import device_kind
 from semel.values.text import Lane
 
 _KEPT_S = 1.0
-"""Maximum age of the estimate: one database query per second and queue, however many requests arrive."""
+"""Maximum age of the texts of jobs in the estimate: one database query per second and queue, however many requests
+arrive. Requests are counted at once."""
 
 
 class Backlog:
     """Seconds of work by queue: the texts that wait, divided by the measured rate of the live workers.
 
     Args:
+        requests: returns the texts of requests that wait for their answer on a kind of device, whether they are in
+            a sender, in Redis or in a worker.
         max_s: lane → seconds of work that may already wait when more arrives.
     """
 
     def __init__(
-        self, counts: JobCounts, roster: Roster, client: "redis.Redis", *, max_s: Mapping[Lane, float]
+        self,
+        counts: JobCounts,
+        roster: Roster,
+        client: "redis.Redis",
+        *,
+        requests: Callable[[str], int],
+        max_s: Mapping[Lane, float],
     ) -> None:
         self._counts = counts
         self._roster = roster
         self._client = client
+        self._requests = requests
         self._max_s = max_s
-        self._seen: dict[tuple[Lane, str], Kept[float]] = defaultdict(lambda: Kept(_KEPT_S))
+        self._seen: dict[tuple[Lane, str], Kept[int]] = defaultdict(lambda: Kept(_KEPT_S))
 
     def check(self, lane: Lane, device: str) -> None:
         """Refuse more work for a queue that is above its bound.
@@ -57,15 +67,12 @@ class Backlog:
 
         The bulk lane also waits for the interactive lane. Raises UnavailableError when Redis does not answer.
         """
-        return self._seen[lane, device].get(lambda: self._measure(lane, device))
-
-    def _measure(self, lane: Lane, device: str) -> float:
         rate = self.rate(device)
         if not rate:
             return 0.0
         lanes = [Lane.INTERACTIVE] if lane is Lane.INTERACTIVE else list(Lane)
-        messages = self.messages(Lane.INTERACTIVE, device)  # each has at least one text
-        return (self._counts.waiting_texts(lanes=lanes, device=device) + messages) / rate
+        jobs = self._seen[lane, device].get(lambda: self._counts.waiting_texts(lanes=lanes, device=device))
+        return (jobs + self._requests(device)) / rate
 
     def rate(self, device: str) -> float:
         """Texts per second of all live workers on this kind of device; 0 while none has measured it.
@@ -74,6 +81,10 @@ class Backlog:
             UnavailableError: Redis does not answer.
         """
         return sum(card.texts_per_s for card in self._roster.recently_live() if device_kind(card.device) == device)
+
+    def requests(self, device: str) -> int:
+        """Texts of requests that wait for their answer on a kind of device."""
+        return self._requests(device)
 
     def messages(self, lane: Lane, device: str) -> int:
         """The number of messages in this queue. Raises UnavailableError when Redis does not answer."""

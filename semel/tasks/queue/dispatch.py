@@ -1,8 +1,11 @@
-"""Dispatch: keep a few chunks in each queue, and let the jobs take turns.
+"""Dispatch: keep some chunks in each queue, and let the jobs take turns.
 
-Redis never holds more than a window of ~100-byte messages, however large the corpus, and a small job starts at once
-even if a large one was submitted before it.
+Redis never holds more than a window of ~100-byte places, however large the corpus. Small chunks of one vector space
+share a message.
 """
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -12,7 +15,8 @@ from semel.log import get_log
 from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.chunks import ChunkStore
-from semel.tasks.queue.names import EMBED_CHUNK, queue_name
+from semel.tasks.jobs.turns import Turn, Window
+from semel.tasks.queue.names import EMBED_CHUNKS, queue_name
 from semel.tracing import is_on, span, within
 from semel.values.device import device_kind
 from semel.values.text import Lane
@@ -20,11 +24,14 @@ from semel.values.text import Lane
 log = get_log("dispatch")
 
 WINDOW_PER_WORKER = 8
-"""Chunks under way per worker: enough to keep the device busy while one is stored and the next one is read."""
+"""Full chunks under way per worker and vector space: enough to keep the device busy while one is stored and the next
+one is read."""
 
 MAX_WINDOW = 48
-"""At most this many chunks are under way on a queue: fewer than a worker has threads, so that an interactive request
-finds a free one even if a single worker has all of them."""
+"""At most this many full chunks are under way on a queue for each vector space."""
+
+_MOST_CHUNKS = 256
+"""Chunks in one message: more of them would make the first wait for the last."""
 
 
 class Dispatcher:
@@ -36,29 +43,38 @@ class Dispatcher:
         self._roster = roster
 
     def top_up(self, lane: Lane, device: str) -> None:
-        """Send chunks until the window of this queue is full.
+        """Send chunks until the window of this queue is full."""
+        window = self.window(lane, device)
+        self.send(window, self._chunks.take_for_dispatch(window))
 
-        A message that Redis does not accept is not lost: its chunk is marked as sent, and a sweep sends it again.
-        """
+    def window(self, lane: Lane, device: str) -> Window:
+        """What may be under way on this queue now."""
         live = self._live(device)
-        window = min(MAX_WINDOW, WINDOW_PER_WORKER * max(1, len(live)))
-        served = {bytes.fromhex(space) for card in live for space in card.spaces} or None
-        places = self._chunks.take_for_dispatch(lane=lane, device=device, window=window, served=served)
-        parents = self._chunks.traceparents({job_id for job_id, _ in places}) if places and is_on() else {}
-        for place in places:
+        size = min(MAX_WINDOW, WINDOW_PER_WORKER * max(1, len(live)))
+        served = {bytes.fromhex(space) for card in live for space in card.spaces} if live else None
+        return Window(lane, device, size, served)
+
+    def send(self, window: Window, turns: Sequence[Turn]) -> None:
+        """Send chunks that are marked as sent.
+
+        A message that Redis does not accept is not lost: its chunks are marked as sent, and a sweep sends them again.
+        """
+        if not turns:
+            return
+        parents = self._chunks.traceparents({turn.job_id for turn in turns}) if is_on() else {}
+        for message in messages(turns, workers=len(self._live(window.device))):
+            first = message[0]
             try:
-                with within(parents.get(place[0])), span("semel.send"):  # the job's trace, not this thread's
+                with within(parents.get(first.job_id)), span("semel.send"):  # the job's trace, not this thread's
                     self._app.send_task(
-                        EMBED_CHUNK,
-                        args=list(place),
-                        queue=queue_name(lane, device),
+                        EMBED_CHUNKS,
+                        args=[[list(turn[:2]) for turn in message]],
+                        queue=queue_name(window.lane, window.device),
                         ignore_result=True,
-                        argsrepr=f"(chunk {place[1]} of {place[0]})",
+                        argsrepr=_shown(message),
                     )
             except OperationalError as error:
-                log.warning(
-                    "message not sent, the next sweep sends it again", job=place[0], chunk=place[1], reason=str(error)
-                )
+                log.warning("message not sent, the next sweep sends it again", job=first.job_id, reason=str(error))
                 return
 
     def _live(self, device: str) -> list[WorkerCard]:
@@ -67,3 +83,26 @@ class Dispatcher:
             return [card for card in self._roster.recently_live() if device_kind(card.device) == device]
         except UnavailableError:
             return []
+
+
+def messages(turns: Sequence[Turn], *, workers: int) -> Iterator[list[Turn]]:
+    """The chunks of each message: of one vector space, and together at most one full chunk and one worker's part."""
+    by_space = sorted(turns, key=lambda turn: turn.fingerprint)  # stable: turns keep their order
+    for _, group in groupby(by_space, key=lambda turn: turn.fingerprint):
+        mine = list(group)
+        most = min(1.0, sum(turn.weight for turn in mine) / max(1, workers))
+        message: list[Turn] = []
+        weight = 0.0
+        for turn in mine:
+            if message and (weight + turn.weight > most or len(message) == _MOST_CHUNKS):
+                yield message
+                message, weight = [], 0.0
+            message.append(turn)
+            weight += turn.weight
+        yield message
+
+
+def _shown(message: Sequence[Turn]) -> str:
+    """What Flower shows of a message."""
+    first = f"chunk {message[0].position} of {message[0].job_id}"
+    return f"({first})" if len(message) == 1 else f"({first} and {len(message) - 1} more)"

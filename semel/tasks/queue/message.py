@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from semel.values.text import Input, ItemError, as_input
+from semel.values.text import Input, ItemError, as_input, size_of
 
 Reading: TypeAlias = Literal["count", "spell", "bare"]
 """What READ_TEXTS reports for each text: `count` for [tokens, truncated], `spell` for its tokens one by one, `bare` for
@@ -14,39 +14,69 @@ the same without special tokens."""
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it travels to a worker: ~100 bytes and the texts or pairs.
+    """One request in a message: ~100 bytes and the texts or pairs.
 
     Attributes:
-        reply_to: the doorbell that receives the answer.
-        fingerprint: of the vector space, in hex.
-        sent_at: Unix seconds.
-        reading: what READ_TEXTS reports; None for EMBED_TEXTS.
-        passed_on: how many workers have passed the request on because they could not serve it.
+        texts: distinct.
+        sent_at: Unix seconds of the sender's clock.
+        expires_at: nobody waits after this; Unix seconds of Redis' clock, see `RedisClock`.
+        deaths: how many workers have died, or lost their device, while they worked on it. From the first one on, the
+            request has a message of its own.
     """
 
     id: str
+    texts: Sequence[Input]
+    sent_at: float
+    expires_at: float
+    deaths: int = 0
+
+    @property
+    def size(self) -> int:
+        """Characters of its texts."""
+        return sum(size_of(text) for text in self.texts)
+
+
+@dataclass(frozen=True)
+class RequestMessage:
+    """The requests of one vector space that travel together.
+
+    Attributes:
+        reply_to: the doorbell that receives the answers.
+        fingerprint: of the vector space, in hex.
+        reading: what READ_TEXTS reports; None for EMBED_TEXTS.
+        passed_on: how many workers have passed the message on because they could not serve it.
+    """
+
     reply_to: str
     model: str
     prompt_name: str
     fingerprint: str
-    texts: Sequence[Input]
-    sent_at: float
+    requests: Sequence[Request]
     reading: Reading | None = None
     passed_on: int = 0
 
     @classmethod
-    def from_message(cls, message: dict[str, Any]) -> "Request":
-        """The request in a Celery message; lists become pairs again."""
-        return cls(**{**message, "texts": [as_input(item) for item in message["texts"]]})
+    def from_message(cls, message: dict[str, Any]) -> "RequestMessage":
+        """Read a Celery message; lists become pairs again, and fields that this version does not know are ignored."""
+        requests = [
+            Request(**{**_known(Request, each), "texts": [as_input(item) for item in each["texts"]]})
+            for each in message["requests"]
+        ]
+        return cls(**{**_known(cls, message), "requests": requests})
 
     @property
     def shown(self) -> str:
         """The description that Flower shows, without the texts."""
-        return f"({len(self.texts)} texts, request {self.id})"
+        texts = sum(len(request.texts) for request in self.requests)
+        return f"({len(self.requests)} requests, {texts} texts, the first is {self.requests[0].id})"
 
     def to_message(self) -> dict[str, object]:
-        """The request as a Celery message."""
+        """This message for Celery."""
         return asdict(self)
+
+
+def _known(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ Lanes are separate queues because Celery's priorities on Redis are only several 
 from semel.values.device import device_kind
 from semel.values.text import Lane
 
-EMBED_CHUNK = "semel.embed_chunk"
-"""Arguments: job id, position. The texts are in the database."""
+EMBED_CHUNKS = "semel.embed_chunks"
+"""Argument: a list of [job id, position], all of one vector space. The texts are in the database."""
 
 EMBED_TEXTS = "semel.embed_texts"
 """Argument: a small request with its texts; see `semel.tasks.queue.message.Request`."""

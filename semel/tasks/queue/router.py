@@ -18,11 +18,13 @@ class Route:
         device: the kind of device.
         why: the reason for this pool, for people to read.
         waits: no live worker of the pool serves the vector space at present, so the work waits for one.
+        workers: live workers of the pool that serve the vector space.
     """
 
     device: str
     why: str
     waits: bool = False
+    workers: int = 0
 
 
 class Router:
@@ -61,7 +63,8 @@ class Router:
             kind, why = best_pool(live, model=model, use_case=self._use_case)
             count = sum(device_kind(w.device) == kind for w in live)
             reason = "requested" if wanted != "auto" else why
-            return Route(kind, f"{kind}: {reason}, {count} live worker{'s' if count > 1 else ''} with {model}")
+            why = f"{kind}: {reason}, {count} live worker{'s' if count > 1 else ''} with {model}"
+            return Route(kind, why, workers=count)
         device = device_kind(self._catalog.find(model)[1]) if wanted == "auto" else wanted
         if must_live:
             raise UnavailableError(

@@ -1,8 +1,9 @@
-"""One chunk of a job, from the lease to its recorded outcomes."""
+"""Chunks of jobs, from the lease to their recorded outcomes. Those that share a message are computed together."""
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 
 from semel.cache.store import VectorStore
 from semel.errors import (
@@ -17,11 +18,12 @@ from semel.errors import (
 from semel.log import get_log
 from semel.tasks.fleet.meter import Message
 from semel.tasks.jobs.chunks import ChunkStore
-from semel.tasks.jobs.rows import NO_KEY, ChunkWork
+from semel.tasks.jobs.rows import NO_KEY, ChunkWork, Finished, Place
 from semel.tasks.jobs.store import JobStore
-from semel.tasks.worker.embed import CancelledError, Embedder
+from semel.tasks.jobs.turns import Turn, Window
+from semel.tasks.worker.embed import CancelledError, Embedder, Terms
 from semel.tasks.worker.models import LoadedModels
-from semel.values.text import ItemError, Outcome
+from semel.values.text import Input, ItemError, Outcome
 from semel.values.vectors import Computed
 
 log = get_log("chunk")
@@ -43,6 +45,8 @@ class ChunkRunner:
         refuse: called with a model, its fingerprint and the reason when the model cannot be used here; returns
             whether another worker has its jobs now.
         record: called with the `Message` of each finished chunk.
+        window: returns what may be under way on this worker's queue; None leaves the next turns to others.
+        send: called with that window and the chunks whose turn it is, after chunks were finished.
     """
 
     def __init__(
@@ -58,115 +62,152 @@ class ChunkRunner:
         max_attempts: int,
         refuse: Callable[[str, bytes, str], bool],
         record: Callable[[Message], None],
+        window: Callable[[], Window | None] = lambda: None,
+        send: Callable[[Window, Sequence[Turn]], None] = lambda _window, _turns: None,
     ) -> None:
         self._jobs = jobs
         self._chunks = chunks
         self._store = store
         self._embedder = embedder
         self._models = models
+        self._window = window
+        self._send = send
         self._record_message = record
         self._refuse = refuse
         self._owner = owner
         self._lease_s = lease_s
         self._max_attempts = max_attempts
-        self._in_hand: dict[tuple[str, int], Computed] = {}
+        self._in_hand: dict[Place, tuple[ChunkWork, Computed]] = {}
 
-    def in_hand(self) -> list[tuple[str, int]]:
+    def in_hand(self) -> list[Place]:
         """(job id, position) of the chunks that are being computed; their leases must be renewed."""
         return list(self._in_hand)
 
     def progress(self) -> list[tuple[str, int, int]]:
         """(job id, position, finished texts) of the chunks that are being computed."""
-        return [(*place, len(computed.outcomes)) for place, computed in list(self._in_hand.items())]
+        return [
+            (*place, sum(key in computed.outcomes for key in work.keys))
+            for place, (work, computed) in list(self._in_hand.items())
+        ]
 
-    def run(self, job_id: str, position: int) -> None:
-        """Compute one chunk, unless another worker has it or has finished it. Running it twice has the same outcome.
+    def run(self, places: Sequence[Place]) -> None:
+        """Compute chunks of one vector space, unless another worker has them or has finished them.
+
+        Running them twice has the same outcome.
 
         Raises:
-            BackendError: the device is lost. The chunk was returned, or its texts failed after too many attempts.
+            BackendError: the device is lost. The chunks were returned, or their texts failed after too many attempts.
         """
-        work = self._chunks.lease(job_id, position, owner=self._owner, ttl_s=self._lease_s)
-        if work is None:
-            return
-        done = self._in_hand[job_id, position] = Computed()
+        leased = self._chunks.lease(places, owner=self._owner, ttl_s=self._lease_s)
+        groups = [(works, Computed()) for works in _groups(leased)]
+        mine = {(work.job_id, work.position): (work, done) for works, done in groups for work in works}
+        self._in_hand |= mine
         try:
-            self._do(work, done)
+            while groups:
+                works, done = groups.pop(0)
+                self._do(works, done)
+                self._put_down(mine, works)
         finally:
-            if self._in_hand.get((job_id, position)) is done:  # otherwise the lease expired and another thread has it
-                del self._in_hand[job_id, position]
+            untouched = [work for works, _ in groups for work in works]  # after an error
+            self._put_down(mine, [work for work, _ in mine.values()])
+            if untouched:
+                self._chunks.give_back_uncharged(
+                    [(work.job_id, work.position) for work in untouched], owner=self._owner
+                )
 
-    def _do(self, work: ChunkWork, done: Computed) -> None:
-        job_id, position = work.job_id, work.position
-        logger = log.bind(job=job_id, chunk=position)
+    def _put_down(self, mine: Mapping[Place, tuple[ChunkWork, Computed]], works: Sequence[ChunkWork]) -> None:
+        for work in works:
+            place = (work.job_id, work.position)
+            if self._in_hand.get(place) is mine[place]:  # otherwise the lease expired and another thread has it
+                del self._in_hand[place]
+
+    def _do(self, works: Sequence[ChunkWork], done: Computed) -> None:
+        first = works[0]
+        logger = log.bind(job=first.job_id, chunk=first.position, chunks=len(works))
         started_at = time.time()
         try:
-            self._compute(work, done)
-            self._record(work, done, started_at)
-            logger.debug("chunk done", texts=len(work.keys), seconds=round(time.time() - started_at, 3))
+            self._compute(works, done)
+            self._record(works, done, started_at)
+            logger.debug("chunks done", texts=len(done.outcomes), seconds=round(time.time() - started_at, 3))
         except CancelledError:
-            self._chunks.give_back(work)
-            logger.info("chunk stopped, its job was cancelled")
+            self._chunks.give_back(works)
+            logger.info("chunks stopped, their jobs were cancelled")
         except (StorageFullError, FingerprintError) as error:
-            self._chunks.give_back(work)
-            self._jobs.fail(job_id, ItemError.of(error))
-            logger.error("job failed", reason=str(error))
+            self._chunks.give_back(works)
+            for job_id in dict.fromkeys(work.job_id for work in works):
+                self._jobs.fail(job_id, ItemError.of(error))
+            logger.error("jobs failed", reason=str(error))
         except (ModelLoadError, UnknownModelError) as error:
             logger.error("model not usable on this worker", reason=str(error))
-            if self._refuse(work.model, work.fingerprint, str(error)):
+            if self._refuse(first.model, first.fingerprint, str(error)):
                 time.sleep(_ELSEWHERE_S)
-                self._chunks.give_back(work)
+                self._chunks.give_back(works)
             else:
-                self._give_up_or_back(work, ItemError.of(error), started_at)
+                self._give_up_or_back(works, ItemError.of(error), started_at)
         except BackendError as error:
-            # This chunk may be what kills the device, so the attempts are bounded even if another worker could take it.
-            if work.attempts < 2 * self._max_attempts and self._refuse(work.model, work.fingerprint, str(error)):
-                self._chunks.give_back(work)
+            # These chunks may be what kills the device, so the attempts are bounded even if another worker could
+            # take them.
+            if first.attempts < 2 * self._max_attempts and self._refuse(first.model, first.fingerprint, str(error)):
+                self._chunks.give_back(works)
             else:
-                self._give_up_or_back(work, ItemError(DeviceLostError.code, str(error)), started_at)
+                self._give_up_or_back(works, ItemError(DeviceLostError.code, str(error)), started_at)
             raise
-        except Exception as error:  # the worker's edge: an unforeseen error ends one chunk, not the worker
-            logger.exception("chunk failed")
-            self._give_up_or_back(work, ItemError("internal_error", f"{type(error).__name__}: {error}"), started_at)
+        except Exception as error:  # the worker's edge: an unforeseen error ends these chunks, not the worker
+            logger.exception("chunks failed")
+            self._give_up_or_back(works, ItemError("internal_error", f"{type(error).__name__}: {error}"), started_at)
 
-    def _give_up_or_back(self, work: ChunkWork, error: ItemError, started_at: float) -> None:
-        if work.attempts < self._max_attempts:
-            self._chunks.give_back(work)
-            return
-        failed = Computed()
-        for key in work.keys:
-            failed.fail(key, error)
-        self._record(work, failed, started_at)
+    def _give_up_or_back(self, works: Sequence[ChunkWork], error: ItemError, started_at: float) -> None:
+        back = [work for work in works if work.attempts < self._max_attempts]
+        given_up = [work for work in works if work.attempts >= self._max_attempts]
+        if back:
+            self._chunks.give_back(back)
+        if given_up:
+            failed = Computed()
+            for key in (key for work in given_up for key in work.keys):
+                failed.fail(key, error)
+            self._record(given_up, failed, started_at)
 
-    def _compute(self, work: ChunkWork, done: Computed) -> None:
-        """Look all keys up at once; the texts are unpacked only if a key is missing."""
-        keys = list(dict.fromkeys(key for i, key in enumerate(work.keys) if key != NO_KEY and i not in work.kept))
+    def _compute(self, works: Sequence[ChunkWork], done: Computed) -> None:
+        """Look all keys up at once; the texts of a chunk are unpacked only if one of its keys is missing."""
+        open_keys = [[k for i, k in enumerate(work.keys) if k != NO_KEY and i not in work.kept] for work in works]
+        keys = list(dict.fromkeys(key for of_chunk in open_keys for key in of_chunk))
         found = self._store.lookup(keys)
         for row in found.present.nonzero()[0].tolist():
             tokens, truncated = int(found.tokens[row]), bool(found.truncated[row])
             done.add(keys[row], Outcome.HIT, tokens=tokens, truncated=truncated)
         if found.all_present:
             return
-        texts = work.texts()
+        missing: dict[bytes, Input] = {}
         absent = set(keys) - done.outcomes.keys()
-        missing = {key: texts[i] for i, key in enumerate(work.keys) if key in absent}
-        with self._models.using(work.model) as model:
-            space = model.spaces.get(work.prompt_name)
-            if space is None or space.fingerprint != work.fingerprint:
+        for work, of_chunk in zip(works, open_keys, strict=True):
+            if not absent.isdisjoint(of_chunk):
+                texts = work.texts()
+                missing |= {key: texts[i] for i, key in enumerate(work.keys) if key in absent}
+        self._compute_missing(works, missing, done)
+
+    def _compute_missing(self, works: Sequence[ChunkWork], missing: dict[bytes, Input], done: Computed) -> None:
+        first = works[0]
+        with self._models.using(first.model) as model:
+            space = model.spaces.get(first.prompt_name)
+            if space is None or space.fingerprint != first.fingerprint:
                 raise FingerprintError(
-                    f"the model {work.model!r} changed on this worker since the job was submitted; submit the job again"
+                    f"the model {first.model!r} changed on this worker since the job was submitted; "
+                    "submit the job again"
                 )
             self._embedder.compute(
                 model,
-                work.prompt_name,
+                first.prompt_name,
                 missing,
-                lane=work.lane,
-                still_wanted=self._still_wanted(work.job_id),
-                label=(work.job_id, work.position),
-                alone=work.attempts > 1,  # it may have killed a worker; it must not take other chunks along
+                lane=first.lane,
+                terms=Terms(
+                    still_wanted=self._still_wanted([work.job_id for work in works]),
+                    label=frozenset((work.job_id, work.position) for work in works),
+                    alone=first.attempts > 1,  # it may have killed a worker; it must not take other chunks along
+                ),
                 into=done,
             )
 
-    def _still_wanted(self, job_id: str) -> Callable[[], bool]:
+    def _still_wanted(self, job_ids: Sequence[str]) -> Callable[[], bool]:
         checked_at = time.monotonic()
 
         def still_wanted() -> bool:
@@ -174,39 +215,61 @@ class ChunkRunner:
             if time.monotonic() - checked_at < _CANCEL_CHECK_S:
                 return True
             checked_at = time.monotonic()
-            return self._jobs.is_active(job_id)
+            return self._jobs.any_active(job_ids)
 
         return still_wanted
 
-    def _record(self, work: ChunkWork, done: Computed, started_at: float) -> None:
-        errors = dict(work.errors)
-        outcomes = []
-        counts: Counter[Outcome] = Counter()  # without the texts that were refused when the job was submitted
-        seen: set[bytes] = set()
-        too_long = TextTooLongError()
-        for i, key in enumerate(work.keys):
-            if i in work.kept:
-                outcomes.append(work.before[i])
-                continue
-            outcome = done.outcomes.get(key, Outcome.FAILED)
-            if i not in errors and key in done.errors:
-                errors[i] = done.errors[key]
-            if i not in errors and not work.truncate and done.truncated.get(key):
-                errors[i] = ItemError.of(too_long)
-            if key in seen and outcome is Outcome.COMPUTED:
-                outcome = Outcome.COALESCED  # an equal text in this chunk was computed
-            seen.add(key)
-            if i not in work.errors:
-                counts[outcome] += 1
-            outcomes.append(Outcome.FAILED if i in errors else outcome)
-        recorded = self._chunks.finish(
-            work,
-            outcomes,
-            errors,
-            truncated=sum(done.truncated.get(key, False) for i, key in enumerate(work.keys) if i not in work.kept),
-            tokens=sum(done.tokens.get(key, 0) for i, key in enumerate(work.keys) if i not in work.kept),
-        )
-        if recorded:
-            self._record_message(Message(work.model, work.sent_at, started_at, counts))
-        else:
-            log.warning("lease expired, another worker has this chunk", job=work.job_id, chunk=work.position)
+    def _record(self, works: Sequence[ChunkWork], done: Computed, started_at: float) -> None:
+        window = self._window()
+        finished = [_finished(work, done) for work in works]
+        recorded, turns = self._chunks.finish(finished, window)
+        if window is not None:
+            self._send(window, turns)
+        for each, ours in zip(finished, recorded, strict=True):
+            work = each.work
+            if ours:
+                # Without the texts that were refused when the job was submitted, and those of an earlier run.
+                new = [o for i, o in enumerate(each.outcomes) if i not in work.kept and i not in work.errors]
+                self._record_message(Message(work.model, work.sent_at, started_at, Counter(new)))
+            else:
+                log.warning("lease expired, another worker has this chunk", job=work.job_id, chunk=work.position)
+
+
+def _groups(works: Sequence[ChunkWork]) -> Iterator[list[ChunkWork]]:
+    """The chunks to compute together: those of one space. A chunk that was tried before comes last, and is alone."""
+    fresh = sorted((work for work in works if work.attempts == 1), key=_space_of)
+    for _, group in groupby(fresh, key=_space_of):
+        yield list(group)
+    yield from ([work] for work in works if work.attempts > 1)
+
+
+def _space_of(work: ChunkWork) -> tuple[str, str, bytes, str]:
+    return work.model, work.prompt_name, work.fingerprint, work.lane
+
+
+def _finished(work: ChunkWork, done: Computed) -> Finished:
+    errors = dict(work.errors)
+    outcomes = []
+    seen: set[bytes] = set()
+    too_long = TextTooLongError()
+    for i, key in enumerate(work.keys):
+        if i in work.kept:
+            outcomes.append(work.before[i])
+            continue
+        outcome = done.outcomes.get(key, Outcome.FAILED)
+        if i not in errors and key in done.errors:
+            errors[i] = done.errors[key]
+        if i not in errors and not work.truncate and done.truncated.get(key):
+            errors[i] = ItemError.of(too_long)
+        if key in seen and outcome is Outcome.COMPUTED:
+            outcome = Outcome.COALESCED  # an equal text in this chunk was computed
+        seen.add(key)
+        outcomes.append(Outcome.FAILED if i in errors else outcome)
+    settled = [key for i, key in enumerate(work.keys) if i not in work.kept]
+    return Finished(
+        work,
+        outcomes,
+        errors,
+        truncated=sum(done.truncated.get(key, False) for key in settled),
+        tokens=sum(done.tokens.get(key, 0) for key in settled),
+    )

@@ -53,9 +53,9 @@ class QueueCare:
         if swept != Swept():
             self._on_swept(swept)
             log.warning("lost or overdue work found", **{name: count for name, count in vars(swept).items() if count})
-        self.top_up()
-
-    def top_up(self) -> None:
-        """Send the next chunks of both lanes."""
         for lane in Lane:
             self._dispatcher.top_up(lane, self._device)
+
+    def top_up(self) -> None:
+        """Send the next chunks of jobs."""
+        self._dispatcher.top_up(Lane.BULK, self._device)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from semel.backends.base import Backend
 from semel.backends.engine import Engine
-from semel.backends.submission import Part, Submission
+from semel.backends.submission import Part
 from semel.cache.claims import Claims, Lease
 from semel.cache.store import VectorStore
 from semel.tracing import span
@@ -23,7 +23,7 @@ _LAST_POLL_S = 0.25
 
 
 class CancelledError(Exception):
-    """The caller's `still_wanted` returned False."""
+    """The `still_wanted` of the caller's terms returned False."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,24 @@ class LoadedModel:
     prompts: Mapping[str, str]
     spaces: Mapping[str, Space]
     load_s: float
+
+
+@dataclass(frozen=True)
+class Terms:
+    """For whom keys are computed, and how.
+
+    Attributes:
+        still_wanted: called after each batch; the work stops when it returns False.
+        wants: whether somebody still waits for a key; one that nobody waits for fails when its turn has come.
+        settled: called whenever more keys have an outcome.
+        label, alone: as in `Engine.submit`.
+    """
+
+    still_wanted: Callable[[], bool] = lambda: True
+    wants: Callable[[bytes], bool] = lambda _key: True
+    settled: Callable[[Computed], None] = lambda _done: None
+    label: object = None
+    alone: bool = False
 
 
 class Embedder:
@@ -74,21 +92,18 @@ class Embedder:
         missing: Mapping[bytes, Input],
         *,
         lane: Lane,
-        still_wanted: Callable[[], bool] = lambda: True,
-        label: object = None,
-        alone: bool = False,
+        terms: Terms = Terms(),
         into: Computed | None = None,
     ) -> Computed:
         """Compute every key of `missing` into the cache, or record why it failed.
 
         Args:
             missing: key → text, all of one space.
-            still_wanted: called after each batch; the work stops when it returns False.
-            label, alone: as in `Engine.submit`.
+            terms: for whom, and how, these keys are computed.
             into: filled as the batches end, and returned; other threads may read it meanwhile.
 
         Raises:
-            CancelledError: `still_wanted` returned False. In this and the next cases, the finished batches are stored.
+            CancelledError: nobody wants the rest any more. In this and the next cases, the finished batches are stored.
             BackendError: the device is lost.
             StorageFullError: the database has no room.
         """
@@ -97,45 +112,53 @@ class Embedder:
         while left:
             lease = self._claims.take(list(left))
             mine = {key: left.pop(key) for key in list(left) if key in lease.keys}
+            computed = bool(mine)
             try:
                 # Others may have stored some of these between the look-up and the claim.
-                self._collect(mine, done)
+                if self._collect(mine, done):
+                    terms.settled(done)
                 if mine:
-                    submission = self._engine.submit(
-                        model.backend,
-                        list(mine.values()),
-                        prompt=model.prompts[prompt_name],
-                        lane=lane,
-                        label=label,
-                        alone=alone,
-                    )
-                    self._run(model, model.spaces[prompt_name], list(mine), submission, lease, still_wanted, done)
+                    self._compute_claimed(model, prompt_name, mine, lane, terms, lease, done)
             finally:
                 lease.close()
-            if self._collect(left, done) or mine:
+            collected = self._collect(left, done)
+            if collected:
+                terms.settled(done)
+            if collected or computed:
                 pause_s = _FIRST_POLL_S
             if left:  # others are computing these
-                if not still_wanted():
+                if not terms.still_wanted():
                     raise CancelledError
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, _LAST_POLL_S)
         return done
 
-    def _run(
+    def _compute_claimed(
         self,
         model: LoadedModel,
-        space: Space,
-        keys: Sequence[bytes],
-        submission: Submission,
+        prompt_name: str,
+        mine: Mapping[bytes, Input],
+        lane: Lane,
+        terms: Terms,
         lease: Lease,
-        still_wanted: Callable[[], bool],
         done: Computed,
     ) -> None:
+        keys = list(mine)
+        submission = self._engine.submit(
+            model.backend,
+            list(mine.values()),
+            prompt=model.prompts[prompt_name],
+            lane=lane,
+            label=terms.label,
+            alone=terms.alone,
+            wanted=lambda i: terms.wants(keys[i]),
+        )
         try:
             for part in submission:
-                self._store_part(model, space, keys, part, done)
+                self._store_part(model, model.spaces[prompt_name], keys, part, done)
                 lease.release([keys[i] for i in (*part.indices, *part.errors)])
-                if not still_wanted():
+                terms.settled(done)
+                if not terms.still_wanted():
                     raise CancelledError
         finally:
             submission.cancel()

@@ -4,6 +4,7 @@ import os
 import socket
 import uuid
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -28,22 +29,27 @@ from semel.tasks.fleet.meter import Message, Meter
 from semel.tasks.fleet.roster import BEAT_S, Roster
 from semel.tasks.jobs.chunks import ChunkStore
 from semel.tasks.jobs.moves import JobMoves
+from semel.tasks.jobs.rows import Place
 from semel.tasks.jobs.store import JobStore
 from semel.tasks.jobs.sweep import Sweeper
 from semel.tasks.queue.app import make_app
 from semel.tasks.queue.dispatch import Dispatcher
-from semel.tasks.queue.message import Request
-from semel.tasks.queue.names import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS
+from semel.tasks.queue.message import RequestMessage
+from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_TEXTS, READ_TEXTS
 from semel.tasks.worker.chunk import ChunkRunner
 from semel.tasks.worker.device_loss import DeviceLoss, HangWatch
 from semel.tasks.worker.duties import TOUCH_S, QueueCare
 from semel.tasks.worker.embed import Embedder
+from semel.tasks.worker.held import LOOK_S, HeldRequests
 from semel.tasks.worker.metrics import WorkerMetrics
 from semel.tasks.worker.models import LoadedModels
 from semel.tasks.worker.offers import Offers
+from semel.tasks.worker.pass_on import PassOn
 from semel.tasks.worker.presence import Presence
-from semel.tasks.worker.replies import PassOn, Replies
+from semel.tasks.worker.replies import Replies
 from semel.tracing import annotate
+from semel.values.device import device_kind
+from semel.values.text import Lane
 
 log = get_log("worker")
 
@@ -126,15 +132,19 @@ class Worker:
             owner=self._id,
             lease_s=settings.lease_s,
             max_attempts=settings.max_attempts,
+            window=lambda: dispatcher.window(Lane.BULK, device_kind(self._device)),
+            send=dispatcher.send,
             refuse=self._refuse,
             record=self._record,
         )
-        pass_on = PassOn(self._app, self._failover, self._id, self._device, settings.use_case)
+        pass_on = PassOn(self._app, self._redis, self._failover, self._id, self._device, settings.use_case)
+        self._held = HeldRequests(self._redis, worker_id=self._id)
         self._replies = Replies(
             self._redis,
             self._models,
             embedder,
             self._loss,
+            self._held,
             pass_on,
             refuse=self._refuse,
             record=self._record,
@@ -203,6 +213,7 @@ class Worker:
         return [
             Repeating("watch device", self._hang.look, every_s=BEAT_S, at_once=True),
             Repeating("renew leases", self._renew_leases, every_s=BEAT_S, at_once=True),
+            Repeating("requests", self._held.look, every_s=LOOK_S),
             Repeating("heartbeat", self._presence.beat, every_s=BEAT_S, at_once=True),
             Repeating("renew claims", self._claims.renew, every_s=BEAT_S, at_once=True),
             Repeating("publish models", lambda: self._catalog.touch(self._offers.spaces), every_s=TOUCH_S),
@@ -246,7 +257,7 @@ class Worker:
 
     def _requeue_unaffected_chunks(self) -> None:
         """Return the chunks that have no text in the hanging batch."""
-        suspects = self._engine.in_hand()
+        suspects = {place for label in self._engine.in_hand() if isinstance(label, frozenset) for place in label}
         unaffected = [place for place in self._runner.in_hand() if place not in suspects]
         try:
             self._chunks.give_back_uncharged(unaffected, owner=self._id)
@@ -270,29 +281,27 @@ class Worker:
         if (task.request.delivery_info or {}).get("redelivered"):
             self._metrics.redelivered()
 
-    def embed_chunk(self, job_id: str, position: int) -> None:
-        """Run one chunk, then send the next ones."""
-        annotate(job=job_id, chunk=position)
+    def embed_chunks(self, places: Sequence[Place]) -> None:
+        """Run the chunks of one message."""
+        annotate(job=places[0][0], chunk=places[0][1], chunks=len(places))
         try:
-            self._runner.run(job_id, position)
+            self._runner.run(places)
         except BackendError as error:
             self._loss.stop_worker(error)
-            return
-        self._queues.top_up()
 
 
 def _register(app: Celery, worker: Worker, replies: Replies) -> None:
-    @app.task(name=EMBED_CHUNK)
-    def embed_chunk(job_id: str, position: int) -> None:
-        worker.embed_chunk(job_id, position)
+    @app.task(name=EMBED_CHUNKS)
+    def embed_chunks(places: list[list[Any]]) -> None:
+        worker.embed_chunks([(job_id, position) for job_id, position in places])
 
     @app.task(name=EMBED_TEXTS)
     def embed_texts(message: dict[str, Any]) -> None:
-        replies.embed(Request.from_message(message))
+        replies.embed(RequestMessage.from_message(message))
 
     @app.task(name=READ_TEXTS)
     def read_texts(message: dict[str, Any]) -> None:
-        replies.read(Request.from_message(message))
+        replies.read(RequestMessage.from_message(message))
 
 
 def _keep_log_configuration(**_: Any) -> None:

@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 import pytest
+from anyio import CapacityLimiter
 from fastapi.testclient import TestClient
 
 from semel.api import app as api_app
 from semel.api.app import create_app
+from semel.api.edge import waiting as waiting_module
 from semel.errors import BadInputError, UnavailableError
 from semel.settings import Settings
 from tests.support.service import Service, service
-from tests.support.workers import send_again
 
 # Start and end
 
@@ -51,6 +51,9 @@ def test_background_threads_run_exactly_as_long_as_the_application(tmp_path: Pat
         "ended jobs",
         "rates",
         "doorbell",
+        "courier",
+        "requests",
+        "small jobs",
     )
     before = threads()
     with service(tmp_path):
@@ -65,28 +68,14 @@ def test_two_requests_share_the_services(api: Service) -> None:
     assert api.app.state.services is api.services
 
 
-def test_requests_may_use_more_threads_than_anyios_default(api: Service) -> None:
-    assert limiter(api).total_tokens == 200
+# Many requests wait for a worker
 
+WAITING = 30
 
-# All threads wait
-
-THREADS = 3
-
-NO_SHARED_THREAD = ["/health/live", "/metrics", "/openapi.json", "/docs"]
-"""Routes that need no thread, or have threads of their own."""
-
-SHARED_THREAD = [
-    "/", "/page/app.js", "/health", "/health/ready", "/health/backends", "/v1/models", "/v1/cache", "/v1/jobs",
-    "/v1/files", "/v1/batches", "/info", "/v1/jobs/x/events",
+ROUTES = [
+    "/health/live", "/metrics", "/openapi.json", "/docs", "/", "/page/app.js", "/health", "/health/ready",
+    "/health/backends", "/v1/models", "/v1/cache", "/v1/jobs", "/v1/files", "/v1/batches", "/info",
 ]  # fmt: skip
-"""Routes that take one of the shared threads today."""
-
-
-def limiter(api: Service) -> Any:
-    """What limits the shared threads, from the application's event loop."""
-    assert api.http.portal is not None
-    return api.http.portal.call(anyio.to_thread.current_default_thread_limiter)
 
 
 def wait_for(true: Any) -> None:
@@ -97,19 +86,20 @@ def wait_for(true: Any) -> None:
 
 
 @pytest.fixture
-def full(tmp_path: Path) -> Iterator[Service]:
-    """An API with three threads, each of which waits for a worker that drops every message."""
+def waiting(tmp_path: Path) -> Iterator[Service]:
+    """An API with three threads for routes and one for look-ups, and many requests that a worker does not answer."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api_app, "_THREADS", THREADS)
-        with service(tmp_path) as api, ThreadPoolExecutor(THREADS) as askers:
-            api.http.post("/v1/embeddings", json={"input": "cached before"})
-            before = len(api.worker.sent)
+        patch.setattr(api_app, "_THREADS", 3)
+        patch.setattr(waiting_module, "_LOOKUPS", CapacityLimiter(1))
+        with service(tmp_path) as api, ThreadPoolExecutor(WAITING) as askers:
+            embed(api, "cached before")
             api.worker.paused = True
-            waiting = [askers.submit(embed, api, f"waits {i}") for i in range(THREADS)]
-            wait_for(lambda: limiter(api).borrowed_tokens == THREADS and len(api.worker.sent) == before + THREADS)
+            asked = [askers.submit(embed, api, f"waits {i}") for i in range(WAITING)]
+            wait_for(lambda: api.services.fleet.outbox.texts("cpu") == WAITING)
             yield api
+            assert not any(request.done() for request in asked)
             resume(api)
-            assert [request.result(10).status_code for request in waiting] == [200] * THREADS
+            assert [request.result(10).status_code for request in asked] == [200] * WAITING
 
 
 def embed(api: Service, text: str) -> Any:
@@ -117,28 +107,18 @@ def embed(api: Service, text: str) -> Any:
 
 
 def resume(api: Service) -> None:
-    """Let the worker answer everything that it has dropped."""
+    """Let the worker answer everything that it has dropped, as if it was sent again."""
     api.worker.paused = False
-    send_again(api, 0)
+    outbox = api.services.fleet.outbox
+    outbox.send_again([each for each in outbox.pending() if each.message is not None], after_death=False)
 
 
-def test_routes_that_share_no_thread_answer_while_all_threads_wait(full: Service) -> None:
-    assert {route: full.http.get(route).status_code for route in NO_SHARED_THREAD} == dict.fromkeys(
-        NO_SHARED_THREAD, 200
-    )
+def test_every_route_answers_while_requests_wait_for_a_worker(waiting: Service) -> None:
+    assert {route: waiting.http.get(route).status_code for route in ROUTES} == dict.fromkeys(ROUTES, 200)
 
 
-def test_the_page_readiness_and_cache_hits_wait_with_all_other_threads_today(full: Service) -> None:
-    """Nothing that shares the threads answers before a waiting request does.
-
-    A change that makes one of these routes answer fails here: move the route to `NO_SHARED_THREAD`.
-    """
-    with ThreadPoolExecutor(len(SHARED_THREAD) + 1) as askers:
-        asking = {route: askers.submit(full.http.get, route) for route in SHARED_THREAD}
-        asking["a hit"] = askers.submit(embed, full, "cached before")
-        queued = limiter(full).statistics
-        wait_for(lambda: queued().tasks_waiting == len(asking) or any(request.done() for request in asking.values()))
-        assert [route for route, request in asking.items() if request.done()] == []
-        resume(full)
-        answered = {route: request.result(10).status_code for route, request in asking.items()}
-    assert answered == {route: 404 if route == "/v1/jobs/x/events" else 200 for route in asking}
+def test_hits_and_submissions_are_answered_while_requests_wait_for_a_worker(waiting: Service) -> None:
+    assert embed(waiting, "cached before").headers["x-semel-cache"] == "hits=1; computed=0; coalesced=0"
+    assert waiting.http.post("/v1/jobs", json={"input": ["cached before"]}).json()["status"] == "completed"
+    upload = waiting.http.post("/v1/files", files={"file": ("a.jsonl", b"{}")}, data={"purpose": "batch"})
+    assert upload.status_code == 200

@@ -103,7 +103,7 @@ def test_a_full_database_does_not_keep_the_parts_from_closing(tmp_path: Path, mo
         made.close()
     assert closed == ["machine", "redis"]
     assert [line["event"] for line in lines] == ["could not write the last usage counts of the vector spaces"]
-    assert not made.fleet.doorbell._thread.is_alive()
+    assert not made.fleet.outbox._courier.is_alive()
 
 
 def test_the_api_starts_before_redis_does(tmp_path: Path) -> None:

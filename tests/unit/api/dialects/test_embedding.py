@@ -18,8 +18,9 @@ from semel.errors import (
     UnknownModelError,
 )
 from semel.settings import Settings
+from semel.steps import finish
 from semel.values.text import ItemError, Outcome
-from semel.values.vectors import Embedded
+from semel.values.vectors import Embedded, Vectors
 from tests.support.service import Service
 
 NARROW = Settings(max_request_texts=3, max_text_bytes=10)
@@ -70,9 +71,13 @@ def test_the_limit_is_named_with_its_setting() -> None:
 # Vectors out
 
 
+def embed(api: Service, *given: Any, **options: Any) -> tuple[Embedded, Vectors]:
+    return finish(embed_all(api.services, *given, **options), api.services.fleet.sender)
+
+
 def test_every_text_gets_its_vector_in_order(api: Service) -> None:
     space = api.services.stores.catalog.space("fake")
-    embedded, vectors = embed_all(api.services, space, ["one", "two", "one"])
+    embedded, vectors = embed(api, space, ["one", "two", "one"])
     assert (vectors.shape, vectors.dtype) == ((3, 16), np.float32)
     assert np.array_equal(vectors[0], vectors[2])
     assert not np.array_equal(vectors[0], vectors[1])
@@ -82,30 +87,30 @@ def test_every_text_gets_its_vector_in_order(api: Service) -> None:
 def test_the_first_text_without_a_vector_is_named_and_the_others_are_cached(api: Service) -> None:
     space = api.services.stores.catalog.space("fake")
     with pytest.raises(InvalidTextError, match=r"text 1 has no vector: .*'poison'") as caught:
-        embed_all(api.services, space, ["cached although", "a poison", "poison"])
+        embed(api, space, ["cached although", "a poison", "poison"])
     assert caught.value.index == 1
-    again, _ = embed_all(api.services, space, ["cached although"])
+    again, _ = embed(api, space, ["cached although"])
     assert again.outcomes == [Outcome.HIT]
 
 
 def test_a_long_text_is_cut_or_refused(api: Service) -> None:
     space, long = api.services.stores.catalog.space("fake"), "word " * 30
-    embedded, _ = embed_all(api.services, space, [long])
+    embedded, _ = embed(api, space, [long])
     assert embedded.truncated.tolist() == [True]
     with pytest.raises(InvalidTextError, match="longer than the model reads"):
-        embed_all(api.services, space, [long], truncate=False)
+        embed(api, space, [long], truncate=False)
 
 
 def test_a_size_that_the_model_does_not_offer_is_refused_before_anything_is_computed(api: Service) -> None:
     space = api.services.stores.catalog.space("fake")
     with pytest.raises(BadInputError, match="cannot be cut to 7 dimensions"):
-        embed_all(api.services, space, ["never computed"], dimensions=7)
-    assert embed_all(api.services, space, ["never computed"], dimensions=16)[0].outcomes == [Outcome.COMPUTED]
+        embed(api, space, ["never computed"], dimensions=7)
+    assert embed(api, space, ["never computed"], dimensions=16)[0].outcomes == [Outcome.COMPUTED]
 
 
 def test_a_cross_encoder_embeds_nothing(api: Service) -> None:
     with pytest.raises(BadInputError, match="cross-encoder"):
-        embed_all(api.services, api.services.stores.catalog.space("reranker"), ["a text"])
+        embed(api, api.services.stores.catalog.space("reranker"), ["a text"])
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,19 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from semel.api.edge.access import ApiKey, Scope, file_line, load_keys, may, scope_of
+from semel.api.edge.access import ApiKey, Scope, file_line, find_key, load_keys, may
 from semel.api.edge.foreign_pages import OwnNames, is_loopback
 from semel.cli.main import app
 from semel.errors import BadInputError
 from semel.settings import load_settings
 from tests.support.answers import dialect_of, message_of
 from tests.support.service import Service, service
+
+
+def scope_of(keys: tuple[ApiKey, ...], presented: str) -> Scope | None:
+    found = find_key(keys, presented)
+    return None if found is None else found.scope
+
 
 # Reading keys
 
@@ -27,6 +33,20 @@ def test_plain_keys_with_and_without_a_scope() -> None:
     assert allowed == [Scope.ADMIN, Scope.READ, Scope.SUBMIT, None, None, None]
     assert "sk-all" not in repr(settings)
     assert "sk-all" not in repr(keys)
+
+
+def test_a_key_may_have_a_share_of_the_queue(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"{file_line('sk-filed', 'submit')} 0.5")
+    keys = load_keys(load_settings(api_keys="sk-big:submit:4,sk-plain:submit", api_keys_file=tmp_path / "keys"))
+    assert [key.share for key in keys] == [4.0, 1.0, 0.5]
+    assert len({key.submitter.owner for key in keys}) == 3
+    assert find_key(keys, "sk-big") is keys[0]
+
+
+@pytest.mark.parametrize("share", ["0", "0.0", "1.2.3"])
+def test_a_share_must_be_a_number_greater_than_0(share: str) -> None:
+    with pytest.raises(BadInputError, match="the share of a key must be a number greater than 0"):
+        load_keys(load_settings(api_keys=f"sk:submit:{share}"))
 
 
 def test_the_name_of_a_scope_may_be_in_capitals() -> None:

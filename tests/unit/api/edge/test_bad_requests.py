@@ -90,7 +90,7 @@ def test_a_defect_of_the_pipeline_is_a_500_of_the_dialect(
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError("a defect")
 
-    monkeypatch.setattr(api.services.pipeline, "embed", broken)
+    monkeypatch.setattr(api.services.pipeline, "steps", broken)
     with capture_logs() as lines:
         answer = api.http.post(path, json=sent)
     assert answer.status_code == 500

@@ -56,12 +56,13 @@ def test_a_text_above_the_limit_is_cut_and_the_header_counts_it(api: Service) ->
     assert (answer.status_code, answer.headers["x-semel-truncated"]) == (200, "1")
 
 
-def test_a_large_request_runs_as_a_job_and_keeps_its_order(api: Service) -> None:
+def test_a_large_request_keeps_its_order_and_leaves_no_job(api: Service) -> None:
     texts = [f"{i} " + "large " * 15 for i in range(900)]
     answer = api.http.post("/v1/embeddings", json={"input": texts})
     assert "x-inference-time" not in answer.headers
     alone = api.http.post("/v1/embeddings", json={"input": [texts[700]]})
     assert alone.headers["x-semel-cache"].startswith("hits=1")
+    assert api.http.get("/v1/jobs").json()["data"] == []
     assert answer.json()["data"][700]["embedding"] == alone.json()["data"][0]["embedding"]
 
 

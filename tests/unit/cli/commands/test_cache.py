@@ -16,9 +16,9 @@ from semel.cache.schema import vectors as vector_rows
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.tasks.jobs.rows import NewChunk
-from semel.tasks.jobs.store import JobStore
 from semel.values.text import Lane
 from tests.support.cli import Cli
+from tests.support.jobs import Jobs
 from tests.support.values import put, space, vectors
 
 OTHER = space(4, weights="w2")
@@ -152,8 +152,8 @@ def test_a_prefix_of_a_fingerprint_is_enough(cli: Cli, store: VectorStore) -> No
 
 
 def test_vectors_of_an_unexpired_job_are_kept(cli: Cli, db: Database, store: VectorStore) -> None:
-    jobs = JobStore(db, window_s=60, retention_s=60)
-    job = jobs.create(space(), lane=Lane.BULK, device="cpu", why="only one", truncate=True)
+    jobs = Jobs(db, window_s=60, retention_s=60)
+    job = jobs.add(space(), lane=Lane.BULK, device="cpu", why="only one", truncate=True)
     keys = input_keys(space().fingerprint, ["a", "b"])
     jobs.add_chunks(job, [NewChunk(0, keys, ["a", "b"])], lookup=store.lookup_on)
     assert cli("cache", "prune", "--max-bytes", "0").out == "2 vectors deleted\n"

@@ -78,10 +78,10 @@ def test_only_the_jobs_of_the_lost_pool_move(failover: Failover, fleet: Fleet, c
 
 def test_a_chunk_in_the_lost_queue_is_sent_again_in_the_new_one(failover: Failover, fleet: Fleet, clock: Clock) -> None:
     job = fleet.submit(device="mlx", chunks=2)
-    assert len(fleet.jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=1)) == 1
+    assert len(fleet.jobs.dispatch(lane=Lane.BULK, device="mlx", window=1)) == 1
     fleet.join("cpu", SPACE)
     run_after(failover, clock, GRACE_S)
-    taken = fleet.jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=8)
+    taken = fleet.jobs.dispatch(lane=Lane.BULK, device="cpu", window=8)
     assert taken == [(job.id, 0), (job.id, 1)]
 
 

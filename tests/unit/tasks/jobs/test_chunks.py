@@ -17,7 +17,7 @@ from tests.support.values import space
 
 
 def dispatch(jobs: Jobs, *, window: int = 8, lane: Lane = Lane.BULK, device: str = "cpu") -> list[tuple[str, int]]:
-    return jobs.take_for_dispatch(lane=lane, device=device, window=window)
+    return jobs.dispatch(lane=lane, device=device, window=window)
 
 
 def lease_until(db: Database, job: Job, position: int = 0) -> float:
@@ -89,8 +89,8 @@ def test_a_space_that_is_not_served_does_not_hold_up_the_others(jobs: Jobs, stor
     submit(jobs, store, "a", into=space(weights="w2"))
     served = submit(jobs, store, "b")
     take = {"lane": Lane.BULK, "device": "cpu", "window": 1}
-    assert jobs.take_for_dispatch(**take, served=[]) == []  # type: ignore[arg-type]
-    assert jobs.take_for_dispatch(**take, served=[SPACE.fingerprint]) == [(served.id, 0)]  # type: ignore[arg-type]
+    assert jobs.dispatch(**take, served=[]) == []  # type: ignore[arg-type]
+    assert jobs.dispatch(**take, served=[SPACE.fingerprint]) == [(served.id, 0)]  # type: ignore[arg-type]
 
 
 def test_a_sent_chunk_records_when(jobs: Jobs, store: VectorStore) -> None:
@@ -129,13 +129,13 @@ def test_a_chunk_may_be_leased_before_its_message_was_sent(jobs: Jobs, store: Ve
 def test_no_chunk_of_a_job_that_stopped_is_leased(jobs: Jobs, store: VectorStore, db: Database, status: str) -> None:
     job = submit(jobs, store, "a")
     change(db, job_table, status=status)
-    assert jobs.lease(job.id, 0, owner="w", ttl_s=60) is None
+    assert jobs.lease_one(job.id, 0, owner="w", ttl_s=60) is None
 
 
 def test_a_chunk_that_does_not_exist_is_not_leased(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, "a")
-    assert jobs.lease(job.id, 1, owner="w", ttl_s=60) is None
-    assert jobs.lease("job_nope", 0, owner="w", ttl_s=60) is None
+    assert jobs.lease_one(job.id, 1, owner="w", ttl_s=60) is None
+    assert jobs.lease_one("job_nope", 0, owner="w", ttl_s=60) is None
 
 
 def test_every_lease_of_a_chunk_counts_as_an_attempt(jobs: Jobs, store: VectorStore) -> None:
@@ -190,7 +190,7 @@ def test_the_first_of_two_leases_of_one_worker_cannot_finish(jobs: Jobs, store: 
     job = submit(jobs, store, "a")
     first, second = lease(jobs, job, ttl_s=-1), lease(jobs, job)
     assert not finish(jobs, first)
-    jobs.give_back(first)
+    jobs.give_back([first])
     assert finish(jobs, second)
 
 
@@ -204,7 +204,7 @@ def test_outcomes_errors_and_totals_are_recorded(jobs: Jobs, store: VectorStore)
     job = submit(jobs, store, "abc")
     error = ItemError("backend_error", "the device failed")
     outcomes = [Outcome.HIT, Outcome.FAILED, Outcome.COALESCED]
-    assert jobs.finish(lease(jobs, job), outcomes, {1: error}, truncated=1, tokens=12)
+    assert jobs.finish_one(lease(jobs, job), outcomes, {1: error}, truncated=1, tokens=12)
     (result,) = jobs.results(job.id)
     assert (result.outcomes, result.errors) == (outcomes, {1: error})
     counts = jobs.get(job.id).counts
@@ -225,7 +225,7 @@ def test_a_chunk_that_finishes_after_a_cancellation_ends_its_job(jobs: Jobs, sto
 
 def test_a_chunk_that_is_given_back_keeps_its_attempt(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = submit(jobs, store, "a")
-    jobs.give_back(lease(jobs, job))
+    jobs.give_back([lease(jobs, job)])
     assert states(db, job) == ["pending"]
     assert lease(jobs, job, owner="w2").attempts == 2
 
@@ -234,10 +234,10 @@ def test_a_chunk_of_a_cancelled_job_is_not_pending_again(jobs: Jobs, store: Vect
     job = submit(jobs, store, "a", "b")
     work = [lease(jobs, job, position) for position in (0, 1)]
     jobs.cancel(job.id)
-    jobs.give_back(work[0])
+    jobs.give_back([work[0]])
     assert states(db, job) == ["cancelled", "running"]
     assert jobs.get(job.id).status is JobStatus.CANCELLING
-    jobs.give_back(work[1])
+    jobs.give_back([work[1]])
     assert jobs.get(job.id).status is JobStatus.CANCELLED
 
 
@@ -245,7 +245,7 @@ def test_a_lost_lease_gives_nothing_back(jobs: Jobs, store: VectorStore, db: Dat
     job = submit(jobs, store, "a")
     lost = lease(jobs, job, owner="w1", ttl_s=-1)
     lease(jobs, job, owner="w2")
-    jobs.give_back(lost)
+    jobs.give_back([lost])
     assert states(db, job) == ["running"]
 
 

@@ -60,7 +60,7 @@ def test_each_queue_reports_its_texts_and_its_oldest_message(
 ) -> None:
     job = submit(jobs, store, "ab", "c", "d")
     submit(jobs, store, "e", lane=INTERACTIVE, device="cuda")
-    jobs.take_for_dispatch(lane=BULK, device="cpu", window=2)
+    jobs.dispatch(lane=BULK, device="cpu", window=2)
     with db.write() as conn:
         for position, sent_at in ((0, 1000.0), (1, 2000.0)):
             conn.execute(

@@ -60,7 +60,7 @@ def test_chunks_that_wait_are_cancelled_with_their_job_and_others_are_not(
     jobs: Jobs, store: VectorStore, db: Database
 ) -> None:
     job = submit(jobs, store, "a", "b", "c", "d")
-    jobs.take_for_dispatch(lane=job.lane, device="cpu", window=3)
+    jobs.dispatch(lane=job.lane, device="cpu", window=3)
     finish(jobs, lease(jobs, job, 0))
     lease(jobs, job, 1)
     assert states(db, job) == ["done", "running", "sent", "pending"]
@@ -83,7 +83,7 @@ def test_a_job_that_is_still_received_does_not_complete(jobs: Jobs, store: Vecto
     finish(jobs, lease(jobs, job))
     change(db, job_table, status="validating", completed_at=None)
     with db.write() as conn:
-        end_if_done(conn, job.id, retention_s=600)
+        end_if_done(conn, [job.id], retention_s=600)
     assert jobs.get(job.id).status is JobStatus.VALIDATING
 
 
@@ -97,11 +97,11 @@ def cancelling(jobs: Jobs, store: VectorStore) -> Job:
 def test_a_job_is_cancelled_when_its_last_running_chunk_ends(jobs: Jobs, store: VectorStore, db: Database) -> None:
     job = cancelling(jobs, store)
     with db.write() as conn:
-        end_if_done(conn, job.id, retention_s=600)
+        end_if_done(conn, [job.id], retention_s=600)
     assert jobs.get(job.id).status is JobStatus.CANCELLING
     change(db, chunks, state="done")
     with db.write() as conn:
-        end_if_done(conn, job.id, retention_s=600)
+        end_if_done(conn, [job.id], retention_s=600)
     assert jobs.get(job.id).status is JobStatus.CANCELLED
 
 

@@ -56,14 +56,14 @@ def test_a_move_takes_the_chunks_that_no_worker_holds(
     jobs: Jobs, store: VectorStore, moves: JobMoves, db: Database
 ) -> None:
     job = submit(jobs, store, *"abcd", device="mlx", waits=True)
-    jobs.take_for_dispatch(lane=Lane.BULK, device="mlx", window=3)
+    jobs.dispatch(lane=Lane.BULK, device="mlx", window=3)
     finish(jobs, lease(jobs, job, 0))
     lease(jobs, job, 1)
     assert moves.move(group("mlx"), "cpu", "mlx is gone") == 1
     assert states(db, job) == ["done", "running", "pending", "pending"]
     row = job_row(db, job)
     assert (row.device, row.why, row.waits) == ("cpu", "mlx is gone", False)
-    assert jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=9) == [(job.id, 2), (job.id, 3)]
+    assert jobs.dispatch(lane=Lane.BULK, device="cpu", window=9) == [(job.id, 2), (job.id, 3)]
 
 
 def test_a_running_chunk_of_a_moved_job_may_be_finished(jobs: Jobs, store: VectorStore, moves: JobMoves) -> None:
@@ -86,7 +86,7 @@ def test_a_move_leaves_other_groups_alone(jobs: Jobs, store: VectorStore, moves:
 def test_repeating_a_move_changes_nothing(jobs: Jobs, store: VectorStore, moves: JobMoves, db: Database) -> None:
     job = submit(jobs, store, "a", device="mlx")
     moves.move(group("mlx"), "cpu", "mlx is gone")
-    jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=1)
+    jobs.dispatch(lane=Lane.BULK, device="cpu", window=1)
     assert moves.move(group("mlx"), "cpu", "another reason") == 0
     assert (jobs.get(job.id).why, states(db, job)) == ("mlx is gone", ["sent"])
 

@@ -32,7 +32,7 @@ def with_bad_texts(jobs: Jobs, store: VectorStore, chunks: int) -> Job:
 
 def test_chunks_are_counted_by_state(jobs: Jobs, store: VectorStore, parts: JobParts) -> None:
     job = submit(jobs, store, *"abcde")
-    jobs.take_for_dispatch(lane=job.lane, device="cpu", window=3)
+    jobs.dispatch(lane=job.lane, device="cpu", window=3)
     lease(jobs, job, 0)
     finish(jobs, lease(jobs, job, 1))
     assert parts.count_by_state(job.id) == {"running": 1, "done": 1, "sent": 1, "pending": 2}

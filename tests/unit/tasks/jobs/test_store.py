@@ -142,7 +142,7 @@ def test_an_unknown_job_is_not_found(jobs: Jobs) -> None:
             method("job_nope")
     with pytest.raises(NotFoundError):
         jobs.list_jobs(limit=1, after="job_nope")
-    assert not jobs.is_active("job_nope")
+    assert not jobs.any_active(["job_nope"])
     assert list(jobs.results("job_nope")) == []
 
 
@@ -253,12 +253,12 @@ def test_a_job_that_ended_otherwise_cannot_be_cancelled(jobs: Jobs, db: Database
 
 def test_a_job_is_active_until_it_is_cancelled_or_ends(jobs: Jobs, store: VectorStore) -> None:
     job = create(jobs)
-    assert jobs.is_active(job.id)
+    assert jobs.any_active([job.id])
     jobs.add_chunks(job, [new_chunk(0, "a")], lookup=store.lookup_on)
-    assert jobs.is_active(jobs.seal(job.id).id)
+    assert jobs.any_active([jobs.seal(job.id).id])
     lease(jobs, job)
     jobs.cancel(job.id)
-    assert not jobs.is_active(job.id)
+    assert not jobs.any_active([job.id])
 
 
 def test_a_deleted_job_leaves_no_rows(jobs: Jobs, store: VectorStore, db: Database) -> None:

@@ -26,7 +26,7 @@ def sweeper(db: Database) -> Sweeper:
 
 
 def dispatch(jobs: Jobs, window: int = 8) -> list[tuple[str, int]]:
-    return jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=window)
+    return jobs.dispatch(lane=Lane.BULK, device="cpu", window=window)
 
 
 def test_a_healthy_database_is_not_written_to(

@@ -10,11 +10,19 @@ from tests.support.fleet import OTHER, SPACE, Clock, Fleet
 
 
 @pytest.fixture
-def backlog(fleet: Fleet, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Backlog:
+def asked() -> dict[str, int]:
+    """The texts of requests that wait, by kind of device."""
+    return {}
+
+
+@pytest.fixture
+def backlog(fleet: Fleet, asked: dict[str, int], clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Backlog:
     """Allows 10 s of bulk work and 2 s of interactive work."""
     monkeypatch.setattr("semel.kept.time", clock)
     bounds = {Lane.BULK: 10.0, Lane.INTERACTIVE: 2.0}
-    return Backlog(JobCounts(fleet.db), fleet.roster, fleet.redis, max_s=bounds)
+    return Backlog(
+        JobCounts(fleet.db), fleet.roster, fleet.redis, requests=lambda device: asked.get(device, 0), max_s=bounds
+    )
 
 
 def test_the_estimate_is_the_waiting_texts_over_the_measured_rate(backlog: Backlog, fleet: Fleet) -> None:
@@ -46,12 +54,28 @@ def test_bulk_waits_for_interactive_work_but_not_the_reverse(backlog: Backlog, f
     assert backlog.seconds(Lane.BULK, "cpu") == 8.0
 
 
-def test_a_small_request_in_the_queue_counts_as_one_text(backlog: Backlog, fleet: Fleet) -> None:
+def test_every_text_of_a_request_counts_wherever_it_waits(
+    backlog: Backlog, fleet: Fleet, asked: dict[str, int]
+) -> None:
     fleet.join("cpu", texts_per_s=1.0)
-    fleet.redis.lpush("interactive.cpu", "message", "message")
-    assert backlog.messages(Lane.INTERACTIVE, "cpu") == 2
+    asked["cpu"] = 2
     assert backlog.seconds(Lane.INTERACTIVE, "cpu") == 2.0
     assert backlog.seconds(Lane.BULK, "cpu") == 2.0
+
+
+def test_requests_count_at_once(backlog: Backlog, fleet: Fleet, asked: dict[str, int]) -> None:
+    fleet.join("cpu", texts_per_s=1.0)
+    for texts in range(3):
+        asked["cpu"] = texts
+        backlog.check(Lane.INTERACTIVE, "cpu")
+    asked["cpu"] = 3
+    with pytest.raises(OverloadedError, match="about 3 s of work wait on cpu in the interactive lane"):
+        backlog.check(Lane.INTERACTIVE, "cpu")
+
+
+def test_the_messages_of_a_queue_are_counted(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.redis.lpush("interactive.cpu", "message", "message")
+    assert backlog.messages(Lane.INTERACTIVE, "cpu") == 2
 
 
 def test_work_for_another_device_does_not_count(backlog: Backlog, fleet: Fleet) -> None:
@@ -96,6 +120,7 @@ def test_requests_share_an_estimate_for_a_second(backlog: Backlog, fleet: Fleet,
 def test_without_redis_the_estimate_is_an_error_and_not_zero(backlog: Backlog, fleet: Fleet, clock: Clock) -> None:
     fleet.join("cpu", SPACE, texts_per_s=1.0)
     fleet.server.connected = False
+    clock.now += 2
     with pytest.raises(UnavailableError):
         backlog.messages(Lane.BULK, "cpu")
     with pytest.raises(UnavailableError):

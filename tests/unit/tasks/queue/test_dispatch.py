@@ -6,7 +6,7 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from semel.tasks.queue.dispatch import MAX_WINDOW, WINDOW_PER_WORKER, Dispatcher
-from semel.tasks.queue.names import EMBED_CHUNK
+from semel.tasks.queue.names import EMBED_CHUNKS
 from semel.values.text import Lane, Outcome
 from tests.support.fleet import OTHER, SPACE, Fleet
 
@@ -17,20 +17,20 @@ def dispatcher(fleet: Fleet) -> Dispatcher:
 
 
 def sent_chunks(fleet: Fleet) -> list[tuple[str, int]]:
-    return [(job_id, position) for _, (job_id, position), _ in fleet.outbox.sent]
+    return [(job_id, position) for _, (places,), _ in fleet.outbox.sent for job_id, position in places]
 
 
 def finish(fleet: Fleet, job_id: str, position: int) -> None:
-    work = fleet.jobs.lease(job_id, position, owner="w", ttl_s=60)
+    work = fleet.jobs.lease_one(job_id, position, owner="w", ttl_s=60)
     assert work is not None
-    assert fleet.jobs.finish(work, [Outcome.COMPUTED] * len(work.keys), {}, truncated=0, tokens=1)
+    assert fleet.jobs.finish_one(work, [Outcome.COMPUTED] * len(work.keys), {}, truncated=0, tokens=1)
 
 
 def test_a_chunk_is_sent_as_its_place_and_without_its_texts(dispatcher: Dispatcher, fleet: Fleet) -> None:
     fleet.join("cpu")
     job = fleet.submit("a secret")
     dispatcher.top_up(Lane.BULK, "cpu")
-    assert fleet.outbox.sent == [(EMBED_CHUNK, [job.id, 0], "bulk.cpu")]
+    assert fleet.outbox.sent == [(EMBED_CHUNKS, [[[job.id, 0]]], "bulk.cpu")]
     assert fleet.outbox.shown == [f"(chunk 0 of {job.id})"]
 
 

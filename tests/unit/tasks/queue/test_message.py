@@ -5,46 +5,58 @@ from dataclasses import replace
 
 import pytest
 
-from semel.tasks.queue.message import Answer, Request
+from semel.tasks.queue.message import Answer, Request, RequestMessage
 from semel.values.text import ItemError, Pair
 
-REQUEST = Request(
-    id="r1",
+REQUEST = Request(id="r1", texts=["one", "two"], sent_at=12.5, expires_at=72.5)
+
+MESSAGE = RequestMessage(
     reply_to="bell",
     model="m",
     prompt_name="query",
     fingerprint="ab" * 32,
-    texts=["one", "two"],
-    sent_at=12.5,
+    requests=[REQUEST, replace(REQUEST, id="r2")],
 )
 
 
-def through_json(request: Request) -> Request:
+def through_json(message: RequestMessage) -> RequestMessage:
     """As the worker receives it: Celery sends JSON."""
-    return Request.from_message(json.loads(json.dumps(request.to_message())))
+    return RequestMessage.from_message(json.loads(json.dumps(message.to_message())))
 
 
-def test_a_request_arrives_as_it_was_sent() -> None:
-    assert through_json(REQUEST) == REQUEST
-    changed = replace(REQUEST, reading="spell", passed_on=3)
+def test_a_message_arrives_as_it_was_sent() -> None:
+    assert through_json(MESSAGE) == MESSAGE
+    changed = replace(MESSAGE, reading="spell", passed_on=3, requests=[replace(REQUEST, deaths=1)])
     assert through_json(changed) == changed
 
 
 def test_pairs_arrive_as_pairs_and_not_as_lists() -> None:
-    (pair, text) = through_json(replace(REQUEST, texts=[Pair("question", "document"), "text"])).texts
+    sent = replace(MESSAGE, requests=[replace(REQUEST, texts=[Pair("question", "document"), "text"])])
+    ((pair, text),) = (request.texts for request in through_json(sent).requests)
     assert isinstance(pair, Pair)
     assert (pair.query, pair.document, text) == ("question", "document", "text")
 
 
+def test_fields_of_a_later_version_are_ignored() -> None:
+    message = json.loads(json.dumps(MESSAGE.to_message()))
+    message["colour"] = "blue"
+    message["requests"][1]["weight"] = 3
+    assert RequestMessage.from_message(message) == MESSAGE
+
+
 def test_a_request_costs_little_more_than_its_texts() -> None:
-    assert len(json.dumps(replace(REQUEST, texts=[]).to_message())) < 300
+    many = replace(MESSAGE, requests=[replace(REQUEST, id="r" * 32, texts=[])] * 100)
+    assert len(json.dumps(many.to_message())) < 100 * 140
+
+
+def test_the_size_of_a_request_is_the_characters_of_its_texts() -> None:
+    assert replace(REQUEST, texts=["four", Pair("to", "and"), ""]).size == 9
 
 
 def test_flower_shows_no_text() -> None:
-    shown = replace(REQUEST, texts=["a secret"]).shown
+    shown = replace(MESSAGE, requests=[replace(REQUEST, texts=["a secret"])] * 3).shown
     assert "secret" not in shown
-    assert "1 texts" in shown
-    assert "r1" in shown
+    assert shown == "(3 requests, 3 texts, the first is r1)"
 
 
 @pytest.mark.parametrize(

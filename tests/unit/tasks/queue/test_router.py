@@ -21,7 +21,7 @@ def test_the_preferred_pool_of_those_alive_gets_the_work(router: Router, fleet: 
     for device in ("cpu", "cuda:1", "cuda:0"):
         fleet.join(device)
     route = router.route(SPACE)
-    assert (route.device, route.waits) == ("cuda", False)
+    assert (route.device, route.waits, route.workers) == ("cuda", False, 2)
     assert route.why.startswith("cuda: ")
     assert route.why.endswith("2 live workers with m")
 
@@ -43,7 +43,7 @@ def test_measurements_of_the_workers_decide_before_the_order(router: Router, fle
 def test_a_device_that_was_asked_for_is_taken(router: Router, fleet: Fleet, wanted: str) -> None:
     for device in ("cpu", "cuda:0"):
         fleet.join(device)
-    assert router.route(SPACE, wanted=wanted) == Route("cpu", "cpu: requested, 1 live worker with m")
+    assert router.route(SPACE, wanted=wanted) == Route("cpu", "cpu: requested, 1 live worker with m", workers=1)
 
 
 def test_a_worker_with_another_space_or_name_does_not_count(router: Router, fleet: Fleet) -> None:

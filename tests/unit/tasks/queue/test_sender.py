@@ -1,27 +1,22 @@
-"""Requests on their way to the workers and back: small ones by message, large ones as a job."""
+"""Missing texts on their way to the workers, and what their answers mean for the keys."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
-from kombu.exceptions import OperationalError
 
 from semel.cache.keys import input_keys
-from semel.errors import ModelLoadError, OverloadedError, StorageFullError, TimedOutError, UnavailableError
-from semel.settings import Settings
+from semel.errors import ModelLoadError, OverloadedError, TimedOutError, UnavailableError
 from semel.tasks.jobs.counts import JobCounts
-from semel.tasks.queue import sender as sender_module
 from semel.tasks.queue.backlog import Backlog
-from semel.tasks.queue.dispatch import Dispatcher
-from semel.tasks.queue.message import Answer, Request
-from semel.tasks.queue.names import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS
+from semel.tasks.queue.message import Answer, RequestMessage
+from semel.tasks.queue.names import EMBED_TEXTS, READ_TEXTS
+from semel.tasks.queue.outbox import Outbox
 from semel.tasks.queue.router import Router
 from semel.tasks.queue.sender import QueueSender
-from semel.values.job import JobStatus
 from semel.values.text import Input, ItemError, Lane, Outcome
-from tests.support.fleet import SPACE, Clock, Fleet
+from tests.support.fleet import SPACE, Fleet
 from tests.support.service import Service, service
 
 
@@ -34,8 +29,8 @@ def missing_in(space_fingerprint: bytes, texts: list[str]) -> dict[bytes, Input]
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A worker that answers at once; at most 200 characters travel in a message, and 4 texts in a chunk."""
-    with service(tmp_path_factory.mktemp("sender"), inline_bytes=200, chunk_texts=4) as made:
+    """A worker that answers at once; at most 200 characters travel in a message."""
+    with service(tmp_path_factory.mktemp("sender"), inline_bytes=200) as made:
         yield made
 
 
@@ -54,6 +49,7 @@ def compute(running: Service, texts: list[str]) -> dict[str, Outcome]:
         done.outcomes[key] is not Outcome.FAILED for key in missing
     ], "what is reported as computed is in the cache"
     assert done.errors.keys() == {key for key in missing if done.outcomes[key] is Outcome.FAILED}
+    assert running.services.fleet.outbox.waiting() == {}
     return {text: done.outcomes[key] for key, text in missing.items()}
 
 
@@ -63,7 +59,7 @@ def test_a_small_request_is_one_message_in_the_interactive_lane(
     assert set(compute(running, ["one", "two"]).values()) == {Outcome.COMPUTED}
     ((task, (message,), queue),) = messages
     assert (task, queue) == (EMBED_TEXTS, "interactive.cpu")
-    assert Request.from_message(message).texts == ["one", "two"]
+    assert [request.texts for request in RequestMessage.from_message(message).requests] == [["one", "two"]]
 
 
 def test_texts_that_another_caller_has_computed_meanwhile_are_reported_as_such(running: Service) -> None:
@@ -71,28 +67,30 @@ def test_texts_that_another_caller_has_computed_meanwhile_are_reported_as_such(r
     assert compute(running, ["shared", "fresh"]) == {"shared": Outcome.COALESCED, "fresh": Outcome.COMPUTED}
 
 
-def test_a_bad_text_fails_alone_in_a_message(running: Service) -> None:
+def test_a_bad_text_fails_alone(running: Service) -> None:
     outcomes = compute(running, ["fine", "poison", "fine as well"])
     assert list(outcomes.values()) == [Outcome.COMPUTED, Outcome.FAILED, Outcome.COMPUTED]
 
 
-def test_a_large_request_is_a_job_in_the_interactive_lane(
+def test_a_large_request_travels_in_several_messages_and_leaves_no_job_behind(
     running: Service, messages: list[tuple[str, list[Any], str]]
 ) -> None:
-    texts = [f"{'long ' * 5}{i}" for i in range(10)]
-    assert set(compute(running, texts).values()) == {Outcome.COMPUTED}
-    assert {(task, queue) for task, _, queue in messages} == {(EMBED_CHUNK, "interactive.cpu")}
-    job_id = messages[0][1][0]
-    assert [position for _, (_, position), _ in messages] == [0, 1, 2], "10 texts in chunks of 4"
-    job = running.services.stores.jobs.get(job_id)
-    assert (job.status, job.counts.computed, job.metadata) == (JobStatus.COMPLETED, 10, {"origin": "request"})
-
-
-def test_a_bad_text_fails_alone_in_a_job(running: Service) -> None:
-    texts = [f"{'other ' * 5}{i}" for i in range(8)]
-    texts[5] = "more poison"
+    texts = [f"{'long ' * 5}{i}" for i in range(30)]
+    texts[17] = "more poison"
     outcomes = compute(running, texts)
     assert [text for text, outcome in outcomes.items() if outcome is Outcome.FAILED] == ["more poison"]
+    assert {(task, queue) for task, _, queue in messages} == {(EMBED_TEXTS, "interactive.cpu")}
+    assert len(messages) > 3
+    assert running.services.stores.jobs.list_jobs(limit=10) == []
+
+
+def test_the_time_of_the_worker_is_known_for_one_message_only(running: Service) -> None:
+    space, sender = running.services.stores.catalog.space("fake"), running.services.fleet.sender
+    one = sender.compute(space, missing_in(space.fingerprint, ["timed"]))
+    assert one.inference_s is not None
+    assert one.inference_s > 0
+    many = sender.compute(space, missing_in(space.fingerprint, [f"{'timed ' * 20}{i}" for i in range(4)]))
+    assert many.inference_s is None, "the times of messages that several workers compute overlap"
 
 
 def test_tokens_are_counted_without_computing(running: Service, messages: list[tuple[str, list[Any], str]]) -> None:
@@ -113,6 +111,12 @@ def test_long_lists_are_read_in_several_messages_and_come_back_in_order(
     assert len(messages) > 3
 
 
+def test_no_text_needs_no_message(running: Service, messages: list[tuple[str, list[Any], str]]) -> None:
+    space = running.services.stores.catalog.space("fake")
+    assert running.services.fleet.sender.count_tokens(space, []) == []
+    assert messages == []
+
+
 @pytest.mark.parametrize(("special", "expected"), [(True, ["[CLS]", "a", "b"]), (False, ["a", "b"])])
 def test_tokens_are_spelled_with_or_without_special_ones(running: Service, special: bool, expected: list[str]) -> None:
     space = running.services.stores.catalog.space("fake")
@@ -120,181 +124,131 @@ def test_tokens_are_spelled_with_or_without_special_ones(running: Service, speci
     assert [token["text"] for token in spelled] == expected
 
 
-# With a doorbell that the test rings, and a clock that it moves
+# With answers of the test
 
 
-class ScriptedDoorbell:
-    """Stands in for the doorbell: each wait takes its whole time, unless there is an answer."""
+class Desk:
+    """A sender, and the answers that its requests get.
 
-    name = "bell"
+    Attributes:
+        answer: of every request that is sent; None for no answer.
+    """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.waiting: set[str] = set()
-        self.answers: list[Answer] = []
-        self.error: Exception | None = None
-        self.on_wait: Callable[[], None] = lambda: None
+    def __init__(self, fleet: Fleet, tmp_path: Path) -> None:
+        self.answer: Answer | None = None
+        self.outbox = Outbox(fleet.outbox, fleet.redis, Router(fleet.roster, fleet.catalog), inline_bytes=100)  # type: ignore[arg-type]
+        bounds = {Lane.INTERACTIVE: 5.0, Lane.BULK: 100.0}
+        self.sender = QueueSender(
+            self.outbox,
+            Router(fleet.roster, fleet.catalog),
+            Backlog(JobCounts(fleet.db), fleet.roster, fleet.redis, requests=self.outbox.texts, max_s=bounds),
+            inline_bytes=100,
+            timeout_s=60.0,
+        )
+        fleet.outbox.on_send = self._reply
 
-    def expect(self, request_id: str) -> None:
-        self.waiting.add(request_id)
-
-    def forget(self, request_id: str) -> None:
-        self.waiting.remove(request_id)
-
-    def wait(self, request_id: str, *, timeout_s: float) -> Answer | None:
-        assert request_id in self.waiting, "a request must be expected before it is sent"
-        if self.error is not None:
-            raise self.error
-        if self.answers:
-            return self.answers.pop(0)
-        self._clock.now += timeout_s
-        self.on_wait()
-        return None
+    def _reply(self, _task: str, args: list[Any]) -> None:
+        for request in args[0]["requests"]:
+            if self.answer is not None:
+                self.outbox.answered(request["id"], self.answer)
 
 
 @pytest.fixture
-def doorbell(clock: Clock) -> ScriptedDoorbell:
-    return ScriptedDoorbell(clock)
-
-
-@pytest.fixture
-def sender(
-    fleet: Fleet, doorbell: ScriptedDoorbell, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> QueueSender:
-    """A sender that waits up to 60 s; one worker on the CPU lives as long as the test lets it."""
-    monkeypatch.setattr(sender_module, "time", clock)
+def desk(fleet: Fleet, tmp_path: Path) -> Iterator[Desk]:
+    """One worker, which computes one text per second; up to five may wait."""
+    fleet.catalog.publish([SPACE], device="cpu")
     fleet.join("cpu", texts_per_s=1.0)
-    bounds = {Lane.INTERACTIVE: 2.0, Lane.BULK: 100.0}
-    return QueueSender(
-        fleet.outbox,  # type: ignore[arg-type]  # in the place of Celery
-        doorbell,  # type: ignore[arg-type]
-        Router(fleet.roster, fleet.catalog),
-        fleet.jobs,
-        Dispatcher(fleet.jobs, fleet.outbox, fleet.roster),  # type: ignore[arg-type]
-        fleet.store,
-        Backlog(JobCounts(fleet.db), fleet.roster, fleet.redis, max_s=bounds),
-        Settings(home=tmp_path, request_timeout_s=60.0, inline_bytes=100),
-    )
+    made = Desk(fleet, tmp_path)
+    yield made
+    made.outbox.close()
 
 
 SMALL = missing_in(SPACE.fingerprint, ["one", "two", "three"])
-LARGE = missing_in(SPACE.fingerprint, ["long " * 30])
+LARGE = missing_in(SPACE.fingerprint, ["long " * 15, "longer " * 15, "longest " * 15])
 
 
-def test_the_outcomes_of_an_answer_belong_to_the_keys_in_their_order(
-    sender: QueueSender, doorbell: ScriptedDoorbell
-) -> None:
+def test_the_outcomes_of_an_answer_belong_to_the_keys_in_their_order(desk: Desk) -> None:
     error = ItemError("invalid_vector", "NaN")
-    doorbell.answers = [Answer(computed=[2], coalesced=[0], errors={1: error}, seconds=0.5)]
-    done = sender.compute(SPACE, SMALL)
+    desk.answer = Answer(computed=[2], coalesced=[0], errors={1: error}, seconds=0.5)
+    done = desk.sender.compute(SPACE, SMALL)
     assert [done.outcomes[key] for key in SMALL] == [Outcome.COALESCED, Outcome.FAILED, Outcome.COMPUTED]
     assert done.errors == {list(SMALL)[1]: error}
     assert done.inference_s == 0.5
 
 
-def test_an_answer_that_does_not_come_is_asked_for_again_after_ten_seconds(
-    sender: QueueSender, doorbell: ScriptedDoorbell, fleet: Fleet, clock: Clock
-) -> None:
-    started = clock.now
-
-    def answer_the_third() -> None:
-        if len(fleet.outbox.sent) == 3:
-            doorbell.answers = [Answer(computed=[0, 1, 2])]
-
-    doorbell.on_wait = answer_the_third
-    sender.compute(SPACE, SMALL)
-    assert len(fleet.outbox.sent) == 3
-    assert 20.0 <= clock.now - started <= 22.0
-    assert len({message["id"] for _, (message,), _ in fleet.outbox.sent}) == 1, "the same request, sent again"
+def test_a_long_text_travels_alone_and_its_outcome_belongs_to_it(desk: Desk, fleet: Fleet) -> None:
+    sent = desk.sender.begin(SPACE, LARGE)
+    assert [keys for keys, _ in sent.parts] == [[key] for key in LARGE]
+    error = ItemError("invalid_vector", "NaN")
+    for (_, pending), answer in zip(sent.parts, [Answer([0]), Answer(errors={0: error}), Answer([], [0])], strict=True):
+        desk.outbox.answered(pending.request.id, answer)
+    done = sent.result()
+    assert [done.outcomes[key] for key in LARGE] == [Outcome.COMPUTED, Outcome.FAILED, Outcome.COALESCED]
+    assert done.errors == {list(LARGE)[1]: error}
 
 
-def test_a_request_without_an_answer_ends_in_time(
-    sender: QueueSender, doorbell: ScriptedDoorbell, clock: Clock
-) -> None:
-    with pytest.raises(TimedOutError, match="no worker answered within 60 s"):
-        sender.compute(SPACE, SMALL)
-    assert clock.now == pytest.approx(1060.0)
-    assert doorbell.waiting == set(), "nothing is left behind"
+def test_a_request_has_256_texts_at_most(desk: Desk) -> None:
+    desk.answer = Answer()
+    sent = desk.sender.begin(SPACE, missing_in(SPACE.fingerprint, [f"{i}" for i in range(30)]))
+    assert [len(keys) for keys, _ in sent.parts] == [30]
+    wide = QueueSender(desk.outbox, desk.sender._router, desk.sender._backlog, inline_bytes=10**6, timeout_s=60.0)
+    sent = wide.begin(SPACE, missing_in(SPACE.fingerprint, [f"{i}" for i in range(600)]))
+    assert [len(keys) for keys, _ in sent.parts] == [256, 256, 88]
 
 
-def test_a_request_goes_to_another_pool_as_soon_as_its_own_is_gone(
-    sender: QueueSender, doorbell: ScriptedDoorbell, fleet: Fleet, clock: Clock
-) -> None:
-    started = clock.now
-
-    def lose_the_cpu() -> None:
-        fleet.roster.leave("cpu@host")
-        fleet.join("mps")
-        doorbell.on_wait = lambda: setattr(doorbell, "answers", [Answer(computed=[0, 1, 2])])
-
-    doorbell.on_wait = lose_the_cpu
-    sender.compute(SPACE, SMALL)
-    assert fleet.outbox.queues == ["interactive.cpu", "interactive.mps"]
-    assert clock.now - started < 10.0
+def test_beginning_does_not_wait_for_the_answer(desk: Desk) -> None:
+    sent = desk.sender.begin(SPACE, SMALL)
+    assert [answer.done() for answer in sent.answers] == [False]
+    desk.outbox.answered(sent.parts[0][1].request.id, Answer(computed=[0, 1, 2]))
+    assert [answer.done() for answer in sent.answers] == [True]
+    assert set(sent.result().outcomes) == set(SMALL)
 
 
-def test_a_request_is_refused_when_no_worker_serves_its_space(sender: QueueSender, fleet: Fleet) -> None:
-    fleet.catalog.publish([SPACE], device="cpu")
-    fleet.roster.leave("cpu@host")
-    fleet.roster.live()
-    with pytest.raises(UnavailableError, match="no live worker serves 'm'"):
-        sender.compute(SPACE, SMALL)
-    assert fleet.outbox.sent == []
+def test_a_request_without_an_answer_in_time_raises_that(desk: Desk) -> None:
+    sent = desk.sender.begin(SPACE, SMALL)
+    desk.outbox.fail(desk.outbox.pending(), TimedOutError("late"))
+    with pytest.raises(TimedOutError, match="late"):
+        sent.result()
 
 
-def test_a_request_is_refused_while_too_much_waits(sender: QueueSender, fleet: Fleet) -> None:
-    fleet.redis.lpush("interactive.cpu", *["message"] * 3)  # at one text per second
-    with pytest.raises(OverloadedError):
-        sender.compute(SPACE, SMALL)
-    assert fleet.outbox.sent == []
-
-
-def test_an_error_of_the_worker_is_raised_as_its_own_class(sender: QueueSender, doorbell: ScriptedDoorbell) -> None:
-    doorbell.answers = [Answer(error=ItemError(ModelLoadError.code, "no files"))]
+def test_a_part_that_fails_fails_the_whole(desk: Desk) -> None:
+    sent = desk.sender.begin(SPACE, LARGE)
+    (_, first), (_, second), (_, third) = sent.parts
+    desk.outbox.answered(first.request.id, Answer(computed=[0]))
+    desk.outbox.answered(second.request.id, Answer(error=ItemError(ModelLoadError.code, "no files")))
+    desk.outbox.answered(third.request.id, Answer(computed=[0]))
     with pytest.raises(ModelLoadError, match="no files"):
-        sender.compute(SPACE, SMALL)
-    assert doorbell.waiting == set()
+        sent.result()
 
 
-@pytest.mark.parametrize("error", [redis.ConnectionError("refused"), OperationalError("refused")])
-def test_a_redis_that_goes_away_ends_the_request_with_one_kind_of_error(
-    sender: QueueSender, doorbell: ScriptedDoorbell, fleet: Fleet, error: Exception
-) -> None:
-    fleet.outbox.error = doorbell.error = error
-    with pytest.raises(UnavailableError, match="Redis"):
-        sender.compute(SPACE, SMALL)
-    assert doorbell.waiting == set()
+def test_dropped_texts_wait_no_longer(desk: Desk) -> None:
+    sent = desk.sender.begin(SPACE, LARGE)
+    assert desk.outbox.texts("cpu") == 3
+    desk.sender.drop(sent)
+    assert desk.outbox.texts("cpu") == 0
+    assert desk.outbox.pending() == []
 
 
-def test_a_large_request_that_is_not_done_in_time_is_cancelled(sender: QueueSender, fleet: Fleet, clock: Clock) -> None:
-    started = clock.now
-    with pytest.raises(TimedOutError, match="not done within 60 s"):
-        sender.compute(SPACE, LARGE)
-    assert 60.0 <= clock.now - started < 61.0
-    (job,) = fleet.jobs.list_jobs(limit=10)
-    assert job.status is JobStatus.CANCELLED
+def test_a_request_is_refused_when_no_worker_serves_its_space(desk: Desk, fleet: Fleet) -> None:
+    fleet.leave(fleet.roster.live()[0])
+    with pytest.raises(UnavailableError, match="no live worker serves 'm'"):
+        desk.sender.compute(SPACE, SMALL)
+    assert fleet.outbox.sent == []
 
 
-def test_a_large_request_waits_with_growing_pauses_until_its_chunks_are_done(
-    sender: QueueSender, fleet: Fleet, clock: Clock
-) -> None:
-    def finish_after_five_seconds() -> None:
-        (job,) = fleet.jobs.list_jobs(limit=10)
-        if clock.now > 1005.0 and (work := fleet.jobs.lease(job.id, 0, owner="w", ttl_s=60)):
-            fleet.jobs.finish(work, [Outcome.COMPUTED], {}, truncated=0, tokens=30)
-
-    clock.on_sleep = finish_after_five_seconds
-    done = sender.compute(SPACE, LARGE)
-    assert list(done.outcomes.values()) == [Outcome.COMPUTED]
-    assert clock.slept[0] < 0.05
-    assert clock.slept[-1] == 0.25
-    assert clock.slept == sorted(clock.slept)
+def test_a_request_is_refused_while_too_much_waits(desk: Desk, fleet: Fleet) -> None:
+    desk.sender.begin(SPACE, SMALL)
+    desk.sender.begin(SPACE, SMALL)
+    waits = desk.outbox.texts("cpu")
+    with pytest.raises(OverloadedError, match="about 6 s of work wait on cpu"):
+        desk.sender.compute(SPACE, SMALL)
+    assert desk.outbox.texts("cpu") == waits
 
 
-def test_a_job_that_fails_raises_its_error(sender: QueueSender, fleet: Fleet) -> None:
-    def fail(_task: str, args: list[Any]) -> None:
-        fleet.jobs.fail(args[0], ItemError(StorageFullError.code, "the disk is full"))
-
-    fleet.outbox.on_send = fail
-    with pytest.raises(StorageFullError, match="the disk is full"):
-        sender.compute(SPACE, LARGE)
+def test_an_error_of_the_worker_is_raised_as_its_own_class(desk: Desk) -> None:
+    desk.answer = Answer(error=ItemError(ModelLoadError.code, "no files"))
+    with pytest.raises(ModelLoadError, match="no files"):
+        desk.sender.compute(SPACE, SMALL)
+    with pytest.raises(ModelLoadError, match="no files"):
+        desk.sender.count_tokens(SPACE, ["one"])
+    assert desk.outbox.waiting() == {}

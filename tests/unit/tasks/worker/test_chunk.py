@@ -65,7 +65,7 @@ def submit(
 ) -> Job:
     """A job of one chunk; the texts at the positions in `bad` were refused."""
     space = device.space()
-    job = fleet.jobs.create(space, lane=Lane.BULK, device="cpu", why="test", truncate=truncate)
+    job = fleet.jobs.add(space, lane=Lane.BULK, device="cpu", why="test", truncate=truncate)
     keys = input_keys(space.fingerprint, [text or "x" for text in texts])
     new = NewChunk(0, [NO_KEY if i in (bad or {}) else key for i, key in enumerate(keys)], list(texts), bad or {})
     fleet.jobs.add_chunks(job, [new], lookup=fleet.store.lookup_on)
@@ -84,7 +84,7 @@ def errors(fleet: Fleet, job: Job) -> dict[int, str]:
 
 def is_pending(fleet: Fleet, job: Job) -> bool:
     """Whether the chunk waits for a worker again."""
-    return fleet.jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=8) == [(job.id, 0)]
+    return fleet.jobs.dispatch(lane=Lane.BULK, device="cpu", window=8) == [(job.id, 0)]
 
 
 def put(fleet: Fleet, device: Device, *texts: str, truncated: bool = False) -> None:
@@ -95,7 +95,7 @@ def put(fleet: Fleet, device: Device, *texts: str, truncated: bool = False) -> N
 
 def test_a_chunk_is_computed_and_recorded(watched: Watched, fleet: Fleet, device: Device) -> None:
     job = submit(fleet, device, ["one", "two", "poison"])
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     done = fleet.jobs.get(job.id)
     assert (done.status, done.counts.computed, done.counts.failed) == (JobStatus.COMPLETED, 2, 1)
     assert outcomes(fleet, job) == ["computed", "computed", "failed"]
@@ -108,7 +108,7 @@ def test_texts_that_are_in_the_cache_by_now_are_hits_and_not_computed(
 ) -> None:
     job = submit(fleet, device, ["early", "late"])
     put(fleet, device, "early")
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     assert outcomes(fleet, job) == ["hit", "computed"]
     assert device.engine.stats.texts == 1
 
@@ -116,21 +116,21 @@ def test_texts_that_are_in_the_cache_by_now_are_hits_and_not_computed(
 def test_a_model_is_not_even_loaded_for_hits(watched: Watched, fleet: Fleet, device: Device) -> None:
     job = submit(fleet, device, ["one", "two"])
     put(fleet, device, "one", "two")
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     assert outcomes(fleet, job) == ["hit", "hit"]
     assert device.models.loaded() == []
 
 
 def test_an_equal_text_is_computed_once_and_counts_as_coalesced(watched: Watched, fleet: Fleet, device: Device) -> None:
     job = submit(fleet, device, ["same", "other", "same"])
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     assert outcomes(fleet, job) == ["computed", "computed", "coalesced"]
     assert device.engine.stats.texts == 2
 
 
 def test_a_text_without_a_key_keeps_its_place_and_its_error(watched: Watched, fleet: Fleet, device: Device) -> None:
     job = submit(fleet, device, ["first", "", "last"], bad={1: ItemError("invalid_text", "is empty")})
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     assert outcomes(fleet, job) == ["computed", "failed", "computed"]
     assert errors(fleet, job) == {1: "invalid_text"}
     assert watched.messages[0].outcomes == {Outcome.COMPUTED: 2}, "the worker never saw the bad text"
@@ -140,10 +140,10 @@ def test_a_text_above_the_limit_fails_when_truncation_is_refused(
     watched: Watched, fleet: Fleet, device: Device
 ) -> None:
     job = submit(fleet, device, ["short", "word " * 30], truncate=False)
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     assert errors(fleet, job) == {1: "text_too_long"}
     allowed = submit(fleet, device, ["another " * 30])
-    watched.runner.run(allowed.id, 0)
+    watched.runner.run([(allowed.id, 0)])
     assert (errors(fleet, allowed), fleet.jobs.get(allowed.id).counts.truncated) == ({}, 1)
 
 
@@ -151,9 +151,9 @@ def test_a_chunk_that_is_finished_or_in_other_hands_is_left_alone(
     watched: Watched, fleet: Fleet, device: Device
 ) -> None:
     finished, leased = submit(fleet, device, ["finished"]), submit(fleet, device, ["leased"])
-    assert fleet.jobs.lease(leased.id, 0, owner="another", ttl_s=60)
+    assert fleet.jobs.lease_one(leased.id, 0, owner="another", ttl_s=60)
     for job_id in (finished.id, finished.id, leased.id, "job_unknown"):
-        watched.runner.run(job_id, 0)
+        watched.runner.run([(job_id, 0)])
     assert len(watched.messages) == 1
     assert fleet.jobs.get(leased.id).status is JobStatus.IN_PROGRESS
 
@@ -162,7 +162,7 @@ def test_progress_is_visible_while_the_chunk_is_computed(watched: Watched, fleet
     seen: list[list[tuple[str, int, int]]] = []
     device.on_batch = lambda: seen.append(watched.runner.progress())
     job = submit(fleet, device, [f"text {i}" for i in range(24)])
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     assert [place[:2] for progress in seen for place in progress] == [(job.id, 0)] * 3
     assert 0 <= seen[0][0][2] <= seen[-1][0][2] <= 16
     assert watched.runner.progress() == []
@@ -175,7 +175,7 @@ def test_a_chunk_stops_when_its_job_is_cancelled(
     texts = [f"text {i}" for i in range(80)]
     job = submit(fleet, device, texts)
     device.on_batch = lambda: fleet.jobs.cancel(job.id)
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     assert fleet.jobs.get(job.id).status is JobStatus.CANCELLED
     assert fleet.store.lookup(list(device.missing(*texts))).present.sum() == 8, "the batch that was done is kept"
     assert watched.messages == []
@@ -183,7 +183,7 @@ def test_a_chunk_stops_when_its_job_is_cancelled(
 
 def test_a_job_for_other_weights_than_this_workers_fails(watched: Watched, fleet: Fleet, device: Device) -> None:
     other = fleet.submit(space=OTHER)
-    watched.runner.run(other.id, 0)
+    watched.runner.run([(other.id, 0)])
     failed = fleet.jobs.get(other.id)
     assert failed.status is JobStatus.FAILED
     assert failed.error is not None
@@ -196,7 +196,7 @@ def test_a_full_database_fails_the_job(
 ) -> None:
     job, full = submit(fleet, device, ["one"]), Mock(side_effect=StorageFullError("here"))
     monkeypatch.setattr(fleet.store, "put_many", full)
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     failed = fleet.jobs.get(job.id)
     assert (failed.status, failed.error and failed.error.code) == (JobStatus.FAILED, "storage_full")
 
@@ -207,7 +207,7 @@ def test_a_model_that_is_unknown_here_is_refused_and_the_chunk_goes_to_another_w
     monkeypatch.setattr(chunk_module, "time", clock)
     watched.elsewhere = True
     job = fleet.submit(space=UNKNOWN)
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     assert [(model, fingerprint) for model, fingerprint, _ in watched.refused] == [("big", UNKNOWN.fingerprint)]
     assert clock.slept == [0.5], "another worker of this queue should take it first"
     assert is_pending(fleet, job)
@@ -215,9 +215,9 @@ def test_a_model_that_is_unknown_here_is_refused_and_the_chunk_goes_to_another_w
 
 def test_without_another_worker_the_chunk_is_tried_again_and_then_fails(watched: Watched, fleet: Fleet) -> None:
     job = fleet.submit(space=UNKNOWN)
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     assert is_pending(fleet, job)
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     assert errors(fleet, job) == {0: "model_not_found"}
     assert fleet.jobs.get(job.id).status is JobStatus.COMPLETED
 
@@ -233,7 +233,7 @@ def test_a_lost_device_returns_the_chunk_and_reports_the_loss(fleet: Fleet, dyin
     watched = Watched(fleet, dying)
     job = submit(fleet, dying, ["one"])
     with pytest.raises(BackendError):
-        watched.runner.run(job.id, 0)
+        watched.runner.run([(job.id, 0)])
     assert is_pending(fleet, job)
 
 
@@ -247,7 +247,7 @@ def test_a_chunk_that_may_kill_devices_fails_in_the_end(
     for _ in range(attempts):
         assert fleet.jobs.get(job.id).status is JobStatus.IN_PROGRESS
         with pytest.raises(BackendError):
-            watched.runner.run(job.id, 0)
+            watched.runner.run([(job.id, 0)])
     assert errors(fleet, job) == dict.fromkeys(range(2), DeviceLostError.code)
 
 
@@ -260,7 +260,7 @@ def test_an_unforeseen_error_ends_the_chunk_and_not_the_worker(
     monkeypatch.setattr(fleet.store, "lookup", fail)
     job = submit(fleet, device, ["one"])
     for _ in range(MAX_ATTEMPTS):
-        watched.runner.run(job.id, 0)
+        watched.runner.run([(job.id, 0)])
     assert errors(fleet, job) == {0: "internal_error"}
 
 
@@ -276,12 +276,12 @@ def test_a_chunk_that_is_tried_again_shares_no_batch(
 
     monkeypatch.setattr(device.engine, "submit", spy)
     first, again = submit(fleet, device, ["first"]), submit(fleet, device, ["again"])
-    work = fleet.jobs.lease(again.id, 0, owner="died", ttl_s=60)
+    work = fleet.jobs.lease_one(again.id, 0, owner="died", ttl_s=60)
     assert work is not None
-    fleet.jobs.give_back(work)
+    fleet.jobs.give_back([work])
     for job in (first, again):
-        watched.runner.run(job.id, 0)
-    assert submitted == [((first.id, 0), False), ((again.id, 0), True)]
+        watched.runner.run([(job.id, 0)])
+    assert submitted == [(frozenset({(first.id, 0)}), False), (frozenset({(again.id, 0)}), True)]
 
 
 def test_a_chunk_whose_lease_expired_is_recorded_by_its_new_holder_only(fleet: Fleet, device: Device) -> None:
@@ -289,11 +289,11 @@ def test_a_chunk_whose_lease_expired_is_recorded_by_its_new_holder_only(fleet: F
     job = submit(fleet, device, ["one"])
 
     def lose_the_lease() -> None:
-        work = fleet.jobs.lease(job.id, 0, owner="another", ttl_s=60)
+        work = fleet.jobs.lease_one(job.id, 0, owner="another", ttl_s=60)
         assert work is not None
-        assert fleet.jobs.finish(work, [Outcome.COALESCED], {}, truncated=0, tokens=1)
+        assert fleet.jobs.finish_one(work, [Outcome.COALESCED], {}, truncated=0, tokens=1)
 
     device.on_batch = lose_the_lease
-    watched.runner.run(job.id, 0)
+    watched.runner.run([(job.id, 0)])
     assert outcomes(fleet, job) == ["coalesced"]
     assert watched.messages == []

@@ -47,7 +47,7 @@ def test_a_chunk_that_left_an_empty_queue_and_runs_nowhere_is_sent_again(care: C
     job = fleet.submit(device="cuda")
     care.top_up()
     care.once()
-    assert [args for _, args, _ in fleet.outbox.sent] == [[job.id, 0]] * 2
+    assert [args for _, args, _ in fleet.outbox.sent] == [[[[job.id, 0]]]] * 2
     assert care.swept == [Swept(messages_lost=1)]
 
 
@@ -70,7 +70,7 @@ def test_a_message_gets_some_time_before_it_counts_as_lost(care: Care, fleet: Fl
 def test_the_chunk_of_a_dead_worker_is_sent_again(care: Care, fleet: Fleet) -> None:
     job = fleet.submit(device="cuda")
     care.top_up()
-    assert fleet.jobs.lease(job.id, 0, owner="dead", ttl_s=-1)
+    assert fleet.jobs.lease_one(job.id, 0, owner="dead", ttl_s=-1)
     care.once()
     assert len(fleet.outbox.sent) == 2
     assert care.swept == [Swept(leases_expired=1)]

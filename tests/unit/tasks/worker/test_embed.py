@@ -9,7 +9,7 @@ from semel.cache.claims import LocalClaims, RedisClaims
 from semel.cache.keys import input_keys
 from semel.errors import BackendError, StorageFullError
 from semel.tasks.worker import embed as embed_module
-from semel.tasks.worker.embed import CancelledError, Embedder
+from semel.tasks.worker.embed import CancelledError, Embedder, Terms
 from semel.values.text import Input, Lane, Outcome
 from semel.values.vectors import Computed
 from tests.support.computing import Device, device_on
@@ -127,7 +127,7 @@ def test_a_batch_is_free_for_others_before_the_next_one_ends(
         lease.close()
         return True
 
-    compute(embedder, device, missing, still_wanted=count_free)
+    compute(embedder, device, missing, terms=Terms(still_wanted=count_free))
     assert free == [8, 16, 24, 32, 40]
 
 
@@ -136,7 +136,7 @@ def test_work_that_is_no_longer_wanted_stops_after_the_batch_and_keeps_what_is_d
 ) -> None:
     missing, done = device.missing(*TEXTS), Computed()
     with pytest.raises(CancelledError):
-        compute(embedder, device, missing, still_wanted=lambda: False, into=done)
+        compute(embedder, device, missing, terms=Terms(still_wanted=lambda: False), into=done)
     assert stored(fleet, list(missing)) == 8
     assert len(done.outcomes) == 8
     assert claims.take(list(missing)).keys == set(missing)
@@ -148,7 +148,7 @@ def test_waiting_for_others_stops_when_it_is_no_longer_wanted(
     missing = device.missing("theirs")
     claims.take(list(missing))
     with pytest.raises(CancelledError):
-        compute(embedder, device, missing, still_wanted=lambda: False)
+        compute(embedder, device, missing, terms=Terms(still_wanted=lambda: False))
 
 
 def test_a_lost_device_keeps_what_is_done_and_frees_the_rest(fleet: Fleet, tmp_path: Path) -> None:

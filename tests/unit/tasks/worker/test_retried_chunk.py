@@ -14,16 +14,16 @@ LOST = ItemError("device_lost", "the device is gone")
 
 def test_what_was_settled_keeps_its_place_and_the_rest_is_computed(fleet: Fleet, device: Device) -> None:
     space, messages = device.space(), list[Message]()
-    job = fleet.jobs.create(space, lane=Lane.BULK, device="cpu", why="test", truncate=True)
+    job = fleet.jobs.add(space, lane=Lane.BULK, device="cpu", why="test", truncate=True)
     keys = [*input_keys(space.fingerprint, ["done", "lost", "lost as well"]), NO_KEY]
     refused = {3: ItemError("invalid_text", "is empty")}
     new = NewChunk(0, keys, ["done", "lost", "lost as well", ""], refused)
     fleet.jobs.add_chunks(job, [new], lookup=fleet.store.lookup_on)
     fleet.jobs.seal(job.id)
-    work = fleet.jobs.lease(job.id, 0, owner="died", ttl_s=60)
+    work = fleet.jobs.lease_one(job.id, 0, owner="died", ttl_s=60)
     assert work is not None
     before = [Outcome.COMPUTED, Outcome.FAILED, Outcome.FAILED, Outcome.FAILED]
-    fleet.jobs.finish(work, before, {1: LOST, 2: LOST, **refused}, truncated=0, tokens=1)
+    fleet.jobs.finish_one(work, before, {1: LOST, 2: LOST, **refused}, truncated=0, tokens=1)
     retry(fleet.db, job.id, window_s=60)
 
     ChunkRunner(
@@ -37,7 +37,7 @@ def test_what_was_settled_keeps_its_place_and_the_rest_is_computed(fleet: Fleet,
         max_attempts=2,
         refuse=lambda *_: False,
         record=messages.append,
-    ).run(job.id, 0)
+    ).run([(job.id, 0)])
 
     (chunk,) = fleet.jobs.results(job.id)
     assert [outcome.value for outcome in chunk.outcomes] == ["computed", "computed", "computed", "failed"]

@@ -1,5 +1,6 @@
 """A worker process from its start to its end, with fakeredis and a broker in memory."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from celery.utils.dispatch import Signal
 from semel.cache.keys import input_keys
 from semel.errors import BackendError, FingerprintError, ModelLoadError, UnavailableError
 from semel.settings import Settings
-from semel.tasks.queue.message import Request
-from semel.tasks.queue.names import EMBED_CHUNK, EMBED_TEXTS, READ_TEXTS
+from semel.tasks.queue.doorbell import states
+from semel.tasks.queue.message import Request, RequestMessage
+from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_TEXTS, READ_TEXTS
 from semel.tasks.worker import device_loss as device_loss_module
 from semel.tasks.worker import models as models_module
 from semel.tasks.worker import worker as worker_module
@@ -81,7 +83,7 @@ def space_of(worker: Worker, model: str = "m") -> Space:
 
 def pending(fleet: Fleet) -> int:
     """Chunks that have not been sent."""
-    return len(fleet.jobs.take_for_dispatch(lane=Lane.BULK, device="cpu", window=1000))
+    return len(fleet.jobs.dispatch(lane=Lane.BULK, device="cpu", window=1000))
 
 
 def test_without_redis_a_worker_does_not_start(fleet: Fleet, workers: Workers) -> None:
@@ -178,7 +180,7 @@ def test_without_redis_a_model_is_withdrawn_and_its_jobs_stay(fleet: Fleet, work
 def test_a_finished_chunk_makes_room_for_the_next_ones(fleet: Fleet, workers: Workers) -> None:
     worker = workers.new()
     job = fleet.submit(space=space_of(worker), chunks=12)
-    worker.embed_chunk(job.id, 0)
+    worker.embed_chunks([(job.id, 0)])
     assert fleet.jobs.get(job.id).counts.computed == 1
     assert pending(fleet) == 12 - 1 - 8
 
@@ -189,7 +191,7 @@ def test_a_lost_device_stops_the_worker_which_takes_no_more_chunks(
     worker = workers.new("fake:?dim=8&dead_after=1")
     job = fleet.submit(space=space_of(worker), chunks=3)
     with pytest.raises(BackendError):
-        run(worker, lambda worker: worker.embed_chunk(job.id, 0), monkeypatch)
+        run(worker, lambda worker: worker.embed_chunks([(job.id, 0)]), monkeypatch)
     (card,) = fleet.roster.failed()
     assert card.state == "failed"
     assert fleet.jobs.get(job.id).status is JobStatus.IN_PROGRESS
@@ -209,19 +211,19 @@ def test_a_hanging_device_returns_the_chunks_that_are_not_in_its_batch(
     job = fleet.submit(space=space_of(worker), chunks=2)
     places = [(job.id, 0), (job.id, 1)]
     for place in places:
-        assert fleet.jobs.lease(*place, owner=worker._id, ttl_s=60)
+        assert fleet.jobs.lease_one(*place, owner=worker._id, ttl_s=60)
     monkeypatch.setattr(worker._runner, "in_hand", lambda: places)
-    monkeypatch.setattr(worker._engine, "in_hand", lambda: {places[0]})
+    monkeypatch.setattr(worker._engine, "in_hand", lambda: {frozenset(places[:1]), None})
     monkeypatch.setattr(worker._engine, "hangs", lambda **_: 99.0)
     monkeypatch.setattr(device_loss_module, "faulthandler", SimpleNamespace(dump_traceback=lambda **_: None))
     monkeypatch.setattr(device_loss_module, "threading", SimpleNamespace(Timer=lambda *_: SimpleNamespace(start=int)))
     monkeypatch.setattr(device_loss_module, "os", SimpleNamespace(_exit=end))
     with pytest.raises(Exited):
         worker._hang.look()
-    returned = fleet.jobs.lease(job.id, 1, owner="another", ttl_s=60)
+    returned = fleet.jobs.lease_one(job.id, 1, owner="another", ttl_s=60)
     assert returned is not None
     assert returned.attempts == 1, "the attempt was not its fault"
-    assert fleet.jobs.lease(job.id, 0, owner="another", ttl_s=60) is None
+    assert fleet.jobs.lease_one(job.id, 0, owner="another", ttl_s=60) is None
     assert ["hangs" in card.why for card in fleet.roster.failed()] == [True]
 
 
@@ -231,11 +233,11 @@ def test_leases_of_the_chunks_in_hand_are_renewed(
     worker = workers.new()
     job = fleet.submit(space=space_of(worker), chunks=2)
     for position in (0, 1):
-        assert fleet.jobs.lease(job.id, position, owner=worker._id, ttl_s=-1)
+        assert fleet.jobs.lease_one(job.id, position, owner=worker._id, ttl_s=-1)
     monkeypatch.setattr(worker._runner, "in_hand", lambda: [(job.id, 0)])
     worker._renew_leases()
-    assert fleet.jobs.lease(job.id, 0, owner="another", ttl_s=60) is None
-    assert fleet.jobs.lease(job.id, 1, owner="another", ttl_s=60)
+    assert fleet.jobs.lease_one(job.id, 0, owner="another", ttl_s=60) is None
+    assert fleet.jobs.lease_one(job.id, 1, owner="another", ttl_s=60)
 
 
 class Loop:
@@ -260,18 +262,19 @@ def test_chunks_and_requests_from_the_queue_are_done(
     worker = workers.new()
     space = space_of(worker)
     job = fleet.submit(space=space)
-    request = Request("a" * 32, "bell", "m", "", space.fingerprint.hex(), ["asked"], sent_at=1.0)
-    reading = replace(request, id="b" * 32, reading="count")
+    request = Request("a" * 32, ["asked"], sent_at=1.0, expires_at=time.time() + 60)
+    asked = RequestMessage("bell", "m", "", space.fingerprint.hex(), [request])
+    reading = replace(asked, requests=[replace(request, id="b" * 32)], reading="count")
     messages = [
-        (EMBED_CHUNK, [job.id, 0]),
-        (EMBED_TEXTS, [request.to_message()]),
+        (EMBED_CHUNKS, [[[job.id, 0]]]),
+        (EMBED_TEXTS, [asked.to_message()]),
         (READ_TEXTS, [reading.to_message()]),
     ]
     monkeypatch.setattr(worker._app, "Worker", Loop(worker, messages))
     worker.run()
     assert fleet.jobs.get(job.id).status is JobStatus.COMPLETED
     assert fleet.store.lookup(input_keys(space.fingerprint, ["asked"])).all_present
-    assert all(fleet.redis.exists(f"semel:answer:{request_id * 32}") for request_id in "ab")
+    assert all(state.answer for state in states(fleet.redis, ["a" * 32, "b" * 32]))
     counted = worker._metrics.registry.get_sample_value("semel_messages_total", {"device": "cpu"})
     assert counted == 2, "reading is no work of the device"
 

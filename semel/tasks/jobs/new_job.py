@@ -1,0 +1,66 @@
+"""A job that is about to be created, and its first row."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from semel.tracing import annotate, traceparent
+from semel.values.job import NOBODY, Counts, IfNoWorker, JobStatus, Submitter
+from semel.values.model import Space
+from semel.values.text import Lane
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """What a submission decides about a job.
+
+    Attributes:
+        why: the reason for the device, shown to people.
+        waits: whether no live worker serves its vector space now.
+    """
+
+    space: Space
+    lane: Lane
+    device: str
+    why: str
+    truncate: bool
+    waits: bool = False
+    if_no_worker: IfNoWorker = "wait"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    submitter: Submitter = NOBODY
+
+    def row(self, *, now: float, window_s: float) -> dict[str, Any]:
+        """The row of the job in state `validating`, without texts, under a new id.
+
+        Args:
+            now: Unix seconds.
+            window_s: seconds until the job expires.
+        """
+        job_id = f"job_{uuid.uuid4().hex}"
+        annotate(job=job_id)
+        return {
+            "id": job_id,
+            "status": JobStatus.VALIDATING.value,
+            "model": self.space.model,
+            "prompt_name": self.space.prompt_name,
+            "fingerprint": self.space.fingerprint,
+            "dim": self.space.dim,
+            "lane": self.lane.value,
+            "device": self.device,
+            "first_device": self.device,
+            "why": self.why,
+            "waits": self.waits,
+            "truncate": self.truncate,
+            "if_no_worker": self.if_no_worker,
+            "owner": self.submitter.owner,
+            "share": self.submitter.share,
+            "turn_at": now,
+            "touched_at": now,
+            "created_at": now,
+            "expires_at": now + window_s,
+            "metadata_json": json.dumps(dict(self.metadata)),
+            "traceparent": traceparent(),
+            **dict.fromkeys(("total", "chunks", "chunks_done", *Counts.__dataclass_fields__), 0),
+        }
