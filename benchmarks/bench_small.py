@@ -4,6 +4,10 @@
    them all, then fetch each result by asking for it until it is there. A job of semel is durable in its database
    before the 2xx; the peer's is a message in a Redis that stores nothing on disk, and it keeps no row.
 2. Requests of one cold text on 32 connections: next to a route that computes nothing, and next to one bulk job.
+3. One cold text alone, next to the encoder alone; one hot text.
+4. Hits on 16 connections, next to a bare route (benchmarks/bench_hits.py).
+5. Requests of one cold text behind one bulk job and behind 500 of them, next to an idle service.
+6. Hits and /health/ready while 500 requests wait for a slow model, next to an idle service.
 
 All servers and the client run on this machine.
 """
@@ -20,13 +24,15 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psycopg
 
 from benchmarks import bench_hits
-from benchmarks.bench_service import job
+from benchmarks.bench_service import bare_latency, job, latency
 from benchmarks.corpora import sentences
 from benchmarks.light_client import LightClient, check, on_connections, post_rate
 from benchmarks.peer_small import hand_written_service
+from benchmarks.small_waits import embedding, hits_behind_misses, requests_behind_jobs
 from semel.cli.work.stack import throwaway_stack
 from semel.client import Client
 
@@ -71,16 +77,21 @@ class Rates:
 def main() -> None:
     """Run the chosen parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="1,2")
+    parser.add_argument("--parts", default="1,2,3,4,5,6", help="the parts to run, separated by commas")
     parser.add_argument("--jobs", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=4000)
     parser.add_argument("--sentences", type=int, default=2000)
+    parser.add_argument("--bulk-texts", type=int, default=60_000, help="texts of the bulk jobs of part 5")
     parser.add_argument("--postgres", default=os.environ.get("SEMEL_TEST_POSTGRES_URL", ""))
     options = parser.parse_args()
     parts = {
         1: lambda: small_jobs(options.jobs, options.rounds, options.postgres or _local_postgres()),
         2: lambda: cold_requests(options.requests, options.sentences),
+        3: one_text_alone,
+        4: lambda: hits(options.requests, options.rounds),
+        5: lambda: requests_behind_jobs(options.bulk_texts),
+        6: hits_behind_misses,
     }
     for number in options.parts.split(","):
         parts[int(number)]()
@@ -192,11 +203,35 @@ def cold_requests(requests: int, real: int) -> None:
 
 
 def _rate(url: str, texts: Sequence[str], model: str) -> float:
-    return post_rate(url, "/v1/embeddings", [_request(text, model) for text in texts], connections=32)
+    return post_rate(url, "/v1/embeddings", [embedding(text, model) for text in texts], connections=32)
 
 
-def _request(text: str, model: str) -> bytes:
-    return json.dumps({"input": text, "model": model, "encoding_format": "base64"}).encode()
+def one_text_alone(requests: int = 300) -> None:
+    """Part 3."""
+    texts = sentences(requests)
+    with tempfile.TemporaryDirectory() as home, throwaway_stack(Path(home)) as url:
+        hot = latency(url, ["a hot text"] * requests)
+        cold = latency(url, texts)
+    bare = bare_latency(texts, every_s=cold / 1000)
+    print(
+        f"3. one cold text alone, minilm: p50 {cold:.2f} ms; the encoder alone at the same pace {bare:.2f} ms, "
+        f"difference {cold - bare:.2f} ms, ratio {cold / bare:.2f}; one hot text {hot:.2f} ms"
+    )
+
+
+def hits(requests: int, rounds: int) -> None:
+    """Part 4."""
+    with tempfile.TemporaryDirectory() as home, throwaway_stack(Path(home)) as url:
+        answers = [
+            httpx.post(f"{url}/v1/embeddings", json=bench_hits.body(text)).raise_for_status()
+            for text in bench_hits.TEXTS
+        ]
+        sample = Path(home) / "answer.json"
+        sample.write_bytes(answers[0].content)
+        with bench_hits.peer(sample) as bare:
+            for _ in range(rounds):
+                ours, theirs = (asyncio.run(bench_hits.rate(side, requests, 16)) for side in (url, bare))
+                print(f"4. hits: {ours:,.0f} requests/s; a bare route {theirs:,.0f}/s; ratio {ours / theirs:.2f}")
 
 
 if __name__ == "__main__":
