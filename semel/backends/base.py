@@ -86,10 +86,19 @@ SAMPLE_PAIRS: Sequence[Input] = [Pair(str(text), "a document, somewhat longer th
 class Backend(ABC):
     """One model on one device.
 
-    Many threads may call `tokenize` and `spell` at once. Only the engine's thread calls the other methods:
-    frameworks keep per-thread state (flush-denormal, OpenMP pools, CUDA streams). A framework must implement the six
-    abstract methods; the other methods are built on them.
+    Many threads may call `tokenize` and `spell` at once. Only the engine's thread calls the other methods, because
+    frameworks keep per-thread state (OpenMP pools, streams); `load` is called elsewhere if `loads_in_any_thread`. A
+    framework must implement the six abstract methods; the other methods are built on them.
+
+    Attributes:
+        name: the model, as the configuration names it.
+        loads_in_any_thread: `load` may run in any thread, while the engine's thread runs batches of other models. A
+            backend that sets it must set per-thread state with each batch, and must itself exclude what its framework
+            cannot do at the same time (see `shared.turns`).
     """
+
+    name: str
+    loads_in_any_thread: bool = False
 
     @abstractmethod
     def load(self) -> None:

@@ -9,7 +9,9 @@ from functools import partial
 
 from semel.backends.base import Backend
 from semel.backends.batching import Budgets, Item, LengthSorted
+from semel.backends.calls import Call
 from semel.backends.isolation import Isolation
+from semel.backends.steps import Hang, Steps, slow_batch
 from semel.backends.submission import NOT_WANTED, EngineStats, Submission, batch_span, deliver
 from semel.errors import BackendError
 from semel.log import get_log
@@ -20,9 +22,6 @@ log = get_log("engine")
 
 _TOKENIZE_SLICE = 256
 """Texts tokenised at a time, so that the device starts before a whole chunk is tokenised."""
-
-_FIRST_BATCH_FACTOR = 10.0
-"""The first batch may take this many times as long as a later one before it counts as stuck."""
 
 _MAX_INTERACTIVE_RUN = 8
 """Interactive batches in a row while bulk texts wait; after them comes a bulk batch, or bulk would starve."""
@@ -55,9 +54,9 @@ class Engine:
         self._budgets = Budgets(max_batch_tokens)
         self._isolation = Isolation(self._budgets, on_halving=self._count_halving)
         self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
-        self._calls: queue.SimpleQueue[tuple[Callable[[], None], threading.Event, list[Exception]]]
-        self._calls = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._in_hand: tuple[float, int, list[Item]] | None = None  # start, padded tokens, items of the running batch
+        self._steps = Steps()
         self._changed = threading.Condition()
         self._stopping = False
         self._failure: BackendError | None = None
@@ -67,14 +66,21 @@ class Engine:
         self._thread.start()
 
     def load(self, backend: Backend) -> str:
-        """Load a model, check its health and warm it up, on the device thread; returns what the warm-up did.
+        """Load a model, check its health and warm it up; returns what the warm-up did.
+
+        The model is loaded in a thread of its own if its backend allows it, and batches of other models run meanwhile.
+        The caller waits.
 
         Raises:
             ModelLoadError: as `Backend.load`.
             BackendError: the device computes wrong numbers, or is lost.
         """
+        if self._failure is not None:
+            raise self._failure
+        if backend.loads_in_any_thread:
+            Call(lambda: self._load(backend)).run_aside(f"load {backend.name}")
         warm_ups = list[str]()
-        self._call(lambda: warm_ups.append(self._load(backend)))
+        self._call(lambda: warm_ups.append(self._start(backend)))
         return warm_ups[0]
 
     def unload(self, backend: Backend) -> None:
@@ -87,37 +93,34 @@ class Engine:
 
     def _call(self, function: Callable[[], None]) -> None:
         """Run a function on the device thread and wait for it. Raises what it raises, or BackendError."""
-        done, errors = threading.Event(), list[Exception]()
+        call = Call(function)
         with self._changed:
             if self._failure is not None:
                 raise self._failure
-            self._calls.put((function, done, errors))
+            self._calls.put(call)
             self._changed.notify()
-        done.wait()
-        if errors:
-            raise errors[0]
+        call.wait()
 
     @property
     def failure(self) -> BackendError | None:
         """Why the device thread has ended before `close`; None while it runs."""
+        if self._failure is None and not self._thread.is_alive():
+            self._fail_waiting(BackendError("the device thread ended without an error"))  # or callers wait for ever
         return self._failure
 
-    def hangs(self, *, after_s: float, factor: float) -> float | None:
-        """Return how long the running batch has taken, in seconds, if that is far too long; else None.
+    def hangs(self, *, after_s: float, factor: float) -> Hang | None:
+        """Return the batch or the step of a load that takes far too long, if there is one.
 
         Args:
-            after_s: a batch never hangs before this time; the first batch never before ten times this.
+            after_s: a batch never hangs before this time; the first batch, and a step, never before ten times this.
             factor: a batch hangs after this many times the usual time for its number of tokens.
         """
-        in_hand, stats = self._in_hand, self.stats
-        if in_hand is None:
-            return None
-        started, padded, _ = in_hand
-        limit_s = _FIRST_BATCH_FACTOR * after_s
-        if stats.padded_tokens:
-            limit_s = max(after_s, factor * padded * stats.busy_s / stats.padded_tokens)
-        taken_s = time.perf_counter() - started
-        return taken_s if taken_s > limit_s else None
+        hang = None
+        if (in_hand := self._in_hand) is not None:
+            started, padded, _ = in_hand
+            taken_s = time.perf_counter() - started
+            hang = slow_batch(taken_s, padded, usual=self.stats, after_s=after_s, factor=factor)
+        return hang or self._steps.hanging(after_s=after_s)
 
     def submit(
         self,
@@ -179,9 +182,9 @@ class Engine:
         try:
             while self._step():
                 pass
-        except Exception as error:  # an unseen end would leave every caller waiting for ever
-            log.exception("the device thread stopped")
+        except BaseException as error:  # an unseen end would leave every caller waiting for ever
             self._fail_waiting(_stopped_by(error))
+            log.exception("the device thread stopped")
 
     def _step(self) -> bool:
         """Run the next call or batch; returns False when the thread is to end."""
@@ -194,24 +197,25 @@ class Engine:
             self._fail_waiting(BackendError("the engine was stopped"))
             return False
         if work is None:
-            self._run_call(*self._calls.get())
+            self._calls.get().run()
             return True
         return not work[1] or self._run_batch_or_stop(*work)
 
-    def _run_call(self, function: Callable[[], None], done: threading.Event, errors: list[Exception]) -> None:
-        try:
-            function()
-        except Exception as error:  # noqa: BLE001  # raised again in the thread that called
-            errors.append(error)
-        done.set()
+    def _load(self, backend: Backend) -> None:
+        with self._steps.step(f"loading model {backend.name!r}"):
+            backend.load()
 
-    def _load(self, backend: Backend) -> str:
-        backend.load()
+    def _start(self, backend: Backend) -> str:
+        """Prepare a model for its first batch, on the device thread; returns what the warm-up did."""
+        if not backend.loads_in_any_thread:
+            self._load(backend)
         try:
-            backend.health_check()
+            with self._steps.step(f"the health check of model {backend.name!r}"):
+                backend.health_check()
             self._budgets.add(backend)
-            return backend.warm_up()
-        except Exception:
+            with self._steps.step(f"the warm-up of model {backend.name!r}"):
+                return backend.warm_up()
+        except BaseException:
             self._unload(backend)  # or its weights would stay in memory
             raise
 
@@ -223,7 +227,8 @@ class Engine:
         for owner in {item.owner for texts in dropped for item in texts.drain()}:
             owner.deliver(BackendError("the model was unloaded while texts waited for it"))
         self._budgets.remove(backend)
-        backend.close()
+        with self._steps.step(f"unloading model {backend.name!r}"):
+            backend.close()
 
     def _next_batch(self) -> tuple[Backend, list[Item]]:
         waiting = {key: texts for key, texts in self._waiting.items() if len(texts)}
@@ -245,7 +250,7 @@ class Engine:
         """Return False if the device is lost. Every owner gets the error, or it would wait for ever."""
         try:
             self._run_batch(backend, items)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it reaches the owners and ends this thread
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it reaches the owners and ends this thread
             lost = error if isinstance(error, BackendError) else _stopped_by(error)
             for item in items:
                 item.owner.deliver(lost)
@@ -290,12 +295,10 @@ class Engine:
             self._failure = error
             owners = {item.owner for texts in self._waiting.values() for item in texts.drain()}
             while not self._calls.empty():
-                _, done, errors = self._calls.get()
-                errors.append(error)
-                done.set()
+                self._calls.get().fail(error)
         for owner in owners:
             owner.deliver(error)
 
 
-def _stopped_by(error: Exception) -> BackendError:
+def _stopped_by(error: BaseException) -> BackendError:
     return BackendError(f"the device thread stopped: {type(error).__name__}: {error}")

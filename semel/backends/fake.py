@@ -34,6 +34,8 @@ class FakeOptions:
         memory_tokens: a batch above this many padded tokens runs out of memory; 0 for no limit.
         dead_after: the device fails for good after this many batches; 0 for never.
         hang_on: a batch with this word never ends.
+        load_s: seconds that loading takes.
+        hang_in: this step never ends: `load`, `health_check`, `warm_up` or `close`.
         unfit: the device fails its self-test, for this reason.
         weight_bytes: memory that the weights appear to take.
         journal: a file that gets a line for each text that reaches the device.
@@ -48,6 +50,8 @@ class FakeOptions:
     memory_tokens: int = 0
     dead_after: int = 0
     hang_on: str = ""
+    load_s: float = 0.0
+    hang_in: str = ""
     unfit: str = ""
     weight_bytes: int = 0
     journal: str = ""
@@ -73,8 +77,10 @@ class FakeBackend(Backend):
         kind: `embed` for vectors, `cross-encoder` for scores.
     """
 
+    loads_in_any_thread = True
+
     def __init__(self, name: str, options: FakeOptions, *, device: str, kind: Kind = "embed") -> None:
-        self._name = name
+        self.name = name
         self._options = options
         self._device = device
         self._kind = kind
@@ -83,6 +89,9 @@ class FakeBackend(Backend):
 
     @override
     def load(self) -> None:
+        self._hang_in("load")
+        if self._options.load_s:
+            time.sleep(self._options.load_s)
         if self._options.unfit:
             raise BackendError(f"the device failed its self-test: {self._options.unfit}")
 
@@ -112,7 +121,13 @@ class FakeBackend(Backend):
         return texts if self._kind == "embed" else [Pair(text, text) for text in texts if isinstance(text, str)]
 
     @override
+    def health_check(self) -> None:
+        self._hang_in("health_check")
+        super().health_check()
+
+    @override
     def warm_up(self) -> str:
+        self._hang_in("warm_up")
         return "a fake model has nothing to warm up"
 
     def _id(self, word: str) -> int:
@@ -153,7 +168,7 @@ class FakeBackend(Backend):
     @override
     def get_model_info(self) -> ModelInfo:
         return ModelInfo(
-            name=self._name,
+            name=self.name,
             backend="fake",
             device=self._device,
             dtype="float32",
@@ -166,7 +181,11 @@ class FakeBackend(Backend):
 
     @override
     def close(self) -> None:
-        pass
+        self._hang_in("close")
+
+    def _hang_in(self, step: str) -> None:
+        if self._options.hang_in == step:
+            time.sleep(3600)
 
 
 def _overlap(tokens: Tokens) -> Vectors:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from semel.backends.base import Backend
+from semel.backends.calls import Call
 from semel.backends.models.digests import Digests
 from semel.backends.models.factory import create_backend
 from semel.backends.models.source import find_model
@@ -41,7 +42,10 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         entry = ModelEntry(str(small_bert(tmp_path_factory.mktemp("small"))))
     source = find_model("m", {"m": entry}, models_dir=None, digests=Digests(None))
     backend = create_backend(source, device, converted=tmp_path_factory.mktemp("converted"))
-    backend.load()
+    if backend.loads_in_any_thread:
+        Call(backend.load).run_aside("load")
+    else:
+        backend.load()
     yield backend
     backend.close()
 

@@ -10,7 +10,7 @@ import pytest
 from semel.backends.models.digests import Digests
 from semel.backends.models.factory import create_backend
 from semel.backends.models.source import ModelSource, find_model
-from semel.backends.torch import backend as torch_backend
+from semel.backends.torch.traits import DEVICES, DeviceTraits
 from semel.cli.work.docstrings import standard_library_docstrings
 from semel.errors import ModelLoadError
 from semel.settings import BUILT_IN_MODELS
@@ -169,6 +169,6 @@ def test_batches_in_few_shapes_give_the_same_vectors(monkeypatch: pytest.MonkeyP
     """MPS pads batches to more rows and tokens than there are; the padding must not change the vectors."""
     model = source(precision="float32")
     plain = ours(model)
-    monkeypatch.setitem(torch_backend._DEVICES, "cpu", torch_backend._DeviceTraits(1536, bucketed=True))
+    monkeypatch.setitem(DEVICES, "cpu", DeviceTraits(1536, bucketed=True))
     assert len(TEXTS) % 16, "a batch must be filled up"
     np.testing.assert_allclose(ours(model), plain, atol=2e-6)

@@ -35,6 +35,7 @@ class MlxBackend(Backend):
     """
 
     def __init__(self, source: ModelSource) -> None:
+        self.name = source.name
         self._source = source
         self._model: Any = None
         self._head: Head | None = None

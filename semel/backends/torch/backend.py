@@ -1,10 +1,9 @@
 """Embedding models on torch, on cpu, cuda and mps: sentence-transformers loads and defines them, semel runs batches.
 
-The differences between the devices are in `_DEVICES`, `_prepare_thread` and `_choose_dtype`.
+The differences between the devices are in `DEVICES`, `_prepare_thread`, `_set_state` and `_choose_dtype`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +13,11 @@ from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
 from semel.backends.devices.find import usable_cores
 from semel.backends.models.source import ModelSource
+from semel.backends.shared import turns
 from semel.backends.shared.pooling import prompt_left_out
 from semel.backends.shared.tokenizing import TextTokenizer, padded
 from semel.backends.torch.dtype import choose_dtype
+from semel.backends.torch.traits import DEVICES
 from semel.errors import DeviceMemoryError, ModelLoadError
 from semel.values.model import Precision
 from semel.values.text import Input
@@ -29,29 +30,6 @@ _FEW_TOKENS = 64
 """Up to this many tokens one CPU thread is faster than two, which wait for each other after each layer (5 ms against 9
 for one sentence, measured), and it leaves the other cores to the server."""
 
-
-@dataclass(frozen=True)
-class _DeviceTraits:
-    """The differences between the kinds of device, except their dtype.
-
-    Attributes:
-        max_batch_tokens: padded tokens in a batch. CPU: 1,024 to 2,048 keep the outputs of a layer in the caches (8,192
-            costs a fifth of the speed, measured). CUDA and MPS: enough to fill the chip with MiniLM-sized models; an
-            out-of-memory error halves it.
-        bucketed: batches have few different shapes, because memory grows with each new one (pytorch #132596).
-        pinned: copies to the device start from page-locked memory, and no thread waits for them.
-    """
-
-    max_batch_tokens: int
-    bucketed: bool = False
-    pinned: bool = False
-
-
-_DEVICES = {
-    "cpu": _DeviceTraits(1536),
-    "cuda": _DeviceTraits(65536, pinned=True),
-    "mps": _DeviceTraits(8192, bucketed=True),
-}
 
 _MPS_SHARE = 0.7
 """Share of the memory that macOS recommends; above it MPS frees the buffers that it keeps for earlier shapes."""
@@ -67,25 +45,28 @@ class TorchBackend(Backend):
     """
 
     def __init__(self, source: ModelSource, *, device: str, threads: int | None = None) -> None:
+        self.name = source.name
         self._source = source
         self._device = device
         self._threads = threads
         self._kind = device.partition(":")[0]
-        self._traits = _DEVICES[self._kind]
+        self._traits = DEVICES[self._kind]
+        self.loads_in_any_thread = self._traits.loads_in_any_thread
         self._model: Any = None
         self._packed: PackedEncoder | None = None
 
     @override
     def load(self) -> None:
         self._torch = _import_torch()
-        from transformers.utils import logging as transformers_logging
+        from semel.backends.torch.building import building
 
-        transformers_logging.disable_progress_bar()  # half a second of "Loading weights", in the middle of the log
-        why = self._prepare_thread()
-        dtype, why_dtype = self._choose_dtype()
-        self._why = f"{why_dtype}; {why}" if why else why_dtype
-        self._dtype = str(dtype).removeprefix("torch.")
-        self._build(dtype)
+        with building():
+            with turns.computing:  # it times a product, which a batch would slow down
+                why = self._prepare_thread()
+                dtype, why_dtype = self._choose_dtype()
+            self._why = f"{why_dtype}; {why}" if why else why_dtype
+            self._dtype = str(dtype).removeprefix("torch.")
+            self._build(dtype)
 
     def _build(self, dtype: Any) -> None:
         """Load the model in a dtype. Raises ModelLoadError."""
@@ -153,7 +134,7 @@ class TorchBackend(Backend):
         return why
 
     def _prepare_thread(self) -> str:
-        """Set the per-thread state of the CPU kernels, on the device thread; returns what was set."""
+        """Set what loading needs in its thread, and what the process keeps; returns what batches run with."""
         if self._kind == "cuda":
             # TF32 keeps three digits: enough next to bfloat16, but not for an entry that asks for float32.
             self._tf32 = self._source.entry.precision != Precision.FLOAT32
@@ -164,8 +145,6 @@ class TorchBackend(Backend):
 
         threads = self._threads = self._threads or usable_cores()
         self._torch.set_num_threads(threads)
-        # Numbers near zero (denormals) take a path of the FPU that is 10 to 100 times slower.
-        self._torch.set_flush_denormal(True)
         keep_memory()
         return f"{threads} threads, denormals flushed"
 
@@ -192,13 +171,9 @@ class TorchBackend(Backend):
     @override
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
         torch = self._torch
-        if self._kind == "cpu":
-            few = sum(len(tokens.ids) for tokens in batch) <= _FEW_TOKENS
-            torch.set_num_threads(1 if few else self._threads)
-        if self._kind == "cuda":  # a setting of the process, which models with other settings share
-            torch.set_float32_matmul_precision("high" if self._tf32 else "highest")
         try:
-            with torch.inference_mode():
+            with turns.computing, torch.inference_mode():
+                self._set_state(few=sum(len(tokens.ids) for tokens in batch) <= _FEW_TOKENS)
                 vectors: Vectors = self._compute(batch).float().cpu().numpy()
                 return vectors
         except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU allocator raises the plain class
@@ -206,6 +181,15 @@ class TorchBackend(Backend):
                 tokens = sum(len(t.ids) for t in batch)
                 raise DeviceMemoryError(f"{self._device} has no memory for {tokens} tokens: {error}") from error
             raise
+
+    def _set_state(self, *, few: bool) -> None:
+        """Set what the thread or the process keeps: the model may have been loaded in another thread, before others."""
+        if self._kind == "cpu":
+            self._torch.set_num_threads(1 if few else self._threads)
+            # Numbers near zero (denormals) take a path of the FPU that is 10 to 100 times slower.
+            self._torch.set_flush_denormal(True)
+        if self._kind == "cuda":
+            self._torch.set_float32_matmul_precision("high" if self._tf32 else "highest")
 
     def _compute(self, batch: Sequence[Tokens]) -> Any:
         """The vectors of a batch, a tensor (len(batch), dim) on the device."""

@@ -14,6 +14,7 @@ from typing_extensions import override
 from semel.backends.base import SAMPLE_PAIRS, Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
 from semel.backends.models.source import ModelSource
+from semel.backends.shared import turns
 from semel.backends.shared.pooling import read_head
 from semel.backends.shared.scoring import activation_of, check_one_score
 from semel.backends.shared.tokenizing import TextTokenizer, check_positions, load_tokenizer, padded, padded_segments
@@ -39,7 +40,10 @@ class VulkanBackend(Backend):
         converted: folder for exported graphs.
     """
 
+    loads_in_any_thread = True
+
     def __init__(self, source: ModelSource, *, device: str, converted: Path) -> None:
+        self.name = source.name
         self._source = source
         self._device = device
         self._converted = converted
@@ -58,8 +62,13 @@ class VulkanBackend(Backend):
         self._prepare()
         self._graph = exported(self._source, self._converted)
         self._check_longest(self._graph)
-        self._session = open_session(self._graph.graph)
-        self._check_session(self._graph)
+        with turns.computing:
+            self._session = open_session(self._graph.graph)
+            try:
+                self._check_session(self._graph)
+            except BaseException:
+                self._session = None  # free it before a batch of another model can run
+                raise
 
     def _prepare(self) -> None:
         """Load the tokenizer and the pooling, which run outside the graph. Raises ModelLoadError."""
@@ -132,7 +141,8 @@ class VulkanBackend(Backend):
         if self._graph.segments:
             inputs["segments"] = segments
         try:
-            result: npt.NDArray[np.float32] = self._session.run(None, inputs)[0]
+            with turns.computing:
+                result: npt.NDArray[np.float32] = self._session.run(None, inputs)[0]
             return result
         except Exception as error:  # ONNX Runtime's error classes are private, and differ between releases
             if "memory" in str(error).lower():
@@ -157,7 +167,8 @@ class VulkanBackend(Backend):
 
     @override
     def close(self) -> None:
-        self._session = self._graph = None
+        with turns.computing:
+            self._session = self._graph = None
 
 
 def _largest_bytes(graph: Exported, length: int) -> int:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from semel.atomic_write import atomic_write
 from semel.backends.models.source import ModelSource
+from semel.backends.shared import turns
 from semel.errors import ModelLoadError
 from semel.log import get_log
 
@@ -91,8 +92,9 @@ def exported(source: ModelSource, folder: Path) -> Exported:
     spec = source.described.spec
     digest = hashlib.sha256(json.dumps([_FORMAT, spec.kind, spec.weights, spec.architecture]).encode()).hexdigest()
     target = folder / f"{kind}-{digest[:32]}"
-    if not (target / "about.json").exists():
-        _export(source, target)
+    with turns.loading:
+        if not (target / "about.json").exists():
+            _export(source, target)
     about = json.loads((target / "about.json").read_text())
     check = np.load(target / "check.npz")
     words = np.load(target / "words.npy", mmap_mode="r")

@@ -43,12 +43,15 @@ class DeviceLoss:
 class HangWatch:
     """Ends this process when the device hangs, because its device thread can no longer be stopped or trusted.
 
-    A device thread that has ended by itself stops the worker in order, or the worker would beat and serve nothing.
+    It watches batches, and the steps of loading a model: the load itself, health check, warm-up and unloading. Files
+    are downloaded and hashed before, unwatched. A device thread that has ended by itself stops the worker in order, or
+    the worker would beat and serve nothing.
 
     Args:
         loss: stops the worker when the device thread has ended.
         device: the name of the device, for the message.
-        after_s: a batch must run for at least this long before it counts as hanging.
+        after_s: a batch must run for at least this long before it counts as hanging; the first batch, and a step of
+            loading, for ten times this.
         last_words: called with the error before the process ends; it may take up to five seconds.
     """
 
@@ -68,14 +71,17 @@ class HangWatch:
         self._last_words = last_words
 
     def look(self) -> None:
-        """Check the device thread and its batch; end the process, and do not return, if the device hangs."""
+        """Check the device thread, its batch and the loads; end the process, and do not return, if the device hangs."""
         if self._engine.failure is not None:
             self._loss.stop_worker(self._engine.failure)
             return
-        in_hand_s = self._engine.hangs(after_s=self._after_s, factor=_HUNG_FACTOR)
-        if in_hand_s is None:
+        hang = self._engine.hangs(after_s=self._after_s, factor=_HUNG_FACTOR)
+        if hang is None:
             return
-        error = BackendError(f"{self._device} hangs: a batch has been running for {in_hand_s:.0f} s")
+        error = BackendError(
+            f"{self._device} hangs: {hang.what} has been running for {hang.seconds:.0f} s; "
+            "if it is slow and does not hang, raise SEMEL_HUNG_AFTER_S"
+        )
         log.error("the device hangs, this worker ends; a dump of its threads follows", reason=str(error))
         faulthandler.dump_traceback(all_threads=True)
         # `last_words` uses the database, Redis and the device, each of which may hang as well.

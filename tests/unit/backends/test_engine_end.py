@@ -3,12 +3,15 @@
 import gc
 import threading
 import weakref
+from collections.abc import Sequence
 
 import pytest
 
+from semel.backends.base import Tokens
 from semel.backends.engine import Engine
 from semel.backends.fake import FakeBackend, FakeOptions
 from semel.errors import BackendError, DeviceMemoryError
+from semel.values.vectors import Vectors
 
 TEXTS = [f"{'word ' * (i % 40)}{i}" for i in range(3000)]
 
@@ -44,6 +47,8 @@ def test_texts_that_still_wait_when_their_model_is_unloaded_fail() -> None:
     entered, may_go_on = threading.Event(), threading.Event()
 
     class Holding(FakeBackend):
+        loads_in_any_thread = False
+
         def load(self) -> None:
             entered.set()
             assert may_go_on.wait(10)
@@ -93,4 +98,48 @@ def test_a_model_that_fails_to_warm_up_is_closed_and_forgotten() -> None:
     del backend
     gc.collect()
     assert kept() is None, "its weights stay in memory"
+    engine.close()
+
+
+def test_a_framework_that_ends_the_device_thread_ends_the_engine_with_an_error_for_everyone() -> None:
+    class Exiting(FakeBackend):
+        exits = False
+
+        def forward(self, batch: Sequence[Tokens]) -> Vectors:
+            if self.exits:
+                raise SystemExit(3)
+            return super().forward(batch)
+
+    engine = Engine()
+    backend = Exiting("m", FakeOptions(), device="cpu")
+    engine.load(backend)
+    backend.exits = True
+    with pytest.raises(BackendError, match="the device thread stopped: SystemExit: 3"):
+        list(engine.submit(backend, ["a text"]))
+    assert engine.failure is not None
+    engine.close()
+
+
+def test_a_device_thread_that_is_gone_without_a_trace_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "_run", lambda _engine: None)
+    engine = Engine()
+    engine._thread.join()
+    submission = engine.submit(FakeBackend("m", FakeOptions(), device="cpu"), ["a text"])
+    assert "the device thread ended" in str(engine.failure)
+    with pytest.raises(BackendError, match="the device thread ended"):
+        list(submission)
+
+
+def test_an_exit_in_a_call_reaches_the_caller_as_an_error() -> None:
+    class Exiting(FakeBackend):
+        def load(self) -> None:
+            raise SystemExit(3)
+
+    engine = Engine()
+    for aside in (True, False):
+        backend = Exiting("m", FakeOptions(), device="cpu")
+        backend.loads_in_any_thread = aside
+        with pytest.raises(BackendError, match="it ended with SystemExit: 3"):
+            engine.load(backend)
+    assert serves(engine, loaded(engine))
     engine.close()

@@ -10,6 +10,7 @@ from semel.backends import engine as engine_module
 from semel.backends.base import Tokens
 from semel.backends.engine import Engine
 from semel.backends.fake import FakeBackend, FakeOptions
+from semel.backends.steps import Hang
 from semel.backends.submission import EngineStats, Submission
 from semel.errors import BackendError
 from semel.values.text import Lane
@@ -31,7 +32,7 @@ class Gated(FakeBackend):
         self.closed = False
 
     def forward(self, batch: Sequence[Tokens]) -> Vectors:
-        self.order.append(self._name)
+        self.order.append(self.name)
         self.running.set()
         assert self.gate.wait(10)
         return super().forward(batch)
@@ -214,7 +215,7 @@ def test_a_batch_hangs_if_it_takes_far_longer_than_usual(
     monkeypatch.setattr(engine_module, "time", SimpleNamespace(perf_counter=lambda: 500.0 + taken_s))
     engine._in_hand = (500.0, 100, [])
     engine.stats = stats
-    assert engine.hangs(after_s=10.0, factor=20.0) == (pytest.approx(taken_s) if hangs else None)
+    assert engine.hangs(after_s=10.0, factor=20.0) == (Hang("a batch", taken_s) if hangs else None)
 
 
 def test_a_device_that_does_nothing_does_not_hang(engine: Engine, model: Callable[[str], Gated]) -> None:

@@ -120,6 +120,19 @@ def test_time_is_spent_for_each_text_and_for_a_word_that_hangs(monkeypatch: pyte
     assert slept[1] > 1000
 
 
+def test_loading_takes_its_time_and_a_step_can_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    fake("load_s=5").load()
+    assert slept == [5.0]
+    for step in ("load", "health_check", "warm_up", "close"):
+        slept.clear()
+        backend = fake(f"hang_in={step}")
+        for other in ("load", "health_check", "warm_up", "close"):
+            getattr(backend, other)()
+        assert slept == [3600]
+
+
 def test_an_unfit_device_loads_no_model() -> None:
     fake().load()
     with pytest.raises(BackendError, match="the device failed its self-test: too hot"):

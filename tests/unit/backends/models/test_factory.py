@@ -41,6 +41,19 @@ def test_a_device_runs_models_and_cross_encoders_on_its_framework(
     assert type(create_backend(source(tmp_path, kind="cross-encoder"), device)) is reranks
 
 
+@pytest.mark.parametrize(
+    ("device", "anywhere"), [("cpu", True), ("cuda:1", True), ("mps", False), ("mlx", False), ("vulkan:0", True)]
+)
+def test_only_frameworks_that_tie_a_model_to_a_thread_load_it_on_the_device_thread(
+    tmp_path: Path, device: str, anywhere: bool
+) -> None:
+    write_model(tmp_path)
+    for kind in ("embed", "cross-encoder"):
+        backend = create_backend(source(tmp_path, kind=kind), device)
+        assert (backend.name, backend.loads_in_any_thread) == ("m", anywhere)
+    assert create_backend(source("fake:?dim=3"), device).loads_in_any_thread
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda:0", "mlx", "vulkan:0"])
 def test_a_fake_model_runs_on_every_device(device: str) -> None:
     backend = create_backend(source("fake:?dim=3"), device)

@@ -77,11 +77,11 @@ def test_the_fingerprint_decides_whether_vectors_are_normalised(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(("lengths", "threads"), [((64,), 1), ((60, 5), 4), ((1, 2), 1)])
-def test_a_small_batch_on_the_cpu_runs_on_one_thread(
+def test_a_small_batch_on_the_cpu_runs_on_one_thread_whatever_thread_loaded_the_model(
     tmp_path: Path, settings: Calls, lengths: tuple[int, ...], threads: int
 ) -> None:
     words(tmp_path).forward(batch(*lengths))
-    assert settings.made == [("set_num_threads", threads)]
+    assert settings.made == [("set_num_threads", threads), ("set_flush_denormal", True)]
 
 
 @pytest.mark.parametrize(("tf32", "precision"), [(True, "high"), (False, "highest")])
@@ -116,13 +116,13 @@ def test_another_error_of_torch_is_passed_on(tmp_path: Path, settings: Calls) ->
 @pytest.mark.parametrize(
     ("device", "entry", "why", "made"),
     [
-        ("cpu", {}, "4 threads, denormals flushed", ["set_num_threads", "set_flush_denormal", "keep_memory"]),
+        ("cpu", {}, "4 threads, denormals flushed", ["set_num_threads", "keep_memory"]),
         ("cuda:0", {}, "TF32 on", []),
         ("cuda:0", {"precision": Precision.FLOAT32}, "TF32 off", []),
         ("mps", {}, "", []),
     ],
 )
-def test_the_state_of_the_device_thread_is_set_and_explained(
+def test_what_batches_run_with_is_explained(
     tmp_path: Path, settings: Calls, device: str, entry: dict[str, Any], why: str, made: list[str]
 ) -> None:
     assert words(tmp_path, device, **entry)._prepare_thread() == why

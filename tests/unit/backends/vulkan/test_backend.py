@@ -1,6 +1,7 @@
 """What the Vulkan backend does around a session: parts of a batch, checks, memory errors. No graph is run."""
 
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from semel.backends.base import SAMPLE_PAIRS, Tokens
+from semel.backends.shared import turns
 from semel.backends.shared.pooling import Head
 from semel.backends.vulkan import backend as backend_module
 from semel.backends.vulkan.backend import VulkanBackend, VulkanReranker
@@ -170,6 +172,45 @@ def test_loading_checks_the_session_before_the_first_text(tmp_path: Path, monkey
         backend.load()
     backend.close()
     assert (backend._session, backend._graph) == (None, None)
+
+
+def test_sessions_are_opened_run_and_freed_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = list[bool]()
+
+    def look() -> None:
+        free = turns.computing.acquire(blocking=False)
+        held.append(not free)
+        if free:
+            turns.computing.release()
+
+    def in_another_thread() -> None:
+        looking = threading.Thread(target=look)
+        looking.start()
+        looking.join()
+
+    class Watched(Session):
+        def __init__(self) -> None:
+            super().__init__()
+            in_another_thread()
+
+        def run(self, names: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            in_another_thread()
+            return super().run(names, inputs)
+
+        def __del__(self) -> None:
+            in_another_thread()
+
+    for name in ("onnxruntime", "onnxruntime_ep_webgpu"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__version__="1.31"))
+    monkeypatch.setattr(backend_module, "load_tokenizer", lambda source: None)
+    monkeypatch.setattr(backend_module, "TextTokenizer", lambda *_, **__: SimpleNamespace(pad_id=0))
+    monkeypatch.setattr(backend_module, "exported", lambda source, folder: graph())
+    monkeypatch.setattr(backend_module, "open_session", lambda onnx: Watched())
+    backend = VulkanBackend(source(write_model(tmp_path)), device="vulkan:0", converted=tmp_path)
+    backend.load()
+    backend.forward(batch([1, 2]))
+    backend.close()
+    assert held == [True] * 4, "opened, checked, run, freed"
 
 
 def test_a_reranker_scores_the_logits_of_pairs(tmp_path: Path) -> None:

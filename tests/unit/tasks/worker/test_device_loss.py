@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from semel.backends.steps import Hang
 from semel.errors import BackendError
 from semel.tasks.worker import device_loss as device_loss_module
 from semel.tasks.worker.device_loss import DeviceLoss, HangWatch
@@ -52,16 +53,19 @@ def system(monkeypatch: pytest.MonkeyPatch) -> System:
 
 
 class FakeEngine:
-    """An engine whose batch hangs for so many seconds, or not."""
+    """An engine whose work hangs, or not."""
 
-    def __init__(self, hangs_s: float | None, *, failure: BackendError | None = None) -> None:
-        self._hangs_s = hangs_s
+    def __init__(self, hang: Hang | None, *, failure: BackendError | None = None) -> None:
+        self._hang = hang
         self.failure = failure
         self.asked: list[tuple[float, float]] = []
 
-    def hangs(self, *, after_s: float, factor: float) -> float | None:
+    def hangs(self, *, after_s: float, factor: float) -> Hang | None:
         self.asked.append((after_s, factor))
-        return self._hangs_s
+        return self._hang
+
+
+STUCK = Hang("a batch", 93.4)
 
 
 def watch(system: System, engine: FakeEngine) -> HangWatch:
@@ -98,16 +102,25 @@ def test_a_device_thread_that_has_ended_stops_the_worker_in_order(system: System
 
 def test_a_device_that_hangs_ends_the_process_after_its_last_words(system: System) -> None:
     with pytest.raises(Exited):
-        watch(system, FakeEngine(93.4)).look()
+        watch(system, FakeEngine(STUCK)).look()
     dump, armed, words, ended = system.done
     assert (dump, armed, ended) == ("dump of all threads", "last resort in 5 s", "exit 70")
     assert isinstance(words, BackendError)
-    assert str(words) == "cuda:1 hangs: a batch has been running for 93 s"
+    assert str(words) == (
+        "cuda:1 hangs: a batch has been running for 93 s; if it is slow and does not hang, raise SEMEL_HUNG_AFTER_S"
+    )
+
+
+@pytest.mark.parametrize("what", ["loading model 'm'", "the health check of model 'm'", "the warm-up of model 'm'"])
+def test_the_last_words_name_what_hangs(system: System, what: str) -> None:
+    with pytest.raises(Exited):
+        watch(system, FakeEngine(Hang(what, 601.0))).look()
+    assert f"cuda:1 hangs: {what} has been running for 601 s" in str(system.done[2])
 
 
 def test_last_words_that_hang_do_not_keep_the_process(system: System) -> None:
     with pytest.raises(Exited):
-        watch(system, FakeEngine(93.4)).look()
+        watch(system, FakeEngine(STUCK)).look()
     ((after_s, end, args),) = system.timers
     assert (after_s, args) == (5.0, (70,))
     with pytest.raises(Exited):
