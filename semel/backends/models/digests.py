@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Digests:
 
     def __init__(self, memo: Path | None) -> None:
         self._memo = memo
+        self._writing = threading.Lock()
 
     def of_files(self, root: Path, files: Sequence[Path]) -> str:
         """Return one digest over the relative names and contents of files, in the order of their names.
@@ -36,7 +38,7 @@ class Digests:
             if identity not in known:
                 with file.open("rb") as stream:
                     known[identity] = hashlib.file_digest(stream, "sha256").hexdigest()
-                self._write_memo(known)
+                self._remember(identity, known[identity])
             total.update(json.dumps([file.relative_to(root).as_posix(), known[identity]]).encode())
         return total.hexdigest()
 
@@ -49,12 +51,13 @@ class Digests:
             return {}  # a damaged memo: hash again
         return known
 
-    def _write_memo(self, known: dict[str, str]) -> None:
+    def _remember(self, identity: str, digest: str) -> None:
+        """Add a digest to those that other threads have remembered meanwhile."""
         if self._memo is None:
             return
         try:
             self._memo.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(self._memo) as file:
-                file.write(json.dumps(known).encode())
+            with self._writing, atomic_write(self._memo) as file:
+                file.write(json.dumps({**self._read_memo(), identity: digest}).encode())
         except OSError as error:
             log.warning("cannot remember the digests, so the next start hashes again", reason=str(error))

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 
@@ -18,12 +18,10 @@ from semel.errors import FingerprintError, ModelLoadError
 from semel.log import get_log
 from semel.settings import Settings
 from semel.tasks.worker.embed import LoadedModel
+from semel.tasks.worker.memory import ModelMemory
 from semel.values.model import ModelEntry, Producer, Space, for_device
 
 log = get_log("models")
-
-_PATIENCE_S = 10.0
-"""A model that has waited this long for memory blocks new work on the loaded ones, which might never be idle."""
 
 
 def choose_device_for(settings: Settings, wanted: str) -> tuple[str, str]:
@@ -54,11 +52,13 @@ class LoadedModels:
         self._requested = device
         self._digests = Digests(settings.home / "digests.json")
         self._sources: dict[str, ModelSource] = {}
-        self._loaded: dict[str, LoadedModel] = {}
-        self._users: dict[str, int] = {}
-        self._used_at: dict[str, float] = {}
-        self._changed = threading.Condition()
-        self._blocked_for: str | None = None  # the model that new work on loaded ones waits for
+        self._reading: dict[str, threading.Lock] = {}
+        self._memory = ModelMemory(
+            max_bytes=settings.max_model_bytes,
+            weight_bytes=lambda name: self._source(name).weight_bytes,
+            load=self._load,
+            unload=lambda model: engine.unload(model.backend),
+        )
 
     @cached_property
     def device(self) -> str:
@@ -90,9 +90,12 @@ class LoadedModels:
         return name if name in self.entries else next(own, name)
 
     def _source(self, name: str) -> ModelSource:
-        if name not in self._sources:
-            self._sources[name] = self._find(name)
-        return self._sources[name]
+        """A model whose files have been found and hashed. One thread does it, and others that need this model wait."""
+        with self._reading.setdefault(name, threading.Lock()):
+            source = self._sources.get(name) or self._find(name)
+            source.described  # noqa: B018  # it downloads the files and hashes them, once
+            self._sources[name] = source
+        return source
 
     def _find(self, name: str) -> ModelSource:
         return find_model(name, self.entries, models_dir=self._settings.models_dir, digests=self._digests)
@@ -132,60 +135,9 @@ class LoadedModels:
         with self.using(name) as model:
             return model
 
-    @contextmanager
-    def using(self, name: str) -> Iterator[LoadedModel]:
-        """As `get`, and the model is not unloaded within the block. Raises as `get`."""
-        name = self.full_name(name)
-        with self._changed:
-            self._wait_until_loaded(name)
-            self._users[name] = self._users.get(name, 0) + 1
-        try:
-            yield self._loaded[name]
-        finally:
-            with self._changed:
-                self._users[name] -= 1
-                self._used_at[name] = time.monotonic()
-                self._changed.notify_all()
-
-    def _wait_until_loaded(self, name: str) -> None:
-        """Wait until a model is loaded. One that has waited for memory long enough goes before the loaded ones."""
-        since = time.monotonic()
-        try:
-            while name not in self._loaded or self._blocked_for not in (None, name):
-                if name not in self._loaded and self._make_room(self._source(name)):
-                    self._loaded[name] = self._load(name)
-                    return
-                self._changed.wait(_PATIENCE_S)
-                if name not in self._loaded and self._blocked_for is None and time.monotonic() - since >= _PATIENCE_S:
-                    self._blocked_for = name
-        finally:
-            if self._blocked_for == name:
-                self._blocked_for = None
-                self._changed.notify_all()
-
-    def _make_room(self, source: ModelSource) -> bool:
-        """Unload idle models until this one fits; returns False while the others are in use.
-
-        Raises:
-            ModelLoadError: the model never fits.
-        """
-        limit = self._settings.max_model_bytes
-        if limit is None:
-            return True
-        if source.weight_bytes > limit:
-            raise ModelLoadError(
-                f"model {source.name!r} has {source.weight_bytes:,} bytes of weights, and SEMEL_MAX_MODEL_BYTES allows "
-                f"{limit:,}: raise it, or serve this model on another machine"
-            )
-        sizes = {name: self._source(name).weight_bytes for name in self._loaded}
-        while sum(sizes.values()) + source.weight_bytes > limit:
-            idle = [name for name in sizes if not self._users[name]]
-            if not idle:
-                return False
-            oldest = min(idle, key=lambda name: self._used_at[name])
-            self._engine.unload(self._loaded.pop(oldest).backend)
-            log.info("idle model unloaded", model=oldest, bytes=sizes.pop(oldest), for_model=source.name)
-        return True
+    def using(self, name: str) -> AbstractContextManager[LoadedModel]:
+        """As `get`, and the model is not unloaded within the block. Loading one delays no other. Raises as `get`."""
+        return self._memory.using(self.full_name(name))
 
     def _load(self, name: str) -> LoadedModel:
         source = self._source(name)
@@ -215,4 +167,4 @@ class LoadedModels:
 
     def loaded(self) -> list[LoadedModel]:
         """The models in memory, in the order in which they were loaded."""
-        return list(self._loaded.values())
+        return self._memory.loaded()

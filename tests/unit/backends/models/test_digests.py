@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,14 @@ def test_a_memo_that_cannot_be_written_costs_only_time(
     digests = Digests(tmp_path / "taken" / "digests.json")
     assert digests.of_files(root, files) == Digests(None).of_files(root, files)
     assert "cannot remember the digests" in capsys.readouterr().out
+
+
+def test_models_that_are_hashed_at_the_same_time_are_all_remembered(tmp_path: Path) -> None:
+    roots = [write_files(tmp_path / f"model{i}", {"a.bin": f"weights {i}".encode()}) for i in range(8)]
+    digests = Digests(tmp_path / "memo.json")
+    threads = [threading.Thread(target=digests.of_files, args=(root, [root / "a.bin"])) for root in roots]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(json.loads((tmp_path / "memo.json").read_text())) == 8

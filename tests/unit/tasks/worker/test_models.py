@@ -9,6 +9,7 @@ import pytest
 from semel.backends.engine import Engine
 from semel.errors import BackendError, FingerprintError, ModelLoadError, UnknownModelError
 from semel.settings import Settings
+from semel.tasks.worker import memory as memory_module
 from semel.tasks.worker import models as loaded_module
 from semel.tasks.worker.models import LoadedModels
 from semel.values.model import ModelEntry
@@ -84,7 +85,7 @@ def test_a_source_of_its_own_is_another_model_on_that_device(tmp_path: Path, eng
 def test_a_model_that_waits_for_room_gets_it_from_one_that_is_always_busy(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loaded_module, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(memory_module, "_PATIENCE_S", 0.2)
     loaded, stop = models(tmp_path, engine, most=60), threading.Event()
 
     def keep_busy() -> None:
@@ -196,3 +197,56 @@ def test_a_device_that_fails_while_it_loads_blocks_no_other_model(tmp_path: Path
         with pytest.raises(BackendError):
             loaded.get("broken")
     assert loaded.get("fine").spaces[""].model == "fine"
+
+
+@pytest.mark.parametrize("held", ["find_model", "create_backend"])
+def test_requests_for_a_model_are_answered_while_another_one_is_found_or_loaded(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    entered, gate, real = threading.Event(), threading.Event(), getattr(loaded_module, held)
+
+    def hold(*args: object, **options: object) -> object:
+        if args[0] == "slow" or getattr(args[0], "name", "") == "slow":
+            entered.set()
+            assert gate.wait(10)
+        return real(*args, **options)
+
+    monkeypatch.setattr(loaded_module, held, hold)
+    loaded = of(tmp_path, engine, slow=ModelEntry("fake:?dim=8"), quick=ModelEntry("fake:?dim=4"))
+    loading = threading.Thread(target=loaded.get, args=("slow",))
+    loading.start()
+    assert entered.wait(10)
+    answers = list[int]()
+
+    def ask() -> None:
+        with loaded.using("quick") as model:
+            answers.extend(index for part in engine.submit(model.backend, ["one"]) for index in part.indices)
+
+    asked = threading.Thread(target=ask)
+    asked.start()
+    asked.join(5)
+    assert (answers, names(loaded)) == ([0], ["quick"])
+    gate.set()
+    loading.join(10)
+    asked.join(10)
+    assert names(loaded) == ["quick", "slow"]
+
+
+def test_the_files_of_a_model_are_read_once_for_all_threads(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, find = list[str](), loaded_module.find_model
+
+    def slowly(name: str, *args: object, **options: object) -> object:
+        found.append(name)
+        threading.Event().wait(0.05)
+        return find(name, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loaded_module, "find_model", slowly)
+    loaded = of(tmp_path, engine, m=ModelEntry("fake:?dim=8"))
+    threads = [threading.Thread(target=loaded.spaces, args=("m",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["m"]
