@@ -23,27 +23,33 @@ class Usage:
 
 
 def usage_of(device: str) -> Usage:
-    """Ask the framework that this process has loaded; never loads one.
+    """Ask the framework that this process has loaded; never loads one, nor waits for one that is being loaded.
 
     Args:
         device: its full name; this process is pinned to it.
     """
     kind = device_kind(device)
-    if kind == "cuda" and "torch" in sys.modules:
+    if kind == "cuda" and _is_loaded("torch"):
         import torch
 
         return Usage(torch.cuda.memory_reserved(), torch.cuda.get_device_properties(0).total_memory, _utilization())
-    if kind == "mps" and "torch" in sys.modules:
+    if kind == "mps" and _is_loaded("torch"):
         import torch
 
         return Usage(torch.mps.driver_allocated_memory(), torch.mps.recommended_max_memory())
-    if kind == "mlx" and "mlx.core" in sys.modules:
+    if kind == "mlx" and _is_loaded("mlx.core"):
         import mlx.core as mx
 
         if mx.metal.is_available():
             total = int(mx.device_info().get("max_recommended_working_set_size", 0))
             return Usage(mx.get_active_memory() + mx.get_cache_memory(), total or _machine_bytes())
     return Usage(_resident_bytes(), _machine_bytes())
+
+
+def _is_loaded(module: str) -> bool:
+    """Whether a module is imported; not while another thread imports it, for which `import` would wait."""
+    found = sys.modules.get(module)
+    return found is not None and not getattr(getattr(found, "__spec__", None), "_initializing", False)
 
 
 def _utilization() -> float | None:

@@ -13,8 +13,9 @@ class WorkerCard:
 
     Attributes:
         started_at: Unix seconds.
-        state: `loading` until the default model is in memory, then `ready`; work that is sent earlier waits.
-            `failed` if the worker ended because its device or its models cannot be used.
+        state: `loading` from the start until the default model is in memory, then `ready`; work that is sent earlier
+            waits. It serves no models until their files are downloaded and hashed. `failed` if the worker ended because
+            its device or its models cannot be used.
         why: the reason for the device and dtype; for a failed worker, what went wrong.
         about: name and memory of the device.
         software: the device is a GPU imitated on the CPU; it gets work last.

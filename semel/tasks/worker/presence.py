@@ -2,8 +2,10 @@
 
 import os
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import redis
@@ -12,9 +14,10 @@ from semel.backends.devices.usage import usage_of
 from semel.backends.engine import Engine
 from semel.errors import SemelError
 from semel.log import get_log
+from semel.repeating import Repeating
 from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.meter import Meter
-from semel.tasks.fleet.roster import Roster
+from semel.tasks.fleet.roster import BEAT_S, Roster
 from semel.tasks.worker.models import LoadedModels
 from semel.tasks.worker.offers import Offers
 from semel.values.device import DeviceInfo, Measured
@@ -31,7 +34,7 @@ class Presence:
         progress: returns (job id, position, finished texts) of each chunk that is being computed.
 
     Attributes:
-        state: `loading` until the default model is in memory, then `ready`.
+        state: `loading` from the start until the default model is in memory, then `ready`.
     """
 
     def __init__(
@@ -57,17 +60,36 @@ class Presence:
         self._measured = measured
         self._progress = progress
         self._started_at = time.time()
+        self._publishing = threading.Lock()
+        self._has_left = False
         self.state = "loading"
 
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Publish this worker every two seconds while the block runs, and sign off at its end."""
+        heartbeat = Repeating("heartbeat", self.beat, every_s=BEAT_S, at_once=True)
+        heartbeat.start()
+        try:
+            yield
+        finally:
+            self.sign_off()
+            heartbeat.stop()
+
     def beat(self) -> None:
-        """Publish this worker's current card. Raises redis.RedisError."""
+        """Publish this worker's current card, unless the worker has left the roster. Raises redis.RedisError."""
         self._offers.renew()
-        self._roster.beat(self._card())
+        card = self._card()
+        with self._publishing:  # or a heartbeat that is under way would bring a worker back that has left
+            if not self._has_left:
+                self._roster.beat(card)
 
     def report_failed(self, error: SemelError) -> None:
         """Publish that this worker ends because its device or its models cannot be used."""
+        card = replace(self._card(), state="failed", why=str(error))
         try:
-            self._roster.report_failed(replace(self._card(), state="failed", why=str(error)))
+            with self._publishing:
+                self._has_left = True
+                self._roster.report_failed(card)
         except redis.RedisError as lost:
             log.warning("failure of this worker not published", reason=str(lost))
 
@@ -79,9 +101,12 @@ class Presence:
             log.warning("earlier failure of this device not deleted", reason=str(error))
 
     def sign_off(self) -> None:
-        """Leave the roster."""
+        """Leave the roster, for good."""
         try:
-            self._roster.leave(self._id)
+            with self._publishing:
+                if not self._has_left:
+                    self._has_left = True
+                    self._roster.leave(self._id)
         except redis.RedisError as error:
             log.warning("departure not published, the roster drops this worker after a few seconds", reason=str(error))
 

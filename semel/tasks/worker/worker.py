@@ -176,9 +176,10 @@ class Worker:
         if self._settings.metrics_port:
             self._metrics.serve(self._settings.metrics_host, self._settings.metrics_port)
         try:
-            if not self._models.all_fake:
-                verify(self._device)
-            self._serve()
+            with self._presence.beating():
+                if not self._models.all_fake:
+                    verify(self._device)
+                self._serve()
         except (BackendError, ModelLoadError) as error:
             self._presence.report_failed(error)
             raise
@@ -214,7 +215,6 @@ class Worker:
             Repeating("watch device", self._hang.look, every_s=BEAT_S, at_once=True),
             Repeating("renew leases", self._renew_leases, every_s=BEAT_S, at_once=True),
             Repeating("requests", self._held.look, every_s=LOOK_S),
-            Repeating("heartbeat", self._presence.beat, every_s=BEAT_S, at_once=True),
             Repeating("renew claims", self._claims.renew, every_s=BEAT_S, at_once=True),
             Repeating("publish models", lambda: self._catalog.touch(self._offers.spaces), every_s=TOUCH_S),
             Repeating("queues", self._queues.once, every_s=BEAT_S, at_once=True),

@@ -56,6 +56,12 @@ def test_a_driver_that_reports_no_load_is_no_error(torch: Any, error: Exception)
     assert usage_of("cuda:0") == Usage(3 * GIB, 80 * GIB, None)
 
 
+def test_a_framework_that_another_thread_is_importing_is_not_waited_for(torch: Any) -> None:
+    torch.__spec__ = SimpleNamespace(_initializing=True)
+    torch.cuda = None
+    assert usage_of("cuda:0").gpu_utilization is None
+
+
 def test_mps_reports_the_memory_of_the_driver(torch: Any) -> None:
     assert usage_of("mps") == Usage(GIB, 12 * GIB, None)
 

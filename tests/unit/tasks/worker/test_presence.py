@@ -1,6 +1,7 @@
 """What a worker publishes about itself."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 import redis
@@ -14,6 +15,7 @@ from semel.values.device import DeviceInfo, Measured
 from semel.values.text import Lane, Outcome
 from tests.support.computing import Device
 from tests.support.fleet import Fleet
+from tests.support.processes import wait_until
 
 MEASURED = Measured("m", texts_per_s=5.0, latency_ms=1.0)
 
@@ -103,10 +105,24 @@ def test_a_worker_that_signs_off_is_gone_at_once(presence: Presence, fleet: Flee
 def test_a_worker_ends_without_redis_all_the_same(presence: Presence, fleet: Fleet) -> None:
     presence.beat()
     fleet.server.connected = False
+    with pytest.raises(redis.RedisError):  # the duty that sends it goes on trying
+        presence.beat()
     presence.report_failed(BackendError("wrong numbers"))
     presence.forget_failed()
     presence.sign_off()
-    with pytest.raises(redis.RedisError):  # the duty that sends it goes on trying
-        presence.beat()
-    fleet.server.connected = True
-    assert published(fleet).id == "vulkan:1@host-7"
+
+
+@pytest.mark.parametrize("leave", [Presence.sign_off, lambda presence: presence.report_failed(BackendError("lost"))])
+def test_a_late_heartbeat_does_not_bring_a_worker_back(
+    presence: Presence, fleet: Fleet, leave: Callable[[Presence], None]
+) -> None:
+    presence.beat()
+    leave(presence)
+    presence.beat()
+    assert fleet.roster.live() == []
+
+
+def test_a_worker_beats_while_a_block_runs_and_has_left_afterwards(presence: Presence, fleet: Fleet) -> None:
+    with presence.beating():
+        wait_until(lambda: [card.state for card in fleet.roster.live()] == ["loading"])
+    assert fleet.roster.live() == []

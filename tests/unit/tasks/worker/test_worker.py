@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from celery.utils.dispatch import Signal
 
+from semel.backends.steps import Hang
 from semel.cache.keys import input_keys
 from semel.errors import BackendError, FingerprintError, ModelLoadError, UnavailableError
 from semel.settings import Settings
@@ -26,6 +27,7 @@ from semel.values.job import JobStatus
 from semel.values.model import ModelEntry, Space
 from semel.values.text import Lane
 from tests.support.fleet import Fleet
+from tests.support.processes import wait_until
 
 Consume = Callable[[Worker], None]
 
@@ -110,6 +112,44 @@ def test_a_worker_is_published_and_ready_before_it_takes_messages_and_gone_after
     fleet.catalog.publish([replace(space_of(worker), fingerprint=b"x" * 32)], device="mps")  # the name is free
     with pytest.raises(BackendError):
         worker._engine.submit(worker._models.loaded()[0].backend, ["text"])  # the engine is closed
+
+
+@pytest.mark.parametrize("step", ["verify", "available"])
+def test_a_worker_is_on_the_roster_while_it_tests_its_device_and_looks_for_its_models(
+    fleet: Fleet, workers: Workers, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    worker, seen = workers.new(), list[object]()
+
+    def look(*_: object) -> dict[str, dict[str, Space]]:
+        wait_until(lambda: len(fleet.roster.live()) == 1)
+        (card,) = fleet.roster.live()
+        seen.extend((card.id, card.state, card.models, card.spaces, card.loaded))
+        return {"m": {"": space_of(worker)}}
+
+    monkeypatch.setattr(LoadedModels, "all_fake", False)
+    monkeypatch.setattr(worker_module, "verify", look if step == "verify" else lambda _device: None)
+    if step == "available":
+        monkeypatch.setattr(worker._models, "available", look)
+    run(worker, nothing, monkeypatch)
+    assert seen == [worker._id, "loading", [], [], []]
+    assert fleet.roster.live() == []
+
+
+def test_a_worker_that_fails_while_it_looks_for_its_models_is_shown_as_failed_and_does_not_come_back(
+    fleet: Fleet, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = workers.new()
+
+    def fail(*_: object) -> None:
+        wait_until(lambda: len(fleet.roster.live()) == 1)
+        raise ModelLoadError("the disk is full")
+
+    monkeypatch.setattr(worker._models, "available", fail)
+    with pytest.raises(ModelLoadError):
+        run(worker, nothing, monkeypatch)
+    worker._presence.beat()  # one that was under way
+    assert fleet.roster.live() == []
+    assert [card.why for card in fleet.roster.failed()] == ["the disk is full"]
 
 
 def test_a_worker_whose_models_are_all_missing_ends_with_the_reason_on_the_roster(
@@ -214,7 +254,7 @@ def test_a_hanging_device_returns_the_chunks_that_are_not_in_its_batch(
         assert fleet.jobs.lease_one(*place, owner=worker._id, ttl_s=60)
     monkeypatch.setattr(worker._runner, "in_hand", lambda: places)
     monkeypatch.setattr(worker._engine, "in_hand", lambda: {frozenset(places[:1]), None})
-    monkeypatch.setattr(worker._engine, "hangs", lambda **_: 99.0)
+    monkeypatch.setattr(worker._engine, "hangs", lambda **_: Hang("a batch", 99.0))
     monkeypatch.setattr(device_loss_module, "faulthandler", SimpleNamespace(dump_traceback=lambda **_: None))
     monkeypatch.setattr(device_loss_module, "threading", SimpleNamespace(Timer=lambda *_: SimpleNamespace(start=int)))
     monkeypatch.setattr(device_loss_module, "os", SimpleNamespace(_exit=end))
