@@ -2,6 +2,7 @@
 
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,36 @@ def test_a_hung_device_ends_its_worker_with_a_dump(tmp_path: Path) -> None:
         assert semel.pools()["mlx"]["status"] == "failed"
         wait_until(lambda: semel.client.job(job.id).device == "cpu", detail=semel.logs)
         semel.client.cancel(job.id)
+
+
+@pytest.mark.parametrize(("step", "what"), [("load", "loading"), ("warm_up", "the warm-up of")])
+def test_a_model_that_hangs_while_it_loads_ends_its_worker(tmp_path: Path, step: str, what: str) -> None:
+    with processes(tmp_path, toml=ONE.format(name="fake", options="")) as semel:
+        hanging = ONE.format(name="fake", options=f"hang_in={step}")
+        start_with(semel, "mlx", hanging, device="mlx", SEMEL_HUNG_AFTER_S="0.1", **ON_CPU)
+        worker = semel._running["mlx"]
+        wait_until(lambda: worker.poll() is not None, detail=semel.logs)
+        assert worker.returncode == 70
+        log = (tmp_path / "mlx.log").read_text()
+        assert f"mlx hangs: {what} model 'fake' has been running for" in log
+        assert "in _hang_in" in log, "the dump shows where"
+        assert semel.pools()["mlx"]["status"] == "failed"
+
+
+def test_a_model_that_loads_blocks_no_other_model_of_its_worker(tmp_path: Path) -> None:
+    slow = '[models.slow]\nsource = "fake:?dim=8&load_s=6"\n'
+    with (
+        processes(tmp_path, toml=ONE.format(name="quick", options="") + slow) as semel,
+        ThreadPoolExecutor() as threads,
+    ):
+        waiting = threads.submit(semel.client.embed, ["one"], model="slow")
+        answered = 0
+        while not waiting.done():
+            assert semel.client.embed([f"text {answered}"], model="quick").shape == (1, 16)
+            answered += 1
+        assert waiting.result().shape == (1, 8)
+        assert answered > 3
+        wait_until(lambda: semel.pools()["cpu"]["workers"][0]["loaded"] == ["quick", "slow"], detail=semel.logs)
 
 
 def start_with(semel: Processes, name: str, toml: str, *, device: str = "cpu", **settings: str) -> None:
