@@ -64,6 +64,8 @@ class Together(Generic[T, R]):
             return
         try:
             results = self._run([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"{self._thread.name}: {len(results)} results for {len(batch)} items")
         except Exception as error:  # noqa: BLE001  # raised again in the thread that waits
             if len(batch) == 1:
                 batch[0][1].set_exception(error)

@@ -10,8 +10,8 @@ from functools import partial
 from semel.backends.base import Backend
 from semel.backends.batching import Budgets, Item, LengthSorted
 from semel.backends.calls import Call
+from semel.backends.hanging import Hang, LoadSteps, slow_batch
 from semel.backends.isolation import Isolation
-from semel.backends.steps import Hang, Steps, slow_batch
 from semel.backends.submission import NOT_WANTED, EngineStats, Submission, batch_span, deliver
 from semel.errors import BackendError
 from semel.log import get_log
@@ -27,8 +27,7 @@ _MAX_INTERACTIVE_RUN = 8
 """Interactive batches in a row while bulk texts wait; after them comes a bulk batch, or bulk would starve."""
 
 
-def _unobserved(_first: object, _second: object) -> None:
-    pass
+def _unobserved(_first: object, _second: object) -> None: ...
 
 
 class Engine:
@@ -49,18 +48,16 @@ class Engine:
         observe: Callable[[str, float], None] = _unobserved,
         on_batch: Callable[[int, int], None] = _unobserved,
     ) -> None:
-        self._observe = observe
-        self._on_batch = on_batch
+        self._observe, self._on_batch = observe, on_batch
         self._budgets = Budgets(max_batch_tokens)
         self._isolation = Isolation(self._budgets, on_halving=self._count_halving)
         self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._in_hand: tuple[float, int, list[Item]] | None = None  # start, padded tokens, items of the running batch
-        self._steps = Steps()
+        self._steps = LoadSteps()
         self._changed = threading.Condition()
-        self._stopping = False
+        self._stopping, self._interactive_run = False, 0
         self._failure: BackendError | None = None
-        self._interactive_run = 0
         self.stats = EngineStats()
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
@@ -117,9 +114,8 @@ class Engine:
         """
         hang = None
         if (in_hand := self._in_hand) is not None:
-            started, padded, _ = in_hand
-            taken_s = time.perf_counter() - started
-            hang = slow_batch(taken_s, padded, usual=self.stats, after_s=after_s, factor=factor)
+            taken_s = time.perf_counter() - in_hand[0]
+            hang = slow_batch(taken_s, in_hand[1], usual=self.stats, after_s=after_s, factor=factor)
         return hang or self._steps.hanging(after_s=after_s)
 
     def submit(

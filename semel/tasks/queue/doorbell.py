@@ -136,7 +136,12 @@ class Doorbell:
             return
         try:
             answers = {request_id: Answer.from_json(text) for request_id, text in json.loads(message["data"]).items()}
-        except (ValueError, TypeError, AttributeError) as error:  # whoever sent it: the listener goes on
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:  # whoever sent it: the listener goes on
             log.warning("a notification that is no answer was ignored", reason=str(error))
             return
         for request_id, answer in answers.items():

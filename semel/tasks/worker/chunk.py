@@ -130,10 +130,10 @@ class ChunkRunner:
             self._record(works, done, started_at)
             logger.debug("chunks done", texts=len(done.outcomes), seconds=round(time.time() - started_at, 3))
         except CancelledError:
-            self._chunks.give_back(works)
+            self._give_back(works)
             logger.info("chunks stopped, their jobs were cancelled")
         except (StorageFullError, FingerprintError) as error:
-            self._chunks.give_back(works)
+            self._give_back(works)
             for job_id in dict.fromkeys(work.job_id for work in works):
                 self._jobs.fail(job_id, ItemError.of(error))
             logger.error("jobs failed", reason=str(error))
@@ -141,14 +141,14 @@ class ChunkRunner:
             logger.error("model not usable on this worker", reason=str(error))
             if self._refuse(first.model, first.fingerprint, str(error)):
                 time.sleep(_ELSEWHERE_S)
-                self._chunks.give_back(works)
+                self._give_back(works)
             else:
                 self._give_up_or_back(works, ItemError.of(error), started_at)
         except BackendError as error:
             # These chunks may be what kills the device, so the attempts are bounded even if another worker could
             # take them.
             if first.attempts < 2 * self._max_attempts and self._refuse(first.model, first.fingerprint, str(error)):
-                self._chunks.give_back(works)
+                self._give_back(works)
             else:
                 self._give_up_or_back(works, ItemError(DeviceLostError.code, str(error)), started_at)
             raise
@@ -156,11 +156,18 @@ class ChunkRunner:
             logger.exception("chunks failed")
             self._give_up_or_back(works, ItemError("internal_error", f"{type(error).__name__}: {error}"), started_at)
 
+    def _give_back(self, works: Sequence[ChunkWork]) -> None:
+        """Return chunks, and send those whose turn it is, which may be the same ones."""
+        self._chunks.give_back(works)
+        window = self._window()
+        if window is not None:
+            self._send(window, self._chunks.take_for_dispatch(window))
+
     def _give_up_or_back(self, works: Sequence[ChunkWork], error: ItemError, started_at: float) -> None:
         back = [work for work in works if work.attempts < self._max_attempts]
         given_up = [work for work in works if work.attempts >= self._max_attempts]
         if back:
-            self._chunks.give_back(back)
+            self._give_back(back)
         if given_up:
             failed = Computed()
             for key in (key for work in given_up for key in work.keys):

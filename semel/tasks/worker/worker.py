@@ -3,13 +3,9 @@
 import os
 import socket
 import uuid
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import redis
-from celery import Celery
-from celery.signals import setup_logging, task_prerun
 
 from semel.backends.devices.find import describe
 from semel.backends.devices.select import Measurements
@@ -34,9 +30,8 @@ from semel.tasks.jobs.store import JobStore
 from semel.tasks.jobs.sweep import Sweeper
 from semel.tasks.queue.app import make_app
 from semel.tasks.queue.dispatch import Dispatcher
-from semel.tasks.queue.message import RequestMessage
-from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_TEXTS, READ_TEXTS
 from semel.tasks.worker.chunk import ChunkRunner
+from semel.tasks.worker.consuming import consume
 from semel.tasks.worker.device_loss import DeviceLoss, HangWatch
 from semel.tasks.worker.duties import TOUCH_S, QueueCare
 from semel.tasks.worker.embed import Embedder
@@ -199,7 +194,13 @@ class Worker:
             self._presence.state = "ready"
             self._presence.forget_failed()
             log.info("worker ready", id=self._id, models=", ".join(self._offers.models))
-            self._consume()
+            consume(
+                self._app,
+                worker_id=self._id,
+                embed_chunks=self.embed_chunks,
+                replies=self._replies,
+                redelivered=self._metrics.redelivered,
+            )
         finally:
             for duty in duties:
                 duty.stop()
@@ -264,23 +265,6 @@ class Worker:
         except SemelError as error:
             log.warning("chunks not returned, their leases expire instead", reason=str(error))
 
-    def _consume(self) -> None:
-        """Run Celery's loop until a signal. Raises UnavailableError if the loop fails."""
-        _register(self._app, self, self._replies)
-        setup_logging.connect(_keep_log_configuration, weak=False)
-        task_prerun.connect(self._count_redelivery, weak=False)
-        warnings.filterwarnings("ignore", message=".*superuser privileges.*")  # containers run as root
-        consumer = self._app.Worker(
-            hostname=self._id, quiet=True, without_gossip=True, without_mingle=True, loglevel="WARNING"
-        )
-        consumer.start()
-        if consumer.exitcode:
-            raise UnavailableError("Celery's loop ended with an error, see the log above; restart this worker")
-
-    def _count_redelivery(self, task: Any, **_: Any) -> None:
-        if (task.request.delivery_info or {}).get("redelivered"):
-            self._metrics.redelivered()
-
     def embed_chunks(self, places: Sequence[Place]) -> None:
         """Run the chunks of one message."""
         annotate(job=places[0][0], chunk=places[0][1], chunks=len(places))
@@ -288,21 +272,3 @@ class Worker:
             self._runner.run(places)
         except BackendError as error:
             self._loss.stop_worker(error)
-
-
-def _register(app: Celery, worker: Worker, replies: Replies) -> None:
-    @app.task(name=EMBED_CHUNKS)
-    def embed_chunks(places: list[list[Any]]) -> None:
-        worker.embed_chunks([(job_id, position) for job_id, position in places])
-
-    @app.task(name=EMBED_TEXTS)
-    def embed_texts(message: dict[str, Any]) -> None:
-        replies.embed(RequestMessage.from_message(message))
-
-    @app.task(name=READ_TEXTS)
-    def read_texts(message: dict[str, Any]) -> None:
-        replies.read(RequestMessage.from_message(message))
-
-
-def _keep_log_configuration(**_: Any) -> None:
-    """Do nothing: a receiver of this signal keeps Celery from configuring the log."""

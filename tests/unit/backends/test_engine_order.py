@@ -10,7 +10,7 @@ from semel.backends import engine as engine_module
 from semel.backends.base import Tokens
 from semel.backends.engine import Engine
 from semel.backends.fake import FakeBackend, FakeOptions
-from semel.backends.steps import Hang
+from semel.backends.hanging import Hang
 from semel.backends.submission import EngineStats, Submission
 from semel.errors import BackendError
 from semel.values.text import Lane

@@ -44,7 +44,7 @@ class Process:
         self.fleet = fleet
         self.clock = clock
         router = Router(fleet.roster, fleet.catalog)
-        self.outbox = Outbox(fleet.outbox, fleet.redis, router, inline_bytes=1000)  # type: ignore[arg-type]
+        self.outbox = Outbox(fleet.outbox, fleet.redis, router, inline_bytes=1000)
         self.care = RequestCare(self.outbox, fleet.redis, fleet.roster, router, timeout_s=60.0)
 
     def submit(self, *texts: str, **options: Any) -> Pending:
@@ -72,6 +72,14 @@ class Process:
         self.clock.now += seconds
         self.care.once()
         time.sleep(QUIET_S)
+
+    def look_until(self, condition: Callable[[], object]) -> None:
+        """Look every second, ten times at most, until this is true."""
+        for _ in range(10):
+            self.look_after(1.0)
+            if condition():
+                return
+        raise AssertionError("not true within ten seconds")
 
     def copies(self, pending: Pending) -> list[Request]:
         """Every copy of a request that was sent, in the order of sending."""
@@ -208,10 +216,13 @@ def test_a_lost_request_that_finds_no_room_is_sent_again_once(here: Process, fle
     """All messages under way are of suspects, which travel alone."""
     requests = here.together("one", "two", "three", "four", "five", "six")
     here.take(*requests, worker_id="dead@host")
-    here.look_after(1.0)
+    here.look_until(lambda: max(len(here.copies(pending)) for pending in requests) == 2)
+    again = [pending for pending in requests if len(here.copies(pending)) == 2]
+    here.take(*again)
     for _ in range(8):
         here.look_after(1.0)
-    assert [len(here.copies(pending)) for pending in requests[:MESSAGES_PER_WORKER]] == [2] * MESSAGES_PER_WORKER
+    assert len(again) == MESSAGES_PER_WORKER
+    assert [len(here.copies(pending)) for pending in again] == [2] * MESSAGES_PER_WORKER
     for pending in requests:
         here.outbox.answered(pending.request.id, Answer())
     before = len(fleet.outbox.sent)
@@ -270,10 +281,10 @@ def test_a_request_that_has_waited_long_has_the_same_patience_with_a_worker_that
 # Dead workers
 
 
-def test_the_request_of_a_dead_worker_is_sent_again_at_once(here: Process, fleet: Fleet) -> None:
+def test_the_request_of_a_dead_worker_is_sent_again(here: Process, fleet: Fleet) -> None:
     pending = here.sent()
     here.take(pending, worker_id="dead@host")
-    here.look_after(1.0)
+    here.look_until(lambda: len(here.copies(pending)) == 2)
     assert [request.deaths for request in here.copies(pending)] == [0, 1]
     assert states(fleet.redis, [pending.request.id])[0].worker is None, "another worker may take it"
 
@@ -281,16 +292,17 @@ def test_the_request_of_a_dead_worker_is_sent_again_at_once(here: Process, fleet
 def test_the_requests_of_a_dead_worker_travel_alone(here: Process) -> None:
     requests = here.together("one", "two", "three")
     here.take(*requests, worker_id="dead@host")
-    here.look_after(1.0)
+    here.look_until(lambda: len(here.messages()[-1]) == 1 and here.messages()[-1][0].deaths)
     suspects = [message for message in here.messages() if message[0].deaths]
     assert sorted(request.id for (request,) in suspects) == sorted(pending.request.id for pending in requests)
 
 
 def test_a_request_that_may_have_killed_two_workers_meets_no_third(here: Process, fleet: Fleet) -> None:
     pending = here.sent("deadly")
-    for worker_id in ("first@host", "second@host"):
-        here.take(pending, worker_id=worker_id)
-        here.look_after(1.0)
+    here.take(pending, worker_id="first@host")
+    here.look_until(lambda: len(here.copies(pending)) == 2)
+    here.take(pending, worker_id="second@host")
+    here.look_until(pending.answer.done)
     with pytest.raises(DeviceLostError, match="2 workers died while they worked on this request"):
         pending.answer.result(0)
     here.look_after(10.0)
@@ -302,10 +314,10 @@ def test_a_request_that_may_have_killed_two_workers_meets_no_third(here: Process
 def test_the_other_requests_of_a_deadly_message_are_answered(here: Process) -> None:
     deadly, good = here.together("deadly", "good")
     here.take(deadly, good, worker_id="first@host")
-    here.look_after(1.0)
+    here.look_until(lambda: len(here.copies(deadly)) == len(here.copies(good)) == 2)
     here.take(deadly, worker_id="second@host")
     here.take(good)
-    here.look_after(1.0)
+    here.look_until(deadly.answer.done)
     assert isinstance(deadly.answer.exception(0), DeviceLostError)
     assert not good.answer.done()
     here.outbox.answered(good.request.id, Answer(computed=[0]))

@@ -182,7 +182,7 @@ class Unreliable:
         if self.failures:
             self.failures -= 1
             raise redis.ConnectionError("connection refused")
-        return self._client.pubsub(**options)
+        return self._client.pubsub(**options)  # type: ignore[no-untyped-call]
 
     def publish(self, channel: str, data: bytes) -> object:
         return self._client.publish(channel, data)

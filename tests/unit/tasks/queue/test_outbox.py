@@ -43,7 +43,7 @@ class Desk:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.outbox = Outbox(
-            fleet.outbox,  # type: ignore[arg-type]  # in the place of Celery
+            fleet.outbox,  # in the place of Celery
             fleet.redis,
             Router(fleet.roster, fleet.catalog),
             inline_bytes=100,

@@ -1,7 +1,6 @@
 """Missing texts on their way to the workers, and what their answers mean for the keys."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,7 +49,7 @@ def compute(running: Service, texts: list[str]) -> dict[str, Outcome]:
     ], "what is reported as computed is in the cache"
     assert done.errors.keys() == {key for key in missing if done.outcomes[key] is Outcome.FAILED}
     assert running.services.fleet.outbox.waiting() == {}
-    return {text: done.outcomes[key] for key, text in missing.items()}
+    return {str(text): done.outcomes[key] for key, text in missing.items()}
 
 
 def test_a_small_request_is_one_message_in_the_interactive_lane(
@@ -134,15 +133,16 @@ class Desk:
         answer: of every request that is sent; None for no answer.
     """
 
-    def __init__(self, fleet: Fleet, tmp_path: Path) -> None:
+    def __init__(self, fleet: Fleet, *, inline_bytes: int = 100) -> None:
         self.answer: Answer | None = None
-        self.outbox = Outbox(fleet.outbox, fleet.redis, Router(fleet.roster, fleet.catalog), inline_bytes=100)  # type: ignore[arg-type]
+        router = Router(fleet.roster, fleet.catalog)
+        self.outbox = Outbox(fleet.outbox, fleet.redis, router, inline_bytes=inline_bytes)
         bounds = {Lane.INTERACTIVE: 5.0, Lane.BULK: 100.0}
         self.sender = QueueSender(
             self.outbox,
-            Router(fleet.roster, fleet.catalog),
+            router,
             Backlog(JobCounts(fleet.db), fleet.roster, fleet.redis, requests=self.outbox.texts, max_s=bounds),
-            inline_bytes=100,
+            inline_bytes=inline_bytes,
             timeout_s=60.0,
         )
         fleet.outbox.on_send = self._reply
@@ -154,11 +154,11 @@ class Desk:
 
 
 @pytest.fixture
-def desk(fleet: Fleet, tmp_path: Path) -> Iterator[Desk]:
+def desk(fleet: Fleet) -> Iterator[Desk]:
     """One worker, which computes one text per second; up to five may wait."""
     fleet.catalog.publish([SPACE], device="cpu")
     fleet.join("cpu", texts_per_s=1.0)
-    made = Desk(fleet, tmp_path)
+    made = Desk(fleet)
     yield made
     made.outbox.close()
 
@@ -187,13 +187,13 @@ def test_a_long_text_travels_alone_and_its_outcome_belongs_to_it(desk: Desk, fle
     assert done.errors == {list(LARGE)[1]: error}
 
 
-def test_a_request_has_256_texts_at_most(desk: Desk) -> None:
-    desk.answer = Answer()
-    sent = desk.sender.begin(SPACE, missing_in(SPACE.fingerprint, [f"{i}" for i in range(30)]))
-    assert [len(keys) for keys, _ in sent.parts] == [30]
-    wide = QueueSender(desk.outbox, desk.sender._router, desk.sender._backlog, inline_bytes=10**6, timeout_s=60.0)
-    sent = wide.begin(SPACE, missing_in(SPACE.fingerprint, [f"{i}" for i in range(600)]))
+def test_a_request_has_256_texts_at_most(fleet: Fleet) -> None:
+    fleet.join("cpu")
+    desk = Desk(fleet, inline_bytes=10_000)
+    sent = desk.sender.begin(SPACE, missing_in(SPACE.fingerprint, [f"{i}" for i in range(600)]))
     assert [len(keys) for keys, _ in sent.parts] == [256, 256, 88]
+    assert [len(pending.request.texts) for _, pending in sent.parts] == [256, 256, 88]
+    desk.outbox.close()
 
 
 def test_beginning_does_not_wait_for_the_answer(desk: Desk) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from semel.backends.steps import Hang
+from semel.backends.hanging import Hang
 from semel.errors import BackendError
 from semel.tasks.worker import device_loss as device_loss_module
 from semel.tasks.worker.device_loss import DeviceLoss, HangWatch

@@ -1,46 +1,51 @@
-"""Small requests: the answer that goes back, and requests that are passed on to another worker."""
+"""The answers to the requests of a message: computed together, and each request is answered for itself."""
 
+import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from kombu.exceptions import OperationalError
 
 from semel.errors import BackendError, ModelLoadError
 from semel.tasks.fleet.failover import Failover
 from semel.tasks.fleet.meter import Message
 from semel.tasks.jobs.moves import JobMoves
-from semel.tasks.queue.message import Answer, Request
+from semel.tasks.queue.doorbell import State, abandon, abandoned, states, take
+from semel.tasks.queue.message import Answer, Request, RequestMessage
 from semel.tasks.queue.names import EMBED_TEXTS, READ_TEXTS
-from semel.tasks.worker import replies as replies_module
-from semel.tasks.worker.replies import PassOn, Replies
-from semel.values.text import Outcome
-from tests.support.computing import Device
-from tests.support.fleet import OTHER, SPACE, Clock, Fleet
+from semel.tasks.worker import pass_on as pass_on_module
+from semel.tasks.worker.held import HeldRequests
+from semel.tasks.worker.pass_on import PassOn
+from semel.tasks.worker.replies import Replies
+from semel.values.text import ItemError, Outcome
+from tests.support.computing import Device, device_on
+from tests.support.fleet import OTHER, Clock, Fleet
+from tests.support.processes import wait_until
 from tests.support.values import PRODUCER, vectors
+
+HERE = "cpu@host"
 
 
 class Desk:
-    """The replies of a worker, and what they ask of the rest of it.
-
-    Attributes:
-        passes: whether another worker takes what is passed on.
-    """
+    """The replies of a worker, and what they ask of the rest of it."""
 
     def __init__(self, fleet: Fleet, device: Device) -> None:
-        self._fleet = fleet
+        self.fleet = fleet
         self._space = device.space
-        self.passes = False
-        self.passed_on: list[tuple[str, Request]] = []
         self.refused: list[tuple[str, bytes, str]] = []
         self.lost: list[BackendError] = []
         self.messages: list[Message] = []
+        self.held = HeldRequests(fleet.redis, worker_id=HERE)
+        failover = Failover(fleet.jobs, JobMoves(fleet.db), fleet.roster, use_case="auto", fail_after_s=60)
         self.replies = Replies(
             fleet.redis,
             device.models,
             device.embedder,
             self,  # type: ignore[arg-type]  # in the place of DeviceLoss
-            self._pass_on,  # type: ignore[arg-type]
+            self.held,
+            PassOn(fleet.outbox, fleet.redis, failover, HERE, "cpu", "auto"),
             refuse=self._refuse,
             record=self.messages.append,
         )
@@ -48,35 +53,53 @@ class Desk:
     def stop_worker(self, error: BackendError) -> None:
         self.lost.append(error)
 
-    def _pass_on(self, task: str, request: Request) -> bool:
-        self.passed_on.append((task, request))
-        return self.passes
-
     def _refuse(self, model: str, fingerprint: bytes, why: str) -> bool:
         self.refused.append((model, fingerprint, why))
         return False
 
-    def request(self, *texts: str, prompt_name: str = "", **changed: Any) -> Request:
+    def message(self, *requests: Request, prompt_name: str = "", **changed: Any) -> RequestMessage:
         space = self._space(prompt_name)
-        plain = Request("r" * 32, "bell", "m", prompt_name, space.fingerprint.hex(), list(texts), sent_at=1.0)
+        plain = RequestMessage("bell", "m", prompt_name, space.fingerprint.hex(), list(requests))
         return replace(plain, **changed)
 
-    def answer(self) -> Answer | None:
-        """The answer that its waiter finds."""
-        stored = self._fleet.redis.get(f"semel:answer:{'r' * 32}")
-        return None if stored is None else Answer.from_json(stored)
+    def state(self, name: str = "r1") -> State:
+        return states(self.fleet.redis, [name])[0]
+
+    def answer(self, name: str = "r1") -> Answer:
+        """The answer that a waiter finds."""
+        answer = self.state(name).answer
+        assert answer is not None, f"{name} has no answer"
+        return answer
+
+    def error(self, name: str = "r1") -> ItemError:
+        """The error of a whole request."""
+        error = self.answer(name).error
+        assert error is not None, f"{name} has no error"
+        return error
+
+    def passed_on(self) -> list[tuple[str, RequestMessage]]:
+        """Task and message of everything that was passed on."""
+        return [(task, RequestMessage.from_message(message)) for task, (message,), _ in self.fleet.outbox.sent]
+
+
+def request(name: str, *texts: str, left_s: float = 60.0, **changed: Any) -> Request:
+    plain = Request(name, list(texts), sent_at=1.0, expires_at=time.time() + left_s)
+    return replace(plain, **changed)
 
 
 @pytest.fixture
-def desk(fleet: Fleet, device: Device) -> Desk:
+def desk(fleet: Fleet, device: Device, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.setattr(pass_on_module, "time", clock)
     return Desk(fleet, device)
 
 
-def failure(desk: Desk) -> str:
-    answer = desk.answer()
-    assert answer is not None
-    assert answer.error is not None
-    return answer.error.code
+@pytest.fixture
+def another(fleet: Fleet, device: Device) -> None:
+    """Another worker that serves the same spaces, and those of other weights."""
+    fleet.join("mps", device.space(), OTHER)
+
+
+# Computed
 
 
 def test_missing_texts_are_computed_and_the_answer_names_each_position(
@@ -86,9 +109,8 @@ def test_missing_texts_are_computed_and_the_answer_names_each_position(
     fleet.store.put_many(
         device.space(), [shared], vectors(1, 8), tokens=[1], truncated=[False], producer=PRODUCER
     )  # another worker was faster
-    desk.replies.embed(desk.request("one", "shared", "poison", "two"))
+    desk.replies.embed(desk.message(request("r1", "one", "shared", "poison", "two")))
     answer = desk.answer()
-    assert answer is not None
     assert (answer.computed, answer.coalesced, list(answer.errors)) == ([0, 3], [1], [2])
     assert answer.seconds > 0
     assert fleet.store.lookup(list(device.missing("one", "two"))).all_present
@@ -96,45 +118,180 @@ def test_missing_texts_are_computed_and_the_answer_names_each_position(
     assert [(message.model, message.sent_at, message.outcomes) for message in desk.messages] == [("m", 1.0, counted)]
 
 
+def test_a_text_that_several_requests_share_is_computed_once_and_each_gets_its_answer(
+    desk: Desk, device: Device
+) -> None:
+    desk.replies.embed(desk.message(request("r1", "one", "shared"), request("r2", "shared"), request("r3", "three")))
+    assert [desk.answer(name).computed for name in ("r1", "r2", "r3")] == [[0, 1], [0], [0]]
+    assert device.engine.stats.texts == 3
+    assert [message.outcomes for message in desk.messages] == [{Outcome.COMPUTED: n} for n in (2, 1, 1)]
+
+
+@pytest.fixture
+def failing(fleet: Fleet, tmp_path: Path) -> Iterator[Device]:
+    """A model that fails on `poison`, gives NaN for `broken`, and reads five words."""
+    source = "fake:?dim=8&max_tokens=5&fail_on=poison&nan_on=broken"
+    with device_on(fleet.store, tmp_path, source, max_batch_tokens=200) as made:
+        yield made
+
+
+def test_of_many_requests_in_a_message_only_those_with_a_bad_text_fail(fleet: Fleet, failing: Device) -> None:
+    desk = Desk(fleet, failing)
+    texts = {f"r{i}": f"text {i}" for i in range(200)}
+    texts |= {"r50": "poison", "r100": "broken", "r150": "word " * 300}
+    desk.replies.embed(desk.message(*(request(name, text) for name, text in texts.items())))
+    answers = {name: desk.answer(name) for name in texts}
+    assert {name: error.code for name in texts for error in answers[name].errors.values()} == {
+        "r50": "backend_error",
+        "r100": "invalid_vector",
+    }
+    assert all(answers[name].computed == [0] for name in texts if name not in ("r50", "r100"))
+    assert all(answer.error is None for answer in answers.values())
+    assert desk.held.texts == 0
+
+
+def test_a_request_is_answered_before_the_later_ones_are_computed(desk: Desk, device: Device) -> None:
+    batches: list[bool] = []
+
+    def hold_the_third() -> None:
+        batches.append(True)
+        if len(batches) == 3:
+            wait_until(lambda: desk.state("r1").answer is not None, timeout_s=5)
+
+    device.on_batch = hold_the_third
+    desk.replies.embed(desk.message(request("r1", "short"), request("r2", *many(8))))
+    assert len(batches) > 3
+    assert len(desk.answer("r2").computed) == 8
+
+
+def many(count: int, *, tokens: int = 8) -> list[str]:
+    """Texts that fill more than one batch."""
+    return [f"{i} " + "word " * (tokens - 2) + "end" for i in range(count)]
+
+
+def test_suspects_are_computed_alone(desk: Desk, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone: list[bool] = []
+    compute = device.embedder.compute
+
+    def spy(*args: Any, **options: Any) -> Any:
+        alone.append(options["terms"].alone)
+        return compute(*args, **options)
+
+    monkeypatch.setattr(device.embedder, "compute", spy)
+    desk.replies.embed(desk.message(request("r1", "one", deaths=1)))
+    desk.replies.embed(desk.message(request("r2", "two")))
+    assert alone == [True, False]
+
+
+# Read
+
+
 def test_tokens_are_counted_with_the_prompt_and_nothing_is_computed(desk: Desk, device: Device) -> None:
-    desk.replies.read(desk.request("a b", "w " * 40, prompt_name="query", reading="count"))
-    assert desk.answer() == Answer(readings=[[3, False], [20, True]])
+    requests = request("r1", "a b", "w " * 40), request("r2", "a")
+    desk.replies.read(desk.message(*requests, prompt_name="query", reading="count"))
+    assert desk.answer("r1") == Answer(readings=[[3, False], [20, True]])
+    assert desk.answer("r2") == Answer(readings=[[2, False]])
     assert device.engine.stats.texts == 0
     assert desk.messages == []
 
 
 @pytest.mark.parametrize(("reading", "expected"), [("spell", ["[CLS]", "find", "a"]), ("bare", ["find", "a"])])
 def test_tokens_are_spelled_with_the_prompt(desk: Desk, reading: str, expected: list[str]) -> None:
-    desk.replies.read(desk.request("a", prompt_name="query", reading=reading))
-    answer = desk.answer()
-    assert answer is not None
-    assert [token["text"] for token in answer.readings[0]] == expected
+    desk.replies.read(desk.message(request("r1", "a"), prompt_name="query", reading=reading))
+    assert [token["text"] for token in desk.answer().readings[0]] == expected
 
 
-def test_a_request_for_other_weights_is_passed_on_and_gets_no_answer_here(desk: Desk) -> None:
-    desk.passes = True
-    request = desk.request("one", fingerprint=OTHER.fingerprint.hex())
-    desk.replies.embed(request)
-    assert desk.passed_on == [(EMBED_TEXTS, request)]
+# Copies, late requests, and clients that have gone
+
+
+def test_a_second_copy_is_dropped_and_the_rest_of_its_message_is_answered(desk: Desk, fleet: Fleet) -> None:
+    take(fleet.redis, ["r1"], worker_id="another")
+    desk.replies.embed(desk.message(request("r1", "one"), request("r2", "two")))
+    assert desk.state("r1") == State(worker="another")
+    assert desk.answer("r2").computed == [0]
+
+
+def test_a_message_of_copies_loads_no_model(desk: Desk, device: Device) -> None:
+    desk.replies.embed(desk.message(request("r1", "one")))
+    computed, recorded = device.engine.stats.texts, len(desk.messages)
+    desk.replies.embed(desk.message(request("r1", "one"), model="unknown"))
+    assert (device.engine.stats.texts, len(desk.messages), desk.refused) == (computed, recorded, [])
+
+
+def test_a_late_request_is_dropped(desk: Desk, fleet: Fleet, device: Device) -> None:
+    desk.replies.embed(desk.message(request("r1", "one", left_s=-1.0), request("r2", "two")))
+    assert desk.state("r1") == State()
+    assert device.engine.stats.texts == 1
+
+
+def gone_after_a_batch(desk: Desk, device: Device, *names: str) -> None:
+    def leave() -> None:
+        device.on_batch = lambda: None
+        abandon(desk.fleet.redis, names)
+        desk.held.look()
+
+    device.on_batch = leave
+
+
+def test_what_nobody_waits_for_any_more_is_not_computed(desk: Desk, device: Device) -> None:
+    stays, gone = many(4), [f"gone {text}" for text in many(40)]
+    gone_after_a_batch(desk, device, "r2")
+    desk.replies.embed(desk.message(request("r1", *stays), request("r2", *gone)))
+    assert desk.answer("r1").computed == [0, 1, 2, 3]
+    assert abandoned(desk.fleet.redis, ["r2"]) == {"r2"}, "it gets no answer"
+    assert device.engine.stats.texts < 10
+
+
+def test_a_text_is_computed_while_one_of_its_requests_is_waited_for(desk: Desk, device: Device) -> None:
+    texts = many(20)
+    gone_after_a_batch(desk, device, "r2")
+    desk.replies.embed(desk.message(request("r1", *texts), request("r2", *texts)))
+    assert desk.answer("r1").computed == list(range(20))
+
+
+def test_when_all_have_gone_the_rest_is_left(desk: Desk, device: Device) -> None:
+    gone_after_a_batch(desk, device, "r1", "r2")
+    desk.replies.embed(desk.message(request("r1", *many(20)), request("r2", *many(40))))
+    assert device.engine.stats.texts < 10
+    assert desk.held.texts == 0
+    desk.replies.embed(desk.message(request("r3", *many(20))))
+    assert len(desk.answer("r3").errors) == 0, "the next one gets every vector"
+
+
+# Other workers
+
+
+def test_requests_for_other_weights_are_passed_on_and_get_no_answer_here(desk: Desk, another: None) -> None:
+    message = desk.message(request("r1", "one"), request("r2", "two"), fingerprint=OTHER.fingerprint.hex())
+    desk.replies.embed(message)
+    assert desk.passed_on() == [(EMBED_TEXTS, replace(message, passed_on=1))]
     assert [(model, fingerprint) for model, fingerprint, _ in desk.refused] == [("m", OTHER.fingerprint)]
-    assert desk.answer() is None
+    assert (desk.state("r1"), desk.state("r2")) == (State(), State()), "the other worker may take them"
+    assert desk.held.texts == 0
 
 
-def test_when_no_other_worker_can_take_it_the_caller_gets_the_reason(desk: Desk) -> None:
-    desk.replies.embed(desk.request("one", fingerprint=OTHER.fingerprint.hex()))
-    answer = desk.answer()
-    assert answer is not None
-    assert answer.error is not None
-    assert answer.error.code == ModelLoadError.code
-    assert "'m' has other weights on this worker" in answer.error.message
+def test_when_no_other_worker_can_take_them_each_caller_gets_the_reason(desk: Desk) -> None:
+    requests = request("r1", "one"), request("r2", "two")
+    desk.replies.embed(desk.message(*requests, fingerprint=OTHER.fingerprint.hex()))
+    for name in ("r1", "r2"):
+        assert desk.error(name).code == ModelLoadError.code
+        assert "'m' has other weights on this worker" in desk.error(name).message
 
 
 def test_an_unknown_model_or_prompt_is_an_answer_too(desk: Desk) -> None:
-    desk.replies.read(desk.request("one", model="unknown", reading="count"))
-    assert failure(desk) == "model_not_found"
-    assert desk.passed_on[0][0] == READ_TEXTS
-    desk.replies.embed(replace(desk.request("one"), prompt_name="unknown"))
-    assert failure(desk) == ModelLoadError.code
+    desk.replies.read(desk.message(request("r1", "one"), model="unknown", reading="count"))
+    assert desk.error("r1").code == "model_not_found"
+    desk.replies.embed(replace(desk.message(request("r2", "one")), prompt_name="unknown"))
+    assert desk.error("r2").code == ModelLoadError.code
+
+
+def test_what_reads_texts_is_passed_on_as_such(desk: Desk, another: None) -> None:
+    message = desk.message(request("r1", "one"), fingerprint=OTHER.fingerprint.hex(), reading="count")
+    desk.replies.read(message)
+    assert desk.passed_on() == [(READ_TEXTS, replace(message, passed_on=1))]
+
+
+# A device that is lost, and other errors
 
 
 def break_device(device: Device, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
@@ -144,103 +301,117 @@ def break_device(device: Device, monkeypatch: pytest.MonkeyPatch, error: Excepti
     monkeypatch.setattr(device.embedder, "compute", fail)
 
 
-def test_a_lost_device_stops_the_worker_and_its_request_goes_to_another(
-    desk: Desk, device: Device, monkeypatch: pytest.MonkeyPatch
+def test_a_lost_device_stops_the_worker_and_each_request_goes_to_another_alone(
+    desk: Desk, device: Device, another: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.passes = True
     error = BackendError("the device is gone")
     break_device(device, monkeypatch, error)
-    desk.replies.embed(desk.request("one", passed_on=1))
+    desk.replies.embed(desk.message(request("r1", "one"), request("r2", "two")))
     assert desk.lost == [error]
-    assert len(desk.passed_on) == 1
-    assert desk.answer() is None
+    assert [[(each.id, each.deaths) for each in message.requests] for _, message in desk.passed_on()] == [
+        [("r1", 1)],
+        [("r2", 1)],
+    ]
+    assert (desk.state("r1"), desk.state("r2")) == (State(), State())
+
+
+def test_a_lost_device_without_another_worker_is_an_answer(
+    desk: Desk, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_device(device, monkeypatch, BackendError("the device is gone"))
+    desk.replies.embed(desk.message(request("r1", "one"), request("r2", "two")))
+    assert [desk.error(name).code for name in ("r1", "r2")] == [BackendError.code] * 2
 
 
 def test_a_request_that_may_have_killed_two_devices_meets_no_third(
-    desk: Desk, device: Device, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, device: Device, another: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.passes = True
     break_device(device, monkeypatch, BackendError("the device is gone"))
-    desk.replies.embed(desk.request("one", passed_on=2))
-    assert desk.passed_on == []
-    assert failure(desk) == BackendError.code
+    desk.replies.embed(desk.message(request("r1", "one", deaths=1)))
+    assert desk.passed_on() == []
+    assert desk.error("r1").code == BackendError.code
+
+
+def lost_after_a_batch(desk: Desk, device: Device) -> None:
+    """The device fails for good in its second batch."""
+    source = device.model.backend
+
+    def dead(batch: object) -> None:
+        raise BackendError("the device is gone")
+
+    def die() -> None:
+        device.on_batch = lambda: None
+        source.forward = dead  # type: ignore[method-assign, assignment]
+
+    device.on_batch = die
+
+
+def test_a_request_that_was_answered_before_the_device_was_lost_is_not_passed_on(
+    desk: Desk, device: Device, another: None
+) -> None:
+    lost_after_a_batch(desk, device)
+    desk.replies.embed(desk.message(request("r1", "short"), request("r2", *many(6, tokens=20))))
+    assert desk.answer("r1").computed == [0]
+    assert [[each.id for each in message.requests] for _, message in desk.passed_on()] == [["r2"]]
+
+
+def test_a_request_that_nobody_waits_for_is_not_passed_on(
+    desk: Desk, device: Device, another: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: object, **__: object) -> None:
+        abandon(desk.fleet.redis, ["r1"])
+        desk.held.look()
+        raise BackendError("the device is gone")
+
+    monkeypatch.setattr(device.embedder, "compute", lose)
+    desk.replies.embed(desk.message(request("r1", "one"), request("r2", "two")))
+    assert [[each.id for each in message.requests] for _, message in desk.passed_on()] == [["r2"]]
+    assert abandoned(desk.fleet.redis, ["r1"]) == {"r1"}
 
 
 def test_an_unforeseen_error_is_an_answer_and_no_time_out(
     desk: Desk, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_device(device, monkeypatch, ZeroDivisionError("by zero"))
-    desk.replies.embed(desk.request("one"))
-    assert failure(desk) == "internal_error"
+    desk.replies.embed(desk.message(request("r1", "one"), request("r2", "two")))
+    for name in ("r1", "r2"):
+        assert (desk.error(name).code, desk.error(name).message) == ("internal_error", "ZeroDivisionError: by zero")
     assert desk.lost == []
+    assert desk.held.texts == 0
+
+
+# A Redis that is emptied or away
+
+
+def test_an_emptied_redis_between_taking_and_answering_costs_nothing(desk: Desk, fleet: Fleet, device: Device) -> None:
+
+    def empty_redis() -> None:
+        fleet.redis.flushall()
+
+    device.on_batch = empty_redis
+    desk.replies.embed(desk.message(request("r1", "one")))
+    assert desk.answer("r1").computed == [0]
 
 
 def test_an_answer_that_cannot_be_delivered_does_not_hurt_the_worker(desk: Desk, fleet: Fleet) -> None:
     fleet.server.connected = False
-    desk.replies.embed(desk.request("one"))
+    desk.replies.embed(desk.message(request("r1", "one")))
     fleet.server.connected = True
-    assert desk.answer() is None
+    assert desk.held.texts == 0
+    desk.replies.embed(desk.message(request("r2", "two")))
+    assert desk.answer("r2").computed == [0]
 
 
-# Passing on
-
-
-@pytest.fixture
-def pass_on(fleet: Fleet, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> PassOn:
-    """That of the worker `cuda:0@host`."""
-    monkeypatch.setattr(replies_module, "time", clock)
-    fleet.join("cuda:0")
-    failover = Failover(fleet.jobs, JobMoves(fleet.db), fleet.roster, use_case="auto", fail_after_s=60)
-    return PassOn(fleet.outbox, failover, "cuda:0@host", "cuda:0", "auto")  # type: ignore[arg-type]
-
-
-REQUEST = Request("r" * 32, "bell", "m", "", SPACE.fingerprint.hex(), ["a secret"], sent_at=1.0)
-
-
-def test_a_request_goes_to_the_best_pool_that_serves_its_space(pass_on: PassOn, fleet: Fleet, clock: Clock) -> None:
-    fleet.join("cpu")
-    fleet.join("mps")
-    fleet.join("mlx", OTHER)
-    assert pass_on(READ_TEXTS, replace(REQUEST, passed_on=2))
-    ((task, (message,), queue),) = fleet.outbox.sent
-    assert (task, queue) == (READ_TEXTS, "interactive.mps")
-    assert Request.from_message(message) == replace(REQUEST, passed_on=3)
-    assert "secret" not in fleet.outbox.shown[0]
-    assert clock.slept == [0.05]
-
-
-def test_a_worker_that_is_alone_passes_nothing_on(pass_on: PassOn, fleet: Fleet) -> None:
-    fleet.join("cpu", OTHER)
-    assert not pass_on(EMBED_TEXTS, REQUEST)
-    assert fleet.outbox.sent == []
-
-
-@pytest.mark.parametrize(("passed_on", "queue"), [(3, "interactive.cuda"), (4, "interactive.cpu")])
-def test_after_some_passes_a_request_avoids_its_own_queue(
-    pass_on: PassOn, fleet: Fleet, passed_on: int, queue: str
+def test_a_request_whose_answer_was_not_delivered_does_not_count_as_being_worked_on(
+    desk: Desk, fleet: Fleet, device: Device
 ) -> None:
-    fleet.join("cuda:1")
-    fleet.join("cpu")
-    assert pass_on(EMBED_TEXTS, replace(REQUEST, passed_on=passed_on))
-    assert fleet.outbox.queues == [queue]
+    """The sender would wait for this worker, which lives and has nothing to do, until the request times out."""
 
+    def lose_redis() -> None:
+        fleet.server.connected = False
 
-def test_a_request_returns_to_its_own_queue_when_only_that_one_has_a_worker(pass_on: PassOn, fleet: Fleet) -> None:
-    fleet.join("cuda:1")
-    assert pass_on(EMBED_TEXTS, replace(REQUEST, passed_on=10))
-    assert fleet.outbox.queues == ["interactive.cuda"]
-
-
-def test_a_request_is_not_passed_around_for_ever(pass_on: PassOn, fleet: Fleet) -> None:
-    fleet.join("cpu")
-    assert pass_on(EMBED_TEXTS, replace(REQUEST, passed_on=19))
-    assert not pass_on(EMBED_TEXTS, replace(REQUEST, passed_on=20))
-
-
-def test_without_redis_a_request_is_answered_here(pass_on: PassOn, fleet: Fleet) -> None:
-    fleet.join("cpu")
-    fleet.outbox.error = OperationalError("connection refused")
-    assert not pass_on(EMBED_TEXTS, REQUEST)
-    fleet.outbox.error = None
-    fleet.server.connected = False
-    assert not pass_on(EMBED_TEXTS, REQUEST)
+    device.on_batch = lose_redis
+    desk.replies.embed(desk.message(request("r1", "one")))
+    fleet.server.connected = True
+    desk.held.look()
+    assert desk.state("r1").worker is None

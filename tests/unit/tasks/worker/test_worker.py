@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from celery.utils.dispatch import Signal
 
-from semel.backends.steps import Hang
+from semel.backends.hanging import Hang
 from semel.cache.keys import input_keys
 from semel.errors import BackendError, FingerprintError, ModelLoadError, UnavailableError
 from semel.settings import Settings
 from semel.tasks.queue.doorbell import states
 from semel.tasks.queue.message import Request, RequestMessage
 from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_TEXTS, READ_TEXTS
+from semel.tasks.worker import consuming as consuming_module
 from semel.tasks.worker import device_loss as device_loss_module
 from semel.tasks.worker import models as models_module
 from semel.tasks.worker import worker as worker_module
@@ -41,7 +42,7 @@ def this_machine(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Settings, "all_models", property(lambda self: self.models))
     monkeypatch.setattr(device_loss_module.os, "kill", lambda _pid, _number: None)
     for signal in ("setup_logging", "task_prerun"):
-        monkeypatch.setattr(worker_module, signal, Signal())
+        monkeypatch.setattr(consuming_module, signal, Signal())
 
 
 class Workers:
@@ -71,7 +72,7 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 
 def run(worker: Worker, consume: Consume, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run it, with `consume` instead of Celery's loop."""
-    monkeypatch.setattr(worker, "_consume", lambda: consume(worker))
+    monkeypatch.setattr(worker_module, "consume", lambda *_, **__: consume(worker))
     worker.run()
 
 

@@ -25,7 +25,7 @@ class Hang:
     seconds: float
 
 
-class Steps:
+class LoadSteps:
     """The steps that run now, each in its own thread. Any thread may call it."""
 
     def __init__(self) -> None:

@@ -2,20 +2,20 @@
 
 import pytest
 
-from semel.backends import steps as steps_module
-from semel.backends.steps import Hang, Steps
+from semel.backends import hanging as hanging_module
+from semel.backends.hanging import Hang, LoadSteps
 from tests.support.fleet import Clock
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(steps_module, "time", made)
+    monkeypatch.setattr(hanging_module, "time", made)
     return made
 
 
 def test_a_step_may_take_ten_times_as_long_as_a_batch(clock: Clock) -> None:
-    steps = Steps()
+    steps = LoadSteps()
     with steps.step("loading model 'm'"):
         clock.now += 600
         assert steps.hanging(after_s=60) is None
@@ -25,7 +25,7 @@ def test_a_step_may_take_ten_times_as_long_as_a_batch(clock: Clock) -> None:
 
 
 def test_the_step_that_has_run_for_longest_is_named(clock: Clock) -> None:
-    steps = Steps()
+    steps = LoadSteps()
     with steps.step("the first"):
         clock.now += 1
         with steps.step("the second"):
@@ -34,7 +34,7 @@ def test_the_step_that_has_run_for_longest_is_named(clock: Clock) -> None:
 
 
 def test_a_step_that_waited_for_another_one_starts_anew(clock: Clock) -> None:
-    steps = Steps()
+    steps = LoadSteps()
     first = steps.step("the first")
     first.__enter__()
     with steps.step("the second"):
@@ -47,7 +47,7 @@ def test_a_step_that_waited_for_another_one_starts_anew(clock: Clock) -> None:
 
 
 def test_a_step_that_fails_has_ended(clock: Clock) -> None:
-    steps = Steps()
+    steps = LoadSteps()
     with pytest.raises(ZeroDivisionError), steps.step("loading model 'm'"):
         raise ZeroDivisionError
     clock.now += 1000

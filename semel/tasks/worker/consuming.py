@@ -1,0 +1,65 @@
+"""Celery's loop of a worker: it takes messages from the queues, and hands them to the parts that serve them."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, task_prerun
+
+from semel.errors import UnavailableError
+from semel.tasks.jobs.rows import Place
+from semel.tasks.queue.message import RequestMessage
+from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_TEXTS, READ_TEXTS
+from semel.tasks.worker.replies import Replies
+
+
+def consume(
+    app: Celery,
+    *,
+    worker_id: str,
+    embed_chunks: Callable[[Sequence[Place]], None],
+    replies: Replies,
+    redelivered: Callable[[], None],
+) -> None:
+    """Run Celery's loop until a signal; each message is served in a thread.
+
+    Args:
+        embed_chunks: called with the chunks of a message.
+        replies: serves messages of requests.
+        redelivered: called for each message that was delivered again.
+
+    Raises:
+        UnavailableError: the loop failed.
+    """
+
+    def count_redelivery(task: Any, **_: Any) -> None:
+        if (task.request.delivery_info or {}).get("redelivered"):
+            redelivered()
+
+    _register(app, embed_chunks, replies)
+    setup_logging.connect(_keep_log_configuration, weak=False)
+    task_prerun.connect(count_redelivery, weak=False)
+    warnings.filterwarnings("ignore", message=".*superuser privileges.*")  # containers run as root
+    consumer = app.Worker(hostname=worker_id, quiet=True, without_gossip=True, without_mingle=True, loglevel="WARNING")
+    consumer.start()
+    if consumer.exitcode:
+        raise UnavailableError("Celery's loop ended with an error, see the log above; restart this worker")
+
+
+def _register(app: Celery, serve: Callable[[Sequence[Place]], None], replies: Replies) -> None:
+    @app.task(name=EMBED_CHUNKS)
+    def embed_chunks(places: list[list[Any]]) -> None:
+        serve([(job_id, position) for job_id, position in places])
+
+    @app.task(name=EMBED_TEXTS)
+    def embed_texts(message: dict[str, Any]) -> None:
+        replies.embed(RequestMessage.from_message(message))
+
+    @app.task(name=READ_TEXTS)
+    def read_texts(message: dict[str, Any]) -> None:
+        replies.read(RequestMessage.from_message(message))
+
+
+def _keep_log_configuration(**_: Any) -> None:
+    """Do nothing: a receiver of this signal keeps Celery from configuring the log."""
