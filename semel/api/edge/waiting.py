@@ -14,13 +14,16 @@ from starlette.requests import ClientDisconnect
 
 from semel.api.deps import ServicesDep
 from semel.errors import SemelError
-from semel.steps import Steps, resume
+from semel.steps import Missing, Steps, resume
 from semel.tasks.queue.sender import QueueSender, Sent
 
 T = TypeVar("T")
 
 _LOOKUPS = CapacityLimiter(8)
 """Threads for the steps. They read the cache and encode answers, and never wait for a worker."""
+
+_SENDERS = CapacityLimiter(8)
+"""Threads that hand texts to the queue. They are apart from the others, because Redis may hang."""
 
 _TEXT_READERS = CapacityLimiter(8)
 """Threads for routes that wait for a worker without steps."""
@@ -43,14 +46,18 @@ async def _take_steps(request: Request, services: ServicesDep) -> TakeSteps:
     sender = services.fleet.sender
 
     async def take(steps: Steps[T]) -> T:
-        sent: Sent | None = None
-        while True:
-            stop = await to_thread.run_sync(_next_stop, sender, steps, sent, limiter=_LOOKUPS)
-            if isinstance(stop, _Result):
-                result: T = stop.value
-                return result
-            sent = stop
-            await _answers(request, sender, sent)
+        sent: Sent | SemelError | None = None
+        try:
+            while True:
+                stop = await to_thread.run_sync(_next_stop, steps, sent, limiter=_LOOKUPS)
+                if isinstance(stop, _Result):
+                    result: T = stop.value
+                    return result
+                sent = await to_thread.run_sync(_begin, sender, stop, limiter=_SENDERS)
+                if isinstance(sent, Sent):
+                    await _answers(request, sender, sent)
+        finally:
+            steps.close()
 
     return take
 
@@ -64,17 +71,22 @@ async def reading_texts(read: Callable[[], T]) -> T:
     return await to_thread.run_sync(read, limiter=_TEXT_READERS)
 
 
-def _next_stop(sender: QueueSender, steps: Steps[T], sent: Sent | None) -> "Sent | _Result[T]":
-    """Go on to the next stop, and have the texts computed that are missing there; or to the end."""
+def _next_stop(steps: Steps[T], sent: Sent | SemelError | None) -> "Missing | _Result[T]":
+    """Go on to the next stop, or to the end."""
     try:
-        missing = next(steps) if sent is None else resume(steps, sent.result)
-        while True:
-            try:
-                return sender.begin(missing.space, missing.texts, lane=missing.lane)
-            except SemelError as error:
-                missing = steps.throw(error)
+        if sent is None:
+            return next(steps)
+        return resume(steps, sent.result) if isinstance(sent, Sent) else steps.throw(sent)
     except StopIteration as end:
         return _Result(end.value)
+
+
+def _begin(sender: QueueSender, missing: Missing) -> Sent | SemelError:
+    """Have texts computed, or return why that is not possible; the steps decide what follows from the error."""
+    try:
+        return sender.begin(missing.space, missing.texts, lane=missing.lane)
+    except SemelError as error:
+        return error
 
 
 async def _answers(request: Request, sender: QueueSender, sent: Sent) -> None:

@@ -11,11 +11,14 @@ from semel.api.jobs.submission import as_new_job
 from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
 from semel.errors import BadInputError, SemelError
+from semel.log import get_log
 from semel.tasks.jobs.rows import NewChunk
 from semel.tasks.jobs.small import SmallJob, SmallJobs
 from semel.together import Together
 from semel.values.job import Job, Submitter
 from semel.values.model import Space
+
+log = get_log("api")
 
 _MOST = 64
 """Jobs in one transaction."""
@@ -89,7 +92,10 @@ class SmallSubmissions:
         windows = [fleet.dispatcher.window(lane, device) for lane, device in queues]
         jobs, added, turns = self._jobs.submit(small, windows)
         for window, turn in zip(windows, turns, strict=True):
-            fleet.dispatcher.send(window, turn)
+            try:
+                fleet.dispatcher.send(window, turn)
+            except Exception:  # the jobs exist: an error would create them again
+                log.exception("messages of small jobs not sent, the next sweep sends them again")
         for one, more in zip(small, added, strict=True):
             metrics.ingested(one.new.space, len(one.chunk.keys) - len(one.chunk.errors), more)
         return jobs

@@ -4,10 +4,11 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeVar
 
 import redis
 
-from semel.errors import DeviceLostError, TimedOutError, UnavailableError
+from semel.errors import DeviceLostError, SemelError, TimedOutError
 from semel.redis_client import RedisClock
 from semel.tasks.fleet.roster import Roster
 from semel.tasks.queue.doorbell import release, states
@@ -17,11 +18,19 @@ from semel.tasks.queue.pending import Pending
 from semel.tasks.queue.router import Router
 from semel.values.text import Lane
 
+T = TypeVar("T")
+
 LOOK_S = 1.0
 """How often to call `RequestCare.once`."""
 
 _LOST_S = 5.0
 """A message that no worker has taken for this long is lost if its queue is empty, or if later messages were taken."""
+
+_STALE_S = 30.0
+"""A message that no worker has taken for this long is sent again in any case: workers drop copies."""
+
+_DEAD_S = 3.0
+"""A worker that is missing from the roster for this long is dead: heartbeats refill an emptied roster sooner."""
 
 _NO_WORKER_S = 10.0
 """A request fails when no live worker has served its vector space for this long: a worker restarts within seconds."""
@@ -55,6 +64,8 @@ class RequestCare:
         self._timeout_s = timeout_s
         self._clock = RedisClock(client)
         self._elsewhere: Counter[str] = Counter()
+        self._missing_since: dict[str, float] = {}  # worker → when it was first seen to be missing
+        self._unserved_since: dict[bytes, float] = {}  # fingerprint → when it was first seen to have no worker
 
     def texts(self, device: str) -> int:
         """Texts of requests that wait for their answer on a kind of device: here, and in other processes a second ago.
@@ -85,17 +96,19 @@ class RequestCare:
             self._look_after(sent[at : at + _SLICE])
 
     def _look_after(self, sent: Sequence[Pending]) -> None:
-        live = {card.id for card in self._roster.live()}
         died, lost = list[Pending](), list[Pending]()
-        for pending, state in zip(sent, states(self._client, [p.request.id for p in sent]), strict=True):
+        found = states(self._client, [p.request.id for p in sent])
+        live = {card.id for card in self._roster.live()}
+        self._missing_since = {worker: at for worker, at in self._missing_since.items() if worker not in live}
+        for pending, state in zip(sent, found, strict=True):
             if state.answer is not None:  # its notification was lost
                 self._outbox.answered(pending.request.id, state.answer)
             elif state.worker is None:
                 if self._is_lost(pending):
                     lost.append(pending)
             else:
-                self._outbox.taken(pending)
-                if state.worker not in live:
+                self._outbox.taken(pending, deaths=state.deaths)
+                if state.worker not in live and _since(self._missing_since, state.worker) >= _DEAD_S:
                     died.append(pending)
         self._send_again(died, lost)
 
@@ -116,10 +129,11 @@ class RequestCare:
         try:
             if self._router.route(pending.group.space, must_live=True).device != message.device:
                 return True  # the pool is gone
-        except UnavailableError:
-            return waited_s >= _NO_WORKER_S  # sending it again then fails with the reason
-        if waited_s < _LOST_S:
-            return False
+        except SemelError:  # sending it again then fails with the reason
+            return _since(self._unserved_since, pending.group.space.fingerprint) >= _NO_WORKER_S
+        self._unserved_since.pop(pending.group.space.fingerprint, None)
+        if not _LOST_S <= waited_s < _STALE_S:
+            return waited_s >= _STALE_S
         is_empty = self._client.llen(queue_name(Lane.INTERACTIVE, message.device)) == 0
         return is_empty or self._outbox.passed_by(pending)
 
@@ -132,11 +146,20 @@ class RequestCare:
             written = pipe.execute()[1]
         elsewhere, gone = Counter[str](), list[bytes]()
         for name, text in written.items():
-            at, texts = json.loads(text)
-            if now - at > _FORGET_S:
+            try:
+                at, texts = json.loads(text)
+                if now - at > _FORGET_S:
+                    gone.append(name)
+                elif name.decode() != mine:
+                    elsewhere.update({str(device): int(count) for device, count in texts.items()})
+            except (ValueError, TypeError, AttributeError):  # another version wrote it, or somebody else
                 gone.append(name)
-            elif name.decode() != mine:
-                elsewhere.update(texts)
         if gone:
             self._client.hdel(_WAITING, *gone)
         self._elsewhere = elsewhere
+
+
+def _since(first_seen: dict[T, float], what: T) -> float:
+    """Seconds since this was first asked about `what`."""
+    now = time.monotonic()
+    return now - first_seen.setdefault(what, now)

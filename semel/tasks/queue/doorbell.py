@@ -17,7 +17,7 @@ from typing import Any
 import redis
 
 from semel.log import get_log
-from semel.tasks.queue.message import Answer
+from semel.tasks.queue.message import Answer, Request
 
 log = get_log("doorbell")
 
@@ -29,8 +29,14 @@ KEPT_S = 600
 """How long the state of a request is kept: longer than kombu may take to deliver a message again
 (`semel.tasks.queue.app.VISIBILITY_TIMEOUT_S`), so that a late copy is recognised."""
 
-_TAKEN, _ANSWERED, _GONE = b"w", b"a", b"g"
-"""The first byte of the key: a worker's id follows, the answer follows, nobody waits any more."""
+_TAKEN, _ANSWERED, _GONE = "w", "a", "g"
+"""The first character of the key: `deaths:worker id` follows, the answer follows, nobody waits any more."""
+
+# KEYS: requests; ARGV: the end of the value by which this worker has taken them.
+_GIVE_UP = (
+    "for _, k in ipairs(KEYS) do local v = redis.call('GET', k) "
+    "if v and string.sub(v, 1, 1) == 'w' and string.sub(v, -#ARGV[1]) == ARGV[1] then redis.call('DEL', k) end end"
+)
 
 
 @dataclass(frozen=True)
@@ -39,23 +45,34 @@ class State:
 
     Attributes:
         worker: id of the worker that took it; None if no worker has, or the answer is there.
+        deaths: how many workers had died of it, as far as that worker knows.
         answer: None until there is one.
     """
 
     worker: str | None = None
+    deaths: int = 0
     answer: Answer | None = None
 
 
-def take(client: "redis.Redis", request_ids: Sequence[str], *, worker_id: str) -> set[str]:
-    """Take requests for a worker; returns those that no worker has taken before and that a client still waits for.
+def take(client: "redis.Redis", requests: Sequence[Request], *, worker_id: str) -> set[str]:
+    """Take requests for a worker; returns the ids of those that no worker has taken, and that a client waits for.
 
     Raises redis.RedisError.
     """
     with client.pipeline(transaction=False) as pipe:
-        for request_id in request_ids:
-            pipe.set(_REQUEST + request_id, _TAKEN + worker_id.encode(), nx=True, ex=KEPT_S)
+        for request in requests:
+            pipe.set(_REQUEST + request.id, f"{_TAKEN}{request.deaths}:{worker_id}", nx=True, ex=KEPT_S)
         won = pipe.execute()
-    return {request_id for request_id, ours in zip(request_ids, won, strict=True) if ours}
+    return {request.id for request, ours in zip(requests, won, strict=True) if ours}
+
+
+def give_up(client: "redis.Redis", request_ids: Sequence[str], *, worker_id: str) -> None:
+    """Let another worker take these requests, which this worker has taken; a request that was abandoned stays so.
+
+    Raises redis.RedisError.
+    """
+    if request_ids:
+        client.eval(_GIVE_UP, len(request_ids), *(_REQUEST + each for each in request_ids), f":{worker_id}")
 
 
 def release(client: "redis.Redis", request_ids: Iterable[str]) -> None:
@@ -76,7 +93,7 @@ def abandon(client: "redis.Redis", request_ids: Iterable[str]) -> None:
 def abandoned(client: "redis.Redis", request_ids: Sequence[str]) -> set[str]:
     """Those of these requests that nobody waits for any more. Raises redis.RedisError."""
     raw = client.mget([_REQUEST + request_id for request_id in request_ids]) if request_ids else []
-    return {request_id for request_id, value in zip(request_ids, raw, strict=True) if value == _GONE}
+    return {request_id for request_id, value in zip(request_ids, raw, strict=True) if value == _GONE.encode()}
 
 
 def states(client: "redis.Redis", request_ids: Sequence[str]) -> list[State]:
@@ -86,11 +103,11 @@ def states(client: "redis.Redis", request_ids: Sequence[str]) -> list[State]:
 
 
 def _state(value: Any) -> State:
-    if value is None or value == _GONE:
-        return State()
-    if value.startswith(_TAKEN):
-        return State(worker=value[1:].decode())
-    return State(answer=Answer.from_json(value[1:]))
+    text = "" if value is None else value.decode()
+    if text.startswith(_TAKEN):
+        deaths, _, worker = text[1:].partition(":")
+        return State(worker=worker, deaths=int(deaths))
+    return State(answer=Answer.from_json(text[1:])) if text.startswith(_ANSWERED) else State()
 
 
 def ring(client: "redis.Redis", *, reply_to: str, answers: Mapping[str, Answer]) -> None:
@@ -98,7 +115,7 @@ def ring(client: "redis.Redis", *, reply_to: str, answers: Mapping[str, Answer])
     texts = {request_id: answer.to_json() for request_id, answer in answers.items()}
     with client.pipeline(transaction=False) as pipe:
         for request_id, text in texts.items():
-            pipe.set(_REQUEST + request_id, _ANSWERED + text.encode(), ex=KEPT_S)
+            pipe.set(_REQUEST + request_id, _ANSWERED + text, ex=KEPT_S)
         pipe.publish(_BELL + reply_to, json.dumps(texts))
         pipe.execute()
 
@@ -136,12 +153,7 @@ class Doorbell:
             return
         try:
             answers = {request_id: Answer.from_json(text) for request_id, text in json.loads(message["data"]).items()}
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:  # whoever sent it: the listener goes on
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:  # whoever sent it, listening goes on
             log.warning("a notification that is no answer was ignored", reason=str(error))
             return
         for request_id, answer in answers.items():

@@ -78,6 +78,8 @@ class Outbox:
         """
         request = Request(uuid.uuid4().hex, texts, time.time(), self._clock.now() + timeout_s)
         with self._changed:
+            if self._stopping:
+                raise UnavailableError("the server is stopping; try again")
             group = self._groups.setdefault((space.fingerprint, space.model, reading), Group(space, reading))
             pending = Pending(request, group, device, time.monotonic() + timeout_s, traceparent())
             pending.answer.set_running_or_notify_cancel()  # from now on it cannot be cancelled, only dropped
@@ -90,7 +92,7 @@ class Outbox:
     def drop(self, dropped: Iterable[Pending]) -> None:
         """Forget requests that nobody waits for any more; what the device has not begun will not be computed."""
         with self._changed:
-            self._gone += [p.request.id for p in dropped if self._forget(p) and p.message is not None]
+            self._gone += [p.request.id for p in dropped if self._forget(p) and p.was_sent]
             self._changed.notify()
 
     def texts(self, device: str) -> int:
@@ -106,8 +108,7 @@ class Outbox:
         """Stop; requests that still wait fail with UnavailableError."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-        self.fail(self.pending(), UnavailableError("the server is stopping; try again"))
+            self.fail(self.pending(), UnavailableError("the server is stopping; try again"))
         self._courier.join(timeout=3)
         self._bell.close()
 
@@ -133,6 +134,7 @@ class Outbox:
             for pending in again:
                 if pending.request.id in self._pending and pending.message is not None:
                     self._leave_message(pending)
+                    pending.message = None
                     if after_death:
                         pending.request = replace(pending.request, deaths=pending.request.deaths + 1)
                     pending.group.waiting.appendleft(pending)
@@ -149,8 +151,14 @@ class Outbox:
             self._settled.append(request_id)
         pending.answer.set_result(answer)
 
-    def taken(self, pending: Pending) -> None:
-        """Note that a worker has taken the message of this request."""
+    def taken(self, pending: Pending, *, deaths: int = 0) -> None:
+        """Note that a worker has taken the message of this request.
+
+        Args:
+            deaths: how many workers had died of it before, as far as that worker knows.
+        """
+        if deaths > pending.request.deaths:  # a worker that lost its device has passed it on
+            pending.request = replace(pending.request, deaths=deaths)
         if (message := pending.message) is not None:
             self._taken_at[message.device] = max(message.sent_at, self._taken_at.get(message.device, 0.0))
 
@@ -158,7 +166,7 @@ class Outbox:
         """End requests with an error; those that were sent will not be computed."""
         with self._changed:
             ended = [pending for pending in failed if self._forget(pending)]
-            self._gone += [pending.request.id for pending in ended if pending.message is not None]
+            self._gone += [pending.request.id for pending in ended if pending.was_sent]
             self._changed.notify()
         for pending in ended:
             pending.answer.set_exception(error)
@@ -196,21 +204,21 @@ class Outbox:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or self._gone or self._next_group())
-                if self._stopping:
-                    return
                 gone, self._gone = self._gone, []
-                group = self._next_group()
-                batch = self._take(group) if group is not None else []
+                stopping, group = self._stopping, self._next_group()
+                batch, message = self._take(group) if group is not None and not stopping else ([], None)
             if gone:
                 self._abandon(gone)
-            if batch:
-                self._send_or_fail(batch)
+            if stopping:
+                return
+            if message is not None:
+                self._send_or_fail(batch, message)
 
     def _next_group(self) -> Group | None:
         ready = (group for group in self._groups.values() if group.waiting and group.under_way < group.room)
         return min(ready, key=lambda group: group.under_way, default=None)
 
-    def _take(self, group: Group) -> list[Pending]:
+    def _take(self, group: Group) -> tuple[list[Pending], Message]:
         """Put the next requests of a group into a message; one that may have killed a worker travels alone."""
         batch = [group.waiting.popleft()]
         size = batch[0].request.size
@@ -222,13 +230,13 @@ class Outbox:
             batch.append(group.waiting.popleft())
         message = Message(group, {pending.request.id for pending in batch})
         for pending in batch:
-            pending.message = message
+            pending.message, pending.was_sent = message, True
         group.under_way += 1
-        return batch
+        return batch, message
 
-    def _send_or_fail(self, batch: Sequence[Pending]) -> None:
+    def _send_or_fail(self, batch: Sequence[Pending], message: Message) -> None:
         try:
-            self._send(batch)
+            self._send(batch, message)
         except (OperationalError, redis.RedisError) as error:
             self.fail(batch, unreachable(error))
         except SemelError as error:
@@ -237,9 +245,8 @@ class Outbox:
             log.exception("requests not sent")
             self.fail(batch, SemelError(f"{type(error).__name__}: {error}"))
 
-    def _send(self, batch: Sequence[Pending]) -> None:
-        group, message, space = batch[0].group, batch[0].message, batch[0].group.space
-        assert message is not None  # `_take` has set it
+    def _send(self, batch: Sequence[Pending], message: Message) -> None:
+        group, space = message.group, message.group.space
         route = self._router.route(space, must_live=True)
         group.room = MESSAGES_PER_WORKER * max(1, route.workers)
         message.device, message.sent_at = route.device, time.monotonic()

@@ -57,6 +57,7 @@ class Pending:
         parent: the `traceparent` of its caller.
         answer: gets the answer, or the error of the whole request.
         message: the message that it is in; None while it waits for one.
+        was_sent: whether a message with it may be in a queue or in a worker.
     """
 
     request: Request
@@ -66,3 +67,4 @@ class Pending:
     parent: str | None
     answer: "Future[Answer]" = field(default_factory=Future)
     message: Message | None = None
+    was_sent: bool = False

@@ -153,8 +153,15 @@ class ChunkRunner:
                 self._give_up_or_back(works, ItemError(DeviceLostError.code, str(error)), started_at)
             raise
         except Exception as error:  # the worker's edge: an unforeseen error ends these chunks, not the worker
-            logger.exception("chunks failed")
-            self._give_up_or_back(works, ItemError("internal_error", f"{type(error).__name__}: {error}"), started_at)
+            self._after_unforeseen(works, error, started_at)
+
+    def _after_unforeseen(self, works: Sequence[ChunkWork], error: Exception, started_at: float) -> None:
+        if len(works) > 1:  # one of them may be at fault
+            for work in works:
+                self._do([work], Computed())
+            return
+        log.error("chunk failed", job=works[0].job_id, chunk=works[0].position, exc_info=error)
+        self._give_up_or_back(works, ItemError("internal_error", f"{type(error).__name__}: {error}"), started_at)
 
     def _give_back(self, works: Sequence[ChunkWork]) -> None:
         """Return chunks, and send those whose turn it is, which may be the same ones."""

@@ -1,14 +1,15 @@
 """The requests that this worker has taken: which of them somebody still waits for, and how many texts they have."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 
 import redis
 
 from semel.log import get_log
 from semel.redis_client import RedisClock
-from semel.tasks.queue.doorbell import abandoned, take
-from semel.tasks.queue.message import Request
+from semel.tasks.queue.doorbell import abandoned, ring, take
+from semel.tasks.queue.message import Answer, Request
 
 log = get_log("requests")
 
@@ -30,6 +31,7 @@ class HeldRequests:
         self._held: dict[str, Request] = {}
         self._gone: set[str] = set()
         self._lock = threading.Lock()
+        self._undelivered: deque[tuple[str, Mapping[str, Answer]]] = deque()
 
     def take(self, requests: Sequence[Request]) -> list[Request]:
         """Those of these requests that this worker is to answer: in time, still waited for, and taken by nobody else.
@@ -38,7 +40,7 @@ class HeldRequests:
         """
         in_time = [request for request in requests if request.expires_at > self._clock.now()]
         try:
-            ours = take(self._client, [request.id for request in in_time], worker_id=self._worker_id)
+            ours = take(self._client, in_time, worker_id=self._worker_id)
         except redis.RedisError as error:
             log.warning("cannot tell whether other workers have these requests", reason=str(error))
             ours = {request.id for request in in_time}
@@ -58,10 +60,19 @@ class HeldRequests:
 
     def wants(self, request: Request) -> bool:
         """Whether somebody still waits for a held request, as far as this worker knows."""
-        return request.id not in self._gone and request.expires_at > self._clock.now()
+        return request.id not in self._gone and request.expires_at > self._clock.estimate()
+
+    def deliver_later(self, reply_to: str, answers: Mapping[str, Answer]) -> None:
+        """Keep answers that could not be delivered, until `look` delivers them."""
+        self._undelivered.append((reply_to, answers))
 
     def look(self) -> None:
-        """Find out which clients have gone. Raises redis.RedisError."""
+        """Deliver what could not be delivered before, and find out which clients have gone. Raises redis.RedisError."""
+        self._clock.now()  # measures the clock for `wants`, which must not ask Redis
+        while self._undelivered:
+            reply_to, answers = self._undelivered[0]
+            ring(self._client, reply_to=reply_to, answers=answers)
+            self._undelivered.popleft()
         with self._lock:
             held = list(self._held)
         gone = abandoned(self._client, held)

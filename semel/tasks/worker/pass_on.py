@@ -11,7 +11,7 @@ from semel.errors import UnavailableError
 from semel.log import get_log
 from semel.tasks.fleet.failover import Failover
 from semel.tasks.fleet.pools import best_pool
-from semel.tasks.queue.doorbell import release
+from semel.tasks.queue.doorbell import give_up
 from semel.tasks.queue.message import Request, RequestMessage
 from semel.tasks.queue.names import queue_name
 from semel.tracing import span
@@ -46,8 +46,12 @@ class PassOn:
     device: str
     use_case: UseCase
 
-    def __call__(self, task: str, message: RequestMessage) -> bool:
-        """Send the message to another worker; returns False when none can take it."""
+    def __call__(self, task: str, message: RequestMessage, *, pause_s: float = _PASS_S) -> bool:
+        """Send the message to another worker; returns False when none can take it.
+
+        Args:
+            pause_s: gives another worker of the same queue the time to take it.
+        """
         try:
             others = self.failover.others(self.worker_id, message.model, bytes.fromhex(message.fingerprint))
             if not others or message.passed_on >= _MAX_PASSES:
@@ -55,10 +59,10 @@ class PassOn:
             if message.passed_on >= _PASSES_HERE:
                 here = device_kind(self.device)
                 others = [card for card in others if device_kind(card.device) != here] or others
-            time.sleep(_PASS_S)  # gives another worker of the same queue the time to take it
+            time.sleep(pause_s)
             device, _ = best_pool(others, model=message.model, use_case=self.use_case)
             passed = replace(message, passed_on=message.passed_on + 1)
-            release(self.client, [request.id for request in message.requests])
+            give_up(self.client, [request.id for request in message.requests], worker_id=self.worker_id)
             with span("semel.send"):
                 self.app.send_task(
                     task,
@@ -77,8 +81,9 @@ class PassOn:
 
         Returns those that were not passed on.
         """
+        time.sleep(_PASS_S)
         return [request for request in message.requests if not self._passed_alone(task, message, request)]
 
     def _passed_alone(self, task: str, message: RequestMessage, request: Request) -> bool:
         died = replace(request, deaths=request.deaths + 1)
-        return died.deaths < MOST_DEATHS and self(task, replace(message, requests=[died]))
+        return died.deaths < MOST_DEATHS and self(task, replace(message, requests=[died]), pause_s=0.0)

@@ -93,11 +93,16 @@ class Replies:
             self._refuse(message.model, bytes.fromhex(message.fingerprint), str(error))
             if not self._pass_on(task, answers.rest()):
                 answers.fail(answers.open, error)
-        except SemelError as error:
-            answers.fail(answers.open, error)
         except Exception as error:  # the worker's edge: the callers get the reason instead of a time-out
-            log.exception("requests failed", request=message.requests[0].id, requests=len(message.requests))
-            answers.fail(answers.open, SemelError(f"{type(error).__name__}: {error}"))
+            if len(answers.open) > 1:  # one of them may be at fault
+                for request in answers.open:
+                    alone = replace(message, requests=[request])
+                    self._serve(task, alone, _Open(self._client, self._held, alone), serve)
+                return
+            if not isinstance(error, SemelError):
+                log.exception("request failed", request=message.requests[0].id)
+                error = SemelError(f"{type(error).__name__}: {error}")
+            answers.fail(answers.open, error)
 
     @contextmanager
     def _model_of(self, message: RequestMessage) -> Iterator[tuple[LoadedModel, Space]]:
@@ -163,7 +168,7 @@ class _Open:
 
     def rest(self) -> RequestMessage:
         """The message with only those requests."""
-        return replace(self._message, requests=self.open)
+        return replace(self._message, requests=[each for each in self.open if self._held.wants(each)])
 
     def give(self, answers: Mapping[str, Answer]) -> None:
         """Answer requests by their ids, all in one round trip."""
@@ -174,7 +179,8 @@ class _Open:
             if wanted:
                 ring(self._client, reply_to=self._message.reply_to, answers=wanted)
         except redis.RedisError as error:
-            log.warning("answers not delivered, the requests will be sent again", reason=str(error))
+            log.warning("answers not delivered, they are delivered later", reason=str(error))
+            self._held.deliver_later(self._message.reply_to, wanted)
 
     def fail(self, requests: Sequence[Request], error: SemelError) -> None:
         """Answer requests with an error."""
