@@ -1,5 +1,6 @@
 """A fleet without processes: fakeredis, a database in a folder, and a queue that records what is sent."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from semel.db import Database
 from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.rows import NewChunk
+from semel.tasks.queue.message import Request
 from semel.values.job import Job
 from semel.values.model import Space
 from semel.values.text import Lane
@@ -145,3 +147,8 @@ def fleet_in(folder: Path) -> Iterator[Fleet]:
     """An empty fleet on a database in `folder`."""
     with sqlite_database(folder) as db:
         yield Fleet(db)
+
+
+def requests_of(*request_ids: str) -> list[Request]:
+    """Requests with these ids, for tests in which nothing else of them matters."""
+    return [Request(request_id, ["text"], sent_at=1.0, expires_at=time.time() + 60) for request_id in request_ids]

@@ -54,7 +54,7 @@ async def _take_steps(request: Request, services: ServicesDep) -> TakeSteps:
                     result: T = stop.value
                     return result
                 sent = await to_thread.run_sync(_begin, sender, stop, limiter=_SENDERS)
-                if isinstance(sent, Sent):
+                if not isinstance(sent, SemelError):
                     await _answers(request, sender, sent)
         finally:
             steps.close()
@@ -76,7 +76,7 @@ def _next_stop(steps: Steps[T], sent: Sent | SemelError | None) -> "Missing | _R
     try:
         if sent is None:
             return next(steps)
-        return resume(steps, sent.result) if isinstance(sent, Sent) else steps.throw(sent)
+        return steps.throw(sent) if isinstance(sent, SemelError) else resume(steps, sent.result)
     except StopIteration as end:
         return _Result(end.value)
 

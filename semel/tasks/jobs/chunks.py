@@ -104,8 +104,9 @@ class ChunkStore:
             ours = [each for each in finished if _lease_of(each.work) in held]
             if ours:
                 conn.execute(_FINISH, [each.row() for each in ours])
-                count_chunks(conn, ours)
-                end_if_done(conn, sorted({each.work.job_id for each in ours}), retention_s=self._retention_s)
+                count_chunks(conn, ours, retention_s=self._retention_s)
+            if stopped := sorted({lease[0] for lease, active in held.items() if not active}):
+                end_if_done(conn, stopped, retention_s=self._retention_s)
             turn = [] if window is None else mark_sent(conn, pick(conn, window), now=time.time())
         return [_lease_of(each.work) in held for each in finished], turn
 
@@ -163,9 +164,17 @@ def _lease_of(work: ChunkWork) -> tuple[str, int, int]:
     return work.job_id, work.position, work.attempts
 
 
-def _still_held(conn: Connection, works: Sequence[ChunkWork]) -> set[tuple[str, int, int]]:
-    """The leases of one worker among these that have not passed to another one; their rows are locked."""
+def _still_held(conn: Connection, works: Sequence[ChunkWork]) -> dict[tuple[str, int, int], bool]:
+    """The leases of one worker among these that have not passed to another one, and whether their jobs are active.
+
+    The rows of the chunks are locked.
+    """
     held = _held_by_owner([(work.job_id, work.position) for work in works], works[0].owner)
-    columns = (chunks.c.job_id, chunks.c.position, chunks.c.attempts)
-    rows = conn.execute(select(*columns).where(held).order_by(chunks.c.job_id, chunks.c.position).with_for_update())
-    return {(row.job_id, row.position, row.attempts) for row in rows}
+    query = (
+        select(chunks.c.job_id, chunks.c.position, chunks.c.attempts, jobs.c.status)
+        .select_from(chunks.join(jobs, chunks.c.job_id == jobs.c.id))
+        .where(held)
+        .order_by(chunks.c.job_id, chunks.c.position)
+        .with_for_update(of=chunks)
+    )
+    return {(row.job_id, row.position, row.attempts): row.status in ACTIVE for row in conn.execute(query)}

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, exists, func, update
 
 from semel.tasks.jobs.rows import ChunkState, Finished, NewChunk, Place, done_values
 from semel.tasks.jobs.schema import chunks, jobs
@@ -68,41 +68,60 @@ def cancel_waiting(conn: Connection, which: ColumnElement[bool]) -> None:
 
 _COUNTED = (*(outcome.value for outcome in Outcome), "truncated", "tokens", "chunks_done")
 
+_IS_LAST = (jobs.c.status == JobStatus.IN_PROGRESS.value) & (jobs.c.chunks_done + 1 == jobs.c.chunks)
+
 _COUNT = (
     update(jobs)
     .where(jobs.c.id == bindparam("of_job"))
     .values({name: jobs.c[name] + bindparam(f"more_{name}") for name in _COUNTED})
-    .values(first_result_at=func.coalesce(jobs.c.first_result_at, bindparam("now")))
+    .values(
+        first_result_at=func.coalesce(jobs.c.first_result_at, bindparam("now")),
+        status=case((_IS_LAST, JobStatus.COMPLETED.value), else_=jobs.c.status),
+        completed_at=case((_IS_LAST, bindparam("now")), else_=jobs.c.completed_at),
+        finalizing_at=case((_IS_LAST, bindparam("now")), else_=jobs.c.finalizing_at),
+        expires_at=case((_IS_LAST, bindparam("expires")), else_=jobs.c.expires_at),
+    )
 )
+"""Adds a chunk to the counts of its job, and completes the job with its last chunk. Nothing is left to write then:
+results are read from the cache."""
 
 
-def count_chunk(conn: Connection, job_id: str, outcomes: Sequence[Outcome], *, truncated: int, tokens: int) -> None:
-    """Add a finished chunk to the counts of its job.
+def count_chunk(
+    conn: Connection, job_id: str, outcomes: Sequence[Outcome], *, truncated: int, tokens: int, retention_s: float
+) -> None:
+    """Add a finished chunk to the counts of its job, and complete the job with its last chunk.
 
     Args:
         outcomes: those of the texts that have not been counted before.
+        retention_s: how long a completed job is kept.
     """
-    conn.execute(_COUNT, _counted(job_id, outcomes, truncated, tokens))
+    conn.execute(_COUNT, _counted(job_id, outcomes, truncated, tokens, retention_s))
 
 
-def count_chunks(conn: Connection, finished: Sequence[Finished]) -> None:
-    """Add finished chunks to the counts of their jobs."""
-    rows = [_counted(each.work.job_id, each.settled, each.truncated, each.tokens) for each in finished]
+def count_chunks(conn: Connection, finished: Sequence[Finished], *, retention_s: float) -> None:
+    """Add finished chunks to the counts of their jobs, as `count_chunk` does."""
+    rows = [_counted(each.work.job_id, each.settled, each.truncated, each.tokens, retention_s) for each in finished]
     conn.execute(_COUNT, sorted(rows, key=lambda row: row["of_job"]))  # all lock the jobs in one order: no deadlock
 
 
-def _counted(job_id: str, outcomes: Sequence[Outcome], truncated: int, tokens: int) -> dict[str, Any]:
-    added = {outcome.value: outcomes.count(outcome) for outcome in Outcome}
+def _counted(
+    job_id: str, outcomes: Sequence[Outcome], truncated: int, tokens: int, retention_s: float
+) -> dict[str, Any]:
+    now, added = time.time(), {outcome.value: outcomes.count(outcome) for outcome in Outcome}
     added |= {"truncated": truncated, "tokens": tokens, "chunks_done": 1}
-    return {"of_job": job_id, "now": time.time(), **{f"more_{name}": added[name] for name in _COUNTED}}
+    more = {f"more_{name}": added[name] for name in _COUNTED}
+    return {"of_job": job_id, "now": now, "expires": now + retention_s, **more}
 
 
-def finish_hits(conn: Connection, place: Place, chunk: NewChunk, found: Found, *, truncate: bool) -> int:
+def finish_hits(
+    conn: Connection, place: Place, chunk: NewChunk, found: Found, *, truncate: bool, retention_s: float
+) -> int:
     """Record a chunk whose texts are all in the cache, or bad; returns its number of hits.
 
     Args:
         found: the rows of the cache for the keys of the chunk.
         truncate: False makes a text above the model's limit fail instead of being cut.
+        retention_s: how long a completed job is kept.
     """
     job_id, position = place
     errors = dict(chunk.errors)
@@ -111,5 +130,6 @@ def finish_hits(conn: Connection, place: Place, chunk: NewChunk, found: Found, *
     outcomes = [Outcome.FAILED if i in errors else Outcome.HIT for i in range(len(chunk.keys))]
     here = (chunks.c.job_id == job_id) & (chunks.c.position == position)
     conn.execute(update(chunks).where(here).values(done_values(outcomes, errors)))
-    count_chunk(conn, job_id, outcomes, truncated=int(found.truncated.sum()), tokens=int(found.tokens.sum()))
+    truncated, tokens = int(found.truncated.sum()), int(found.tokens.sum())
+    count_chunk(conn, job_id, outcomes, truncated=truncated, tokens=tokens, retention_s=retention_s)
     return outcomes.count(Outcome.HIT)

@@ -192,6 +192,7 @@ def chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
         "first_index": chunk.first_index,
         "texts": len(chunk.keys),
         "weight": chunk.weight,
+        "sent_at": None,
         "errors_json": pack_errors(chunk.errors),
         "packed_keys": b"".join(chunk.keys),
         "payload": pack(chunk.texts),

@@ -6,7 +6,7 @@ Whatever process dies, the rows record what is left to do: `semel.tasks.jobs.swe
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from sqlalchemy import Connection, bindparam, select, true, tuple_, update
+from sqlalchemy import Connection, bindparam, select, tuple_, update
 
 from semel.cache.keys import unpack_keys
 from semel.db import Database
@@ -36,6 +36,27 @@ _GET = select(jobs).where(jobs.c.id == bindparam("id"))
 
 _RESULTS_A_READ = 8
 """Finished chunks in one read."""
+
+
+_MOST_TEXTS = 2**62
+"""More texts than any job has; the databases count to 2**63 - 1."""
+
+_RESULTS = (
+    select(
+        *(chunks.c[name] for name in ("position", "first_index", "packed_keys", "outcomes", "errors_json")),
+        chunks.c.payload,
+        chunks.c.extras,
+    )
+    .where(
+        chunks.c.job_id == bindparam("id"),
+        chunks.c.state == ChunkState.DONE,
+        chunks.c.first_index + chunks.c.texts > bindparam("first"),
+        chunks.c.first_index < bindparam("stop"),
+        chunks.c.position > bindparam("after"),
+    )
+    .order_by(chunks.c.position)
+    .limit(_RESULTS_A_READ)
+)
 
 
 class JobStore:
@@ -80,7 +101,14 @@ class JobStore:
             done = 0
             for offset, (chunk, part) in enumerate(zip(new, parts_of(found, new), strict=True)):
                 if is_all_done(chunk, part):
-                    done += finish_hits(conn, (job.id, first + offset), chunk, part, truncate=job.truncate)
+                    done += finish_hits(
+                        conn,
+                        (job.id, first + offset),
+                        chunk,
+                        part,
+                        truncate=job.truncate,
+                        retention_s=self._retention_s,
+                    )
         return Added(done, int(found.present.sum()))
 
     def touch(self, job_id: str) -> None:
@@ -158,17 +186,11 @@ class JobStore:
         Args:
             first, stop: only chunks with a text in this range of positions in the job.
         """
-        ends = chunks.c.first_index + chunks.c.texts
-        in_range = (ends > first) & (true() if stop is None else chunks.c.first_index < stop)
-        names = ("position", "first_index", "packed_keys", "outcomes", "errors_json", "payload", "extras")
-        done = (chunks.c.job_id == job_id) & (chunks.c.state == ChunkState.DONE) & in_range
-        query = (
-            select(*(chunks.c[name] for name in names)).where(done).order_by(chunks.c.position).limit(_RESULTS_A_READ)
-        )
         last = -1
         while True:
+            part = {"id": job_id, "first": first, "stop": _MOST_TEXTS if stop is None else stop, "after": last}
             with self._db.read(single=True) as conn:
-                rows = conn.execute(query.where(chunks.c.position > last)).all()
+                rows = conn.execute(_RESULTS, part).all()
             for row in rows:
                 keys = unpack_keys(row.packed_keys)
                 extras = unpack_extras(row.extras, len(keys))

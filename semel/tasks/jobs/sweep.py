@@ -86,7 +86,7 @@ class Sweeper:
             if row.attempts < self._max_attempts:
                 conn.execute(update(chunks).where(here).values(state=ChunkState.PENDING, lease_owner=None))
             else:
-                _fail_chunk(conn, row, here)
+                _fail_chunk(conn, row, here, retention_s=self._retention_s)
             end_if_done(conn, [row.job_id], retention_s=self._retention_s)
         return len(rows)
 
@@ -98,7 +98,7 @@ def _lost(empty_queues: Sequence[tuple[Lane, str]], *, before: float) -> ColumnE
     return sent & chunks.c.job_id.in_(select(jobs.c.id).where(empty))
 
 
-def _fail_chunk(conn: Connection, row: Any, here: ColumnElement[bool]) -> None:
+def _fail_chunk(conn: Connection, row: Any, here: ColumnElement[bool], *, retention_s: float) -> None:
     """Fail the texts of a chunk that killed too many workers, except those that an earlier run has settled."""
     error = ItemError("worker_lost", f"{row.attempts} workers died while they worked on this chunk")
     before, errors = outcomes_of(row), unpack_errors(row.errors_json)
@@ -107,7 +107,7 @@ def _fail_chunk(conn: Connection, row: Any, here: ColumnElement[bool]) -> None:
     errors |= {i: error for i in range(row.texts) if i not in kept}
     if conn.execute(update(chunks).where(here).values(done_values(outcomes, errors))).rowcount:
         failed = [outcome for i, outcome in enumerate(outcomes) if i not in kept]
-        count_chunk(conn, row.job_id, failed, truncated=0, tokens=0)
+        count_chunk(conn, row.job_id, failed, truncated=0, tokens=0, retention_s=retention_s)
 
 
 def _delete(conn: Connection, old: ColumnElement[bool]) -> int:

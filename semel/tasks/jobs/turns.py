@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, tuple_, update
 
 from semel.tasks.jobs.rows import ChunkState
 from semel.tasks.jobs.schema import IS_ACTIVE, chunks, jobs
@@ -37,6 +37,19 @@ _UNDER_WAY = (
     .select_from(jobs.join(chunks, chunks.c.job_id == jobs.c.id))
     .where(_SPACE, chunks.c.state.in_((ChunkState.SENT, ChunkState.RUNNING)))
     .group_by(jobs.c.id, jobs.c.owner)
+)
+
+_ALL_UNDER_WAY = (
+    select(func.sum(chunks.c.weight))
+    .select_from(jobs.join(chunks, chunks.c.job_id == jobs.c.id))
+    .where(_SPACE, chunks.c.state.in_((ChunkState.SENT, ChunkState.RUNNING)))
+)
+
+_SOME_WAITS = (
+    select(chunks.c.job_id)
+    .select_from(chunks.join(jobs, chunks.c.job_id == jobs.c.id))
+    .where(_SPACE, chunks.c.state == ChunkState.PENDING)
+    .limit(1)
 )
 
 _waiting = chunks.alias("waiting")
@@ -65,7 +78,7 @@ _REST = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Window:
     """How much may be under way on one queue.
 
@@ -145,6 +158,14 @@ def pick(conn: Connection, window: Window) -> list[Turn]:
     return picked
 
 
+def room(conn: Connection, window: Window, fingerprint: bytes) -> float:
+    """Full chunks of work for which there is room at once; 0 if other chunks of this space wait for their turn."""
+    space = {"lane": window.lane.value, "device": window.device, "fingerprint": fingerprint}
+    if not (window.served is None or fingerprint in window.served) or conn.execute(_SOME_WAITS, space).first():
+        return 0.0
+    return window.size - float(conn.execute(_ALL_UNDER_WAY, space).scalar() or 0.0)
+
+
 def mark_sent(conn: Connection, turns: Sequence[Turn], *, now: float) -> list[Turn]:
     """Mark those of these chunks as sent that still wait; returns them in the given order.
 
@@ -155,16 +176,16 @@ def mark_sent(conn: Connection, turns: Sequence[Turn], *, now: float) -> list[Tu
         return []
     columns = (chunks.c.job_id, chunks.c.position)
     these = tuple_(*columns).in_([turn[:2] for turn in turns]) & (chunks.c.state == ChunkState.PENDING)
-    # PostgreSQL locks the rows in one order, and leaves those that another process is taking: no deadlock, no wait.
-    free = select(*columns).where(these).order_by(*columns).with_for_update(skip_locked=True)
-    won = {(row.job_id, row.position) for row in conn.execute(free)}
+    which: ColumnElement[bool] = these
+    whose: ColumnElement[bool] = jobs.c.id.in_({turn.job_id for turn in turns})
+    if conn.dialect.name == "postgresql":
+        # Rows that another process is taking are left to it, and a locked job keeps its old turn: no deadlock, no wait.
+        which = tuple_(*columns).in_(select(*columns).where(these).with_for_update(skip_locked=True))
+        whose = jobs.c.id.in_(select(jobs.c.id).where(whose).with_for_update(skip_locked=True))
+    sent = update(chunks).where(which).values(state=ChunkState.SENT, sent_at=now).returning(*columns)
+    won = {(row.job_id, row.position) for row in conn.execute(sent)}
     if won:
-        here = tuple_(*columns).in_(sorted(won)) & (chunks.c.state == ChunkState.PENDING)
-        conn.execute(update(chunks).where(here).values(state=ChunkState.SENT, sent_at=now))
-        ids = sorted({job_id for job_id, _ in won})
-        # A job whose row is locked keeps its old turn, rather than risk a deadlock with who holds it.
-        unlocked = select(jobs.c.id).where(jobs.c.id.in_(ids)).with_for_update(skip_locked=True)
-        conn.execute(update(jobs).where(jobs.c.id.in_(list(conn.execute(unlocked).scalars()))).values(turn_at=now))
+        conn.execute(update(jobs).where(whose).values(turn_at=now))
     return [turn for turn in turns if turn[:2] in won]
 
 

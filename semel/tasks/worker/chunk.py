@@ -152,7 +152,7 @@ class ChunkRunner:
             else:
                 self._give_up_or_back(works, ItemError(DeviceLostError.code, str(error)), started_at)
             raise
-        except Exception as error:  # the worker's edge: an unforeseen error ends these chunks, not the worker
+        except Exception as error:  # noqa: BLE001  # the worker's edge: it ends these chunks, not the worker
             self._after_unforeseen(works, error, started_at)
 
     def _after_unforeseen(self, works: Sequence[ChunkWork], error: Exception, started_at: float) -> None:

@@ -92,7 +92,7 @@ class Process:
 
     def take(self, *requests: Pending, worker_id: str = WORKER) -> None:
         """As a worker that begins with these."""
-        assert len(take(self.fleet.redis, [each.request.id for each in requests], worker_id=worker_id)) == len(requests)
+        assert len(take(self.fleet.redis, [each.request for each in requests], worker_id=worker_id)) == len(requests)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import redis
 from semel.tasks.queue.doorbell import abandon, states, take
 from semel.tasks.queue.message import Request
 from semel.tasks.worker.held import HeldRequests
-from tests.support.fleet import Clock, Fleet
+from tests.support.fleet import Clock, Fleet, requests_of
 
 
 def request(name: str, *texts: str, left_s: float = 60.0) -> Request:
@@ -22,7 +22,7 @@ def held(fleet: Fleet) -> HeldRequests:
 
 
 def test_a_worker_takes_what_nobody_else_has_taken(held: HeldRequests, fleet: Fleet) -> None:
-    take(fleet.redis, ["r2"], worker_id="mps@host")
+    take(fleet.redis, requests_of("r2"), worker_id="mps@host")
     one, two, three = request("r1"), request("r2"), request("r3")
     assert held.take([one, two, three]) == [one, three], "in the order of the message"
     assert [state.worker for state in states(fleet.redis, ["r1", "r2", "r3"])] == ["cpu@host", "mps@host", "cpu@host"]

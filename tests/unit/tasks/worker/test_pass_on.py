@@ -13,7 +13,7 @@ from semel.tasks.queue.message import Request, RequestMessage
 from semel.tasks.queue.names import EMBED_TEXTS, READ_TEXTS
 from semel.tasks.worker import pass_on as pass_on_module
 from semel.tasks.worker.pass_on import PassOn
-from tests.support.fleet import OTHER, SPACE, Clock, Fleet
+from tests.support.fleet import OTHER, SPACE, Clock, Fleet, requests_of
 
 HERE = "cuda:0@host"
 
@@ -27,7 +27,7 @@ def pass_on(fleet: Fleet, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Pass
     """That of the worker `cuda:0@host`, which has taken the requests."""
     monkeypatch.setattr(pass_on_module, "time", clock)
     fleet.join("cuda:0")
-    take(fleet.redis, ["r1", "r2"], worker_id=HERE)
+    take(fleet.redis, requests_of("r1", "r2"), worker_id=HERE)
     failover = Failover(fleet.jobs, JobMoves(fleet.db), fleet.roster, use_case="auto", fail_after_s=60)
     return PassOn(fleet.outbox, fleet.redis, failover, HERE, "cuda:0", "auto")
 
@@ -54,7 +54,7 @@ def test_the_other_worker_may_take_the_requests(pass_on: PassOn, fleet: Fleet) -
     fleet.outbox.on_send = lambda _task, _args: states_when_sent.extend(states(fleet.redis, ["r1", "r2"]))
     assert pass_on(EMBED_TEXTS, MESSAGE)
     assert states_when_sent == [State(), State()], "before the message arrives there"
-    assert take(fleet.redis, ["r1", "r2"], worker_id="cpu@host") == {"r1", "r2"}
+    assert take(fleet.redis, requests_of("r1", "r2"), worker_id="cpu@host") == {"r1", "r2"}
 
 
 def test_a_request_that_nobody_waits_for_any_more_is_not_made_available_again(pass_on: PassOn, fleet: Fleet) -> None:
@@ -62,7 +62,7 @@ def test_a_request_that_nobody_waits_for_any_more_is_not_made_available_again(pa
     abandon(fleet.redis, ["r1"])
     pass_on(EMBED_TEXTS, MESSAGE)
     assert abandoned(fleet.redis, ["r1", "r2"]) == {"r1"}
-    assert take(fleet.redis, ["r1", "r2"], worker_id="cpu@host") == {"r2"}
+    assert take(fleet.redis, requests_of("r1", "r2"), worker_id="cpu@host") == {"r2"}
 
 
 def test_a_worker_that_is_alone_passes_nothing_on(pass_on: PassOn, fleet: Fleet) -> None:

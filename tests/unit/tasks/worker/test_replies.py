@@ -21,7 +21,7 @@ from semel.tasks.worker.pass_on import PassOn
 from semel.tasks.worker.replies import Replies
 from semel.values.text import ItemError, Outcome
 from tests.support.computing import Device, device_on
-from tests.support.fleet import OTHER, Clock, Fleet
+from tests.support.fleet import OTHER, Clock, Fleet, requests_of
 from tests.support.processes import wait_until
 from tests.support.values import PRODUCER, vectors
 
@@ -205,7 +205,7 @@ def test_tokens_are_spelled_with_the_prompt(desk: Desk, reading: str, expected: 
 
 
 def test_a_second_copy_is_dropped_and_the_rest_of_its_message_is_answered(desk: Desk, fleet: Fleet) -> None:
-    take(fleet.redis, ["r1"], worker_id="another")
+    take(fleet.redis, requests_of("r1"), worker_id="another")
     desk.replies.embed(desk.message(request("r1", "one"), request("r2", "two")))
     assert desk.state("r1") == State(worker="another")
     assert desk.answer("r2").computed == [0]

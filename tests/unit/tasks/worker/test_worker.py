@@ -288,11 +288,13 @@ class Loop:
         self._worker = worker
         self._messages = messages
         self.exitcode = exitcode
+        self.on_start: Callable[[], object] = lambda: None
 
     def __call__(self, **_: object) -> "Loop":
         return self
 
     def start(self) -> None:
+        self.on_start()
         for task, args in self._messages:
             self._worker._app.tasks[task].apply(args=args, throw=True)
 
@@ -331,7 +333,13 @@ def test_a_loop_that_ends_with_an_error_ends_the_worker_with_one(
 
 
 @pytest.mark.parametrize(("info", "count"), [({"redelivered": True}, 1), ({"redelivered": False}, 0), (None, 0)])
-def test_a_message_that_comes_again_is_counted(workers: Workers, info: dict[str, bool] | None, count: int) -> None:
+def test_a_message_that_comes_again_is_counted(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, info: dict[str, bool] | None, count: int
+) -> None:
     worker = workers.new()
-    worker._count_redelivery(SimpleNamespace(request=SimpleNamespace(delivery_info=info)))
+    task = SimpleNamespace(request=SimpleNamespace(delivery_info=info))
+    loop = Loop(worker, [])
+    loop.on_start = lambda: consuming_module.task_prerun.send(sender=None, task=task)
+    monkeypatch.setattr(worker._app, "Worker", loop)
+    worker.run()
     assert worker._metrics.registry.get_sample_value("semel_redeliveries_total", {"device": "cpu"}) == count
