@@ -21,6 +21,7 @@ from semel.api.edge.problems import add_problem_handlers
 from semel.api.edge.request_id import RequestId
 from semel.api.edge.traits import RouteTable
 from semel.api.jobs.small import SmallSubmissions
+from semel.api.jobs.small_reads import SmallReads
 from semel.api.jobs.webhooks import WebhookSender
 from semel.api.routes import batches, cache, cohere, embeddings, files, health, jobs, live, models, page, rerank, tei
 from semel.api.routes import metrics as metrics_route
@@ -61,12 +62,13 @@ def create_app(settings: Settings, *, build: Callable[[Settings], Services] = bu
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         services = app.state.services = build(settings)
         app.state.live = _live(services)
-        app.state.small_jobs = small_jobs = SmallSubmissions(services)
+        small = app.state.small_jobs, app.state.small_reads = SmallSubmissions(services), SmallReads(services)
         background = _background(services)
         for part in background:
             part.start()
         yield
-        await run_in_threadpool(small_jobs.close)
+        for gathering in small:
+            await run_in_threadpool(gathering.close)
         await run_in_threadpool(_end, services, background)
 
     app = FastAPIOffline(  # /docs without a CDN

@@ -30,6 +30,11 @@ class Found:
     truncated: npt.NDArray[np.bool_]
     vectors: Vectors | None = None
 
+    def part(self, rows: slice) -> "Found":
+        """Some of these rows."""
+        vectors = None if self.vectors is None else self.vectors[rows]
+        return Found(self.present[rows], self.tokens[rows], self.truncated[rows], vectors)
+
     @property
     def all_present(self) -> bool:
         """Whether the cache had every key."""

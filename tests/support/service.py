@@ -22,7 +22,7 @@ from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.meter import Message, Meter
 from semel.tasks.jobs.chunks import ChunkStore
 from semel.tasks.queue.message import RequestMessage
-from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_TEXTS
+from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_SMALL_CHUNKS, EMBED_TEXTS
 from semel.tasks.worker.chunk import ChunkRunner
 from semel.tasks.worker.device_loss import DeviceLoss
 from semel.tasks.worker.embed import Embedder
@@ -117,7 +117,7 @@ class InlineWorker:
         self.sent.append((task, args, queue))
         if self.paused:
             return
-        if task == EMBED_CHUNKS:
+        if task in (EMBED_CHUNKS, EMBED_SMALL_CHUNKS):
             self._chunks.run([(job_id, position) for job_id, position in args[0]])
         else:
             message = RequestMessage.from_message(args[0])

@@ -5,6 +5,7 @@ The steps of a request (`semel.steps`) run in a few threads of their own, one st
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Generic, Protocol, TypeVar
 
@@ -100,8 +101,10 @@ async def _answers(request: Request, sender: QueueSender, sent: Sent) -> None:
     finally:
         gone.cancel()
         if not answered.done():
-            answered.cancel()
             sender.drop(sent)
+            answered.cancel()
+            with suppress(asyncio.CancelledError):
+                await answered
 
 
 async def _disconnected(request: Request) -> None:

@@ -19,7 +19,7 @@ from semel.tasks.jobs.rows import NO_KEY, ChunkResult
 from semel.tasks.jobs.store import JobStore
 from semel.values.job import Job, JobStatus
 from semel.values.text import Extra, ItemError, Lane, Outcome
-from semel.values.vectors import Vectors
+from semel.values.vectors import Found, Vectors
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,16 @@ class ResultReader:
         for chunk in self._jobs.results(job.id):
             yield chunk, self.rows(job, chunk)
 
-    def rows(self, job: Job, chunk: ChunkResult) -> Rows:
+    def rows(self, job: Job, chunk: ChunkResult, found: Found | None = None) -> Rows:
         """The rows of a chunk, read from the cache; vectors that it has lost since are recomputed.
+
+        Args:
+            found: the rows of the cache, if they were read already.
 
         Raises:
             ConflictError: vectors are lost, and the model's weights have changed.
         """
-        found = self._vectors.get_many(chunk.keys, dim=job.dim)
+        found = found or self._vectors.get_many(chunk.keys, dim=job.dim)
         lost = [
             i for i, key in enumerate(chunk.keys) if not found.present[i] and key != NO_KEY and i not in chunk.errors
         ]

@@ -1,5 +1,6 @@
 """/v1/jobs: estimate, submit, list, follow, download, cancel, retry and delete jobs."""
 
+import asyncio
 from collections.abc import AsyncIterable
 from functools import partial
 from pathlib import PurePath
@@ -16,8 +17,9 @@ from semel.api.edge.traits import DialectRouter, streams_body
 from semel.api.jobs.bodies import TABLES, HashedBody, receive
 from semel.api.jobs.estimate import estimating
 from semel.api.jobs.events import event_stream, job_events
-from semel.api.jobs.results import FORMATS, check_ready
+from semel.api.jobs.results import FORMATS
 from semel.api.jobs.small import SmallJobsDep
+from semel.api.jobs.small_reads import SmallReadsDep, Wanted
 from semel.api.jobs.submission import new_job, once
 from semel.api.jobs.uploads import NDJSON
 from semel.api.jobs.wire import (
@@ -39,9 +41,6 @@ router = DialectRouter(tags=["Jobs"], dependencies=MAY_READ)
 
 _MOST_ROWS = 2**62
 """More rows than any job has; the databases count to 2**63 - 1."""
-
-_STREAM_ABOVE = 256
-"""Results of at most this many texts are one answer: a stream hands each part from thread to thread."""
 
 _BODY = {
     "requestBody": {
@@ -125,9 +124,9 @@ def list_jobs(
 
 
 @router.get("/v1/jobs/{job_id}", response_model=JobObject)
-def get_job(job_id: str, services: ServicesDep) -> JobObject:
+async def get_job(job_id: str, small_reads: SmallReadsDep) -> JobObject:
     """Return one job with its counts."""
-    return job_object(services.stores.jobs.get(job_id))
+    return job_object((await asyncio.wrap_future(small_reads.read(Wanted(job_id)))).job)
 
 
 @router.get("/v1/jobs/{job_id}/chunks")
@@ -202,22 +201,24 @@ def get_events(request: Request, job_id: str, services: ServicesDep) -> Response
 
 
 @router.get("/v1/jobs/{job_id}/results", response_class=StreamingResponse)
-def get_results(
+async def get_results(
     job_id: str,
     services: ServicesDep,
+    small_reads: SmallReadsDep,
     format: Literal["ndjson", "npy", "arrow", "parquet"] = "ndjson",  # noqa: A002  # the name of the parameter
     offset: Annotated[int, Query(ge=0, description="Start at this text, to continue an interrupted download.")] = 0,
     limit: Annotated[int | None, Query(ge=1, description="The number of texts, at most.")] = None,
 ) -> Response:
     """Download the vectors of a completed job as a stream, in the order of its texts."""
-    job = services.stores.jobs.get(job_id)
-    check_ready(job, format)
+    wanted = Wanted(job_id, format)
+    read = await asyncio.wrap_future(small_reads.read(wanted))
+    job, body = read.job, read.body
     span = range(min(offset, job.total), job.total if limit is None else min(offset + limit, job.total))
     media_type, write = FORMATS[format]
     stem = quote(PurePath(job.metadata.get("file") or job_id).stem)  # the page stores the name of the uploaded file
     disposition = f"attachment; filename=\"{job_id}.{format}\"; filename*=UTF-8''{stem}.{format}"
     headers: dict[str, Any] = {"content-disposition": disposition}
+    if body is not None and len(span) == job.total:
+        return Response(body, media_type=media_type, headers=headers)
     parts = write(job, span, services.results.read(job, span))
-    if len(span) <= _STREAM_ABOVE:
-        return Response(b"".join(parts), media_type=media_type, headers=headers)
     return StreamingResponse(parts, media_type=media_type, headers=headers)

@@ -9,7 +9,7 @@ from typing import Any
 
 import zstandard
 
-from semel.cache.keys import KEY_BYTES
+from semel.cache.keys import KEY_BYTES, unpack_keys
 from semel.values.job import Counts, Job, JobStatus
 from semel.values.text import Extra, Input, ItemError, Lane, Outcome, as_input
 from semel.values.vectors import Found
@@ -160,6 +160,13 @@ class ChunkResult:
         return unpack_texts(self.payload)[self.skipped : self.skipped + len(self.keys)]
 
 
+def chunk_result(row: Any) -> ChunkResult:
+    """The finished chunk that a row represents."""
+    keys = unpack_keys(row.packed_keys)
+    extras, errors = unpack_extras(row.extras, len(keys)), unpack_errors(row.errors_json)
+    return ChunkResult(row.first_index, keys, outcomes_of(row), errors, row.payload, extras)
+
+
 def parts_of(found: Found, chunks: Sequence[NewChunk]) -> Iterator[Found]:
     """The rows of the cache for each chunk.
 
@@ -170,7 +177,7 @@ def parts_of(found: Found, chunks: Sequence[NewChunk]) -> Iterator[Found]:
     for chunk in chunks:
         part = slice(at, at + len(chunk.keys))
         at = part.stop
-        yield Found(found.present[part], found.tokens[part], found.truncated[part])
+        yield found.part(part)
 
 
 def is_all_done(chunk: NewChunk, found: Found) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from sqlalchemy import Connection, bindparam, select, tuple_, update
 
-from semel.cache.keys import unpack_keys
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
 from semel.tasks.jobs.ending import cancel_waiting, end, end_if_done, finish_hits
@@ -19,13 +18,11 @@ from semel.tasks.jobs.rows import (
     ChunkResult,
     ChunkState,
     NewChunk,
+    chunk_result,
     chunk_row,
     is_all_done,
     job_of,
-    outcomes_of,
     parts_of,
-    unpack_errors,
-    unpack_extras,
 )
 from semel.tasks.jobs.schema import chunks, jobs, webhooks
 from semel.values.job import ENDED, OPEN, Job, JobStatus
@@ -41,15 +38,17 @@ _RESULTS_A_READ = 8
 _MOST_TEXTS = 2**62
 """More texts than any job has; the databases count to 2**63 - 1."""
 
+_RESULT = ("job_id", "position", "first_index", "packed_keys", "outcomes", "errors_json", "payload", "extras")
+
+_FINISHED = select(*(chunks.c[name] for name in _RESULT)).where(chunks.c.state == ChunkState.DONE)
+
+_RESULTS_OF = _FINISHED.where(chunks.c.job_id.in_(bindparam("ids", expanding=True))).order_by(
+    chunks.c.job_id, chunks.c.position
+)
+
 _RESULTS = (
-    select(
-        *(chunks.c[name] for name in ("position", "first_index", "packed_keys", "outcomes", "errors_json")),
-        chunks.c.payload,
-        chunks.c.extras,
-    )
-    .where(
+    _FINISHED.where(
         chunks.c.job_id == bindparam("id"),
-        chunks.c.state == ChunkState.DONE,
         chunks.c.first_index + chunks.c.texts > bindparam("first"),
         chunks.c.first_index < bindparam("stop"),
         chunks.c.position > bindparam("after"),
@@ -192,13 +191,16 @@ class JobStore:
             with self._db.read(single=True) as conn:
                 rows = conn.execute(_RESULTS, part).all()
             for row in rows:
-                keys = unpack_keys(row.packed_keys)
-                extras = unpack_extras(row.extras, len(keys))
-                errors = unpack_errors(row.errors_json)
-                yield ChunkResult(row.first_index, keys, outcomes_of(row), errors, row.payload, extras)
+                yield chunk_result(row)
                 last = row.position
             if len(rows) < _RESULTS_A_READ:
                 return
+
+    def results_of(self, job_ids: Sequence[str]) -> list[tuple[str, ChunkResult]]:
+        """The finished chunks of several small jobs, each with the id of its job, by position."""
+        with self._db.read(single=True) as conn:
+            rows = conn.execute(_RESULTS_OF, {"ids": job_ids}).all()
+        return [(row.job_id, chunk_result(row)) for row in rows]
 
     def needed_keys(self, conn: Connection) -> Iterator[bytes]:
         """The packed keys of every job that has not expired, for `prune` to spare; read in its transaction."""

@@ -16,7 +16,7 @@ from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.chunks import ChunkStore
 from semel.tasks.jobs.turns import Turn, Window
-from semel.tasks.queue.names import EMBED_CHUNKS, queue_name
+from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_SMALL_CHUNKS, queue_name
 from semel.tracing import is_on, span, within
 from semel.values.device import device_kind
 from semel.values.text import Lane
@@ -29,6 +29,9 @@ one is read."""
 
 MAX_WINDOW = 48
 """At most this many full chunks are under way on a queue for each vector space."""
+
+_SMALL = 1 / 16
+"""Up to this weight a chunk is small: what is done for each message and transaction costs more than its texts."""
 
 _MOST_CHUNKS = 256
 """Chunks in one message: more of them would make the first wait for the last."""
@@ -66,16 +69,21 @@ class Dispatcher:
             first = message[0]
             try:
                 with within(parents.get(first.job_id)), span("semel.send"):  # the job's trace, not this thread's
-                    self._app.send_task(
-                        EMBED_CHUNKS,
-                        args=[[list(turn[:2]) for turn in message]],
-                        queue=queue_name(window.lane, window.device),
-                        ignore_result=True,
-                        argsrepr=_shown(message),
-                    )
+                    self._send(queue_name(window.lane, window.device), message)
             except OperationalError as error:
                 log.warning("message not sent, the next sweep sends it again", job=first.job_id, reason=str(error))
                 return
+
+    def _send(self, queue: str, message: Sequence[Turn]) -> None:
+        places = [list(turn[:2]) for turn in message]
+        small = max(turn.weight for turn in message) <= _SMALL
+        self._app.send_task(
+            EMBED_SMALL_CHUNKS if small else EMBED_CHUNKS,
+            args=[places, message[0].fingerprint.hex()] if small else [places],
+            queue=queue,
+            ignore_result=True,
+            argsrepr=_shown(message),
+        )
 
     def _live(self, device: str) -> list[WorkerCard]:
         """The live workers of this queue; an empty list when Redis does not answer."""

@@ -9,6 +9,10 @@ from semel.values.text import Lane
 EMBED_CHUNKS = "semel.embed_chunks"
 """Argument: a list of [job id, position], all of one vector space. The texts are in the database."""
 
+EMBED_SMALL_CHUNKS = "semel.embed_small_chunks"
+"""As `EMBED_CHUNKS`, for chunks that are so small that a worker computes those of several messages together. The second
+argument is the fingerprint of their vector space, in hex."""
+
 EMBED_TEXTS = "semel.embed_texts"
 """Argument: a small request with its texts; see `semel.tasks.queue.message.Request`."""
 

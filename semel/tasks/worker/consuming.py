@@ -1,5 +1,6 @@
 """Celery's loop of a worker: it takes messages from the queues, and hands them to the parts that serve them."""
 
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,8 +11,15 @@ from celery.signals import setup_logging, task_prerun
 from semel.errors import UnavailableError
 from semel.tasks.jobs.rows import Place
 from semel.tasks.queue.message import RequestMessage
-from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_TEXTS, READ_TEXTS
+from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_SMALL_CHUNKS, EMBED_TEXTS, READ_TEXTS
 from semel.tasks.worker.replies import Replies
+from semel.together import Together
+
+_MOST = 16
+"""Messages of small chunks that are computed together."""
+
+_AT_ONCE = 2
+"""Groups of them under way at once: one is computed while the other one is read and stored."""
 
 
 def consume(
@@ -37,20 +45,59 @@ def consume(
         if (task.request.delivery_info or {}).get("redelivered"):
             redelivered()
 
-    _register(app, embed_chunks, replies)
+    small = _SmallChunks(embed_chunks)
+    _register(app, embed_chunks, small, replies)
     setup_logging.connect(_keep_log_configuration, weak=False)
     task_prerun.connect(count_redelivery, weak=False)
     warnings.filterwarnings("ignore", message=".*superuser privileges.*")  # containers run as root
     consumer = app.Worker(hostname=worker_id, quiet=True, without_gossip=True, without_mingle=True, loglevel="WARNING")
-    consumer.start()
+    try:
+        consumer.start()
+    finally:
+        small.close()
     if consumer.exitcode:
         raise UnavailableError("Celery's loop ended with an error, see the log above; restart this worker")
 
 
-def _register(app: Celery, serve: Callable[[Sequence[Place]], None], replies: Replies) -> None:
+class _SmallChunks:
+    """Computes the chunks of several messages together; those of one vector space do not wait for another's model."""
+
+    def __init__(self, embed_chunks: Callable[[Sequence[Place]], None]) -> None:
+        self._embed_chunks = embed_chunks
+        self._spaces: dict[str, Together[Sequence[Place], None]] = {}
+        self._lock = threading.Lock()
+
+    def embed(self, places: Sequence[Place], fingerprint: str) -> None:
+        """Compute the chunks of a message, and return when that is done."""
+        with self._lock:
+            if fingerprint not in self._spaces:
+                self._spaces[fingerprint] = Together("small chunks", self._join, most=_MOST, threads=_AT_ONCE)
+            together = self._spaces[fingerprint]
+        together.submit(places).result()
+
+    def _join(self, messages: Sequence[Sequence[Place]]) -> Sequence[None]:
+        self._embed_chunks([place for places in messages for place in places])
+        return [None] * len(messages)
+
+    def close(self) -> None:
+        """End the threads."""
+        for together in self._spaces.values():
+            together.close()
+
+
+def _register(
+    app: Celery,
+    serve: Callable[[Sequence[Place]], None],
+    small: _SmallChunks,
+    replies: Replies,
+) -> None:
     @app.task(name=EMBED_CHUNKS)
     def embed_chunks(places: list[list[Any]]) -> None:
         serve([(job_id, position) for job_id, position in places])
+
+    @app.task(name=EMBED_SMALL_CHUNKS)
+    def embed_small_chunks(places: list[list[Any]], fingerprint: str) -> None:
+        small.embed([(job_id, position) for job_id, position in places], fingerprint)
 
     @app.task(name=EMBED_TEXTS)
     def embed_texts(message: dict[str, Any]) -> None:

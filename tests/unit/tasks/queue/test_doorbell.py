@@ -13,7 +13,7 @@ from semel.tasks.queue import doorbell as doorbell_module
 from semel.tasks.queue.doorbell import KEPT_S, Doorbell, State, abandon, abandoned, release, ring, states, take
 from semel.tasks.queue.message import Answer
 from semel.values.text import ItemError
-from tests.support.fleet import Clock
+from tests.support.fleet import Clock, requests_of
 
 SOON_S = 5.0
 """More than a notification ever takes; a test that waits this long has failed."""
@@ -75,32 +75,32 @@ def test_a_request_that_nobody_has_taken_has_no_state(client: "redis.Redis") -> 
 
 
 def test_a_request_is_taken_by_one_worker_only(client: "redis.Redis") -> None:
-    assert take(client, ["r1", "r2"], worker_id="cpu@host") == {"r1", "r2"}
-    assert take(client, ["r2", "r3"], worker_id="mps@host") == {"r3"}
-    assert take(client, ["r1"], worker_id="cpu@host") == set(), "nor twice by the same one"
+    assert take(client, requests_of("r1", "r2"), worker_id="cpu@host") == {"r1", "r2"}
+    assert take(client, requests_of("r2", "r3"), worker_id="mps@host") == {"r3"}
+    assert take(client, requests_of("r1"), worker_id="cpu@host") == set(), "nor twice by the same one"
     assert [state.worker for state in states(client, ["r1", "r2", "r3"])] == ["cpu@host", "cpu@host", "mps@host"]
 
 
 def test_an_answered_request_is_not_taken_again(client: "redis.Redis") -> None:
     ring(client, reply_to="bell", answers={"r1": Answer()})
-    assert take(client, ["r1"], worker_id="cpu@host") == set()
+    assert take(client, requests_of("r1"), worker_id="cpu@host") == set()
 
 
 def test_a_released_request_may_be_taken_by_another_worker(client: "redis.Redis") -> None:
-    take(client, ["r1"], worker_id="cpu@host")
+    take(client, requests_of("r1"), worker_id="cpu@host")
     release(client, ["r1"])
     release(client, [])
-    assert take(client, ["r1"], worker_id="mps@host") == {"r1"}
+    assert take(client, requests_of("r1"), worker_id="mps@host") == {"r1"}
 
 
 def test_a_request_that_nobody_waits_for_is_never_taken(client: "redis.Redis") -> None:
     abandon(client, ["r1"])
-    assert take(client, ["r1", "r2"], worker_id="cpu@host") == {"r2"}
+    assert take(client, requests_of("r1", "r2"), worker_id="cpu@host") == {"r2"}
     assert states(client, ["r1"]) == [State()], "it belongs to no worker"
 
 
 def test_the_worker_of_a_request_can_see_that_nobody_waits_any_more(client: "redis.Redis") -> None:
-    take(client, ["r1", "r2"], worker_id="cpu@host")
+    take(client, requests_of("r1", "r2"), worker_id="cpu@host")
     abandon(client, ["r2"])
     assert abandoned(client, ["r1", "r2", "r3"]) == {"r2"}
     assert abandoned(client, []) == set()
@@ -108,13 +108,13 @@ def test_the_worker_of_a_request_can_see_that_nobody_waits_any_more(client: "red
 
 def test_the_stored_answer_makes_up_for_a_lost_notification(client: "redis.Redis") -> None:
     answer = Answer(computed=[0], errors={1: ItemError("invalid_vector", "NaN")}, seconds=0.5)
-    take(client, ["r1"], worker_id="cpu@host")
+    take(client, requests_of("r1"), worker_id="cpu@host")
     ring(client, reply_to="nobody listens", answers={"r1": answer})
     assert states(client, ["r1"]) == [State(answer=answer)]
 
 
 def test_no_state_stays_for_ever(client: "redis.Redis") -> None:
-    take(client, ["taken"], worker_id="cpu@host")
+    take(client, requests_of("taken"), worker_id="cpu@host")
     abandon(client, ["gone"])
     ring(client, reply_to="bell", answers={"answered": Answer()})
     assert all(0 < client.ttl(f"semel:request:{name}") <= KEPT_S for name in ("taken", "gone", "answered"))

@@ -244,7 +244,7 @@ def test_a_dropped_request_that_waits_is_never_sent(desk: Desk, fleet: Fleet) ->
 
 def test_a_dropped_request_that_was_sent_is_marked_for_its_worker(desk: Desk, fleet: Fleet) -> None:
     gone = desk.sent("gone")
-    take(fleet.redis, [gone.request.id], worker_id="cpu@host")
+    take(fleet.redis, [gone.request], worker_id="cpu@host")
     desk.outbox.drop([gone])
     until(lambda: abandoned(fleet.redis, [gone.request.id]))
     assert desk.outbox.pending() == []
