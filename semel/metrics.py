@@ -85,8 +85,18 @@ _WORKERS = (
 )
 
 _API = (
-    Metric("semel_queue_messages", "gauge", "Messages that wait in Redis.", ("queue",)),
-    Metric("semel_queue_texts", "gauge", "Texts of open jobs that have no outcome yet.", ("queue",)),
+    Metric(
+        "semel_queue_messages",
+        "gauge",
+        "Messages that wait in Redis; a worker takes none that it cannot begin.",
+        ("queue",),
+    ),
+    Metric(
+        "semel_queue_texts",
+        "gauge",
+        "Texts of open jobs and of requests that have no outcome yet, wherever they are.",
+        ("queue",),
+    ),
     Metric("semel_queue_work_seconds", "gauge", "Waiting texts divided by the measured texts per second.", ("queue",)),
     Metric("semel_queue_oldest_seconds", "gauge", "Age of the oldest message that no worker has taken.", ("queue",)),
     Metric("semel_jobs", "gauge", "Jobs in the database.", ("status",)),

@@ -216,7 +216,7 @@ def _fleet(settings: Settings, stores: Stores, client: "redis.Redis", celery: Ce
     timeout_s = settings.request_timeout_s
     outbox = Outbox(celery, client, router, inline_bytes=settings.inline_bytes)
     care = RequestCare(outbox, client, roster, router, timeout_s=timeout_s)
-    backlog = Backlog(stores.counts, roster, client, requests=care.texts, max_s=settings.max_queue_s)
+    backlog = Backlog(stores.counts, roster, client, requests=care, max_s=settings.max_queue_s)
     moves = JobMoves(stores.db)
     return Fleet(
         redis=client,

@@ -40,6 +40,7 @@ class PoolWorker(BaseModel):
     memory_usage_bytes: int
     memory_halvings: int = Field(description="How often memory ran out and batches were halved.")
     total_requests: int
+    held_texts: int = Field(description="Texts of requests that the worker has taken and not answered yet.")
     texts_per_s: float
 
 
@@ -128,6 +129,7 @@ def _worker(card: WorkerCard) -> PoolWorker:
         memory_usage_bytes=card.memory_bytes,
         memory_halvings=card.memory_halvings,
         total_requests=card.work.requests,
+        held_texts=card.held_texts,
         texts_per_s=card.texts_per_s,
     )
 

@@ -19,8 +19,8 @@ class QueueState(BaseModel):
     queue: str
     lane: Lane
     device: str
-    messages: int = Field(description="Messages that wait in Redis.")
-    texts: int = Field(description="Texts of open jobs that are not done.")
+    messages: int = Field(description="Messages that wait in Redis; a worker takes none that it cannot begin.")
+    texts: int = Field(description="Texts of open jobs and of requests that are not done, wherever they are.")
     work_s: float | None = Field(
         description="Seconds of work; null while texts wait and no live worker has measured a rate."
     )
@@ -32,20 +32,19 @@ def queue_states(counts: JobCounts, backlog: Backlog, live: Sequence[WorkerCard]
     """Every queue that has a live worker or work. Raises UnavailableError when Redis does not answer."""
     kinds, waiting = [device_kind(card.device) for card in live], counts.waiting()
     states, now = [], time.time()
-    for device in sorted({*kinds, *(device for _, device in waiting)}):
-        rate = backlog.rate(device)
-        messages = {lane: backlog.messages(lane, device) for lane in Lane}
-        before = messages[Lane.INTERACTIVE]  # the bulk lane waits for the interactive one
+    for device in sorted({*kinds, *(device for _, device in waiting), *backlog.devices()}):
+        rate, before = backlog.rate(device), 0  # the bulk lane waits for the interactive one
         for lane in Lane:
             here = waiting.get((lane, device), Waiting(0, None))
-            before += here.texts
+            texts = here.texts + (backlog.requests(device) if lane is Lane.INTERACTIVE else 0)
+            before += texts
             states.append(
                 QueueState(
                     queue=queue_name(lane, device),
                     lane=lane,
                     device=device,
-                    messages=messages[lane],
-                    texts=here.texts,
+                    messages=backlog.messages(lane, device),
+                    texts=texts,
                     work_s=before / rate if rate else (None if before else 0.0),
                     oldest_s=max(0.0, now - (here.oldest_sent_at or now)),
                     workers=kinds.count(device),

@@ -27,6 +27,7 @@ class WorkerCard:
         gpu_utilization: 0 to 1; None if the driver does not report it.
         texts_per_s: average since the worker started, over the time that the device was busy.
         memory_halvings: how often the device ran out of memory, so that a batch was halved.
+        held_texts: texts of requests that the worker has taken and not answered yet.
         progress: (job id, position, finished texts) of each chunk that the worker is computing.
         measured: the result of `semel devices --measure` for this device, if it was run.
         work: counters since the worker started.
@@ -50,6 +51,7 @@ class WorkerCard:
     gpu_utilization: float | None = None
     texts_per_s: float = 0.0
     memory_halvings: int = 0
+    held_texts: int = 0
     progress: list[tuple[str, int, int]] = field(default_factory=list)
     measured: Measured | None = None
     work: Work = field(default_factory=Work)

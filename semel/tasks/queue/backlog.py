@@ -4,7 +4,8 @@ A request whose texts are all hits is answered whatever waits; a job is refused 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
+from typing import Protocol
 
 import redis
 
@@ -22,12 +23,21 @@ _KEPT_S = 1.0
 arrive. Requests are counted at once."""
 
 
+class WaitingRequests(Protocol):
+    """The requests that wait for their answers."""
+
+    def texts(self, device: str) -> int:
+        """The number of their texts on a kind of device."""
+
+    def devices(self) -> Collection[str]:
+        """The kinds of device with such a text."""
+
+
 class Backlog:
     """Seconds of work by queue: the texts that wait, divided by the measured rate of the live workers.
 
     Args:
-        requests: returns the texts of requests that wait for their answer on a kind of device, whether they are in
-            a sender, in Redis or in a worker.
+        requests: knows the requests that wait, whether they are in a sender, in Redis or in a worker.
         max_s: lane → seconds of work that may already wait when more arrives.
     """
 
@@ -37,7 +47,7 @@ class Backlog:
         roster: Roster,
         client: "redis.Redis",
         *,
-        requests: Callable[[str], int],
+        requests: WaitingRequests,
         max_s: Mapping[Lane, float],
     ) -> None:
         self._counts = counts
@@ -72,7 +82,7 @@ class Backlog:
             return 0.0
         lanes = [Lane.INTERACTIVE] if lane is Lane.INTERACTIVE else list(Lane)
         jobs = self._seen[lane, device].get(lambda: self._counts.waiting_texts(lanes=lanes, device=device))
-        return (jobs + self._requests(device)) / rate
+        return (jobs + self.requests(device)) / rate
 
     def rate(self, device: str) -> float:
         """Texts per second of all live workers on this kind of device; 0 while none has measured it.
@@ -82,9 +92,13 @@ class Backlog:
         """
         return sum(card.texts_per_s for card in self._roster.recently_live() if device_kind(card.device) == device)
 
+    def devices(self) -> Collection[str]:
+        """The kinds of device for which texts of requests wait."""
+        return self._requests.devices()
+
     def requests(self, device: str) -> int:
         """Texts of requests that wait for their answer on a kind of device."""
-        return self._requests(device)
+        return self._requests.texts(device)
 
     def messages(self, lane: Lane, device: str) -> int:
         """The number of messages in this queue. Raises UnavailableError when Redis does not answer."""

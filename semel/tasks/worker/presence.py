@@ -18,6 +18,7 @@ from semel.repeating import Repeating
 from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.meter import Meter
 from semel.tasks.fleet.roster import BEAT_S, Roster
+from semel.tasks.worker.held import HeldRequests
 from semel.tasks.worker.models import LoadedModels
 from semel.tasks.worker.offers import Offers
 from semel.values.device import DeviceInfo, Measured
@@ -32,6 +33,7 @@ class Presence:
         about: the device of this worker.
         measured: the result of `semel devices --measure` for the device, if it was run.
         progress: returns (job id, position, finished texts) of each chunk that is being computed.
+        held: the requests that this worker has taken.
 
     Attributes:
         state: `loading` from the start until the default model is in memory, then `ready`.
@@ -49,6 +51,7 @@ class Presence:
         about: DeviceInfo,
         measured: Measured | None,
         progress: Callable[[], list[tuple[str, int, int]]],
+        held: HeldRequests,
     ) -> None:
         self._roster = roster
         self._offers = offers
@@ -59,6 +62,7 @@ class Presence:
         self._about = about
         self._measured = measured
         self._progress = progress
+        self._held = held
         self._started_at = time.time()
         self._publishing = threading.Lock()
         self._has_left = False
@@ -133,6 +137,7 @@ class Presence:
             gpu_utilization=usage.gpu_utilization,
             texts_per_s=round(stats.texts / stats.busy_s, 1) if stats.busy_s else 0.0,
             memory_halvings=stats.memory_halvings,
+            held_texts=self._held.texts,
             progress=self._progress(),
             measured=self._measured,
             work=self._meter.work(computed=stats.texts, tokens=stats.tokens, padded_tokens=stats.padded_tokens),

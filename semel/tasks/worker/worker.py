@@ -157,6 +157,7 @@ class Worker:
             about=describe(self._device),
             measured=Measurements(self._settings.measurements).read().get(self._device),
             progress=self._runner.progress,
+            held=self._held,
         )
 
     def run(self) -> None:

@@ -100,13 +100,14 @@ def test_an_idle_gpu_is_zero_and_not_null() -> None:
 def test_a_worker_is_shown_with_all_that_its_card_has() -> None:
     made = card(
         "a", "cuda:0", about="a large GPU", dtype="bfloat16", models=["m", "n"], loaded=["m"], load_s=2.0,
-        memory_bytes=9, memory_halvings=3, texts_per_s=7.0, work=Work(requests=5),
+        memory_bytes=9, memory_halvings=3, held_texts=2, texts_per_s=7.0, work=Work(requests=5),
     )  # fmt: skip
     (worker,) = pool(made).workers
     assert worker.model_dump() == {
         "id": "a", "device": "cuda:0", "about": "a large GPU", "host": "h", "pid": 1, "status": "healthy", "why": "",
         "dtype": "bfloat16", "models": ["m", "n"], "loaded": ["m"], "started_at": 0.0, "load_time_s": 2.0,
         "memory_usage_bytes": 9, "memory_halvings": 3, "total_requests": 5, "texts_per_s": 7.0,
+        "held_texts": 2,
     }  # fmt: skip
 
 

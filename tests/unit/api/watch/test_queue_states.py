@@ -26,10 +26,16 @@ class Counts:
 
 
 class Backlog:
-    """Stands for `Backlog`: every device has this rate, every queue this many messages."""
+    """Stands for `Backlog`: every device has this rate, every queue this many messages; requests wait by device."""
 
-    def __init__(self, rate: float = 100.0, messages: int = 0) -> None:
-        self._rate, self._messages = rate, messages
+    def __init__(self, rate: float = 100.0, messages: int = 0, asked: dict[str, int] | None = None) -> None:
+        self._rate, self._messages, self._asked = rate, messages, asked or {}
+
+    def devices(self) -> list[str]:
+        return list(self._asked)
+
+    def requests(self, device: str) -> int:
+        return self._asked.get(device, 0)
 
     def rate(self, _device: str) -> float:
         return self._rate
@@ -66,10 +72,12 @@ def test_the_bulk_lane_waits_for_the_interactive_one_too() -> None:
     assert (found["interactive.cpu"].texts, found["bulk.cpu"].texts) == (200, 300)
 
 
-def test_a_message_of_the_interactive_lane_counts_as_at_least_one_text() -> None:
-    found = states(live=(card("cpu"),), messages=100)
+def test_the_texts_of_requests_count_wherever_they_wait() -> None:
+    found = states(live=(card("cpu"),), messages=3, asked={"cpu": 100})
     assert (found["interactive.cpu"].work_s, found["bulk.cpu"].work_s) == (1.0, 1.0)
-    assert found["bulk.cpu"].messages == 100
+    assert (found["interactive.cpu"].texts, found["bulk.cpu"].texts) == (100, 0)
+    assert found["bulk.cpu"].messages == 3
+    assert set(states(asked={"mlx": 1})) == {"interactive.mlx", "bulk.mlx"}
 
 
 def test_without_a_rate_the_time_of_what_waits_is_unknown() -> None:

@@ -1,5 +1,7 @@
 """The estimate of the work that waits, and the refusal of more."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from semel.errors import OverloadedError, UnavailableError
@@ -20,9 +22,8 @@ def backlog(fleet: Fleet, asked: dict[str, int], clock: Clock, monkeypatch: pyte
     """Allows 10 s of bulk work and 2 s of interactive work."""
     monkeypatch.setattr("semel.kept.time", clock)
     bounds = {Lane.BULK: 10.0, Lane.INTERACTIVE: 2.0}
-    return Backlog(
-        JobCounts(fleet.db), fleet.roster, fleet.redis, requests=lambda device: asked.get(device, 0), max_s=bounds
-    )
+    requests = SimpleNamespace(texts=lambda device: asked.get(device, 0), devices=lambda: list(asked))
+    return Backlog(JobCounts(fleet.db), fleet.roster, fleet.redis, requests=requests, max_s=bounds)
 
 
 def test_the_estimate_is_the_waiting_texts_over_the_measured_rate(backlog: Backlog, fleet: Fleet) -> None:

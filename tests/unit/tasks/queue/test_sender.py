@@ -1,6 +1,7 @@
 """Missing texts on their way to the workers, and what their answers mean for the keys."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -138,10 +139,11 @@ class Desk:
         router = Router(fleet.roster, fleet.catalog)
         self.outbox = Outbox(fleet.outbox, fleet.redis, router, inline_bytes=inline_bytes)
         bounds = {Lane.INTERACTIVE: 5.0, Lane.BULK: 100.0}
+        requests = SimpleNamespace(texts=self.outbox.texts, devices=self.outbox.waiting)
         self.sender = QueueSender(
             self.outbox,
             router,
-            Backlog(JobCounts(fleet.db), fleet.roster, fleet.redis, requests=self.outbox.texts, max_s=bounds),
+            Backlog(JobCounts(fleet.db), fleet.roster, fleet.redis, requests=requests, max_s=bounds),
             inline_bytes=inline_bytes,
             timeout_s=60.0,
         )

@@ -9,12 +9,13 @@ import redis
 from semel.errors import BackendError
 from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.meter import Message, Meter
+from semel.tasks.worker.held import HeldRequests
 from semel.tasks.worker.offers import Offers
 from semel.tasks.worker.presence import Presence
 from semel.values.device import DeviceInfo, Measured
 from semel.values.text import Lane, Outcome
 from tests.support.computing import Device
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, requests_of
 from tests.support.processes import wait_until
 
 MEASURED = Measured("m", texts_per_s=5.0, latency_ms=1.0)
@@ -44,7 +45,14 @@ def presence(fleet: Fleet, device: Device, meter: Meter, offers: Offers) -> Pres
         about=DeviceInfo("vulkan:1", usable=True, why="a GPU with 24 GB", software=True),
         measured=MEASURED,
         progress=lambda: [("job", 3, 12)],
+        held=held_requests(fleet),
     )
+
+
+def held_requests(fleet: Fleet) -> HeldRequests:
+    held = HeldRequests(fleet.redis, worker_id="vulkan:1@host-7")
+    held.take(requests_of("r1", "r2"))
+    return held
 
 
 def published(fleet: Fleet) -> WorkerCard:
