@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     chunk_bytes: int = Field(default=256 << 10, ge=1)
     """A chunk is cut at whichever limit comes first: seconds of work on a CPU, so a lost chunk costs seconds."""
     inline_bytes: int = 64 << 10
-    """Requests up to this size travel inside the queue message; larger ones go through the database."""
+    """Characters of text in one message of requests; a larger request travels in several messages."""
     max_bulk_queue_s: float = 86400.0
     """Seconds of work that may wait for a device when a new job arrives; above this, it is refused with 429."""
     max_interactive_queue_s: float = 60.0

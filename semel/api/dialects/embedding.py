@@ -90,7 +90,7 @@ def cache_headers(*answers: Embedded) -> dict[str, str]:
     """Return the headers of an answer: `x-semel-cache: hits=…; computed=…; coalesced=…`, `x-semel-truncated` and times.
 
     The times are milliseconds under TEI's names: `x-inference-time` is the time of the worker, `x-queue-time` the rest
-    of the wait. A large request runs as a job, whose chunks are not timed, and has neither.
+    of the wait. A large request travels in several messages, whose times overlap, and has neither.
     """
     outcomes = {"hits": Outcome.HIT, "computed": Outcome.COMPUTED, "coalesced": Outcome.COALESCED}
     counts = "; ".join(f"{name}={sum(a.count(outcome) for a in answers)}" for name, outcome in outcomes.items())
