@@ -86,9 +86,7 @@ class ResultReader:
             ConflictError: vectors are lost, and the model's weights have changed.
         """
         found = found or self._vectors.get_many(chunk.keys, dim=job.dim)
-        lost = [
-            i for i, key in enumerate(chunk.keys) if not found.present[i] and key != NO_KEY and i not in chunk.errors
-        ]
+        lost = lost_vectors(chunk, found)
         vectors, truncated, errors = found.vectors, found.truncated, dict(chunk.errors)
         assert vectors is not None  # get_many returns vectors by default
         if lost:  # damaged rows, or a space that was dropped
@@ -104,6 +102,15 @@ class ResultReader:
             errors |= {lost[i]: error for i, error in again.errors.items()}
         tokens: list[int] = found.tokens.tolist()
         return Rows(chunk.first_index, vectors, chunk.outcomes, errors, truncated.tolist(), tokens, chunk.extras)
+
+
+def lost_vectors(chunk: ChunkResult, found: Found) -> list[int]:
+    """Positions of texts in a finished chunk whose vectors the cache has lost: damaged rows, or a dropped space.
+
+    Args:
+        found: the rows of the cache for the keys of the chunk.
+    """
+    return [i for i, key in enumerate(chunk.keys) if not found.present[i] and key != NO_KEY and i not in chunk.errors]
 
 
 def _cut(chunk: ChunkResult, span: range) -> ChunkResult:

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple, cast
 
 from fastapi import Depends, Request
 
-from semel.api.jobs.results import FORMATS, check_ready
+from semel.api.jobs.results import FORMATS, check_ready, lost_vectors
 from semel.api.services import Services
 from semel.errors import ConflictError, NotFoundError, SemelError
 from semel.tasks.jobs.rows import ChunkResult
@@ -67,9 +67,11 @@ class SmallReads:
             return Read(job)
         try:
             check_ready(job, wanted.format)
-            if not _is_small(job):
+            parts = chunks.get(job.id, [])
+            # A lost vector is computed again, which may take a while: not here, where others would wait for it.
+            if not _is_small(job) or any(lost_vectors(chunk, found) for chunk, found in parts):
                 return Read(job)
-            rows = [self._services.results.rows(job, chunk, found) for chunk, found in chunks.get(job.id, [])]
+            rows = [self._services.results.rows(job, chunk, found) for chunk, found in parts]
             if sum(len(part.outcomes) for part in rows) != job.total:
                 return ConflictError(f"job {job.id} was deleted while its results were read")
             _, write = FORMATS[wanted.format]
