@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -319,22 +319,19 @@ def test_the_inventory_lists_what_is_usable_and_how_to_get_the_rest(semel: Proce
     assert again.elapsed < first.elapsed / 2, "it looked again"
 
 
-SHARED_THREAD = ("/", "/health/ready", "/v1/models", "/v1/jobs", "/v1/cache", "/v1/events")
-"""Routes that take one of the API's shared threads, if only to begin; so does a request whose texts are all cached."""
+ROUTES = (
+    "/", "/health/ready", "/v1/models", "/v1/jobs", "/v1/cache", "/v1/events", "/health/live", "/metrics",
+    "/openapi.json",
+)  # fmt: skip
 
-NO_SHARED_THREAD = ("/health/live", "/metrics", "/openapi.json")
-"""Routes that need no thread, or have threads of their own."""
+_WAITING = 500
 
 
-def test_while_all_200_threads_wait_for_a_device_only_routes_that_do_not_share_them_answer(tmp_path: Path) -> None:
-    """Today, cache hits, the page and /health/ready queue behind requests that wait for a worker.
-
-    If a change makes any of them answer, this test fails: then move that route to `NO_SHARED_THREAD`.
-    """
+def test_every_route_answers_while_500_requests_wait_for_a_device(tmp_path: Path) -> None:
     with processes(tmp_path) as running:
         running.client.embed(["cached before"], model="fake")
         with _silent_worker(running) as resume:
-            asyncio.run(_ask_while_all_threads_wait(running.url, resume))
+            asyncio.run(_ask_while_requests_wait(running.url, resume))
 
 
 @contextmanager
@@ -351,33 +348,26 @@ def _silent_worker(semel: Processes) -> Iterator[Callable[[], None]]:
         os.kill(pid, signal.SIGCONT)
 
 
-async def _ask_while_all_threads_wait(url: str, resume: Callable[[], None]) -> None:
+async def _ask_while_requests_wait(url: str, resume: Callable[[], None]) -> None:
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=httpx.Limits(max_connections=None)) as client:
 
-        def embed(text: str, **options: Any) -> Awaitable[httpx.Response]:
-            return client.post("/v1/embeddings", json={"model": "fake", "input": text}, **options)
+        def embed(text: str) -> Awaitable[httpx.Response]:
+            return client.post("/v1/embeddings", json={"model": "fake", "input": text})
 
-        async def answers(asking: Awaitable[httpx.Response]) -> bool:
-            with suppress(httpx.TimeoutException):
-                return (await asking).status_code == 200
-            return False
-
-        def ask(route: str, timeout_s: float) -> Awaitable[bool]:
-            return answers(_status(client, route, timeout_s))
-
-        waiting = [asyncio.ensure_future(embed("waits for a worker that does nothing")) for _ in range(230)]
+        waiting = [asyncio.ensure_future(embed(f"text {i} waits for a suspended worker")) for i in range(_WAITING)]
         deadline = time.monotonic() + 30
-        while await ask("/health/ready", 1) or await ask("/health/ready", 1):  # twice: once may be a slow machine
-            assert time.monotonic() < deadline, "a route that shares the threads still answers"
-        shared = await asyncio.gather(
-            *(ask(route, 3) for route in SHARED_THREAD), answers(embed("cached before", timeout=3))
-        )
-        assert [route for route, answered in zip((*SHARED_THREAD, "a hit"), shared, strict=True) if answered] == []
-        assert await asyncio.gather(*(ask(route, 20) for route in NO_SHARED_THREAD)) == [True] * len(NO_SHARED_THREAD)
+        while f'semel_queue_texts{{queue="interactive.cpu"}} {_WAITING}.0' not in (await client.get("/metrics")).text:
+            assert time.monotonic() < deadline, "the texts of requests that wait are not counted"
+            await asyncio.sleep(0.1)
+        answers = {route: await _status(client, route, 10) for route in ROUTES}
+        hit = await embed("cached before")
+        job = await client.post("/v1/jobs", json={"model": "fake", "input": ["cached before"]})
         assert not any(request.done() for request in waiting)
         resume()
-        assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
-        assert all(await asyncio.gather(*(ask(route, 20) for route in SHARED_THREAD)))
+        answered = [(await request).status_code for request in waiting]
+    assert {route: answer.status_code for route, answer in answers.items()} == dict.fromkeys(ROUTES, 200)
+    assert (hit.headers["x-semel-cache"], job.json()["status"]) == ("hits=1; computed=0; coalesced=0", "completed")
+    assert answered == [200] * _WAITING
 
 
 async def _status(client: httpx.AsyncClient, route: str, timeout_s: float) -> httpx.Response:
