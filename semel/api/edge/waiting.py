@@ -15,16 +15,13 @@ from starlette.requests import ClientDisconnect
 
 from semel.api.deps import ServicesDep
 from semel.errors import SemelError
-from semel.steps import Missing, Steps, resume
+from semel.steps import Steps, resume
 from semel.tasks.queue.sender import QueueSender, Sent
 
 T = TypeVar("T")
 
-_LOOKUPS = CapacityLimiter(8)
-"""Threads for the steps. They read the cache and encode answers, and never wait for a worker."""
-
-_SENDERS = CapacityLimiter(8)
-"""Threads that hand texts to the queue. They are apart from the others, because Redis may hang."""
+_STEPS = CapacityLimiter(8)
+"""Threads for the steps: they read the cache, hand texts to the queue and encode answers; none waits for a worker."""
 
 _TEXT_READERS = CapacityLimiter(8)
 """Threads for routes that wait for a worker without steps."""
@@ -47,16 +44,15 @@ async def _take_steps(request: Request, services: ServicesDep) -> TakeSteps:
     sender = services.fleet.sender
 
     async def take(steps: Steps[T]) -> T:
-        sent: Sent | SemelError | None = None
+        sent: Sent | None = None
         try:
             while True:
-                stop = await to_thread.run_sync(_next_stop, steps, sent, limiter=_LOOKUPS)
+                stop = await to_thread.run_sync(_next_stop, sender, steps, sent, limiter=_STEPS)
                 if isinstance(stop, _Result):
                     result: T = stop.value
                     return result
-                sent = await to_thread.run_sync(_begin, sender, stop, limiter=_SENDERS)
-                if not isinstance(sent, SemelError):
-                    await _answers(request, sender, sent)
+                sent = stop
+                await _answers(request, sender, sent)
         finally:
             steps.close()
 
@@ -72,22 +68,17 @@ async def reading_texts(read: Callable[[], T]) -> T:
     return await to_thread.run_sync(read, limiter=_TEXT_READERS)
 
 
-def _next_stop(steps: Steps[T], sent: Sent | SemelError | None) -> "Missing | _Result[T]":
-    """Go on to the next stop, or to the end."""
+def _next_stop(sender: QueueSender, steps: Steps[T], sent: Sent | None) -> "Sent | _Result[T]":
+    """Go on to the next stop, and have the texts computed that are missing there; or to the end."""
     try:
-        if sent is None:
-            return next(steps)
-        return steps.throw(sent) if isinstance(sent, SemelError) else resume(steps, sent.result)
+        missing = next(steps) if sent is None else resume(steps, sent.result)
+        while True:
+            try:
+                return sender.begin(missing.space, missing.texts, lane=missing.lane)
+            except SemelError as error:  # the steps decide what follows from it
+                missing = steps.throw(error)
     except StopIteration as end:
         return _Result(end.value)
-
-
-def _begin(sender: QueueSender, missing: Missing) -> Sent | SemelError:
-    """Have texts computed, or return why that is not possible; the steps decide what follows from the error."""
-    try:
-        return sender.begin(missing.space, missing.texts, lane=missing.lane)
-    except SemelError as error:
-        return error
 
 
 async def _answers(request: Request, sender: QueueSender, sent: Sent) -> None:

@@ -90,7 +90,7 @@ def waiting(tmp_path: Path) -> Iterator[Service]:
     """An API with three threads for routes and one for look-ups, and many requests that a worker does not answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api_app, "_THREADS", 3)
-        patch.setattr(waiting_module, "_LOOKUPS", CapacityLimiter(1))
+        patch.setattr(waiting_module, "_STEPS", CapacityLimiter(1))
         with service(tmp_path) as api, ThreadPoolExecutor(WAITING) as askers:
             embed(api, "cached before")
             api.worker.paused = True

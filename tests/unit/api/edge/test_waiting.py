@@ -243,7 +243,7 @@ def test_many_waiting_requests_hold_no_thread_and_hits_are_answered_meanwhile(ap
 
     answers = asyncio.run(run())
     assert answers == [(200, f'["{i} 0"]'.encode()) for i in range(200)]
-    assert len(workers.threads) <= 8 + 8, "for steps, and for handing texts to the queue"
+    assert len(workers.threads) <= 8
 
 
 def test_a_client_that_goes_ends_its_request_and_drops_its_texts(api: Api, workers: Workers) -> None:
