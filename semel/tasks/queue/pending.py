@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from semel.tasks.queue.message import Answer, Reading, Request
 from semel.values.model import Space
 
-MESSAGES_PER_WORKER = 2
+MESSAGES_PER_WORKER = 4
 """Messages of one vector space under way for each worker that serves it: one is computed while the next one is read,
 one is stored, and one is on its way."""
 
