@@ -109,7 +109,7 @@ class Database:
             limit = self._max_bytes + (RESERVE_BYTES if options.get("semel_reserve") else 0)
             page_bytes = conn.exec_driver_sql("PRAGMA page_size").scalar_one()
             conn.exec_driver_sql(f"PRAGMA max_page_count={limit // page_bytes}")
-        _begin_write(conn.connection.dbapi_connection)
+        _begin_write(conn)
 
     @contextmanager
     def read(self, *, single: bool = False) -> Iterator[Connection]:
@@ -201,26 +201,28 @@ class Database:
         self._engine.dispose()
 
 
-def _begin_write(connection: Any) -> None:
+def _begin_write(conn: Connection) -> None:
     """Take SQLite's write lock now: a read that becomes a write later fails at once with "database is locked".
 
     SQLite's own wait sleeps for up to 0.1 s at a time, while a lock is held for a millisecond: with a writer in another
     process, most of that is lost.
 
-    Raises sqlite3.OperationalError after `BUSY_TIMEOUT_S`.
+    Raises sqlalchemy.exc.OperationalError, also after `BUSY_TIMEOUT_S`.
     """
-    run, deadline, pause_s = connection.execute, time.monotonic() + BUSY_TIMEOUT_S, _FIRST_LOCK_PAUSE_S
+    run: Any = conn.connection.execute  # type: ignore[attr-defined]  # sqlite3 has it
+    deadline, pause_s = time.monotonic() + BUSY_TIMEOUT_S, _FIRST_LOCK_PAUSE_S
     run("PRAGMA busy_timeout=0")
     try:
-        while True:
+        while time.monotonic() < deadline:
             try:
                 run("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
+                if "locked" not in str(error):
+                    break
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LAST_LOCK_PAUSE_S)
+        conn.exec_driver_sql("BEGIN IMMEDIATE")  # once more, so that SQLAlchemy translates the error
     finally:
         run(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
 
