@@ -209,7 +209,7 @@ def _begin_write(conn: Connection) -> None:
 
     Raises sqlalchemy.exc.OperationalError, also after `BUSY_TIMEOUT_S`.
     """
-    run: Any = conn.connection.execute  # type: ignore[attr-defined]  # sqlite3 has it
+    run: Any = conn.connection.execute
     deadline, pause_s = time.monotonic() + BUSY_TIMEOUT_S, _FIRST_LOCK_PAUSE_S
     run("PRAGMA busy_timeout=0")
     try:
