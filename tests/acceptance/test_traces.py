@@ -113,7 +113,7 @@ def test_each_of_two_jobs_is_one_trace_whichever_process_sends_its_chunks(traced
         runs = {run.id: run for run in _runs(spans, server.trace)}
         assert sorted(run.attributes["semel.chunk"] for run in runs.values()) == list(range(20))
         assert {run.attributes["semel.job"] for run in runs.values()} == {job}
-        sent = {span.id: span for span in found if span.name == "apply_async/semel.embed_chunk"}
+        sent = {span.id: span for span in found if span.name == "apply_async/semel.embed_chunks"}
         sends = {span.id: span for span in found if span.name == "semel.send"}
         assert {span.parent for span in sent.values()} == sends.keys()
         assert {span.parent for span in sends.values()} == {server.id}
@@ -146,7 +146,7 @@ def test_an_openai_batch_is_one_trace(traced: tuple[Processes, Collector], tmp_p
 
 
 def _runs(spans: Collector, trace: str) -> list[Exported]:
-    return [span for span in spans.of(trace) if span.name == "run/semel.embed_chunk"]
+    return [span for span in spans.of(trace) if span.name == "run/semel.embed_chunks"]
 
 
 def test_lines_of_the_log_carry_the_trace(traced: tuple[Processes, Collector]) -> None:
@@ -156,7 +156,7 @@ def test_lines_of_the_log_carry_the_trace(traced: tuple[Processes, Collector]) -
     server = spans.wait_for("POST /v1/jobs", job=job)
     wait_until(lambda: bool(_runs(spans, server.trace)))
     (run,) = _runs(spans, server.trace)
-    (done,) = [line for line in lines(semel, "worker") if line["event"] == "chunk done" and line.get("job") == job]
+    (done,) = [line for line in lines(semel, "worker") if line["event"] == "chunks done" and line.get("job") == job]
     assert (done["trace_id"], done["span_id"]) == (server.trace, run.id)
     on_device = [line for line in lines(semel, "worker") if line["event"] == "a text makes the model fail"]
     assert server.trace in {line["trace_id"] for line in on_device}
@@ -176,7 +176,7 @@ def test_no_text_leaves_with_a_span(traced: tuple[Processes, Collector]) -> None
     server = spans.wait_for("POST /v1/jobs", job=job.id)
     wait_until(lambda: len(_runs(spans, server.trace)) == 3)
     assert spans.named("POST /v1/rerank")
-    assert b"run/semel.embed_chunk" in spans.raw  # so a word would be found there
+    assert b"run/semel.embed_chunks" in spans.raw  # so a word would be found there
     for word in (b"unspeakable", b"poison"):
         assert word not in spans.raw
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Annotated, TypeAlias, cast
 
 from fastapi import Depends, Request
@@ -15,6 +16,7 @@ from semel.log import get_log
 from semel.tasks.jobs.rows import NewChunk
 from semel.tasks.jobs.small import SmallJob, SmallJobs
 from semel.together import Together
+from semel.tracing import traceparent
 from semel.values.job import Job, Submitter
 from semel.values.model import Space
 
@@ -24,7 +26,8 @@ _MOST = 64
 """Jobs in one transaction."""
 
 
-_Submission: TypeAlias = tuple[JobRequest, Submitter]
+_Submission: TypeAlias = tuple[JobRequest, Submitter, str | None]
+"""A request, who sends it, and the `traceparent` of its span."""
 
 
 class SmallSubmissions:
@@ -46,7 +49,7 @@ class SmallSubmissions:
 
         The future's errors: whatever `semel.api.jobs.submission.create` raises, and BadInputError for its rows.
         """
-        return self._together.submit((request, submitter))
+        return self._together.submit((request, submitter, traceparent()))
 
     def close(self) -> None:
         """Create what has been submitted, then stop."""
@@ -56,9 +59,9 @@ class SmallSubmissions:
         results: list[Job | Exception | None] = [None] * len(requests)
         small: list[tuple[int, SmallJob]] = []
         self._services.fleet.ping()  # refuse now, with the reason, rather than accept jobs that cannot start
-        for i, (request, submitter) in enumerate(requests):
+        for i, (request, submitter, parent) in enumerate(requests):
             try:
-                if (one := self._small(request, submitter)) is not None:
+                if (one := self._small(request, submitter, parent)) is not None:
                     small.append((i, one))
             except SemelError as error:
                 results[i] = error
@@ -66,8 +69,8 @@ class SmallSubmissions:
             results[i] = job
         return results
 
-    def _small(self, request: JobRequest, submitter: Submitter) -> SmallJob | None:
-        new = as_new_job(self._services, request, submitter)
+    def _small(self, request: JobRequest, submitter: Submitter, parent: str | None) -> SmallJob | None:
+        new = replace(as_new_job(self._services, request, submitter), traceparent=parent)
         chunk = self._chunk(request, new.space)
         return None if chunk is None else SmallJob(new, chunk, request.webhook_url)
 

@@ -35,6 +35,7 @@ from semel.api.jobs.wire import (
     job_object,
 )
 from semel.tasks.jobs.retry import retry
+from semel.tracing import annotate
 from semel.values.job import Job, JobStatus
 
 router = DialectRouter(tags=["Jobs"], dependencies=MAY_READ)
@@ -94,8 +95,11 @@ async def create_job(
         return await receive(services, request, body, query, partial(new_job, submitter=submitter), small=small)
 
     if idempotency_key is None:
-        return job_object(await received(request.stream()))
-    return job_object(await once(services, idempotency_key, HashedBody(request), received))
+        job = await received(request.stream())
+    else:
+        job = await once(services, idempotency_key, HashedBody(request), received)
+    annotate(job=job.id)
+    return job_object(job)
 
 
 @router.post("/v1/jobs/estimate", response_model=EstimateObject, openapi_extra=_BODY, dependencies=MAY_SUBMIT)

@@ -19,6 +19,7 @@ class NewJob:
     Attributes:
         why: the reason for the device, shown to people.
         waits: whether no live worker serves its vector space now.
+        traceparent: of the request that submits it; None takes this thread's own.
     """
 
     space: Space
@@ -30,6 +31,7 @@ class NewJob:
     if_no_worker: IfNoWorker = "wait"
     metadata: Mapping[str, str] = field(default_factory=dict)
     submitter: Submitter = NOBODY
+    traceparent: str | None = None
 
     def row(self, *, now: float, window_s: float) -> dict[str, Any]:
         """The row of the job in state `validating`, without texts, under a new id.
@@ -61,6 +63,6 @@ class NewJob:
             "created_at": now,
             "expires_at": now + window_s,
             "metadata_json": json.dumps(dict(self.metadata)),
-            "traceparent": traceparent(),
+            "traceparent": self.traceparent or traceparent(),
             **dict.fromkeys(("total", "chunks", "chunks_done", *Counts.__dataclass_fields__), 0),
         }

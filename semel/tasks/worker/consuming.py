@@ -3,7 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from celery import Celery
 from celery.signals import setup_logging, task_prerun
@@ -14,6 +14,7 @@ from semel.tasks.queue.message import RequestMessage
 from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_SMALL_CHUNKS, EMBED_TEXTS, READ_TEXTS
 from semel.tasks.worker.replies import Replies
 from semel.together import Together
+from semel.tracing import traceparent, within
 
 _MOST = 16
 """Messages of small chunks that are computed together."""
@@ -59,12 +60,16 @@ def consume(
         raise UnavailableError("Celery's loop ended with an error, see the log above; restart this worker")
 
 
+_Traced: TypeAlias = tuple[Sequence[Place], str | None]
+"""The chunks of a message, and the `traceparent` of the task that received it."""
+
+
 class _SmallChunks:
     """Computes the chunks of several messages together; those of one vector space do not wait for another's model."""
 
     def __init__(self, embed_chunks: Callable[[Sequence[Place]], None]) -> None:
         self._embed_chunks = embed_chunks
-        self._spaces: dict[str, Together[Sequence[Place], None]] = {}
+        self._spaces: dict[str, Together[_Traced, None]] = {}
         self._lock = threading.Lock()
 
     def embed(self, places: Sequence[Place], fingerprint: str) -> None:
@@ -73,10 +78,11 @@ class _SmallChunks:
             if fingerprint not in self._spaces:
                 self._spaces[fingerprint] = Together("small chunks", self._join, most=_MOST, threads=_AT_ONCE)
             together = self._spaces[fingerprint]
-        together.submit(places).result()
+        together.submit((places, traceparent())).result()
 
-    def _join(self, messages: Sequence[Sequence[Place]]) -> Sequence[None]:
-        self._embed_chunks([place for places in messages for place in places])
+    def _join(self, messages: Sequence[_Traced]) -> Sequence[None]:
+        with within(messages[0][1]):  # what is done for all of them appears in the trace of the first
+            self._embed_chunks([place for places, _ in messages for place in places])
         return [None] * len(messages)
 
     def close(self) -> None:
