@@ -110,7 +110,8 @@ def test_flower_shows_tasks_without_texts_and_remembers_them(tmp_path: Path) -> 
         with Client(f"http://127.0.0.1:{running.port}") as client:
             client.embed(["a secret request"], model="fake")
             job = client.wait(client.submit(["a secret job"], model="fake").id)
-        wait_until(lambda: "semel.embed_texts" in seen(running) and "semel.embed_chunk" in seen(running), timeout_s=60)
+        names = ("semel.embed_texts", "semel.embed_small_chunks")
+        wait_until(lambda: all(name in seen(running) for name in names), timeout_s=60)
         assert f"chunk 0 of {job.id}" in seen(running)
         assert "1 texts" in seen(running)
         assert "secret" not in seen(running)
