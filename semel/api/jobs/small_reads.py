@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from semel.api.jobs.results import FORMATS, check_ready, lost_vectors
 from semel.api.services import Services
 from semel.errors import ConflictError, NotFoundError, SemelError
-from semel.tasks.jobs.rows import ChunkResult
+from semel.tasks.jobs.rows import ChunkResult, parts_of
 from semel.together import Together
 from semel.values.job import Job, JobStatus
 from semel.values.vectors import Found
@@ -88,10 +88,9 @@ class SmallReads:
         paired: dict[str, list[tuple[ChunkResult, Found]]] = defaultdict(list)
         for dim, group in by_dim.items():
             found = self._services.stores.vectors.get_many([key for _, chunk in group for key in chunk.keys], dim=dim)
-            at = 0
-            for job_id, chunk in group:
-                paired[job_id].append((chunk, found.part(slice(at, at + len(chunk.keys)))))
-                at += len(chunk.keys)
+            parts = parts_of(found, [chunk for _, chunk in group])
+            for (job_id, chunk), part in zip(group, parts, strict=True):
+                paired[job_id].append((chunk, part))
         return paired
 
 

@@ -167,7 +167,7 @@ def chunk_result(row: Any) -> ChunkResult:
     return ChunkResult(row.first_index, keys, outcomes_of(row), errors, row.payload, extras)
 
 
-def parts_of(found: Found, chunks: Sequence[NewChunk]) -> Iterator[Found]:
+def parts_of(found: Found, chunks: Sequence[NewChunk] | Sequence[ChunkResult]) -> Iterator[Found]:
     """The rows of the cache for each chunk.
 
     Args:

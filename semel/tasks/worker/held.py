@@ -42,7 +42,7 @@ class HeldRequests:
         try:
             ours = take(self._client, in_time, worker_id=self._worker_id)
         except redis.RedisError as error:
-            log.warning("cannot tell whether other workers have these requests", reason=str(error))
+            log.warning("cannot check whether other workers hold these requests", reason=str(error))
             ours = {request.id for request in in_time}
         taken = [request for request in in_time if request.id in ours]
         if dropped := len(requests) - len(taken):

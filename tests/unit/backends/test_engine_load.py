@@ -1,4 +1,4 @@
-"""Loading a model: in its own thread where the backend allows it, beside the batches of others, and never unwatched."""
+"""Loading a model: in its own thread where the backend allows, next to the batches of others, and never unwatched."""
 
 import threading
 from collections.abc import Callable, Iterator

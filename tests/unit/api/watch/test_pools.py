@@ -45,8 +45,8 @@ def test_the_status_of_a_worker(changed: dict[str, Any], status: str) -> None:
 def test_a_worker_that_is_still_looking_for_its_models_is_loading_and_serves_none() -> None:
     found = pool(card("a", state="loading", models=[], spaces=[]))
     assert (found.status, found.models, found.load_time_s, found.texts_per_s) == ("loading", [], 0.0, 0.0)
-    beside = pool(card("a", state="loading"), card("b", state="ready", models=["m"], loaded=["m"]))
-    assert (beside.status, beside.models) == ("healthy", ["m"])
+    both = pool(card("a", state="loading"), card("b", state="ready", models=["m"], loaded=["m"]))
+    assert (both.status, both.models) == ("healthy", ["m"])
 
 
 def test_a_pool_has_the_status_and_reason_of_its_best_worker() -> None:

@@ -1,4 +1,4 @@
-"""The models in memory: one load for all who need a model, beside everything else, within the bound."""
+"""The models in memory: one load for all who need a model, next to everything else, within the bound."""
 
 import threading
 from collections import Counter
