@@ -15,10 +15,10 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from semel.client import Client
 from semel.db import Database
-from semel.tasks.jobs.store import JobStore
 from semel.values.text import Lane
 from tests.conftest import missing
 from tests.support.browser import browser, find_chromium
+from tests.support.jobs import Jobs
 from tests.support.processes import FAKE_TOML, Processes, processes, wait_until
 from tests.support.up import Up, up
 from tests.support.values import space
@@ -569,13 +569,13 @@ def test_the_page_asks_for_a_key_which_allows_what_its_scope_permits(page: Page,
 def test_a_thousand_jobs_with_long_names(chromium: Browser, tmp_path: Path) -> None:
     with processes(tmp_path) as semel:
         db = Database(f"sqlite:///{tmp_path / 'home' / 'semel.db'}")
-        store = JobStore(db, window_s=600, retention_s=600)
+        jobs = Jobs(db, window_s=600, retention_s=600)
         made = [
-            store.add(space(), lane=Lane.BULK, device="cpu", why=f"cpu: {'because ' * 30}", truncate=True).id
+            jobs.add(space(), lane=Lane.BULK, device="cpu", why=f"cpu: {'because ' * 30}", truncate=True).id
             for _ in range(1000)
         ]
         for job_id in made:
-            store.cancel(job_id)
+            jobs.cancel(job_id)
         db.close()
         for width in (1440, 390):
             page = chromium.new_page(viewport={"width": width, "height": 900})

@@ -76,7 +76,7 @@ def test_the_demo_computes_once_answers_and_leaves_nothing(tmp_path: Path) -> No
         env={**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "120"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr

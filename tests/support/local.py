@@ -26,7 +26,8 @@ class LocalSemel:
         self.store = VectorStore(db)
         self.engine = engine
         self.models = LoadedModels(Settings(home=home, models=dict(entries)), engine, device="auto")
-        self.pipeline = Pipeline(self.store, LocalSender(self.models, Embedder(engine, self.store, LocalClaims())))
+        self.sender = LocalSender(self.models, Embedder(engine, self.store, LocalClaims()))
+        self.pipeline = Pipeline(self.store, self.sender)
 
     def space(self, model: str = "fake", prompt_name: str = "") -> Space:
         """The vector space of a model with one of its prompts."""

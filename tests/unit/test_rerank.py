@@ -1,14 +1,16 @@
 """Rerank with a cross-encoder and with an embedding model, on the fake model in this process."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
 
 from semel.cache.catalog import Catalog
 from semel.errors import BadInputError, InvalidTextError, OverloadedError, UnavailableError, UnknownModelError
-from semel.rerank import Reranker, best_first, no_score, scores_of
+from semel.rerank import Ranked, Reranker, best_first, no_score, scores_of
+from semel.steps import finish
 from semel.values.model import ModelEntry
 from semel.values.text import ItemError, Outcome, Pair
 from semel.values.vectors import cosines
@@ -19,6 +21,8 @@ MODELS = {
     "prompted": ModelEntry("fake:?dim=8", prompts={"query": "find ", "document": "text "}),
     "fragile": ModelEntry("fake:?dim=8&weights=b&fail_on=poison"),
 }
+
+Rank: TypeAlias = Callable[..., Ranked]
 
 
 @pytest.fixture(scope="module")
@@ -41,31 +45,39 @@ def reranker(semel: LocalSemel, catalog: Catalog) -> Reranker:
     return Reranker(semel.pipeline, catalog)
 
 
-def test_a_cross_encoder_scores_each_document_with_the_query(reranker: Reranker) -> None:
-    ranked = reranker.rank("reranker", "red fox", ["a dog", "the red fox", "a fox"])
+@pytest.fixture
+def rank(semel: LocalSemel, reranker: Reranker) -> Rank:
+    def ranked(model: str | None, query: str, documents: list[str], **options: bool) -> Ranked:
+        return finish(reranker.rank(model, query, documents, **options), semel.sender)
+
+    return ranked
+
+
+def test_a_cross_encoder_scores_each_document_with_the_query(rank: Rank) -> None:
+    ranked = rank("reranker", "red fox", ["a dog", "the red fox", "a fox"])
     assert (ranked.model, ranked.kind) == ("reranker", "cross-encoder")
     assert ranked.scores.tolist() == [0.0, 1.0, 0.5]
     assert ranked.scores.dtype == np.float32
     assert best_first(ranked.scores) == [1, 2, 0]
 
 
-def test_a_score_is_computed_once(reranker: Reranker) -> None:
+def test_a_score_is_computed_once(rank: Rank) -> None:
     documents = ["scored once", "scored twice"]
-    reranker.rank("reranker", "once", documents[:1])
-    (part,) = reranker.rank("reranker", "once", documents).parts
+    rank("reranker", "once", documents[:1])
+    (part,) = rank("reranker", "once", documents).parts
     assert part.outcomes == [Outcome.HIT, Outcome.COMPUTED]
 
 
-def test_an_embedding_model_scores_by_the_cosine_under_its_prompts(reranker: Reranker, semel: LocalSemel) -> None:
-    ranked = reranker.rank("prompted", "fox", ["a fox", "a dog"])
+def test_an_embedding_model_scores_by_the_cosine_under_its_prompts(rank: Rank, semel: LocalSemel) -> None:
+    ranked = rank("prompted", "fox", ["a fox", "a dog"])
     query = semel.embed("fox", model="prompted", prompt_name="query").vectors[0]
     documents = semel.embed("a fox", "a dog", model="prompted", prompt_name="document").vectors
     assert ranked.kind == "embedding similarity"
     np.testing.assert_allclose(ranked.scores, cosines(query, documents), atol=1e-6)
 
 
-def test_a_model_without_prompts_computes_query_and_documents_in_one_part(reranker: Reranker) -> None:
-    ranked = reranker.rank(None, "same words", ["same words", "other words"])
+def test_a_model_without_prompts_computes_query_and_documents_in_one_part(rank: Rank) -> None:
+    ranked = rank(None, "same words", ["same words", "other words"])
     assert ranked.model == "fake", "the default model is named"
     assert len(ranked.parts) == 1
     assert ranked.scores[0] == pytest.approx(1.0, abs=1e-6)
@@ -84,21 +96,21 @@ def test_the_inputs_of_a_cross_encoder_are_pairs_and_those_of_an_embedding_model
 
 
 @pytest.mark.parametrize("model", ["reranker", "fragile"])
-def test_a_document_that_fails_is_named_by_its_position(reranker: Reranker, model: str) -> None:
+def test_a_document_that_fails_is_named_by_its_position(rank: Rank, model: str) -> None:
     with pytest.raises(BadInputError, match="document 1 cannot be scored: "):
-        reranker.rank(model, "query", ["fine", "poison", "fine too"])
+        rank(model, "query", ["fine", "poison", "fine too"])
 
 
-def test_a_query_that_fails_is_named(reranker: Reranker) -> None:
+def test_a_query_that_fails_is_named(rank: Rank) -> None:
     with pytest.raises(BadInputError, match="the query cannot be scored: "):
-        reranker.rank("fragile", "poison", ["fine"])
+        rank("fragile", "poison", ["fine"])
 
 
-def test_a_pair_above_the_limit_fails_only_if_truncation_is_not_allowed(reranker: Reranker) -> None:
+def test_a_pair_above_the_limit_fails_only_if_truncation_is_not_allowed(rank: Rank) -> None:
     long = "word " * 20
-    assert len(reranker.rank("reranker", "q", [long]).scores) == 1
+    assert len(rank("reranker", "q", [long]).scores) == 1
     with pytest.raises(BadInputError, match="document 0 cannot be scored: the text is longer than the model reads"):
-        reranker.rank("reranker", "q", [long], truncate=False)
+        rank("reranker", "q", [long], truncate=False)
 
 
 def test_an_empty_query_and_an_empty_document_are_refused_by_name(reranker: Reranker) -> None:
@@ -108,9 +120,9 @@ def test_an_empty_query_and_an_empty_document_are_refused_by_name(reranker: Rera
         reranker.inputs("reranker", "q", ["a", ""])
 
 
-def test_an_unknown_model_is_refused(reranker: Reranker) -> None:
+def test_an_unknown_model_is_refused(rank: Rank) -> None:
     with pytest.raises(UnknownModelError, match="there is no model named 'nothing'"):
-        reranker.rank("nothing", "q", ["a"])
+        rank("nothing", "q", ["a"])
 
 
 def test_vectors_of_two_weights_are_never_compared(
