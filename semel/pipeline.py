@@ -1,7 +1,8 @@
 """The core of semel in one function: key → read → send the missing texts → read again.
 
 The sender is injected: this process's engine (`LocalSender`) or the workers behind the queue (`QueueSender`). The
-function is written as steps, which stop where texts must be computed; see `semel.steps`.
+function is written as steps, which stop where the cache must be read and where texts must be computed; see
+`semel.steps`.
 """
 
 import time
@@ -12,7 +13,7 @@ import numpy as np
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.errors import TextTooLongError, UnavailableError
-from semel.steps import Missing, Sender, Steps, finish
+from semel.steps import LookUp, Missing, Sender, Steps, finish
 from semel.tracing import is_on, span
 from semel.values.model import Space
 from semel.values.text import Input, ItemError, Lane, Outcome
@@ -67,10 +68,10 @@ class Pipeline:
         for item in texts:
             space.check_input(item)
         keys = input_keys(space.fingerprint, texts)
-        found = self._look_up(space, keys)
+        found = yield from self._look_up(space, keys)
         started = time.perf_counter()
         done, found = yield from self._compute(space, keys, texts, found, lane)
-        waited_s = time.perf_counter() - started
+        waited_s = time.perf_counter() - started if done.outcomes else 0.0
         outcomes, errors = _outcomes(keys, done)
         for i in np.flatnonzero(~found.present).tolist():
             if i not in errors:  # stored and pruned again each time: never answer with a made-up row
@@ -91,12 +92,12 @@ class Pipeline:
             if not absent:
                 break
             done.merge((yield Missing(space, {keys[i]: texts[i] for i in absent}, lane)))
-            found = self._look_up(space, keys)
+            found = yield from self._look_up(space, keys)
         return done, found
 
-    def _look_up(self, space: Space, keys: Sequence[bytes]) -> Found:
+    def _look_up(self, space: Space, keys: Sequence[bytes]) -> Steps[Found]:
         with span("semel.lookup", model=space.model, texts=len(keys)) as lookup:
-            found = self._store.get_many(keys, dim=space.dim)
+            found: Found = yield LookUp(self._store, keys, space.dim)
             if is_on():
                 lookup.annotate(hits=int(found.present.sum()))
         return found

@@ -16,6 +16,7 @@ from semel.api.edge.access import load_keys
 from semel.api.edge.body_limit import BodyLimit
 from semel.api.edge.foreign_pages import OwnNames
 from semel.api.edge.http_metrics import HttpMetrics
+from semel.api.edge.joint_steps import JointSteps
 from semel.api.edge.openapi import document
 from semel.api.edge.problems import add_problem_handlers
 from semel.api.edge.request_id import RequestId
@@ -62,12 +63,13 @@ def create_app(settings: Settings, *, build: Callable[[Settings], Services] = bu
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         services = app.state.services = build(settings)
         app.state.live = _live(services)
-        small = app.state.small_jobs, app.state.small_reads = SmallSubmissions(services), SmallReads(services)
+        app.state.small_jobs, app.state.small_reads = SmallSubmissions(services), SmallReads(services)
+        app.state.joint_steps = JointSteps(services.fleet.sender)
         background = _background(services)
         for part in background:
             part.start()
         yield
-        for gathering in small:
+        for gathering in (app.state.small_jobs, app.state.small_reads, app.state.joint_steps):
             await run_in_threadpool(gathering.close)
         await run_in_threadpool(_end, services, background)
 

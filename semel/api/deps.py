@@ -1,4 +1,4 @@
-"""The dependency through which a route gets its services."""
+"""How a route gets its services."""
 
 from typing import Annotated, cast
 
@@ -7,12 +7,17 @@ from fastapi import Depends, Request
 from semel.api.services import Services
 
 
-async def get_services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
     """Return the services of the running application.
 
-    A coroutine, because FastAPI would run a plain function in a thread, which costs a tenth of a cache hit.
+    The busiest routes call this themselves: each dependency that FastAPI resolves takes a twentieth of a cache hit.
     """
     return cast(Services, request.app.state.services)
 
 
-ServicesDep = Annotated[Services, Depends(get_services)]
+async def _services(request: Request) -> Services:
+    return services_of(request)  # a coroutine, because FastAPI would run a plain function in a thread
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+"""The services, for all other routes."""

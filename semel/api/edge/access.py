@@ -11,9 +11,8 @@ import re
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Request
 
 from semel.api.edge.foreign_pages import refuse_foreign_pages
 from semel.errors import BadInputError, ForbiddenError, UnauthorizedError
@@ -141,56 +140,39 @@ def find_key(keys: tuple[ApiKey, ...], presented: str) -> ApiKey | None:
     return found
 
 
-def _needs(scope: Scope) -> Any:
-    """Return a dependency that refuses requests whose key lacks a scope, and sets `request.state.scope`.
+def admit(request: Request, needed: Scope) -> None:
+    """Check the key of a request against what its route needs; sets `request.state.scope` and `.submitter`.
 
-    The dependency raises:
+    Raises:
         UnauthorizedError: the request has no key, or an unknown one.
         ForbiddenError: the scope of the key is too small.
         ForeignPageError: the server has no keys, and another website sends the request.
     """
-
-    async def check(request: Request) -> None:
-        keys: tuple[ApiKey, ...] = request.app.state.api_keys
-        if not keys:
-            refuse_foreign_pages(request, request.app.state.own_names)
-            request.state.scope, request.state.submitter = Scope.ADMIN, NOBODY
-            return
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        presented = token.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key")
-        if not presented:
-            raise UnauthorizedError("this server needs an API key: send 'Authorization: Bearer KEY'")
-        known = find_key(keys, presented)
-        if known is None:
-            raise UnauthorizedError("this server does not know this API key; check it, or ask the operator for one")
-        if known.scope < scope:
-            raise ForbiddenError(
-                f"this API key has the scope '{known.scope.name.lower()}'; this request needs '{scope.name.lower()}'"
-            )
-        request.state.scope, request.state.submitter = known.scope, known.submitter
-
-    return Depends(check)
+    keys: tuple[ApiKey, ...] = request.app.state.api_keys
+    if not keys:
+        refuse_foreign_pages(request, request.app.state.own_names)
+        request.state.scope, request.state.submitter = Scope.ADMIN, NOBODY
+        return
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    presented = token.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key")
+    if not presented:
+        raise UnauthorizedError("this server needs an API key: send 'Authorization: Bearer KEY'")
+    known = find_key(keys, presented)
+    if known is None:
+        raise UnauthorizedError("this server does not know this API key; check it, or ask the operator for one")
+    if known.scope < needed:
+        raise ForbiddenError(
+            f"this API key has the scope '{known.scope.name.lower()}'; this request needs '{needed.name.lower()}'"
+        )
+    request.state.scope, request.state.submitter = known.scope, known.submitter
 
 
-async def _submitter_of(request: Request) -> Submitter:
+def submitter_of(request: Request) -> Submitter:
+    """Who sends an admitted request."""
     submitter: Submitter = request.state.submitter
     return submitter
 
 
-SubmitterDep = Annotated[Submitter, Depends(_submitter_of)]
-"""Who sends an accepted request."""
-
-
 def may(request: Request, scope: Scope) -> bool:
-    """Whether the key of an accepted request also has this scope."""
+    """Whether the key of an admitted request also has this scope."""
     return bool(request.state.scope >= scope)
-
-
-MAY_READ = [_needs(Scope.READ)]
-"""Dependencies of a route that any key may use."""
-
-MAY_SUBMIT = [_needs(Scope.SUBMIT)]
-"""Dependencies of a route that computes, or that changes the caller's own work."""
-
-MAY_ADMINISTER = [_needs(Scope.ADMIN)]
-"""Dependencies of a route that changes the server for others."""

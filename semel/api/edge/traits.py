@@ -1,13 +1,14 @@
-"""The traits of a route, declared next to the route: its dialect, how it reads its body, whether it is traced."""
+"""The traits of a route, declared next to the route: who may use it, its dialect, how it reads its body."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
 from semel.api.dialects.errors import Dialect
+from semel.api.edge.access import Scope, admit
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -18,11 +19,13 @@ class Traits:
 
     Attributes:
         dialect: the shape of its errors.
+        needs: the scope of the key that it needs; None for a route without data, which needs no key.
         streams_body: it reads its body while it arrives, and limits it itself.
         untraced: its requests are not traced: machines send them every few seconds, or they last for minutes.
     """
 
     dialect: Dialect = "openai"
+    needs: Scope | None = None
     streams_body: bool = False
     untraced: bool = False
 
@@ -30,34 +33,65 @@ class Traits:
 _ORDINARY = Traits()
 
 
+class _GuardedRoute(APIRoute):
+    """A route that checks the key before anything else: a caller without one cannot make the server read a body."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        handle = super().get_route_handler()
+        needed: Scope | None = self.endpoint.traits.needs  # type: ignore[attr-defined]
+        if needed is None:
+            return handle
+
+        async def guarded(request: Request) -> Response:
+            admit(request, needed)
+            return await handle(request)
+
+        return guarded
+
+
 class DialectRouter(APIRouter):
     """A router whose routes speak one dialect.
 
     Args:
+        needs: the scope of the key that its routes need, unless a route has the decorator `needs` or `public`.
         dialect: the shape of the errors of its routes.
         options: passed on to `APIRouter`.
     """
 
-    def __init__(self, *, dialect: Dialect = "openai", **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, needs: Scope | None, dialect: Dialect = "openai", **options: Any) -> None:
+        super().__init__(route_class=_GuardedRoute, **options)
         self._dialect = dialect
+        self._needs = needs
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        """Add a route, and store its traits on the endpoint, with the dialect of this router."""
-        marks = {name: True for name in ("streams_body", "untraced") if hasattr(endpoint, name)}
-        endpoint.traits = Traits(self._dialect, **marks)  # type: ignore[attr-defined]
+        """Add a route, and store its traits on the endpoint, with those of this router."""
+        given: dict[str, Any] = getattr(endpoint, "given_traits", {})
+        endpoint.traits = Traits(**{"dialect": self._dialect, "needs": self._needs} | given)  # type: ignore[attr-defined]
         super().add_api_route(path, endpoint, **options)
+
+
+def needs(scope: Scope) -> Callable[[Endpoint], Endpoint]:
+    """Let an endpoint need another scope than its router says. Put this decorator below the route's own."""
+    return lambda endpoint: _given(endpoint, needs=scope)
+
+
+def public(endpoint: Endpoint) -> Endpoint:
+    """Mark an endpoint that needs no key. Put this decorator below the route's own."""
+    return _given(endpoint, needs=None)
 
 
 def streams_body(endpoint: Endpoint) -> Endpoint:
     """Mark an endpoint that reads its body while it arrives. Put this decorator below the route's own."""
-    endpoint.streams_body = True  # type: ignore[attr-defined]
-    return endpoint
+    return _given(endpoint, streams_body=True)
 
 
 def untraced(endpoint: Endpoint) -> Endpoint:
     """Mark an endpoint whose requests are not traced. Put this decorator below the route's own."""
-    endpoint.untraced = True  # type: ignore[attr-defined]
+    return _given(endpoint, untraced=True)
+
+
+def _given(endpoint: Endpoint, **traits: Any) -> Endpoint:
+    endpoint.given_traits = getattr(endpoint, "given_traits", {}) | traits  # type: ignore[attr-defined]
     return endpoint
 
 

@@ -1,66 +1,51 @@
 """Waiting on the event loop: a request that waits for a worker holds no thread, and its work ends when its client goes.
 
-The steps of a request (`semel.steps`) run in a few threads of their own, one stop at a time.
+The steps of a request (`semel.steps`) run in threads. Small requests share them, see `semel.api.edge.joint_steps`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Annotated, Generic, Protocol, TypeVar
+from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import Depends, Request
+from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from semel.api.deps import ServicesDep
-from semel.errors import SemelError
-from semel.steps import Steps, resume
+from semel.api.edge.joint_steps import JointSteps, Result, Walk
+from semel.api.services import Services
+from semel.steps import Steps
 from semel.tasks.queue.sender import QueueSender, Sent
 
 T = TypeVar("T")
 
-_STEPS = CapacityLimiter(8)
-"""Threads for the steps: they read the cache, hand texts to the queue and encode answers; none waits for a worker."""
+SMALL_BODY_BYTES = 16 << 10
+"""The steps of a request with a larger body take long enough for a thread of their own."""
+
+_LARGE = CapacityLimiter(8)
+"""Threads for the steps of large requests: they read the cache and encode answers; none waits for a worker."""
 
 _TEXT_READERS = CapacityLimiter(8)
 """Threads for routes that wait for a worker without steps."""
 
 
-@dataclass(frozen=True)
-class _Result(Generic[T]):
-    value: T
-
-
-class TakeSteps(Protocol):
-    """Takes the steps of a request, and returns their result. Raises what they raise, or ClientDisconnect."""
-
-    def __call__(self, steps: Steps[T]) -> Awaitable[T]:
-        """Return the result of the steps."""
-        ...  # pragma: no cover
-
-
-async def _take_steps(request: Request, services: ServicesDep) -> TakeSteps:
+async def take_steps(request: Request, steps: Steps[T]) -> T:
+    """Take the steps of a request, and return their result. Raises what they raise, or ClientDisconnect."""
+    services: Services = request.app.state.services
+    joint: JointSteps = request.app.state.joint_steps
     sender = services.fleet.sender
-
-    async def take(steps: Steps[T]) -> T:
-        sent: Sent | None = None
-        try:
-            while True:
-                stop = await to_thread.run_sync(_next_stop, sender, steps, sent, limiter=_STEPS)
-                if isinstance(stop, _Result):
-                    result: T = stop.value
-                    return result
-                sent = stop
-                await _answers(request, sender, sent)
-        finally:
-            steps.close()
-
-    return take
-
-
-TakeStepsDep = Annotated[TakeSteps, Depends(_take_steps)]
-"""The dependency of a route that may wait for workers."""
+    walk = Walk(steps)
+    small = _is_small(request)
+    try:
+        while True:
+            end = await asyncio.wrap_future(joint.submit(walk)) if small else await _in_a_thread(joint, walk)
+            if isinstance(end, Result):
+                result: T = end.value
+                return result
+            await _answers(request, sender, end)
+            walk.sent = end
+    finally:
+        walk.context.run(steps.close)
 
 
 async def reading_texts(read: Callable[[], T]) -> T:
@@ -68,17 +53,16 @@ async def reading_texts(read: Callable[[], T]) -> T:
     return await to_thread.run_sync(read, limiter=_TEXT_READERS)
 
 
-def _next_stop(sender: QueueSender, steps: Steps[T], sent: Sent | None) -> "Sent | _Result[T]":
-    """Go on to the next stop, and have the texts computed that are missing there; or to the end."""
-    try:
-        missing = next(steps) if sent is None else resume(steps, sent.result)
-        while True:
-            try:
-                return sender.begin(missing.space, missing.texts, lane=missing.lane)
-            except SemelError as error:  # the steps decide what follows from it
-                missing = steps.throw(error)
-    except StopIteration as end:
-        return _Result(end.value)
+def _is_small(request: Request) -> bool:
+    declared = request.headers.get("content-length", "")
+    return declared.isdigit() and int(declared) <= SMALL_BODY_BYTES
+
+
+async def _in_a_thread(joint: JointSteps, walk: Walk[T]) -> "Sent | Result[T]":
+    (end,) = await to_thread.run_sync(joint.take, [walk], limiter=_LARGE)
+    if isinstance(end, Exception):
+        raise end
+    return end
 
 
 async def _answers(request: Request, sender: QueueSender, sent: Sent) -> None:

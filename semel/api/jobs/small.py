@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Annotated, TypeAlias, cast
-
-from fastapi import Depends, Request
+from typing import TypeAlias
 
 from semel.api.jobs.ingest import cutter
 from semel.api.jobs.submission import as_new_job
@@ -102,10 +100,3 @@ class SmallSubmissions:
         for one, more in zip(small, added, strict=True):
             metrics.ingested(one.new.space, len(one.chunk.keys) - len(one.chunk.errors), more)
         return jobs
-
-
-async def _get_small_jobs(request: Request) -> SmallSubmissions:
-    return cast(SmallSubmissions, request.app.state.small_jobs)
-
-
-SmallJobsDep = Annotated[SmallSubmissions, Depends(_get_small_jobs)]

@@ -3,9 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Annotated, NamedTuple, cast
-
-from fastapi import Depends, Request
+from typing import NamedTuple
 
 from semel.api.jobs.results import FORMATS, check_ready, lost_vectors
 from semel.api.services import Services
@@ -96,10 +94,3 @@ class SmallReads:
 
 def _is_small(job: Job) -> bool:
     return job.status is JobStatus.COMPLETED and job.total <= SMALL_TEXTS
-
-
-async def _get_small_reads(request: Request) -> SmallReads:
-    return cast(SmallReads, request.app.state.small_reads)
-
-
-SmallReadsDep = Annotated[SmallReads, Depends(_get_small_reads)]

@@ -2,42 +2,43 @@
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Request
 
 from semel.api.batch.lines import ENDPOINTS
 from semel.api.batch.wire import BatchList, BatchObject, BatchRequest, batch_object, expires_after
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import MAY_READ, MAY_SUBMIT, SubmitterDep
-from semel.api.edge.traits import DialectRouter
+from semel.api.edge.access import Scope, submitter_of
+from semel.api.edge.traits import DialectRouter, needs
 from semel.api.jobs.wire import check_metadata
 from semel.errors import BadInputError
 
-router = DialectRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
+router = DialectRouter(tags=["OpenAI files and batches"], needs=Scope.READ)
 
 _WINDOW_S = 24 * 3600.0
 """OpenAI has this window only, and so have its clients."""
 
 
-@router.post("/v1/batches", response_model=BatchObject, dependencies=MAY_SUBMIT)
-def create_batch(request: BatchRequest, services: ServicesDep, submitter: SubmitterDep) -> BatchObject:
+@router.post("/v1/batches", response_model=BatchObject)
+@needs(Scope.SUBMIT)
+def create_batch(request: Request, body: BatchRequest, services: ServicesDep) -> BatchObject:
     """Run every request of an uploaded file. The lines are checked first; follow `status` and `errors`."""
-    if request.endpoint not in ENDPOINTS:
-        raise BadInputError(f"endpoint must be one of {', '.join(ENDPOINTS)}, not {request.endpoint!r}")
-    _check_metadata(request.metadata or {})
-    stored = services.stores.files.get(request.input_file_id)
+    if body.endpoint not in ENDPOINTS:
+        raise BadInputError(f"endpoint must be one of {', '.join(ENDPOINTS)}, not {body.endpoint!r}")
+    _check_metadata(body.metadata or {})
+    stored = services.stores.files.get(body.input_file_id)
     if stored.purpose != "batch":
         raise BadInputError(
             f"file {stored.id} has the purpose {stored.purpose!r}; upload the input of a batch with purpose 'batch'"
         )
-    expires = request.output_expires_after
+    expires = body.output_expires_after
     batch = services.stores.batches.create(
-        endpoint=request.endpoint,
+        endpoint=body.endpoint,
         input_file_id=stored.id,
-        completion_window=request.completion_window,
+        completion_window=body.completion_window,
         window_s=_WINDOW_S,
-        metadata=request.metadata or {},
+        metadata=body.metadata or {},
         output_expires_s=None if expires is None else expires_after(expires.get("anchor"), expires.get("seconds")),
-        submitter=submitter,
+        submitter=submitter_of(request),
     )
     return batch_object(batch)
 
@@ -71,7 +72,8 @@ def get_batch(batch_id: str, services: ServicesDep) -> BatchObject:
     return batch_object(services.stores.batches.get(batch_id))
 
 
-@router.post("/v1/batches/{batch_id}/cancel", response_model=BatchObject, dependencies=MAY_SUBMIT)
+@router.post("/v1/batches/{batch_id}/cancel", response_model=BatchObject)
+@needs(Scope.SUBMIT)
 def cancel_batch(batch_id: str, services: ServicesDep) -> BatchObject:
     """Stop a batch. Finished requests go to its output file, the others to its error file."""
     return batch_object(services.stores.batches.cancel(batch_id))

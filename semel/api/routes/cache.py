@@ -10,8 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import MAY_ADMINISTER, MAY_READ
-from semel.api.edge.traits import DialectRouter, streams_body
+from semel.api.edge.access import Scope
+from semel.api.edge.traits import DialectRouter, needs, streams_body
 from semel.api.jobs.events import event, event_stream
 from semel.api.jobs.uploads import NDJSON, PARQUET, content_type, named, received
 from semel.api.services import Services
@@ -20,7 +20,7 @@ from semel.cache.stats import CacheStats, Verified, verify
 from semel.errors import BadInputError
 from semel.vector_import import Imported
 
-router = DialectRouter(tags=["Cache"])
+router = DialectRouter(tags=["Cache"], needs=Scope.READ)
 
 _PROGRESS_S = 0.5
 """Time between two `progress` events."""
@@ -38,14 +38,15 @@ _BODY = {
 }
 
 
-@router.get("/v1/cache", dependencies=MAY_READ)
+@router.get("/v1/cache")
 def get_cache(services: ServicesDep) -> CacheObject:
     """Return the vector spaces in the cache, and when their vectors were stored."""
     contents = services.watch.contents.read()
     return CacheObject.model_validate(contents, from_attributes=True)
 
 
-@router.post("/v1/cache/prune", dependencies=MAY_ADMINISTER)
+@router.post("/v1/cache/prune")
+@needs(Scope.ADMIN)
 def prune(services: ServicesDep, request: PruneRequest) -> PrunedObject:
     """Delete vectors, the oldest first, but none that a stored job still needs. A dry run by default."""
     if request.max_bytes is None and request.older_than_s is None and request.fingerprint is None:
@@ -67,8 +68,8 @@ def prune(services: ServicesDep, request: PruneRequest) -> PrunedObject:
     "/v1/cache/verify",
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {}}}},
-    dependencies=MAY_ADMINISTER,
 )
+@needs(Scope.ADMIN)
 def verify_cache(
     services: ServicesDep,
     repair: Annotated[bool, Query(description="Delete damaged rows: they are computed again.")] = False,  # noqa: FBT002
@@ -94,7 +95,8 @@ def _verified(services: Services, *, repair: bool) -> Iterator[bytes]:
     yield event("end", {"entries": state.entries, "damaged": len(state.damaged), "keys": keys, "repaired": repair})
 
 
-@router.put("/v1/cache/vectors", response_model=ImportedObject, openapi_extra=_BODY, dependencies=MAY_ADMINISTER)
+@router.put("/v1/cache/vectors", response_model=ImportedObject, openapi_extra=_BODY)
+@needs(Scope.ADMIN)
 @streams_body
 async def put_vectors(
     request: Request,

@@ -2,26 +2,26 @@
 
 import uuid
 
-from fastapi import Response
+from fastapi import Request, Response
 
-from semel.api.deps import ServicesDep
+from semel.api.deps import services_of
 from semel.api.dialects.cohere import INPUT_TYPES, CohereEmbedRequest, CohereEmbedResponse, quantized
 from semel.api.dialects.embedding import cache_headers, embed_all, texts_of
-from semel.api.edge.access import MAY_SUBMIT
+from semel.api.edge.access import Scope
 from semel.api.edge.as_json import as_json
 from semel.api.edge.traits import DialectRouter
-from semel.api.edge.waiting import TakeStepsDep
+from semel.api.edge.waiting import take_steps
 from semel.api.services import Services
 from semel.errors import BadInputError
 from semel.steps import Steps
 
-router = DialectRouter(dialect="cohere", tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
+router = DialectRouter(dialect="cohere", tags=["Cohere, Jina"], needs=Scope.SUBMIT)
 
 
 @router.post("/v2/embed", response_model=CohereEmbedResponse)
-async def embed(request: CohereEmbedRequest, services: ServicesDep, take_steps: TakeStepsDep) -> Response:
+async def embed(request: Request, body: CohereEmbedRequest) -> Response:
     """Embed texts. Every number type is made from the same cached float vectors."""
-    return await take_steps(_embed(request, services))
+    return await take_steps(request, _embed(body, services_of(request)))
 
 
 def _embed(request: CohereEmbedRequest, services: Services) -> Steps[Response]:

@@ -1,24 +1,24 @@
 """POST /v1/embeddings as OpenAI defines it."""
 
-from fastapi import Response
+from fastapi import Request, Response
 
-from semel.api.deps import ServicesDep
+from semel.api.deps import services_of
 from semel.api.dialects.embedding import cache_headers, embed_all, space_of, texts_of
 from semel.api.dialects.openai import EmbeddingsRequest, EmbeddingsResponse, embeddings_body
-from semel.api.edge.access import MAY_SUBMIT
+from semel.api.edge.access import Scope
 from semel.api.edge.as_json import as_json
 from semel.api.edge.traits import DialectRouter
-from semel.api.edge.waiting import TakeStepsDep
+from semel.api.edge.waiting import take_steps
 from semel.api.services import Services
 from semel.steps import Steps
 
-router = DialectRouter(tags=["OpenAI"], dependencies=MAY_SUBMIT)
+router = DialectRouter(tags=["OpenAI"], needs=Scope.SUBMIT)
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse)
-async def create_embeddings(request: EmbeddingsRequest, services: ServicesDep, take_steps: TakeStepsDep) -> Response:
+async def create_embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     """Embed a text or a list of texts. Vectors come from the cache, or are computed once."""
-    return await take_steps(_embed(request, services))
+    return await take_steps(request, _embed(body, services_of(request)))
 
 
 def _embed(request: EmbeddingsRequest, services: Services) -> Steps[Response]:

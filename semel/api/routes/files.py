@@ -18,13 +18,13 @@ from semel.api.batch.wire import (
     file_object,
 )
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import MAY_READ, MAY_SUBMIT, Scope, may
-from semel.api.edge.traits import DialectRouter, streams_body
+from semel.api.edge.access import Scope, may
+from semel.api.edge.traits import DialectRouter, needs, streams_body
 from semel.api.jobs.uploads import file_of, read_form
 from semel.api.services import Services
 from semel.errors import BadInputError, ConflictError, ForbiddenError
 
-router = DialectRouter(tags=["OpenAI files and batches"], dependencies=MAY_READ)
+router = DialectRouter(tags=["OpenAI files and batches"], needs=Scope.READ)
 
 _FORM = {
     "requestBody": {
@@ -51,7 +51,8 @@ _FORM = {
 }
 
 
-@router.post("/v1/files", response_model=FileObject, dependencies=MAY_SUBMIT, openapi_extra=_FORM)
+@router.post("/v1/files", response_model=FileObject, openapi_extra=_FORM)
+@needs(Scope.SUBMIT)
 @streams_body
 async def upload_file(request: Request, services: ServicesDep) -> FileObject:
     """Upload a file of batch requests (`purpose=batch`), streamed to disk."""
@@ -98,7 +99,8 @@ def get_file(file_id: str, services: ServicesDep) -> FileObject:
     return file_object(services.stores.files.get(file_id))
 
 
-@router.delete("/v1/files/{file_id}", response_model=FileDeleted, dependencies=MAY_SUBMIT)
+@router.delete("/v1/files/{file_id}", response_model=FileDeleted)
+@needs(Scope.SUBMIT)
 def delete_file(file_id: str, services: ServicesDep) -> FileDeleted:
     """Delete a file. This is refused while a batch still reads the file."""
     services.stores.files.delete(file_id)

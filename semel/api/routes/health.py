@@ -3,15 +3,16 @@
 from fastapi import Response
 
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import MAY_READ
-from semel.api.edge.traits import DialectRouter, untraced
+from semel.api.edge.access import Scope
+from semel.api.edge.traits import DialectRouter, public, untraced
 from semel.api.watch.pools import Pool, pools
 from semel.api.watch.readiness import Readiness, readiness
 
-router = DialectRouter(tags=["Health"])
+router = DialectRouter(tags=["Health"], needs=Scope.READ)
 
 
 @router.get("/health/live")
+@public
 @untraced
 async def live() -> dict[str, str]:
     """Return 200 as long as this process is alive, however many requests wait for its threads."""
@@ -19,6 +20,7 @@ async def live() -> dict[str, str]:
 
 
 @router.get("/health/ready", response_model=Readiness, responses={503: {"model": Readiness}})
+@public
 @untraced
 def ready(services: ServicesDep, response: Response) -> Readiness:
     """Return 200 if every part answers, else 503 with the reason for each part that does not."""
@@ -27,7 +29,7 @@ def ready(services: ServicesDep, response: Response) -> Readiness:
     return answer
 
 
-@router.get("/health/backends", dependencies=MAY_READ)
+@router.get("/health/backends")
 @untraced
 def backends(services: ServicesDep) -> list[Pool]:
     """Return the device pools with their status, load, latency and workers, and devices that failed their self-test."""

@@ -10,16 +10,16 @@ from urllib.parse import quote
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from semel.api.deps import ServicesDep
-from semel.api.edge.access import MAY_READ, MAY_SUBMIT, Scope, SubmitterDep, may
+from semel.api.deps import ServicesDep, services_of
+from semel.api.edge.access import Scope, may, submitter_of
 from semel.api.edge.as_json import as_json
-from semel.api.edge.traits import DialectRouter, streams_body
+from semel.api.edge.traits import DialectRouter, needs, streams_body
 from semel.api.jobs.bodies import TABLES, HashedBody, receive
 from semel.api.jobs.estimate import estimating
 from semel.api.jobs.events import event_stream, job_events
 from semel.api.jobs.results import FORMATS
-from semel.api.jobs.small import SmallJobsDep
-from semel.api.jobs.small_reads import SmallReadsDep, Wanted
+from semel.api.jobs.small import SmallSubmissions
+from semel.api.jobs.small_reads import SmallReads, Wanted
 from semel.api.jobs.submission import new_job, once
 from semel.api.jobs.uploads import NDJSON
 from semel.api.jobs.wire import (
@@ -38,7 +38,7 @@ from semel.tasks.jobs.retry import retry
 from semel.tracing import annotate
 from semel.values.job import Job, JobStatus
 
-router = DialectRouter(tags=["Jobs"], dependencies=MAY_READ)
+router = DialectRouter(tags=["Jobs"], needs=Scope.READ)
 
 _MOST_ROWS = 2**62
 """More rows than any job has; the databases count to 2**63 - 1."""
@@ -70,14 +70,11 @@ _BODY = {
     response_model=JobObject,
     status_code=202,
     openapi_extra=_BODY,
-    dependencies=MAY_SUBMIT,
 )
+@needs(Scope.SUBMIT)
 @streams_body
 async def create_job(
     request: Request,
-    services: ServicesDep,
-    small_jobs: SmallJobsDep,
-    submitter: SubmitterDep,
     query: Annotated[JobQuery, Query()],
     idempotency_key: Annotated[
         str | None, Header(description="For a day, the same key with the same body returns the same job.")
@@ -89,6 +86,8 @@ async def create_job(
     `{"text": "…"}`, or `{"query": "…", "document": "…"}` for a cross-encoder. Its `id` and every other field come back
     with its result.
     """
+    services, submitter = services_of(request), submitter_of(request)
+    small_jobs: SmallSubmissions = request.app.state.small_jobs
 
     async def received(body: AsyncIterable[bytes]) -> Job:
         small = partial(small_jobs.submit, submitter=submitter)
@@ -102,7 +101,8 @@ async def create_job(
     return job_object(job)
 
 
-@router.post("/v1/jobs/estimate", response_model=EstimateObject, openapi_extra=_BODY, dependencies=MAY_SUBMIT)
+@router.post("/v1/jobs/estimate", response_model=EstimateObject, openapi_extra=_BODY)
+@needs(Scope.SUBMIT)
 @streams_body
 async def estimate_job(request: Request, services: ServicesDep, query: Annotated[JobQuery, Query()]) -> EstimateObject:
     """Estimate a job: how many texts it has, how many of them are cached, and how long the others take.
@@ -128,8 +128,9 @@ def list_jobs(
 
 
 @router.get("/v1/jobs/{job_id}", response_model=JobObject)
-async def get_job(job_id: str, small_reads: SmallReadsDep) -> JobObject:
+async def get_job(request: Request, job_id: str) -> JobObject:
     """Return one job with its counts."""
+    small_reads: SmallReads = request.app.state.small_reads
     return job_object((await asyncio.wrap_future(small_reads.read(Wanted(job_id)))).job)
 
 
@@ -168,13 +169,15 @@ def get_failed(
     return Response(as_json(answer.model_dump()), media_type="application/json")  # a client's ids may be any JSON
 
 
-@router.post("/v1/jobs/{job_id}/cancel", response_model=JobObject, dependencies=MAY_SUBMIT)
+@router.post("/v1/jobs/{job_id}/cancel", response_model=JobObject)
+@needs(Scope.SUBMIT)
 def cancel_job(job_id: str, services: ServicesDep) -> JobObject:
     """Stop a job. Vectors that were computed stay in the cache."""
     return job_object(services.stores.jobs.cancel(job_id))
 
 
-@router.post("/v1/jobs/{job_id}/retry", response_model=JobObject, dependencies=MAY_SUBMIT)
+@router.post("/v1/jobs/{job_id}/retry", response_model=JobObject)
+@needs(Scope.SUBMIT)
 def retry_job(job_id: str, services: ServicesDep) -> JobObject:
     """Run the failed texts of a finished job again, and no others."""
     services.fleet.ping()
@@ -186,7 +189,8 @@ def retry_job(job_id: str, services: ServicesDep) -> JobObject:
     return job_object(job)
 
 
-@router.delete("/v1/jobs/{job_id}", status_code=204, dependencies=MAY_SUBMIT)
+@router.delete("/v1/jobs/{job_id}", status_code=204)
+@needs(Scope.SUBMIT)
 def delete_job(job_id: str, services: ServicesDep) -> None:
     """Delete a finished job. Its vectors stay in the cache."""
     services.watch.metrics.ended(services.watch.ended_jobs.new())  # while the job can still be counted
@@ -206,14 +210,14 @@ def get_events(request: Request, job_id: str, services: ServicesDep) -> Response
 
 @router.get("/v1/jobs/{job_id}/results", response_class=StreamingResponse)
 async def get_results(
+    request: Request,
     job_id: str,
-    services: ServicesDep,
-    small_reads: SmallReadsDep,
     format: Literal["ndjson", "npy", "arrow", "parquet"] = "ndjson",  # noqa: A002  # the name of the parameter
     offset: Annotated[int, Query(ge=0, description="Start at this text, to continue an interrupted download.")] = 0,
     limit: Annotated[int | None, Query(ge=1, description="The number of texts, at most.")] = None,
 ) -> Response:
     """Download the vectors of a completed job as a stream, in the order of its texts."""
+    small_reads: SmallReads = request.app.state.small_reads
     wanted = Wanted(job_id, format)
     read = await asyncio.wrap_future(small_reads.read(wanted))
     job, body = read.job, read.body
@@ -224,5 +228,5 @@ async def get_results(
     headers: dict[str, Any] = {"content-disposition": disposition}
     if body is not None and len(span) == job.total:
         return Response(body, media_type=media_type, headers=headers)
-    parts = write(job, span, services.results.read(job, span))
+    parts = write(job, span, services_of(request).results.read(job, span))
     return StreamingResponse(parts, media_type=media_type, headers=headers)

@@ -7,11 +7,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import MAY_READ
+from semel.api.edge.access import Scope
 from semel.api.edge.traits import DialectRouter, untraced
 from semel.api.jobs.events import event_stream
 
-router = DialectRouter(tags=["Health"], dependencies=MAY_READ)
+router = DialectRouter(tags=["Health"], needs=Scope.READ)
 
 
 class DeviceObject(BaseModel):

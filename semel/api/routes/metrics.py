@@ -4,11 +4,11 @@ from fastapi import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import MAY_READ
+from semel.api.edge.access import Scope
 from semel.api.edge.traits import DialectRouter, untraced
 from semel.api.watch.threads import for_watchers
 
-router = DialectRouter(tags=["Health"], dependencies=MAY_READ)
+router = DialectRouter(tags=["Health"], needs=Scope.READ)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

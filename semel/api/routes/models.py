@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from semel.api.deps import ServicesDep
 from semel.api.dialects.openai import ModelList, ModelObject
-from semel.api.edge.access import MAY_READ
+from semel.api.edge.access import Scope
 from semel.api.edge.traits import DialectRouter
 from semel.tasks.fleet.card import WorkerCard
 from semel.values.model import Space
 
-router = DialectRouter(tags=["OpenAI"], dependencies=MAY_READ)
+router = DialectRouter(tags=["OpenAI"], needs=Scope.READ)
 
 
 @router.get("/v1/models", response_model=ModelList)

@@ -7,7 +7,7 @@ from fastapi import Response
 from semel.api.edge.traits import DialectRouter, untraced
 from semel.errors import NotFoundError
 
-router = DialectRouter(include_in_schema=False)
+router = DialectRouter(needs=None, include_in_schema=False)
 
 _FOLDER = files("semel.api") / "page"
 _PARTS = {part.name for part in _FOLDER.iterdir()}

@@ -1,26 +1,24 @@
 """POST /v1/rerank and /v2/rerank as Cohere and Jina define them."""
 
-from fastapi import Response
+from fastapi import Request, Response
 
-from semel.api.deps import ServicesDep
+from semel.api.deps import services_of
 from semel.api.dialects.cohere import RerankRequest, RerankResponse, documents_of, rerank_body
 from semel.api.dialects.embedding import cache_headers
-from semel.api.edge.access import MAY_SUBMIT
+from semel.api.edge.access import Scope
 from semel.api.edge.traits import DialectRouter
-from semel.api.edge.waiting import TakeStepsDep
+from semel.api.edge.waiting import take_steps
 from semel.api.services import Services
 from semel.steps import Steps
 
-router = DialectRouter(dialect="cohere", tags=["Cohere, Jina"], dependencies=MAY_SUBMIT)
+router = DialectRouter(dialect="cohere", tags=["Cohere, Jina"], needs=Scope.SUBMIT)
 
 
 @router.post("/v1/rerank", response_model=RerankResponse, response_model_exclude_none=True)
 @router.post("/v2/rerank", response_model=RerankResponse, response_model_exclude_none=True)
-async def rerank(
-    request: RerankRequest, services: ServicesDep, response: Response, take_steps: TakeStepsDep
-) -> RerankResponse:
+async def rerank(request: Request, body: RerankRequest, response: Response) -> RerankResponse:
     """Sort documents by their relevance to a query."""
-    return await take_steps(_rerank(request, services, response))
+    return await take_steps(request, _rerank(body, services_of(request), response))
 
 
 def _rerank(request: RerankRequest, services: Services, response: Response) -> Steps[RerankResponse]:

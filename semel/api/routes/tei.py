@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from fastapi import Response
+from fastapi import Request, Response
 
 from semel import __version__
-from semel.api.deps import ServicesDep
+from semel.api.deps import ServicesDep, services_of
 from semel.api.dialects.cohere import check_query
 from semel.api.dialects.embedding import cache_headers, embed_all, texts_of
 from semel.api.dialects.tei import (
@@ -17,10 +17,10 @@ from semel.api.dialects.tei import (
     TeiToken,
     TeiTokenizeRequest,
 )
-from semel.api.edge.access import MAY_READ, MAY_SUBMIT
+from semel.api.edge.access import Scope
 from semel.api.edge.as_json import as_json
-from semel.api.edge.traits import DialectRouter, untraced
-from semel.api.edge.waiting import TakeStepsDep, reading_texts
+from semel.api.edge.traits import DialectRouter, needs, public, untraced
+from semel.api.edge.waiting import reading_texts, take_steps
 from semel.api.services import Services
 from semel.cache.keys import check_text
 from semel.errors import BadInputError, InvalidTextError
@@ -28,14 +28,14 @@ from semel.rerank import best_first
 from semel.steps import Steps
 from semel.values.vectors import cosines, unit_rows
 
-router = DialectRouter(dialect="tei", tags=["Text Embeddings Inference"])
+router = DialectRouter(dialect="tei", tags=["Text Embeddings Inference"], needs=Scope.SUBMIT)
 
 
-@router.post("/", response_model=list[list[float]], dependencies=MAY_SUBMIT)
-@router.post("/embed", response_model=list[list[float]], dependencies=MAY_SUBMIT)
-async def embed(request: TeiEmbedRequest, services: ServicesDep, take_steps: TakeStepsDep) -> Response:
+@router.post("/", response_model=list[list[float]])
+@router.post("/embed", response_model=list[list[float]])
+async def embed(request: Request, body: TeiEmbedRequest) -> Response:
     """Embed a text or a list of texts, in order."""
-    return await take_steps(_embed(request, services))
+    return await take_steps(request, _embed(body, services_of(request)))
 
 
 def _embed(request: TeiEmbedRequest, services: Services) -> Steps[Response]:
@@ -56,13 +56,10 @@ def _embed(request: TeiEmbedRequest, services: Services) -> Steps[Response]:
     "/rerank",
     response_model=list[TeiRank],
     response_model_exclude_none=True,
-    dependencies=MAY_SUBMIT,
 )
-async def rerank(
-    request: TeiRerankRequest, services: ServicesDep, response: Response, take_steps: TakeStepsDep
-) -> list[TeiRank]:
+async def rerank(request: Request, body: TeiRerankRequest, response: Response) -> list[TeiRank]:
     """Score texts by their relevance to a query, the best first."""
-    return await take_steps(_rerank(request, services, response))
+    return await take_steps(request, _rerank(body, services_of(request), response))
 
 
 def _rerank(request: TeiRerankRequest, services: Services, response: Response) -> Steps[list[TeiRank]]:
@@ -76,12 +73,10 @@ def _rerank(request: TeiRerankRequest, services: Services, response: Response) -
     ]
 
 
-@router.post("/similarity", dependencies=MAY_SUBMIT)
-async def similarity(
-    request: TeiSimilarityRequest, services: ServicesDep, response: Response, take_steps: TakeStepsDep
-) -> list[float]:
+@router.post("/similarity")
+async def similarity(request: Request, body: TeiSimilarityRequest, response: Response) -> list[float]:
     """Return the cosine of each sentence with the source sentence, in the order of the sentences."""
-    return await take_steps(_similarity(request, services, response))
+    return await take_steps(request, _similarity(body, services_of(request), response))
 
 
 def _similarity(request: TeiSimilarityRequest, services: Services, response: Response) -> Steps[list[float]]:
@@ -99,7 +94,7 @@ def _similarity(request: TeiSimilarityRequest, services: Services, response: Res
     return similarities
 
 
-@router.post("/tokenize", dependencies=MAY_SUBMIT)
+@router.post("/tokenize")
 async def tokenize(request: TeiTokenizeRequest, services: ServicesDep) -> list[list[TeiToken]]:
     """Return the tokens of each text, as the model reads it."""
     return await reading_texts(lambda: _tokenize(request, services))
@@ -114,7 +109,8 @@ def _tokenize(request: TeiTokenizeRequest, services: Services) -> list[list[TeiT
     return [[TeiToken(**token) for token in tokens] for tokens in spelled]
 
 
-@router.get("/info", dependencies=MAY_READ)
+@router.get("/info")
+@needs(Scope.READ)
 def info(services: ServicesDep) -> dict[str, Any]:
     """Describe the default model. The answer is 404 until a worker has served it."""
     space = services.stores.catalog.space()
@@ -133,6 +129,7 @@ def info(services: ServicesDep) -> dict[str, Any]:
 
 
 @router.get("/health", responses={503: {"description": "A part does not answer; the message names it."}})
+@public
 @untraced
 def health(services: ServicesDep) -> dict[str, str]:
     """Return 200 if every part answers. /health/ready reports each part."""

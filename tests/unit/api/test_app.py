@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from semel.api import app as api_app
 from semel.api.app import create_app
+from semel.api.edge import joint_steps
 from semel.api.edge import waiting as waiting_module
 from semel.errors import BadInputError, UnavailableError
 from semel.settings import Settings
@@ -90,7 +91,8 @@ def waiting(tmp_path: Path) -> Iterator[Service]:
     """An API with three threads for routes and one for look-ups, and many requests that a worker does not answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api_app, "_THREADS", 3)
-        patch.setattr(waiting_module, "_STEPS", CapacityLimiter(1))
+        patch.setattr(joint_steps, "_THREADS", 1)
+        patch.setattr(waiting_module, "_LARGE", CapacityLimiter(1))
         with service(tmp_path) as api, ThreadPoolExecutor(WAITING) as askers:
             embed(api, "cached before")
             api.worker.paused = True

@@ -1,9 +1,11 @@
 """API keys: read, compared, and asked for by every route."""
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -211,6 +213,24 @@ def test_a_route_accepts_every_key_with_enough_scope(guarded: Service, scope: Sc
     for enough in Scope:
         if enough >= scope:
             assert ask(guarded, route, KEYS[enough]).status_code not in (401, 403)
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/jobs", "/v1/files", "/rerank"])
+def test_a_body_is_not_read_before_its_key_is_known(guarded: Service, path: str) -> None:
+    async def receive() -> None:
+        raise AssertionError("the body was read")
+
+    answers: list[Any] = []
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": [(b"content-type", b"application/json")], "server": ("127.0.0.1", 80), "scheme": "http",
+    }  # fmt: skip
+    asyncio.run(guarded.app(scope, receive, send))
+    assert answers[0]["status"] == 401
 
 
 @pytest.mark.parametrize("route", [*(ROUTES[None]), "GET /docs", "GET /openapi.json"])

@@ -93,7 +93,7 @@ def test_a_file_has_a_limit_of_its_own(narrow: Service, path: str, method: str, 
 
 # The middleware alone: a body in parts
 
-router = DialectRouter(dialect="tei")
+router = DialectRouter(needs=None, dialect="tei")
 
 
 @router.post("/parsed")

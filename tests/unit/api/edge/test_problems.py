@@ -150,7 +150,7 @@ class Failing:
         self.http = TestClient(app, raise_server_exceptions=False)
 
     def _router(self, dialect: Dialect, path: str) -> DialectRouter:
-        router = DialectRouter(dialect=dialect)
+        router = DialectRouter(needs=None, dialect=dialect)
 
         @router.post(path)
         async def fail() -> None:

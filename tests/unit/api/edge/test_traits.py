@@ -5,11 +5,13 @@ import re
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from semel.api.edge.traits import DialectRouter, RouteTable, Traits, streams_body, untraced
+from semel.api.edge.access import Scope
+from semel.api.edge.traits import DialectRouter, RouteTable, Traits, needs, public, streams_body, untraced
 from tests.support.service import Service
 
-tei = DialectRouter(dialect="tei")
-own = DialectRouter()
+tei = DialectRouter(needs=None, dialect="tei")
+own = DialectRouter(needs=None)
+guarded = DialectRouter(needs=Scope.READ)
 plain = APIRouter()
 
 
@@ -42,12 +44,30 @@ def write_shared() -> None:
     """A path that two dialects share."""
 
 
+@guarded.get("/read")
+def read() -> None:
+    """A route with the scope of its router."""
+
+
+@guarded.post("/change")
+@needs(Scope.ADMIN)
+@streams_body
+def change() -> None:
+    """A route with a scope of its own."""
+
+
+@guarded.get("/probe")
+@public
+def probe() -> None:
+    """A route without a key."""
+
+
 @plain.get("/plain")
 def unmarked() -> None:
     """A route of FastAPI's own router."""
 
 
-TABLE = RouteTable([tei, own, plain])
+TABLE = RouteTable([tei, own, guarded, plain])
 
 
 @pytest.mark.parametrize(
@@ -57,6 +77,9 @@ TABLE = RouteTable([tei, own, plain])
         ("GET", "/one", Traits(untraced=True)),
         ("GET", "/two", Traits(untraced=True)),
         ("PUT", "/items/{item}", Traits(streams_body=True, untraced=True)),
+        ("GET", "/read", Traits(needs=Scope.READ)),
+        ("POST", "/change", Traits(needs=Scope.ADMIN, streams_body=True)),
+        ("GET", "/probe", Traits(needs=None)),
         ("GET", "/plain", Traits()),
         ("GET", "/embed", Traits()),
         ("PUT", "/items/7", Traits()),

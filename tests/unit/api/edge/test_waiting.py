@@ -11,10 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.requests import ClientDisconnect
 
-from semel.api.edge.waiting import TakeStepsDep, reading_texts
+from semel.api.edge.joint_steps import JointSteps
+from semel.api.edge.waiting import reading_texts, take_steps
 from semel.errors import BackendError, OverloadedError, SemelError, TimedOutError
 from semel.steps import Missing, Steps
 from semel.tasks.queue.message import Answer
@@ -97,11 +98,12 @@ class Api:
         self.workers = workers
         self.app = FastAPI()
         self.app.state.services = SimpleNamespace(fleet=SimpleNamespace(sender=workers))
+        self.app.state.joint_steps = JointSteps(workers)  # type: ignore[arg-type]
         self.app.get("/miss/{name}")(self._miss)
         self.app.get("/hit")(self._hit)
 
-    async def _miss(self, name: str, take_steps: TakeStepsDep, stops: int = 1) -> list[str]:
-        return await take_steps(self._steps(name, stops))
+    async def _miss(self, request: Request, name: str, stops: int = 1) -> list[str]:
+        return await take_steps(request, self._steps(name, stops))
 
     def _steps(self, name: str, stops: int) -> Steps[list[str]]:
         done: list[str] = []
@@ -112,8 +114,8 @@ class Api:
                 done.append(f"error: {error}")
         return done
 
-    async def _hit(self, take_steps: TakeStepsDep) -> str:
-        return await take_steps(self._no_stop())
+    async def _hit(self, request: Request) -> str:
+        return await take_steps(request, self._no_stop())
 
     def _no_stop(self) -> Steps[str]:
         return "hit"
