@@ -45,7 +45,7 @@ _WRITE_USE_S = 5.0
 _COUNT_JOBS_S = 10.0
 """Finding the jobs that have ended reads every stored job, so it is done rarely."""
 
-_ROUTES = (embeddings, files, batches, jobs, cache, models, rerank, cohere, tei, health, live, metrics_route, page)
+_ROUTES = (embeddings, jobs, files, batches, cache, models, rerank, cohere, tei, health, live, metrics_route, page)
 
 
 def create_app(settings: Settings, *, build: Callable[[Settings], Services] = build_services) -> FastAPI:
@@ -80,6 +80,7 @@ def create_app(settings: Settings, *, build: Callable[[Settings], Services] = bu
         version=__version__,
         summary="Every text is embedded once.",
         lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # semel has its own
     )
     app.state.api_keys = load_keys(settings)
     app.state.own_names = OwnNames.of(settings)

@@ -9,6 +9,7 @@ page has no key.
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -68,6 +69,7 @@ def refuse_foreign_pages(request: Request, own: OwnNames) -> None:
         )
 
 
+@lru_cache(maxsize=64)
 def _is_ours(host: str, names: frozenset[str]) -> bool:
     """Whether a host header names this server. IP addresses and localhost always do: no DNS server can rebind them.
 

@@ -64,17 +64,15 @@ async def receive(
     services: Services,
     request: Request,
     body: AsyncIterable[bytes],
-    query: JobQuery,
     open_ingest: OpenIngest[T],
     *,
     small: Callable[[JobRequest], "Future[T | None]"] | None = None,
 ) -> T:
     """Feed the rows in a request's body to an ingest, and return the ingest's result.
 
-    The content type decides how the body is read.
+    The content type decides how the body is read. An option in a JSON body or a form overrides one in the URL.
 
     Args:
-        query: the options in the URL; an option in a JSON body or a form overrides them.
         small: takes a small JSON body instead of the ingest; its result is None if it declines.
 
     Raises:
@@ -83,6 +81,7 @@ async def receive(
         SemelError: whatever `open_ingest` raises.
     """
     _refuse_unknown(request.query_params, "query parameter")
+    query = _validated(lambda: JobQuery.model_validate(dict(request.query_params)))
     kind = content_type(request, "application/json")
     if kind == NDJSON:
         return await _stream(body, services, _options(query), open_ingest)
@@ -152,7 +151,7 @@ def _options(query: JobQuery) -> JobRequest:
     return JobRequest(input=[], **query.given())
 
 
-def _validated(validate: Callable[[], JobRequest]) -> JobRequest:
+def _validated(validate: Callable[[], T]) -> T:
     try:
         return validate()
     except ValidationError as error:

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import Header, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from semel.api.deps import ServicesDep, services_of
@@ -43,7 +43,19 @@ router = DialectRouter(tags=["Jobs"], needs=Scope.READ)
 _MOST_ROWS = 2**62
 """More rows than any job has; the databases count to 2**63 - 1."""
 
-_BODY = {
+_QUERY: list[dict[str, Any]] = [
+    {"name": name, "in": "query", "description": schema.pop("description", ""), "schema": schema}
+    for name, schema in JobQuery.model_json_schema()["properties"].items()
+]
+
+_IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "For a day, the same key with the same body returns the same job.",
+    "schema": {"type": "string"},
+}
+
+_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -69,17 +81,11 @@ _BODY = {
     "/v1/jobs",
     response_model=JobObject,
     status_code=202,
-    openapi_extra=_BODY,
+    openapi_extra={"parameters": [*_QUERY, _IDEMPOTENCY_KEY], **_BODY},
 )
 @needs(Scope.SUBMIT)
 @streams_body
-async def create_job(
-    request: Request,
-    query: Annotated[JobQuery, Query()],
-    idempotency_key: Annotated[
-        str | None, Header(description="For a day, the same key with the same body returns the same job.")
-    ] = None,
-) -> JobObject:
+async def create_job(request: Request) -> Response:
     """Submit a job as JSON, as NDJSON of any length, as CSV or Parquet, or as a form with a `file` of one of these.
 
     NDJSON is streamed: work on the first texts starts while the last ones are still being sent. A row is
@@ -91,25 +97,26 @@ async def create_job(
 
     async def received(body: AsyncIterable[bytes]) -> Job:
         small = partial(small_jobs.submit, submitter=submitter)
-        return await receive(services, request, body, query, partial(new_job, submitter=submitter), small=small)
+        return await receive(services, request, body, partial(new_job, submitter=submitter), small=small)
 
+    idempotency_key = request.headers.get("idempotency-key")
     if idempotency_key is None:
         job = await received(request.stream())
     else:
         job = await once(services, idempotency_key, HashedBody(request), received)
     annotate(job=job.id)
-    return job_object(job)
+    return Response(job_object(job).model_dump_json(), status_code=202, media_type="application/json")
 
 
-@router.post("/v1/jobs/estimate", response_model=EstimateObject, openapi_extra=_BODY)
+@router.post("/v1/jobs/estimate", response_model=EstimateObject, openapi_extra={"parameters": _QUERY, **_BODY})
 @needs(Scope.SUBMIT)
 @streams_body
-async def estimate_job(request: Request, services: ServicesDep, query: Annotated[JobQuery, Query()]) -> EstimateObject:
+async def estimate_job(request: Request, services: ServicesDep) -> EstimateObject:
     """Estimate a job: how many texts it has, how many of them are cached, and how long the others take.
 
     Nothing is submitted or computed.
     """
-    return await receive(services, request, request.stream(), query, estimating)
+    return await receive(services, request, request.stream(), estimating)
 
 
 @router.get("/v1/jobs", response_model=JobList)
@@ -128,10 +135,11 @@ def list_jobs(
 
 
 @router.get("/v1/jobs/{job_id}", response_model=JobObject)
-async def get_job(request: Request, job_id: str) -> JobObject:
+async def get_job(request: Request, job_id: str) -> Response:
     """Return one job with its counts."""
     small_reads: SmallReads = request.app.state.small_reads
-    return job_object((await asyncio.wrap_future(small_reads.read(Wanted(job_id)))).job)
+    read = await asyncio.wrap_future(small_reads.read(Wanted(job_id)))
+    return Response(job_object(read.job).model_dump_json(), media_type="application/json")
 
 
 @router.get("/v1/jobs/{job_id}/chunks")

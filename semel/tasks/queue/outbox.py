@@ -22,7 +22,7 @@ from semel.redis_client import RedisClock, unreachable
 from semel.tasks.queue.doorbell import Doorbell, abandon
 from semel.tasks.queue.message import Answer, Reading, Request, RequestMessage
 from semel.tasks.queue.names import EMBED_TEXTS, READ_TEXTS, queue_name
-from semel.tasks.queue.pending import MESSAGES_PER_WORKER, Group, Message, Pending
+from semel.tasks.queue.pending import Group, Message, Pending
 from semel.tasks.queue.router import Router
 from semel.tracing import span, traceparent, within
 from semel.values.model import Space
@@ -203,7 +203,8 @@ class Outbox:
     def _deliver(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._gone or self._next_group())
+                while not (self._stopping or self._gone) and (pause_s := self._pause_s()) != 0.0:
+                    self._changed.wait(pause_s)
                 gone, self._gone = self._gone, []
                 stopping, group = self._stopping, self._next_group()
                 batch, message = self._take(group) if group is not None and not stopping else ([], None)
@@ -214,8 +215,15 @@ class Outbox:
             if message is not None:
                 self._send_or_fail(batch, message)
 
+    def _pause_s(self) -> float | None:
+        """Seconds until a message may be sent; None if that depends on what happens first."""
+        now = time.monotonic()
+        pauses = (group.pause_s(now) for group in self._groups.values())
+        return min((pause_s for pause_s in pauses if pause_s is not None), default=None)
+
     def _next_group(self) -> Group | None:
-        ready = (group for group in self._groups.values() if group.waiting and group.under_way < group.room)
+        now = time.monotonic()
+        ready = (group for group in self._groups.values() if group.pause_s(now) == 0.0)
         return min(ready, key=lambda group: group.under_way, default=None)
 
     def _take(self, group: Group) -> tuple[list[Pending], Message]:
@@ -232,6 +240,7 @@ class Outbox:
         for pending in batch:
             pending.message, pending.was_sent = message, True
         group.under_way += 1
+        group.sent_at = time.monotonic()
         return batch, message
 
     def _send_or_fail(self, batch: Sequence[Pending], message: Message) -> None:
@@ -248,7 +257,7 @@ class Outbox:
     def _send(self, batch: Sequence[Pending], message: Message) -> None:
         group, space = message.group, message.group.space
         route = self._router.route(space, must_live=True)
-        group.room = MESSAGES_PER_WORKER * max(1, route.workers)
+        group.workers = max(1, route.workers)
         message.device, message.sent_at = route.device, time.monotonic()
         requests = [pending.request for pending in batch]
         envelope = RequestMessage(

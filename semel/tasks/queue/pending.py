@@ -1,5 +1,6 @@
 """Requests that wait for their answers, and the messages that they travel in."""
 
+import math
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -8,8 +9,12 @@ from semel.tasks.queue.message import Answer, Reading, Request
 from semel.values.model import Space
 
 MESSAGES_PER_WORKER = 4
-"""Messages of one vector space under way for each worker that serves it: one is computed while the next one is read,
-one is stored, and one is on its way."""
+"""Messages of one vector space under way for each worker that serves it, at most: one is computed while the next one
+is read, one is stored, and one is on its way."""
+
+SPACING_S = 0.1
+"""If each worker has a message, the next one waits so long for more requests: each message costs both sides several
+milliseconds, see docs/explanation/performance.md."""
 
 
 @dataclass(eq=False)
@@ -20,14 +25,26 @@ class Group:
         reading: what the workers report of each text; None to compute the vectors.
         waiting: the requests that were not sent yet, the oldest first.
         under_way: messages that still lack an answer.
-        room: messages that may be under way.
+        workers: that serve the space.
+        sent_at: when the latest message was sent, in monotonic seconds.
     """
 
     space: Space
     reading: Reading | None
     waiting: "deque[Pending]" = field(default_factory=deque)
     under_way: int = 0
-    room: int = MESSAGES_PER_WORKER
+    workers: int = 1
+    sent_at: float = -math.inf
+
+    def pause_s(self, now: float) -> float | None:
+        """Seconds until the next message may be sent; None if none waits, or as long as too many are under way.
+
+        Args:
+            now: monotonic seconds.
+        """
+        if not self.waiting or self.under_way >= MESSAGES_PER_WORKER * self.workers:
+            return None
+        return 0.0 if self.under_way < self.workers else max(0.0, self.sent_at + SPACING_S - now)
 
 
 @dataclass(eq=False)

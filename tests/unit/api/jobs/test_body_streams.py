@@ -11,7 +11,7 @@ from fastapi import Request
 from semel.api.jobs import bodies
 from semel.api.jobs.bodies import HashedBody, receive
 from semel.api.jobs.ingest import Ingest
-from semel.api.jobs.wire import JobQuery, JobRequest
+from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
 from semel.errors import BadInputError, BodyTooLargeError
 from tests.support.collecting import Collecting
@@ -38,8 +38,8 @@ def sent(kind: str, *parts: bytes, query: bytes = b"") -> Request:
     return Request(scope, read)
 
 
-def received(services: Services, request: Request, **query: Any) -> list[Any]:
-    chunks = asyncio.run(receive(services, request, request.stream(), JobQuery(**query), collecting))
+def received(services: Services, request: Request) -> list[Any]:
+    chunks = asyncio.run(receive(services, request, request.stream(), collecting))
     return [text for chunk in chunks for text in chunk.texts]
 
 
@@ -91,7 +91,7 @@ def test_a_large_json_body_is_refused_while_it_arrives(narrow: Services) -> None
 
     request = sent("application/json", b"")
     with pytest.raises(BodyTooLargeError, match=r"larger than 100 bytes \(SEMEL_MAX_BODY_BYTES\); send NDJSON"):
-        asyncio.run(receive(narrow, request, endless(), JobQuery(), collecting))
+        asyncio.run(receive(narrow, request, endless(), collecting))
 
 
 def test_a_large_table_is_refused_and_a_stream_is_not(narrow: Services) -> None:

@@ -11,6 +11,7 @@ import redis
 from semel.errors import DeviceLostError, TimedOutError, UnavailableError
 from semel.tasks.queue import care as care_module
 from semel.tasks.queue import outbox as outbox_module
+from semel.tasks.queue import pending as pending_module
 from semel.tasks.queue.care import RequestCare
 from semel.tasks.queue.doorbell import abandoned, ring, states, take
 from semel.tasks.queue.message import Answer, Request, RequestMessage
@@ -100,6 +101,7 @@ def here(fleet: Fleet, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """A process that waits up to 60 s for an answer; the worker `cpu@host` lives as long as the test lets it."""
     monkeypatch.setattr(care_module, "time", clock)
     monkeypatch.setattr(outbox_module, "time", clock)
+    monkeypatch.setattr(pending_module, "SPACING_S", 0.0)
     fleet.catalog.publish([SPACE], device="cpu")
     fleet.join("cpu")
     made = Process(fleet, clock)

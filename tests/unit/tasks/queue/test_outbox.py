@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 
 from semel.errors import SemelError, TimedOutError, UnavailableError
 from semel.tasks.queue import outbox as outbox_module
+from semel.tasks.queue import pending as pending_module
 from semel.tasks.queue.doorbell import abandoned, ring, take
 from semel.tasks.queue.message import Answer, Request, RequestMessage
 from semel.tasks.queue.names import EMBED_TEXTS, READ_TEXTS
@@ -112,8 +113,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(fleet: Fleet) -> Iterator[Desk]:
-    """One worker on the CPU; a message holds 100 characters."""
+def desk(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """One worker on the CPU; a message holds 100 characters, and does not wait for more requests."""
+    monkeypatch.setattr(pending_module, "SPACING_S", 0.0)
     fleet.catalog.publish([SPACE], device="cpu")
     fleet.join("cpu", SPACE, OTHER)
     made = Desk(fleet)
@@ -179,6 +181,29 @@ def test_requests_that_wait_while_messages_are_under_way_share_the_next_one(desk
     desk.answer(first)
     assert desk.wait(MESSAGES_PER_WORKER + 1)
     assert desk.messages()[-1] == ids(waiting), "in the order of their arrival"
+
+
+def test_a_second_message_waits_a_moment_for_more_requests(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_module, "SPACING_S", 0.5)
+    desk.sent("under way")
+    began = time.monotonic()
+    waiting = [desk.submit("one")]
+    desk.wait(1)
+    waiting.append(desk.submit("two"))
+    desk.wait(2)
+    assert time.monotonic() - began >= 0.4
+    assert desk.messages()[-1] == ids(waiting)
+
+
+def test_a_second_message_waits_no_longer_when_the_first_is_answered(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending_module, "SPACING_S", SOON_S)
+    first = desk.sent("under way")
+    waits = desk.submit("waits")
+    desk.answer(first)
+    desk.wait(2)
+    assert desk.messages()[-1] == ids([waits])
 
 
 def test_each_worker_has_its_share_of_messages_under_way(desk: Desk, fleet: Fleet) -> None:
