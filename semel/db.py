@@ -26,6 +26,18 @@ RESERVE_BYTES = 4 << 20
 BALLAST_BYTES = 1 << 20
 """Size of a file next to the SQLite database that is deleted when the disk is full, for the same purpose."""
 
+CONNECT_TIMEOUT_S = 5
+"""PostgreSQL answers within milliseconds, or is not there."""
+
+STATEMENT_TIMEOUT_S = 120
+"""A statement of semel takes seconds at most, except where `write(unlimited=True)` says otherwise."""
+
+LOCK_TIMEOUT_S = 30
+"""Somebody else's open transaction must not hold semel for ever; a prune holds its lock for some seconds."""
+
+_HALF_OPEN = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+"""libpq's settings (seconds, a number of probes, milliseconds): a server that vanished is noticed within 25 s."""
+
 HEAD = "0009"
 """The newest migration in semel/migrations/versions; a test compares the two."""
 
@@ -66,9 +78,17 @@ class Database:
         if self.dialect != "postgresql":
             raise BadInputError(f"SEMEL_DATABASE_URL names the database {self.dialect!r}: use sqlite or postgresql")
         try:
-            return create_engine(self._url, pool_size=16, max_overflow=48, pool_pre_ping=True)
+            engine = create_engine(
+                self._url,
+                pool_size=16,
+                max_overflow=48,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **_HALF_OPEN},
+            )
         except (NoSuchModuleError, ModuleNotFoundError):
             raise UnavailableError("PostgreSQL needs psycopg: run pip install 'semel[postgres]'") from None
+        event.listen(engine, "connect", _set_timeouts)
+        return engine
 
     def _create_sqlite(self) -> Engine:
         if not self._url.database or self._url.database == ":memory:":
@@ -126,11 +146,12 @@ class Database:
             yield conn
 
     @contextmanager
-    def write(self, *, reserve: bool = False) -> Iterator[Connection]:
+    def write(self, *, reserve: bool = False, unlimited: bool = False) -> Iterator[Connection]:
         """Open a transaction that commits at the end of the block and rolls back on an error.
 
         Args:
             reserve: this is bookkeeping, which may use the room of `RESERVE_BYTES`.
+            unlimited: PostgreSQL's time-outs do not apply: a statement may take minutes.
 
         Raises:
             StorageFullError: there is no room left; nothing of the block was written.
@@ -139,6 +160,10 @@ class Database:
         """
         options = {"semel_write": True, "semel_reserve": reserve}
         with self._translated(), self._engine.connect().execution_options(**options) as conn, conn.begin():
+            if unlimited and self.dialect == "postgresql":
+                conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                conn.exec_driver_sql("SET LOCAL lock_timeout = 0")
+                conn.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             yield conn
 
     @contextmanager
@@ -156,7 +181,7 @@ class Database:
                 raise StorageFullError(str(self)) from error
             if isinstance(error, DataError):  # PostgreSQL refuses NUL in a text
                 raise BadInputError(f"the database cannot store one of the values: {reason.strip()}") from error
-            if isinstance(error, OperationalError):
+            if isinstance(error, OperationalError) or error.connection_invalidated:
                 raise UnavailableError(f"the database {self} failed: {reason.strip()}") from error
             raise
 
@@ -185,7 +210,9 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", "semel:migrations")
-        with self.write() as conn:  # a second process waits here for the write lock, then finds nothing left to do
+        with self.write(
+            unlimited=True
+        ) as conn:  # a second process waits here for the write lock, then finds nothing left to do
             if self.dialect == "postgresql":
                 conn.exec_driver_sql("SELECT pg_advisory_xact_lock(5362)")
             config.attributes["connection"] = conn
@@ -199,6 +226,18 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def _set_timeouts(connection: Any, _record: Any) -> None:
+    """Bound the waits of a new connection to PostgreSQL. They are no startup options, which PgBouncer refuses."""
+    connection.autocommit = True  # or the settings would end with the first rollback
+    for name, seconds in (
+        ("statement_timeout", STATEMENT_TIMEOUT_S),
+        ("lock_timeout", LOCK_TIMEOUT_S),
+        ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT_S),
+    ):
+        connection.execute(f"SET {name} = '{seconds * 1000:.0f}ms'")
+    connection.autocommit = False
 
 
 def _begin_write(conn: Connection) -> None:

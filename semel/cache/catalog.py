@@ -20,6 +20,9 @@ from semel.values.model import Space
 LIVE_S = 20.0
 """A publication that has not been renewed for this long is dead: other weights may then take its name."""
 
+_PUBLISH_LOCK = 5363
+"""PostgreSQL's advisory lock for publishing: two workers that start together must not both insert a name."""
+
 _KEPT_S = 1.0
 """The API's copy is at most this old: the database answers one query per second, whatever the number of requests."""
 
@@ -52,6 +55,8 @@ class Catalog:
         """
         now = time.time()
         with self._db.write(reserve=True) as conn:
+            if self._db.dialect == "postgresql":  # SQLite has one writer at a time
+                conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_PUBLISH_LOCK})")
             for space in spaces:
                 same = (models.c.name == space.model) & (models.c.prompt_name == space.prompt_name)
                 published = conn.execute(select(models).where(same)).first()

@@ -51,7 +51,7 @@ class Pruner:
             older_than_s: delete vectors that were computed longer ago than this.
             fingerprint: delete in this space only; without another condition, the whole space.
         """
-        with self._db.write(reserve=True) as conn:
+        with self._db.write(reserve=True, unlimited=True) as conn:
             if self._db.dialect == "postgresql":
                 conn.exec_driver_sql("LOCK TABLE chunks IN EXCLUSIVE MODE")
             _fill_keep_table(conn, self._keep(conn))

@@ -1,10 +1,13 @@
 """Which spaces model names stand for, on SQLite and on PostgreSQL."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from semel.cache.catalog import Catalog
+from semel.cache.schema import models
 from semel.db import Database
 from semel.errors import UnknownModelError
 from semel.values.model import Space
@@ -61,3 +64,20 @@ def test_a_device_that_serves_the_name_itself_forgets_its_own_source(catalog: Ca
     catalog.retire([named("qwen@mlx", "quantised")])
     catalog.publish([named("qwen", "full")], device="mlx")  # its configuration has no source_mlx any more
     assert catalog.space("qwen", device="mlx") == named("qwen", "full")
+
+
+def test_workers_that_start_together_all_publish(db: Database) -> None:
+    spaces = [named(name, "full") for name in ("a", "b", "c")]
+    for _ in range(10):
+        together = threading.Barrier(4)
+
+        def publish(started: threading.Barrier = together) -> None:
+            started.wait()
+            Catalog(db, default_model="a").publish(spaces, device="cpu")
+
+        with db.write() as conn:
+            conn.execute(models.delete())
+        with ThreadPoolExecutor(4) as workers:
+            for published in [workers.submit(publish) for _ in range(4)]:
+                published.result()
+        assert {space.model for space, _ in Catalog(db, default_model="a").all()} == {"a", "b", "c"}

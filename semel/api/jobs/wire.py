@@ -58,6 +58,16 @@ class JobRequest(JobFields):
     metadata: dict[str, str] = Field(default_factory=dict)
 
 
+class ResultsQuery(BaseModel):
+    """Which results of a job are downloaded, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["ndjson", "npy", "arrow", "parquet"] = "ndjson"
+    offset: int = Field(default=0, ge=0, description="Start at this text, to continue an interrupted download.")
+    limit: int | None = Field(default=None, ge=1, description="The number of texts, at most.")
+
+
 class CountsObject(BaseModel):
     """Texts of a job by outcome; `done` is the sum of hit, computed, coalesced and failed."""
 

@@ -9,7 +9,8 @@ from semel.api.dialects.cohere import INPUT_TYPES, CohereEmbedRequest, CohereEmb
 from semel.api.dialects.embedding import cache_headers, embed_all, texts_of
 from semel.api.edge.access import Scope
 from semel.api.edge.as_json import as_json
-from semel.api.edge.traits import DialectRouter
+from semel.api.edge.reading import read_json, shows_json
+from semel.api.edge.traits import DialectRouter, direct
 from semel.api.edge.waiting import take_steps
 from semel.api.services import Services
 from semel.errors import BadInputError
@@ -18,9 +19,11 @@ from semel.steps import Steps
 router = DialectRouter(dialect="cohere", tags=["Cohere, Jina"], needs=Scope.SUBMIT)
 
 
-@router.post("/v2/embed", response_model=CohereEmbedResponse)
-async def embed(request: Request, body: CohereEmbedRequest) -> Response:
+@router.post("/v2/embed", response_model=CohereEmbedResponse, openapi_extra=shows_json(CohereEmbedRequest))
+@direct
+async def embed(request: Request) -> Response:
     """Embed texts. Every number type is made from the same cached float vectors."""
+    body = await read_json(request, CohereEmbedRequest)
     return await take_steps(request, _embed(body, services_of(request)))
 
 

@@ -7,7 +7,8 @@ from semel.api.dialects.embedding import cache_headers, embed_all, space_of, tex
 from semel.api.dialects.openai import EmbeddingsRequest, EmbeddingsResponse, embeddings_body
 from semel.api.edge.access import Scope
 from semel.api.edge.as_json import as_json
-from semel.api.edge.traits import DialectRouter
+from semel.api.edge.reading import read_json, shows_json
+from semel.api.edge.traits import DialectRouter, direct
 from semel.api.edge.waiting import take_steps
 from semel.api.services import Services
 from semel.steps import Steps
@@ -15,9 +16,11 @@ from semel.steps import Steps
 router = DialectRouter(tags=["OpenAI"], needs=Scope.SUBMIT)
 
 
-@router.post("/v1/embeddings", response_model=EmbeddingsResponse)
-async def create_embeddings(request: Request, body: EmbeddingsRequest) -> Response:
+@router.post("/v1/embeddings", response_model=EmbeddingsResponse, openapi_extra=shows_json(EmbeddingsRequest))
+@direct
+async def create_embeddings(request: Request) -> Response:
     """Embed a text or a list of texts. Vectors come from the cache, or are computed once."""
+    body = await read_json(request, EmbeddingsRequest)
     return await take_steps(request, _embed(body, services_of(request)))
 
 

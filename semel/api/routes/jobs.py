@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable
 from functools import partial
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import Query, Request, Response
@@ -13,7 +13,8 @@ from fastapi.responses import StreamingResponse
 from semel.api.deps import ServicesDep, services_of
 from semel.api.edge.access import Scope, may, submitter_of
 from semel.api.edge.as_json import as_json
-from semel.api.edge.traits import DialectRouter, needs, streams_body
+from semel.api.edge.reading import read_query, shows_query
+from semel.api.edge.traits import DialectRouter, direct, needs, streams_body
 from semel.api.jobs.bodies import TABLES, HashedBody, receive
 from semel.api.jobs.estimate import estimating
 from semel.api.jobs.events import event_stream, job_events
@@ -30,6 +31,7 @@ from semel.api.jobs.wire import (
     JobObject,
     JobQuery,
     JobRequest,
+    ResultsQuery,
     chunk_object,
     failed_object,
     job_object,
@@ -43,10 +45,7 @@ router = DialectRouter(tags=["Jobs"], needs=Scope.READ)
 _MOST_ROWS = 2**62
 """More rows than any job has; the databases count to 2**63 - 1."""
 
-_QUERY: list[dict[str, Any]] = [
-    {"name": name, "in": "query", "description": schema.pop("description", ""), "schema": schema}
-    for name, schema in JobQuery.model_json_schema()["properties"].items()
-]
+_QUERY = shows_query(JobQuery)
 
 _IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
@@ -54,6 +53,8 @@ _IDEMPOTENCY_KEY: dict[str, Any] = {
     "description": "For a day, the same key with the same body returns the same job.",
     "schema": {"type": "string"},
 }
+
+_JOB_ID: dict[str, Any] = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -83,6 +84,7 @@ _BODY: dict[str, Any] = {
     status_code=202,
     openapi_extra={"parameters": [*_QUERY, _IDEMPOTENCY_KEY], **_BODY},
 )
+@direct
 @needs(Scope.SUBMIT)
 @streams_body
 async def create_job(request: Request) -> Response:
@@ -134,11 +136,12 @@ def list_jobs(
     return JobList(data=[job_object(job) for job in found[:limit]], has_more=len(found) > limit)
 
 
-@router.get("/v1/jobs/{job_id}", response_model=JobObject)
-async def get_job(request: Request, job_id: str) -> Response:
+@router.get("/v1/jobs/{job_id}", response_model=JobObject, openapi_extra={"parameters": [_JOB_ID]})
+@direct
+async def get_job(request: Request) -> Response:
     """Return one job with its counts."""
     small_reads: SmallReads = request.app.state.small_reads
-    read = await asyncio.wrap_future(small_reads.read(Wanted(job_id)))
+    read = await asyncio.wrap_future(small_reads.read(Wanted(request.path_params["job_id"])))
     return Response(job_object(read.job).model_dump_json(), media_type="application/json")
 
 
@@ -216,16 +219,17 @@ def get_events(request: Request, job_id: str, services: ServicesDep) -> Response
     return event_stream(job_events(services.stores.jobs, job, request.app.state.live.pause))
 
 
-@router.get("/v1/jobs/{job_id}/results", response_class=StreamingResponse)
-async def get_results(
-    request: Request,
-    job_id: str,
-    format: Literal["ndjson", "npy", "arrow", "parquet"] = "ndjson",  # noqa: A002  # the name of the parameter
-    offset: Annotated[int, Query(ge=0, description="Start at this text, to continue an interrupted download.")] = 0,
-    limit: Annotated[int | None, Query(ge=1, description="The number of texts, at most.")] = None,
-) -> Response:
+@router.get(
+    "/v1/jobs/{job_id}/results",
+    response_class=StreamingResponse,
+    openapi_extra={"parameters": [_JOB_ID, *shows_query(ResultsQuery)]},
+)
+@direct
+async def get_results(request: Request) -> Response:
     """Download the vectors of a completed job as a stream, in the order of its texts."""
     small_reads: SmallReads = request.app.state.small_reads
+    job_id, query = request.path_params["job_id"], read_query(request, ResultsQuery)
+    format, offset, limit = query.format, query.offset, query.limit  # noqa: A001  # the name of the parameter
     wanted = Wanted(job_id, format)
     read = await asyncio.wrap_future(small_reads.read(wanted))
     job, body = read.job, read.body

@@ -19,7 +19,8 @@ from semel.api.dialects.tei import (
 )
 from semel.api.edge.access import Scope
 from semel.api.edge.as_json import as_json
-from semel.api.edge.traits import DialectRouter, needs, public, untraced
+from semel.api.edge.reading import read_json, shows_json
+from semel.api.edge.traits import DialectRouter, direct, needs, public, untraced
 from semel.api.edge.waiting import reading_texts, take_steps
 from semel.api.services import Services
 from semel.cache.keys import check_text
@@ -31,10 +32,12 @@ from semel.values.vectors import cosines, unit_rows
 router = DialectRouter(dialect="tei", tags=["Text Embeddings Inference"], needs=Scope.SUBMIT)
 
 
-@router.post("/", response_model=list[list[float]])
-@router.post("/embed", response_model=list[list[float]])
-async def embed(request: Request, body: TeiEmbedRequest) -> Response:
+@router.post("/", response_model=list[list[float]], openapi_extra=shows_json(TeiEmbedRequest))
+@router.post("/embed", response_model=list[list[float]], openapi_extra=shows_json(TeiEmbedRequest))
+@direct
+async def embed(request: Request) -> Response:
     """Embed a text or a list of texts, in order."""
+    body = await read_json(request, TeiEmbedRequest)
     return await take_steps(request, _embed(body, services_of(request)))
 
 
