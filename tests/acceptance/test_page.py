@@ -24,7 +24,7 @@ from tests.support.up import Up, up
 from tests.support.values import space
 
 VIEWS = ("now", "jobs", "submit", "try", "cache", "models")
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 HOSTILE = '<script>window.hurt = 1</script><img src="x" onerror="window.hurt = 1">'
 
 expect.set_options(timeout=PATIENCE_MS)
