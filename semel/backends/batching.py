@@ -98,18 +98,32 @@ def _is_alone(owner: Any) -> bool:
     return bool(getattr(owner, "alone", False))
 
 
+_BATCH_S = 0.1
+"""The time of a batch, about, while interactive texts come: each waits for the batch that is running. On a CPU with 90
+GFLOP/s it ended waits of 0.5 s behind bulk jobs; it costs them a fifth of their rate (docs/explanation/performance.md).
+"""
+
+_FEWEST_TOKENS = 256
+"""Smaller batches cost throughput: a large model then reads its weights for too few tokens."""
+
+_NEW_RATE_COUNTS = 0.2
+"""The weight of the newest batch in the moving average of a backend's rate: a busy machine varies twofold."""
+
+
 class Budgets:
-    """The padded tokens that a batch may have: what suits the backend, or less where memory ran out.
+    """The padded tokens that a batch may have: what suits the backend, or less where memory ran out or time is short.
 
     Memory grows with the square of the length, so a limit found at one length means little for others: it is kept
     for each octave of lengths, and holds for longer texts.
 
     Args:
-        max_batch_tokens: for every backend; None takes what each backend proposes.
+        max_batch_tokens: for every backend; None takes what each backend proposes, and less if it is slow and
+            interactive texts come.
     """
 
     def __init__(self, max_batch_tokens: int | None) -> None:
         self._given = max_batch_tokens
+        self._rates: dict[Backend, float] = {}
         self._full: dict[Backend, int] = {}
         self._reduced: dict[tuple[Backend, int], int] = {}
 
@@ -120,16 +134,37 @@ class Budgets:
     def remove(self, backend: Backend) -> None:
         """Forget a backend and the limits that were found for it."""
         self._full.pop(backend, None)
+        self._rates.pop(backend, None)
         self._reduced = {key: budget for key, budget in self._reduced.items() if key[0] is not backend}
 
-    def of(self, backend: Backend, longest: int) -> int:
-        """Return the budget of a batch whose longest text has `longest` tokens."""
+    def of(self, backend: Backend, longest: int, *, short: bool = False) -> int:
+        """Return the budget of a batch whose longest text has `longest` tokens.
+
+        Args:
+            short: the batch should take about a tenth of a second.
+        """
         reduced = (
             budget
             for (known, octave), budget in self._reduced.items()
             if known is backend and octave <= longest.bit_length()
         )
-        return min(self._full[backend], *reduced, 1 << 62)
+        in_time = self._in_time(backend) if short else 1 << 62
+        return min(self._full[backend], in_time, *reduced)
+
+    def measured(self, backend: Backend, *, padded: int, seconds: float) -> None:
+        """Note the time of a batch of `padded` tokens. A small batch says nothing about the rate of a full one."""
+        if padded >= _FEWEST_TOKENS // 2:
+            rate = padded / seconds
+            known = self._rates.get(backend, rate)
+            self._rates[backend] = known + _NEW_RATE_COUNTS * (rate - known)
+
+    def _in_time(self, backend: Backend) -> int:
+        """The tokens that take about `_BATCH_S`: a power of two, so that few shapes of batches occur."""
+        rate = self._rates.get(backend)
+        if rate is None or self._given is not None:
+            return 1 << 62
+        in_time = max(_FEWEST_TOKENS, int(rate * _BATCH_S))
+        return 1 << (in_time.bit_length() - 1)
 
     def halve(self, backend: Backend, longest: int, *, padded: int) -> int:
         """Reduce the budget after a batch of `padded` tokens ran out of memory; returns the new budget."""

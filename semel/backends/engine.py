@@ -1,5 +1,6 @@
 """The engine: merges the texts of many task threads into batches and runs them on the one device thread."""
 
+import math
 import queue
 import threading
 import time
@@ -22,6 +23,9 @@ log = get_log("engine")
 
 _TOKENIZE_SLICE = 256
 """Texts tokenised at a time, so that the device starts before a whole chunk is tokenised."""
+
+_SHORT_BATCHES_S = 10.0
+"""Batches stay short for this long after an interactive text has waited: where one came, another one will."""
 
 _MAX_INTERACTIVE_RUN = 8
 """Interactive batches in a row while bulk texts wait; after them comes a bulk batch, or bulk would starve."""
@@ -50,6 +54,7 @@ class Engine:
     ) -> None:
         self._observe, self._on_batch = observe, on_batch
         self._budgets = Budgets(max_batch_tokens)
+        self._interactive_at = -math.inf  # when an interactive text was last waiting, in monotonic seconds
         self._isolation = Isolation(self._budgets, on_halving=self._count_halving)
         self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
@@ -229,13 +234,18 @@ class Engine:
     def _next_batch(self) -> tuple[Backend, list[Item]]:
         waiting = {key: texts for key, texts in self._waiting.items() if len(texts)}
         lanes = {lane for lane, _ in waiting}
+        now = time.monotonic()
         lane = Lane.INTERACTIVE if Lane.INTERACTIVE in lanes else Lane.BULK
+        if lane is Lane.INTERACTIVE:
+            self._interactive_at = now
         if len(lanes) == 2 and self._interactive_run >= _MAX_INTERACTIVE_RUN:
             lane = Lane.BULK
         self._interactive_run = self._interactive_run + 1 if lane is Lane.INTERACTIVE else 0
         key = next(key for key in waiting if key[0] is lane)
         self._waiting[key] = self._waiting.pop(key)  # to the end: models of a lane take turns
-        batch = waiting[key].pop_batch(partial(self._budgets.of, key[1]))
+        batch = waiting[key].pop_batch(
+            partial(self._budgets.of, key[1], short=now < self._interactive_at + _SHORT_BATCHES_S)
+        )
         unwanted = [item for item in batch if not item.owner.wants(item.index)]
         if unwanted:
             deliver(unwanted, [NOT_WANTED] * len(unwanted))
@@ -261,7 +271,9 @@ class Engine:
         try:
             with batch_span(backend, items):
                 results = self._isolation.compute(backend, items)
-            self._count(items, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._count(items, seconds)
+            self._budgets.measured(backend, padded=self._in_hand[1], seconds=seconds)
             if all(isinstance(result, ItemError) for result in results):
                 backend.health_check()  # a known text shows whether the texts are bad or the device is lost
         finally:

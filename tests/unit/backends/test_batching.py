@@ -121,11 +121,45 @@ def test_a_budget_stays_large_enough_for_short_texts() -> None:
     assert made.of(model, 10) == 16
 
 
+def test_a_slow_model_gets_batches_of_a_tenth_of_a_second_when_time_is_short() -> None:
+    model = Sized(4096)
+    made = budgets(model)
+    made.measured(model, padded=4096, seconds=0.8)  # 512 tokens in 0.1 s
+    assert (made.of(model, 5, short=True), made.of(model, 5)) == (512, 4096)
+
+
+def test_a_fast_model_gets_full_batches_and_a_very_slow_one_no_tiny_batches() -> None:
+    fast, slow = Sized(4096), Sized(4096)
+    both = budgets(fast, slow)
+    both.measured(fast, padded=4096, seconds=0.01)
+    both.measured(slow, padded=4096, seconds=60.0)
+    assert (both.of(fast, 5, short=True), both.of(slow, 5, short=True)) == (4096, 256)
+
+
+def test_a_rate_follows_the_machine_and_ignores_small_batches() -> None:
+    model = Sized(4096)
+    made = budgets(model)
+    made.measured(model, padded=1024, seconds=0.1)
+    made.measured(model, padded=10, seconds=5.0)
+    assert made.of(model, 5, short=True) == 1024
+    for _ in range(20):
+        made.measured(model, padded=1024, seconds=0.2)
+    assert made.of(model, 5, short=True) == 512
+
+
+def test_a_given_budget_is_kept_however_slow_the_model_is() -> None:
+    model = Sized(4096)
+    made = budgets(model, given=2048)
+    made.measured(model, padded=2048, seconds=10.0)
+    assert made.of(model, 5, short=True) == 2048
+
+
 def test_a_removed_model_begins_again_with_its_full_budget() -> None:
     one, other = Sized(1000), Sized(1000)
     both = budgets(one, other)
     both.halve(one, 10, padded=1000)
     both.halve(other, 10, padded=1000)
+    both.measured(one, padded=1000, seconds=9.0)
     both.remove(one)
     both.add(one)
     assert (both.of(one, 10), both.of(other, 10)) == (1000, 500)

@@ -95,6 +95,22 @@ def test_interactive_texts_go_before_bulk_texts(
     assert order == ["interactive", "interactive", "bulk", "bulk"]
 
 
+def test_bulk_batches_of_a_slow_model_are_short_while_interactive_texts_come() -> None:
+    padded: list[int] = []
+    engine = Engine(on_batch=lambda _texts, tokens: padded.append(tokens))
+    try:
+        slow = FakeBackend("slow", FakeOptions(text_ms=1.0), device="cpu")  # at most 10,000 tokens per second
+        engine.load(slow)
+        texts = ["w " * 10] * 800
+        finish(engine.submit(slow, texts, lane=Lane.BULK))
+        assert max(padded) > 4000, "alone, bulk batches are full"
+        padded.clear()
+        finish(engine.submit(slow, ["one"], lane=Lane.INTERACTIVE), engine.submit(slow, texts, lane=Lane.BULK))
+        assert max(padded) <= 1024
+    finally:
+        engine.close()
+
+
 def test_bulk_gets_every_ninth_batch_while_interactive_texts_wait(
     engine: Engine, model: Callable[[str], Gated], order: list[str]
 ) -> None:
