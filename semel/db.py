@@ -29,8 +29,11 @@ BALLAST_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 5
 """PostgreSQL answers within milliseconds, or is not there."""
 
-STATEMENT_TIMEOUT_S = 120
-"""A statement of semel takes seconds at most, except where `write(unlimited=True)` says otherwise."""
+STATEMENT_TIMEOUT_S = 600
+"""Statements take milliseconds, except counting a cache of many million rows and what is `unlimited`."""
+
+IDLE_TIMEOUT_S = 60
+"""A transaction in which nothing happens for this long belongs to a process that hangs, and holds its locks."""
 
 LOCK_TIMEOUT_S = 30
 """Somebody else's open transaction must not hold semel for ever; a prune holds its lock for some seconds."""
@@ -234,7 +237,7 @@ def _set_timeouts(connection: Any, _record: Any) -> None:
     for name, seconds in (
         ("statement_timeout", STATEMENT_TIMEOUT_S),
         ("lock_timeout", LOCK_TIMEOUT_S),
-        ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT_S),
+        ("idle_in_transaction_session_timeout", IDLE_TIMEOUT_S),
     ):
         connection.execute(f"SET {name} = '{seconds * 1000:.0f}ms'")
     connection.autocommit = False

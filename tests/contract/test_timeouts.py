@@ -16,8 +16,10 @@ POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=Tr
 @pytest.fixture
 def hasty(db: Database, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """The database of `db`, but its waits end in less than a second."""
-    for name, seconds in (("STATEMENT_TIMEOUT_S", 0.6), ("LOCK_TIMEOUT_S", 0.3), ("BUSY_TIMEOUT_S", 0.3)):
-        monkeypatch.setattr(db_module, name, seconds)
+    for name in ("STATEMENT_TIMEOUT_S", "IDLE_TIMEOUT_S"):
+        monkeypatch.setattr(db_module, name, 0.6)
+    for name in ("LOCK_TIMEOUT_S", "BUSY_TIMEOUT_S"):
+        monkeypatch.setattr(db_module, name, 0.3)
     made = Database(database_url)
     yield made
     made.close()
