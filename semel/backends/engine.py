@@ -1,6 +1,5 @@
 """The engine: merges the texts of many task threads into batches and runs them on the one device thread."""
 
-import math
 import queue
 import threading
 import time
@@ -13,6 +12,7 @@ from semel.backends.batching import Budgets, Item, LengthSorted
 from semel.backends.calls import Call
 from semel.backends.hanging import Hang, LoadSteps, slow_batch
 from semel.backends.isolation import Isolation
+from semel.backends.lanes import Lanes
 from semel.backends.submission import NOT_WANTED, EngineStats, Submission, batch_span, deliver
 from semel.errors import BackendError
 from semel.log import get_log
@@ -23,12 +23,6 @@ log = get_log("engine")
 
 _TOKENIZE_SLICE = 256
 """Texts tokenised at a time, so that the device starts before a whole chunk is tokenised."""
-
-_SHORT_BATCHES_S = 10.0
-"""Batches stay short for this long after an interactive text has waited: where one came, another one will."""
-
-_MAX_INTERACTIVE_RUN = 8
-"""Interactive batches in a row while bulk texts wait; after them comes a bulk batch, or bulk would starve."""
 
 
 def _unobserved(_first: object, _second: object) -> None: ...
@@ -54,14 +48,14 @@ class Engine:
     ) -> None:
         self._observe, self._on_batch = observe, on_batch
         self._budgets = Budgets(max_batch_tokens)
-        self._interactive_at = -math.inf  # when an interactive text was last waiting, in monotonic seconds
+        self._lanes = Lanes()
         self._isolation = Isolation(self._budgets, on_halving=self._count_halving)
         self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._in_hand: tuple[float, int, list[Item]] | None = None  # start, padded tokens, items of the running batch
         self._steps = LoadSteps()
         self._changed = threading.Condition()
-        self._stopping, self._interactive_run = False, 0
+        self._stopping = False
         self._failure: BackendError | None = None
         self.stats = EngineStats()
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
@@ -233,19 +227,10 @@ class Engine:
 
     def _next_batch(self) -> tuple[Backend, list[Item]]:
         waiting = {key: texts for key, texts in self._waiting.items() if len(texts)}
-        lanes = {lane for lane, _ in waiting}
-        now = time.monotonic()
-        lane = Lane.INTERACTIVE if Lane.INTERACTIVE in lanes else Lane.BULK
-        if lane is Lane.INTERACTIVE:
-            self._interactive_at = now
-        if len(lanes) == 2 and self._interactive_run >= _MAX_INTERACTIVE_RUN:
-            lane = Lane.BULK
-        self._interactive_run = self._interactive_run + 1 if lane is Lane.INTERACTIVE else 0
+        lane = self._lanes.choose({lane for lane, _ in waiting})
         key = next(key for key in waiting if key[0] is lane)
         self._waiting[key] = self._waiting.pop(key)  # to the end: models of a lane take turns
-        batch = waiting[key].pop_batch(
-            partial(self._budgets.of, key[1], short=now < self._interactive_at + _SHORT_BATCHES_S)
-        )
+        batch = waiting[key].pop_batch(partial(self._budgets.of, key[1], short=self._lanes.short_batches))
         unwanted = [item for item in batch if not item.owner.wants(item.index)]
         if unwanted:
             deliver(unwanted, [NOT_WANTED] * len(unwanted))
