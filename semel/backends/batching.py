@@ -110,6 +110,12 @@ _NEW_RATE_COUNTS = 0.2
 """The weight of the newest batch in the moving average of a backend's rate: a busy machine varies twofold."""
 
 
+def _in_time(rate: float) -> int:
+    """The tokens that take about `_BATCH_S`: a power of two, so that few shapes of batches occur."""
+    tokens = max(_FEWEST_TOKENS, int(rate * _BATCH_S))
+    return 1 << (tokens.bit_length() - 1)
+
+
 class Budgets:
     """The padded tokens that a batch may have: what suits the backend, or less where memory ran out or time is short.
 
@@ -148,8 +154,10 @@ class Budgets:
             for (known, octave), budget in self._reduced.items()
             if known is backend and octave <= longest.bit_length()
         )
-        in_time = self._in_time(backend) if short else 1 << 62
-        return min(self._full[backend], in_time, *reduced)
+        limits = [self._full[backend], *reduced]
+        if short and self._given is None and backend in self._rates:
+            limits.append(_in_time(self._rates[backend]))
+        return min(limits)
 
     def measured(self, backend: Backend, *, padded: int, seconds: float) -> None:
         """Note the time of a batch of `padded` tokens. A small batch says nothing about the rate of a full one."""
@@ -157,14 +165,6 @@ class Budgets:
             rate = padded / seconds
             known = self._rates.get(backend, rate)
             self._rates[backend] = known + _NEW_RATE_COUNTS * (rate - known)
-
-    def _in_time(self, backend: Backend) -> int:
-        """The tokens that take about `_BATCH_S`: a power of two, so that few shapes of batches occur."""
-        rate = self._rates.get(backend)
-        if rate is None or self._given is not None:
-            return 1 << 62
-        in_time = max(_FEWEST_TOKENS, int(rate * _BATCH_S))
-        return 1 << (in_time.bit_length() - 1)
 
     def halve(self, backend: Backend, longest: int, *, padded: int) -> int:
         """Reduce the budget after a batch of `padded` tokens ran out of memory; returns the new budget."""

@@ -1,16 +1,16 @@
 """The traits of a route, declared next to the route: who may use it, its dialect, how it reads its body."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from semel.api.dialects.errors import Dialect
-from semel.api.edge import access
-from semel.api.edge.access import admit
+from semel.api.edge.access import Scope, admit
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -28,7 +28,7 @@ class Traits:
     """
 
     dialect: Dialect = "openai"
-    needs: access.Scope | None = None
+    needs: Scope | None = None
     streams_body: bool = False
     untraced: bool = False
     direct: bool = False
@@ -40,29 +40,17 @@ _ORDINARY = Traits()
 class _GuardedRoute(APIRoute):
     """A route that checks the key before anything else: a caller without one cannot make the server read a body."""
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run a direct endpoint, or leave the request to FastAPI."""
+    async def handle(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Check the key; then run a direct endpoint, or leave the request to FastAPI."""
         traits: Traits = self.endpoint.traits  # type: ignore[attr-defined]
-        if not traits.direct or scope["method"] not in (self.methods or ()):
-            await super().handle(scope, receive, send)
-            return
-        request = Request(scope, receive, send)
-        if traits.needs is not None:
+        request, takes_method = Request(scope, receive, send), scope["method"] in (self.methods or ())
+        if takes_method and traits.needs is not None:
             admit(request, traits.needs)
-        response: Response = await self.endpoint(request)
-        await response(scope, receive, send)
-
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-        handle = super().get_route_handler()
-        needed: access.Scope | None = self.endpoint.traits.needs  # type: ignore[attr-defined]
-        if needed is None:
-            return handle
-
-        async def guarded(request: Request) -> Response:
-            admit(request, needed)
-            return await handle(request)
-
-        return guarded
+        if takes_method and traits.direct:
+            response: Response = await self.endpoint(request)
+            await response(scope, receive, send)
+        else:
+            await super().handle(scope, receive, send)
 
 
 class DialectRouter(APIRouter):
@@ -74,7 +62,7 @@ class DialectRouter(APIRouter):
         options: passed on to `APIRouter`.
     """
 
-    def __init__(self, *, needs: access.Scope | None, dialect: Dialect = "openai", **options: Any) -> None:
+    def __init__(self, *, needs: Scope | None, dialect: Dialect = "openai", **options: Any) -> None:
         super().__init__(route_class=_GuardedRoute, **options)
         self._dialect = dialect
         self._needs = needs
@@ -86,7 +74,7 @@ class DialectRouter(APIRouter):
         super().add_api_route(path, endpoint, **options)
 
 
-def needs(scope: access.Scope) -> Callable[[Endpoint], Endpoint]:
+def needs(scope: Scope) -> Callable[[Endpoint], Endpoint]:
     """Let an endpoint need another scope than its router says. Put this decorator below the route's own."""
     return lambda endpoint: _given(endpoint, needs=scope)
 

@@ -12,14 +12,14 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from semel.api.deps import services_of
 from semel.api.edge.joint_steps import JointSteps, Result, Walk
-from semel.api.services import Services
 from semel.steps import Steps
 from semel.tasks.queue.sender import QueueSender, Sent
 
 T = TypeVar("T")
 
-SMALL_BODY_BYTES = 16 << 10
+_SMALL_BODY_BYTES = 16 << 10
 """The steps of a request with a larger body take long enough for a thread of their own."""
 
 _LARGE = CapacityLimiter(8)
@@ -31,9 +31,8 @@ _TEXT_READERS = CapacityLimiter(8)
 
 async def take_steps(request: Request, steps: Steps[T]) -> T:
     """Take the steps of a request, and return their result. Raises what they raise, or ClientDisconnect."""
-    services: Services = request.app.state.services
     joint: JointSteps = request.app.state.joint_steps
-    sender = services.fleet.sender
+    sender = services_of(request).fleet.sender
     walk = Walk(steps)
     small = _is_small(request)
     try:
@@ -55,7 +54,7 @@ async def reading_texts(read: Callable[[], T]) -> T:
 
 def _is_small(request: Request) -> bool:
     declared = request.headers.get("content-length", "")
-    return declared.isdigit() and int(declared) <= SMALL_BODY_BYTES
+    return declared.isdigit() and int(declared) <= _SMALL_BODY_BYTES
 
 
 async def _in_a_thread(joint: JointSteps, walk: Walk[T]) -> "Sent | Result[T]":

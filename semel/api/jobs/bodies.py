@@ -15,6 +15,7 @@ from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import ValidationError
 
 from semel.api.edge.problems import as_bad_input
+from semel.api.edge.reading import read_query
 from semel.api.jobs.ingest import Ingest
 from semel.api.jobs.uploads import NDJSON, PARQUET, content_type, file_of, named, read_form, received
 from semel.api.jobs.wire import JobQuery, JobRequest
@@ -81,7 +82,7 @@ async def receive(
         SemelError: whatever `open_ingest` raises.
     """
     _refuse_unknown(request.query_params, "query parameter")
-    query = _validated(lambda: JobQuery.model_validate(dict(request.query_params)))
+    query = read_query(request, JobQuery)
     kind = content_type(request, "application/json")
     if kind == NDJSON:
         return await _stream(body, services, _options(query), open_ingest)
@@ -151,7 +152,7 @@ def _options(query: JobQuery) -> JobRequest:
     return JobRequest(input=[], **query.given())
 
 
-def _validated(validate: Callable[[], T]) -> T:
+def _validated(validate: Callable[[], JobRequest]) -> JobRequest:
     try:
         return validate()
     except ValidationError as error:

@@ -229,14 +229,14 @@ async def get_results(request: Request) -> Response:
     """Download the vectors of a completed job as a stream, in the order of its texts."""
     small_reads: SmallReads = request.app.state.small_reads
     job_id, query = request.path_params["job_id"], read_query(request, ResultsQuery)
-    format, offset, limit = query.format, query.offset, query.limit  # noqa: A001  # the name of the parameter
-    wanted = Wanted(job_id, format)
-    read = await asyncio.wrap_future(small_reads.read(wanted))
+    read = await asyncio.wrap_future(small_reads.read(Wanted(job_id, query.format)))
     job, body = read.job, read.body
-    span = range(min(offset, job.total), job.total if limit is None else min(offset + limit, job.total))
-    media_type, write = FORMATS[format]
+    span = range(
+        min(query.offset, job.total), job.total if query.limit is None else min(query.offset + query.limit, job.total)
+    )
+    media_type, write = FORMATS[query.format]
     stem = quote(PurePath(job.metadata.get("file") or job_id).stem)  # the page stores the name of the uploaded file
-    disposition = f"attachment; filename=\"{job_id}.{format}\"; filename*=UTF-8''{stem}.{format}"
+    disposition = f"attachment; filename=\"{job_id}.{query.format}\"; filename*=UTF-8''{stem}.{query.format}"
     headers: dict[str, Any] = {"content-disposition": disposition}
     if body is not None and len(span) == job.total:
         return Response(body, media_type=media_type, headers=headers)
