@@ -29,10 +29,11 @@ from semel.tasks.worker.models import LoadedModels
 class Semel:
     """The parts of `semel embed --local`, with the model kept loaded between rounds."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, device: str = "cpu") -> None:
         self.settings = load_settings(home=home)
+        self.device = device
         self.engine = Engine()
-        self.models = LoadedModels(self.settings, self.engine, device="cpu")
+        self.models = LoadedModels(self.settings, self.engine, device=device)
         self.models.get("minilm")
 
     def embed(self, texts: list[str], folder: Path) -> tuple[float, np.ndarray]:
@@ -43,7 +44,7 @@ class Semel:
             source,
             folder / "out.npy",
             model="minilm",
-            device="cpu",
+            device=self.device,
             text_field="text",
             prompt_name="",
             skip_bad=False,

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.bench_cold import Semel
-from benchmarks.corpora import sentences
+from benchmarks.corpora import distinct, sentences
 from semel.cli.work.stack import throwaway_stack
 from semel.client import Client
 from semel.tasks.worker.models import LoadedModels
@@ -24,10 +24,16 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=4000)
     parser.add_argument("--warm", type=int, default=200_000)
     parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    texts = sentences(options.texts)
-    local = local_rate(texts)
-    with tempfile.TemporaryDirectory() as home, throwaway_stack(Path(home)) as url, Client(url) as client:
+    device = options.device
+    texts = distinct(sentences(min(options.texts, 3000)), options.texts)
+    local = local_rate(texts, device)
+    with (
+        tempfile.TemporaryDirectory() as home,
+        throwaway_stack(Path(home), device=device) as url,
+        Client(url) as client,
+    ):
         seconds = job(client, texts)
         print(
             f"cold job: {len(texts) / seconds:.0f} texts/s through the service, {local:.0f}/s local, "
@@ -38,8 +44,8 @@ def main() -> None:
         print(f"one hot text: p50 {latency(url, ['hot text'] * options.requests):.2f} ms")
         fresh = [f"{text} once more" for text in texts[: options.requests]]
         cold = latency(url, fresh)
-    paced, bare = bare_latency(fresh, every_s=cold / 1000), bare_latency(fresh)
-    library = library_latency(fresh)
+    paced, bare = bare_latency(fresh, device, every_s=cold / 1000), bare_latency(fresh, device)
+    library = library_latency(fresh, device)
     print(
         f"one cold text: p50 {cold:.2f} ms; SentenceTransformer.encode {library:.2f} ms, difference "
         f"{cold - library:.2f} ms; semel's own encoder alone at the same pace {paced:.2f} ms, difference "
@@ -50,15 +56,15 @@ def main() -> None:
         throwaway_stack(Path(home), config='default_model = "fake"\n[models.fake]\nsource = "fake:?dim=384"\n') as url,
         Client(url) as client,
     ):
-        distinct = [f"distinct text number {i} of a warm job" for i in range(options.warm)]
-        job(client, distinct, model="fake")
-        print(f"warm job, distinct texts: {len(distinct) / job(client, distinct, model='fake'):,.0f} texts/s")
+        others = [f"distinct text number {i} of a warm job" for i in range(options.warm)]
+        job(client, others, model="fake")
+        print(f"warm job, distinct texts: {len(others) / job(client, others, model='fake'):,.0f} texts/s")
 
 
-def local_rate(texts: list[str]) -> float:
+def local_rate(texts: list[str], device: str) -> float:
     """Texts per second of `semel embed --local`."""
     with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as folder:
-        semel = Semel(Path(home))
+        semel = Semel(Path(home), device)
         seconds, _ = semel.embed(texts, Path(folder))
         semel.engine.close()
     return len(texts) / seconds
@@ -84,7 +90,7 @@ def latency(url: str, texts: list[str]) -> float:
     return statistics.median(times[10:]) * 1000
 
 
-def bare_latency(texts: list[str], *, every_s: float = 0.0) -> float:
+def bare_latency(texts: list[str], device: str, *, every_s: float = 0.0) -> float:
     """Median milliseconds to tokenise a text and run the model, with no service around it.
 
     Args:
@@ -93,7 +99,7 @@ def bare_latency(texts: list[str], *, every_s: float = 0.0) -> float:
             other processes used meanwhile, takes up to twice as long as one in a tight loop.
     """
     with tempfile.TemporaryDirectory() as home:
-        semel = Semel(Path(home))
+        semel = Semel(Path(home), device)
         models: LoadedModels = semel.models
         backend = models.get("minilm").backend
         times = []
@@ -106,13 +112,13 @@ def bare_latency(texts: list[str], *, every_s: float = 0.0) -> float:
     return statistics.median(times[10:]) * 1000
 
 
-def library_latency(texts: list[str]) -> float:
+def library_latency(texts: list[str], device: str) -> float:
     """Median milliseconds of `SentenceTransformer.encode` at its defaults, one text per call."""
     from sentence_transformers import SentenceTransformer
 
     with tempfile.TemporaryDirectory() as home:
-        semel = Semel(Path(home))
-        peer = SentenceTransformer(str(semel.models._source("minilm").path), device="cpu")
+        semel = Semel(Path(home), device)
+        peer = SentenceTransformer(str(semel.models._source("minilm").path), device=device)
         semel.engine.close()
     times = []
     for text in texts:

@@ -2,6 +2,7 @@
 
 import random
 import re
+from itertools import cycle
 
 from semel.cli.work.docstrings import standard_library_docstrings
 
@@ -26,6 +27,11 @@ def paragraphs(count: int) -> list[str]:
         text = " ".join(docstring.text.split())
         found.update(text[at : at + 500] for at in range(0, len(text) - 450, 500))
     return _sample(sorted(found), count)
+
+
+def distinct(texts: list[str], count: int) -> list[str]:
+    """`count` distinct texts: those given, and again with a number at the end, which adds a token or two."""
+    return [text if i < len(texts) else f"{text} {i // len(texts)}" for i, text in zip(range(count), cycle(texts))]
 
 
 def _sample(texts: list[str], count: int) -> list[str]:

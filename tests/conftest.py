@@ -33,7 +33,7 @@ def missing(what: str) -> None:
 
 
 _SERVICE_FIXTURES = {"redis_port", "redis_client", "semel", "chromium"}
-_MODEL_FIXTURES = {"vulkan", "backend"}
+_MODEL_FIXTURES = {"cuda", "vulkan", "backend"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m reads the marks
@@ -112,6 +112,15 @@ def redis_client(redis_port: int) -> Iterator["redis.Redis"]:
     client.flushall()
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def cuda() -> str:
+    """The name of an NVIDIA GPU. Tests that need one are skipped elsewhere, CI included: benchmarks/cuda_run.sh."""
+    device = find_devices(kind="cuda")[0]
+    if not device.usable:
+        pytest.skip(device.why)
+    return device.name
 
 
 @pytest.fixture(scope="session")

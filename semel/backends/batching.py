@@ -2,7 +2,8 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from semel.backends.base import Backend, Tokens
@@ -15,23 +16,26 @@ class Item:
     Attributes:
         owner: the submission that it belongs to.
         index: its position in that submission.
+        length: number of tokens.
         order: its rank in order of arrival, from 1; `LengthSorted.add` sets it.
+        rank: its place among the waiting texts, by length; `LengthSorted.add` sets it.
     """
 
     tokens: Tokens
     owner: Any
     index: int
+    length: int = field(init=False)
     order: int = 0
+    rank: int = 0
 
-    @property
-    def length(self) -> int:
-        """Number of tokens."""
-        return len(self.tokens.ids)
+    def __post_init__(self) -> None:
+        self.length = len(self.tokens.ids)
 
 
-def _rank(item: Item) -> tuple[int, int]:
-    # A newcomer goes before texts of the same length, so behind the sweep: a stream of them would hold it up for ever.
-    return item.length, -item.order
+_RANK = attrgetter("rank")
+
+_ORDERS = 1 << 48
+"""More than the texts that an engine ever sees."""
 
 
 class LengthSorted:
@@ -44,18 +48,20 @@ class LengthSorted:
     def __init__(self) -> None:
         self._by_length: list[Item] = []
         self._count = 0
-        self._swept_to = (0, 0)
+        self._swept_to = 0
 
     def __len__(self) -> int:
         return len(self._by_length)
 
     def add(self, items: Sequence[Item]) -> None:
-        """Let texts wait; sets their `order`."""
+        """Let texts wait; sets their `order` and `rank`."""
         for item in items:
             self._count += 1
             item.order = self._count
+            # A newcomer goes before texts of the same length, so behind the sweep: a stream of them would hold it up.
+            item.rank = item.length * _ORDERS - self._count
         self._by_length.extend(items)
-        self._by_length.sort(key=_rank)  # two sorted runs: timsort merges them in linear time
+        self._by_length.sort(key=_RANK)  # two sorted runs: timsort merges them in linear time
 
     def pop_batch(self, max_tokens: Callable[[int], int]) -> list[Item]:
         """Remove and return the next batch. At least one text must be waiting.
@@ -64,15 +70,13 @@ class LengthSorted:
             max_tokens: length of the longest text of a batch → padded tokens that the batch may have at most. A
                 single text may be longer.
         """
-        start = bisect_left(self._by_length, self._swept_to, key=_rank)
+        start = bisect_left(self._by_length, self._swept_to, key=_RANK)
         if start == len(self._by_length):
             start = 0
-        end = start + 1
-        while end < len(self._by_length) and self._fits(start, end + 1, max_tokens):
-            end += 1
+        end = self._end_of_batch(start, max_tokens)
         batch = self._by_length[start:end]
         del self._by_length[start:end]
-        self._swept_to = _rank(batch[-1])
+        self._swept_to = batch[-1].rank
         return batch
 
     def drain(self) -> list[Item]:
@@ -80,17 +84,27 @@ class LengthSorted:
         items, self._by_length = self._by_length, []
         return items
 
-    def _fits(self, start: int, end: int, max_tokens_of: Callable[[int], int]) -> bool:
-        shortest, longest = self._by_length[start].length, self._by_length[end - 1].length
-        max_tokens = max_tokens_of(longest)
-        # At most a quarter of a row is padding; below 16 tokens a batch is cheap whatever it holds.
-        similar = longest - shortest <= max(16, longest // 4)
-        # Half full and the next text is longer: stop here, a batch of one length needs neither padding nor a mask.
-        grows = self._by_length[end - 2].length < longest
-        half_full = 2 * self._by_length[end - 2].length * (end - start - 1) >= max_tokens
-        first, last = self._by_length[start].owner, self._by_length[end - 1].owner
-        may_mix = first is last or not (_is_alone(first) or _is_alone(last))
-        return similar and not (grows and half_full) and may_mix and longest * (end - start) <= max_tokens
+    def _end_of_batch(self, start: int, max_tokens_of: Callable[[int], int]) -> int:
+        """The end of the longest batch from `start` on that is allowed: at least one text."""
+        first = self._by_length[start]
+        longest, max_tokens = first.length, max_tokens_of(first.length)
+        end = start + 1
+        while end < len(self._by_length):
+            item = self._by_length[end]
+            if item.length > longest:
+                # At most a quarter of a row is padding; below 16 tokens a batch is cheap whatever it holds.
+                similar = item.length - first.length <= max(16, item.length // 4)
+                # Half full and the next text is longer: a batch of one length needs neither padding nor a mask.
+                half_full = 2 * longest * (end - start) >= max_tokens_of(item.length)
+                if half_full or not similar:
+                    break
+                longest, max_tokens = item.length, max_tokens_of(item.length)
+            if longest * (end + 1 - start) > max_tokens:
+                break
+            if item.owner is not first.owner and (_is_alone(item.owner) or _is_alone(first.owner)):
+                break
+            end += 1
+        return end
 
 
 def _is_alone(owner: Any) -> bool:

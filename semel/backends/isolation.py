@@ -6,6 +6,7 @@ import numpy as np
 
 from semel.backends.base import Backend
 from semel.backends.batching import Budgets, Item
+from semel.backends.submission import Results
 from semel.errors import BackendError, DeviceMemoryError, SemelError
 from semel.log import get_log
 from semel.values.text import ItemError
@@ -26,7 +27,7 @@ class Isolation:
         self._budgets = budgets
         self._on_halving = on_halving
 
-    def compute(self, backend: Backend, items: list[Item]) -> list[Vectors | ItemError]:
+    def compute(self, backend: Backend, items: list[Item]) -> Results:
         """Return one row or error for each item. A batch that fails is halved until the bad text is alone."""
         try:
             vectors = backend.forward([item.tokens for item in items])
@@ -42,12 +43,15 @@ class Isolation:
         else:
             return self._check(backend, items, vectors)
         half = len(items) // 2
-        return self.compute(backend, items[:half]) + self.compute(backend, items[half:])
+        return [*self.compute(backend, items[:half]), *self.compute(backend, items[half:])]
 
-    def _check(self, backend: Backend, items: list[Item], vectors: Vectors) -> list[Vectors | ItemError]:
+    def _check(self, backend: Backend, items: list[Item], vectors: Vectors) -> Results:
         """Compute NaN and zero rows again alone, because padding by itself can cause them; an error if they stay."""
+        unsound = np.flatnonzero(~sound_rows(vectors))
+        if not len(unsound):
+            return vectors
         results: list[Vectors | ItemError] = list(vectors)
-        for row in np.flatnonzero(~sound_rows(vectors)):
+        for row in unsound:
             if len(items) == 1:
                 return [ItemError("invalid_vector", "the model returns a NaN or zero vector for this text")]
             results[row] = self.compute(backend, [items[row]])[0]

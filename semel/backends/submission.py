@@ -1,9 +1,11 @@
 """Texts on their way through the engine, and the parts of the result that come back."""
 
 import queue
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -122,24 +124,35 @@ NOT_WANTED = ItemError("not_wanted", "nobody waits for this text any more, so it
 """The error of a text that reached the device too late."""
 
 
-def deliver(items: list[Item], results: list[Vectors | ItemError]) -> None:
-    """Hand each owner its share of a batch, as one part.
+Results: TypeAlias = Vectors | list[Vectors | ItemError]
+"""One row, float32 (dim,), or error for each text of a batch: an array where no text failed."""
 
-    Args:
-        items: the texts of the batch.
-        results: a row, float32 (dim,), or an error for each item.
-    """
-    by_owner: dict[Submission, list[tuple[Item, Vectors | ItemError]]] = {}
-    for item, result in zip(items, results, strict=True):
-        by_owner.setdefault(item.owner, []).append((item, result))
-    for owner, pairs in by_owner.items():
-        good = [(item, row) for item, row in pairs if not isinstance(row, ItemError)]
-        owner.deliver(
-            Part(
-                indices=[item.index for item, _ in good],
-                vectors=np.stack([row for _, row in good]) if good else np.empty((0, 0), np.float32),
-                tokens=[item.length for item, _ in good],
-                truncated=[item.tokens.truncated for item, _ in good],
-                errors={item.index: row for item, row in pairs if isinstance(row, ItemError)},
-            )
-        )
+
+def deliver(items: list[Item], results: Results) -> None:
+    """Hand each owner its share of a batch, as one part."""
+    if len(items) != len(results):
+        raise ValueError(f"a batch of {len(items)} texts has {len(results)} results")
+    rows_of = defaultdict[Submission, list[int]](list)
+    for row, item in enumerate(items):
+        rows_of[item.owner].append(row)
+    for owner, rows in rows_of.items():
+        owner.deliver(_part(items, results, rows))
+
+
+def _part(items: list[Item], results: Results, rows: list[int]) -> Part:
+    errors = dict[int, ItemError]()
+    if isinstance(results, np.ndarray):
+        vectors = results[rows]
+    else:
+        found = [(row, results[row]) for row in rows]
+        errors = {items[row].index: result for row, result in found if isinstance(result, ItemError)}
+        good = [(row, result) for row, result in found if not isinstance(result, ItemError)]
+        rows = [row for row, _ in good]
+        vectors = np.stack([vector for _, vector in good]) if good else np.empty((0, 0), np.float32)
+    return Part(
+        indices=[items[row].index for row in rows],
+        vectors=vectors,
+        tokens=[items[row].length for row in rows],
+        truncated=[items[row].tokens.truncated for row in rows],
+        errors=errors,
+    )

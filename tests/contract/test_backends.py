@@ -25,6 +25,7 @@ BACKENDS = {
     "torch": ("cpu", BUILT_IN_MODELS["minilm"]),
     "torch-int8": ("cpu", replace(BUILT_IN_MODELS["minilm"], precision=Precision.INT8)),
     "torch-int4": ("cpu", replace(BUILT_IN_MODELS["minilm"], precision=Precision.INT4)),
+    "torch-cuda": ("cuda:0", BUILT_IN_MODELS["minilm"]),
     "mlx": ("mlx", None),
     "vulkan": ("vulkan:0", None),
 }
@@ -36,6 +37,8 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     device, entry = BACKENDS[request.param]
     if device.startswith("vulkan"):
         request.getfixturevalue("vulkan")
+    if device.startswith("cuda"):
+        request.getfixturevalue("cuda")
     if entry is None:
         from tests.support.tiny_models import small_bert  # it imports transformers, which takes seconds
 

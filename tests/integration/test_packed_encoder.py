@@ -1,4 +1,4 @@
-"""The encoder for CPUs gives the hidden states of transformers."""
+"""The encoder without padding gives the hidden states of transformers, on the CPU and on an NVIDIA GPU."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from semel.backends.base import Tokens
-from semel.backends.torch.cpu import PackedEncoder, rebuild, runs_of, split
+from semel.backends.torch import cuda
+from semel.backends.torch.cpu import packed_encoder
+from semel.backends.torch.cuda import CudaKernels, GraphedEncoder
+from semel.backends.torch.packed import PackedEncoder, rebuild
 
 PAD = 1
 LENGTHS = [
@@ -31,20 +34,64 @@ def model(model_type: str, **changes: Any) -> Any:
     return AutoModel.from_config(config).eval()
 
 
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta", "camembert"])
-def test_hidden_states_equal_those_of_transformers(model_type: str) -> None:
-    reference, random = model(model_type), np.random.default_rng(0)
-    texts = [random.integers(2, 100, length) for length in LENGTHS]
+MODEL_TYPES = ["bert", "roberta", "xlm-roberta", "camembert"]
+
+
+def batch(*, times: int = 1) -> list[Tokens]:
+    random = np.random.default_rng(0)
+    texts = [random.integers(2, 100, length).tolist() for length in LENGTHS]
     texts[4][7] = PAD  # a text may contain the padding token; RoBERTa gives it no position
-    batch = [Tokens(text.tolist(), truncated=False) for text in texts]
-    runs = runs_of(batch)
-    assert runs == [(1, 1), (2, 3), (1, 15), (1, 16), (2, 17), (1, 40), (1, 200)]
+    return [Tokens(text, truncated=False) for text in texts * times]
+
+
+def check(encoder: PackedEncoder, reference: Any, texts: list[Tokens], device: str = "cpu", **tolerance: float) -> None:
+    """The hidden states of each text are those of the reference for this text alone."""
+    packed = encoder.pack(texts, lambda tensor: tensor.to(device))
     with torch.inference_mode():
-        hidden = PackedEncoder(reference)(torch.from_numpy(np.concatenate(texts)), runs)
-        rows = [row for part in split(hidden, runs) for row in part]
-        for text, row in zip(texts, rows, strict=True):
-            expected = reference(torch.from_numpy(text)[None], attention_mask=torch.ones(1, len(text)))
-            torch.testing.assert_close(row, expected.last_hidden_state[0], atol=1e-5, rtol=1e-4)
+        parts = list(encoder.kernels.texts(encoder(packed), packed))
+        rows = [(row[mask.bool()], ids[mask.bool()]) for part in parts for row, ids, mask in zip(*part, strict=True)]
+        for text, (row, ids) in zip(texts, rows, strict=True):
+            assert ids.tolist() == text.ids
+            given = torch.tensor([text.ids], device=device)
+            expected = reference(given, attention_mask=torch.ones_like(given)).last_hidden_state[0]
+            torch.testing.assert_close(row, expected, **tolerance)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_hidden_states_equal_those_of_transformers(model_type: str) -> None:
+    reference = model(model_type)
+    check(packed_encoder(reference), reference, batch(), atol=1e-5, rtol=1e-4)
+
+
+def attention_of_each_text(query: Any, key: Any, value: Any, starts: Any, *_: Any) -> Any:
+    """What `varlen_attn` computes, for the CPU, which lacks it."""
+    texts = []
+    for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        by_head = (part[start:end].transpose(0, 1) for part in (query, key, value))
+        texts.append(torch.nn.functional.scaled_dot_product_attention(*by_head).transpose(0, 1))
+    return torch.cat(texts)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_the_kernels_for_gpus_give_the_same_with_attention_on_the_cpu(
+    model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "varlen_attn", attention_of_each_text)
+    reference = model(model_type)
+    check(PackedEncoder(reference, CudaKernels()), reference, batch(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("texts", [batch(), batch()[:1], batch()[:2], batch(times=40)], ids=len)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_hidden_states_on_a_gpu_equal_those_of_transformers(
+    model_type: str, texts: list[Tokens], dtype: torch.dtype
+) -> None:
+    reference = model(model_type).to("cuda", dtype)
+    encoder = GraphedEncoder(reference)
+    for each in (texts, texts[::-1], texts):  # a graph is recorded once and then read again
+        check(encoder, reference, each, "cuda", atol=0.05, rtol=0.05)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +105,6 @@ def test_hidden_states_equal_those_of_transformers(model_type: str) -> None:
     ],
 )
 def test_a_model_that_the_encoder_does_not_support_keeps_its_layers(reference: Any, agree: float, why: str) -> None:
-    encoder, reason = rebuild(reference, lambda encoder: agree)
+    encoder, reason = rebuild(reference, packed_encoder, lambda encoder: agree)
     assert encoder is None
     assert why in reason

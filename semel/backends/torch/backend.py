@@ -4,6 +4,7 @@ The differences between the devices are in `DEVICES`, `_prepare_thread`, `_set_s
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from semel.values.text import Input
 from semel.values.vectors import Vectors
 
 if TYPE_CHECKING:  # the module imports torch, which is loaded with the model
-    from semel.backends.torch.cpu import PackedEncoder
+    from semel.backends.torch.packed import PackedEncoder
 
 _FEW_TOKENS = 64
 """Up to this many tokens one CPU thread is faster than two, which wait for each other after each layer (5 ms against 9
@@ -90,7 +91,7 @@ class TorchBackend(Backend):
         self._weight_bytes = weight_bytes(model)
         self._tokenizer = TextTokenizer(self._source.name, self._model.tokenizer, max_tokens=described.spec.max_tokens)
         self._check_dim(described.dim)
-        if self._kind == "cpu" and precision == Precision.FULL and dtype is self._torch.bfloat16:
+        if self._kind in ("cpu", "cuda") and precision == Precision.FULL and dtype is not self._torch.float32:
             self._why += f"; {self._rebuild()}"
 
     def _with_entry_pooling(self, module: Any) -> Any:
@@ -116,19 +117,25 @@ class TorchBackend(Backend):
             ) from error
 
     def _rebuild(self) -> str:
-        """Use the encoder for CPUs if it gives the same vectors; returns which one runs."""
-        from semel.backends.torch.cpu import PackedEncoder, rebuild
+        """Use the encoder without padding if it gives the same vectors; returns which one runs."""
+        from semel.backends.torch.packed import rebuild
 
         texts = ["short", "again", "a text of some length, not that of its neighbours", "the cat sat on the mat. " * 40]
-        before = self.embed_texts(texts)
+        many = texts * 4  # a GPU runs few tokens in another way than many
+        before = self.embed_texts([*texts, *many])
 
-        def compare(encoder: PackedEncoder) -> float:
+        def make(model: Any) -> "PackedEncoder":
+            kernels = import_module(f"semel.backends.torch.{self._kind}")
+            encoder: PackedEncoder = kernels.packed_encoder(model)
+            return encoder
+
+        def compare(encoder: "PackedEncoder") -> float:
             self._packed = encoder
-            after = self.embed_texts(texts)
+            after = np.concatenate([self.embed_texts(texts), self.embed_texts(many)])
             lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
             return float(((before * after).sum(1) / lengths).min())
 
-        self._packed, why = rebuild(self._transformer.auto_model, compare)
+        self._packed, why = rebuild(self._transformer.auto_model, make, compare)
         if self._packed is not None:
             del self._transformer.auto_model.encoder  # or its weights would be in memory twice
         return why
@@ -174,13 +181,21 @@ class TorchBackend(Backend):
         try:
             with turns.computing, torch.inference_mode():
                 self._set_state(few=sum(len(tokens.ids) for tokens in batch) <= _FEW_TOKENS)
-                vectors: Vectors = self._compute(batch).float().cpu().numpy()
-                return vectors
+                return self._to_host(self._compute(batch).float())
         except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU allocator raises the plain class
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 tokens = sum(len(t.ids) for t in batch)
                 raise DeviceMemoryError(f"{self._device} has no memory for {tokens} tokens: {error}") from error
             raise
+
+    def _to_host(self, vectors: Any) -> Vectors:
+        """A tensor's numbers; waits for the device."""
+        if not vectors.is_cuda:
+            return np.asarray(vectors.cpu())
+        copy = self._torch.empty_like(vectors, device="cpu", pin_memory=True)
+        copy.copy_(vectors, non_blocking=True)
+        self._torch.cuda.current_stream(self._device).synchronize()
+        return np.asarray(copy)
 
     def _set_state(self, *, few: bool) -> None:
         """Set what the thread or the process keeps: the model may have been loaded in another thread, before others."""
@@ -193,7 +208,7 @@ class TorchBackend(Backend):
 
     def _compute(self, batch: Sequence[Tokens]) -> Any:
         """The vectors of a batch, a tensor (len(batch), dim) on the device."""
-        pooled = self._pooled(batch) if self._packed is None else self._pooled_by_length(batch, self._packed)
+        pooled = self._pooled(batch) if self._packed is None else self._pooled_unpadded(batch, self._packed)
         if self._source.described.spec.normalize:
             pooled = self._torch.nn.functional.normalize(pooled, dim=1)
         return pooled
@@ -210,20 +225,16 @@ class TorchBackend(Backend):
         if mps.driver_allocated_memory() > _MPS_SHARE * mps.recommended_max_memory():
             mps.empty_cache()
 
-    def _pooled_by_length(self, batch: Sequence[Tokens], encoder: "PackedEncoder") -> Any:
-        """Pooled vectors of a batch that is not padded, from the encoder for CPUs."""
-        from semel.backends.torch.cpu import runs_of, split
-
+    def _pooled_unpadded(self, batch: Sequence[Tokens], encoder: "PackedEncoder") -> Any:
+        """Pooled vectors of a batch, from the encoder that computes no padding."""
         torch = self._torch
-        order = np.argsort([len(tokens.ids) for tokens in batch], kind="stable")
-        batch = [batch[i] for i in order]
-        runs = runs_of(batch)
-        ids = torch.from_numpy(np.concatenate([np.asarray(tokens.ids, np.int64) for tokens in batch]))
-        pooled = []
-        for hidden, run_ids in zip(split(encoder(ids, runs), runs), split(ids, runs), strict=True):
-            mask = torch.ones_like(run_ids)
-            pooled.append(self._pool({"input_ids": run_ids, "attention_mask": mask, "token_embeddings": hidden}))
-        return torch.cat(pooled)[torch.from_numpy(np.argsort(order))]
+        order = np.argsort([len(tokens.ids) for tokens in batch], kind="stable")  # equal lengths side by side
+        packed = encoder.pack([batch[i] for i in order], self._move)
+        pooled = [
+            self._pool({"input_ids": ids, "attention_mask": mask, "token_embeddings": hidden})
+            for hidden, ids, mask in encoder.kernels.texts(encoder(packed), packed)
+        ]
+        return torch.cat(pooled)[self._move(torch.from_numpy(np.argsort(order)))]
 
     def _pool(self, features: dict[str, Any]) -> Any:
         """Pool and project hidden states, to float32 (texts, dim)."""
@@ -238,11 +249,14 @@ class TorchBackend(Backend):
         if self._traits.bucketed:
             rows, length = bucket(rows), min(bucket(length), self._source.described.spec.max_tokens)
         arrays = padded(batch, pad_id=self._tokenizer.pad_id, length=length, rows=rows)
-        ids, mask = (self._torch.from_numpy(array) for array in arrays)
+        ids, mask = (self._move(self._torch.from_numpy(array)) for array in arrays)
+        return ids, mask
+
+    def _move(self, tensor: Any) -> Any:
+        """The tensor on the device."""
         if self._traits.pinned:
-            ids, mask = ids.pin_memory(), mask.pin_memory()
-        copy = {"device": self._device, "non_blocking": self._traits.pinned}
-        return ids.to(**copy), mask.to(**copy)
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
 
     @override
     def get_model_info(self) -> ModelInfo:

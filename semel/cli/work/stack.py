@@ -150,8 +150,8 @@ def until_stopped(stack: Stack) -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def throwaway_stack(home: Path, *, config: str = "", database_url: str = "") -> Iterator[str]:
-    """Run Redis, the API and a CPU worker on free ports, with all files in `home`; yields the URL of the API.
+def throwaway_stack(home: Path, *, config: str = "", database_url: str = "", device: str = "cpu") -> Iterator[str]:
+    """Run Redis, the API and a worker on free ports, with all files in `home`; yields the URL of the API.
 
     Args:
         config: the content of its semel.toml; a semel.toml in the working folder is not read.
@@ -174,7 +174,7 @@ def throwaway_stack(home: Path, *, config: str = "", database_url: str = "") -> 
     try:
         stack.start(redis_part(redis_port, home))
         stack.start(semel_part("api", "serve", environment=environment))
-        stack.start(semel_part("worker cpu", "worker", "--device", "cpu", environment=environment))
+        stack.start(semel_part(f"worker {device}", "worker", "--device", device, environment=environment))
         _wait_until_ready(stack, url)
         yield url
     except SemelError:

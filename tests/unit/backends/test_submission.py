@@ -60,7 +60,7 @@ def test_a_part_of_errors_only_has_no_rows() -> None:
 
 
 def test_a_batch_with_too_few_results_is_refused() -> None:
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="a batch of 2 texts has 1 results"):
         deliver([item(Submission(2), 0), item(Submission(2), 1)], [row(1)])
 
 

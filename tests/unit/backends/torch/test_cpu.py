@@ -1,29 +1,15 @@
-"""Runs of equal length, and the models that the encoder for CPUs refuses.
+"""The kernels for CPUs: runs of equal length, attention, memory.
 
 tests/integration/test_packed_encoder.py compares its hidden states with transformers'.
 """
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
-from semel.backends.base import Tokens
 from semel.backends.torch import cpu
-from semel.backends.torch.cpu import PackedEncoder, rebuild, runs_of, split
-
-
-def batch(*lengths: int) -> list[Tokens]:
-    return [Tokens([7] * length, truncated=False) for length in lengths]
-
-
-@pytest.mark.parametrize(
-    ("lengths", "runs"),
-    [((), []), ((3,), [(1, 3)]), ((1, 3, 3, 3, 4), [(1, 1), (3, 3), (1, 4)]), ((2, 3, 2), [(1, 2), (1, 3), (1, 2)])],
-)
-def test_neighbours_of_equal_length_form_a_run(lengths: tuple[int, ...], runs: list[tuple[int, int]]) -> None:
-    assert runs_of(batch(*lengths)) == runs
+from semel.backends.torch.cpu import split
 
 
 def test_rows_are_split_into_texts_of_each_run() -> None:
@@ -68,37 +54,10 @@ def test_attention_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     torch.testing.assert_close(parts, whole)
 
 
-def model(**config: Any) -> Any:
-    plain = {"model_type": "bert", "is_decoder": False, "hidden_act": "gelu"}
-    return SimpleNamespace(config=SimpleNamespace(**{**plain, **config}))
-
-
-@pytest.mark.parametrize(
-    "config", [{"model_type": "electra"}, {"is_decoder": True}, {"hidden_act": "relu"}, {"hidden_act": "gelu_new"}]
-)
-def test_layers_of_another_kind_are_kept(config: dict[str, Any]) -> None:
-    encoder, why = rebuild(model(**config), lambda _: pytest.fail("there is nothing to compare"))
-    assert encoder is None
-    assert "is not among bert, camembert, roberta, xlm-roberta with GELU" in why
-
-
-def test_a_model_without_the_expected_parts_is_kept() -> None:
-    encoder, why = rebuild(model(), lambda _: 1.0)
-    assert encoder is None
-    assert why.startswith("plain layers: packed ones do not run here (")
-
-
 def test_a_torch_without_onednn_keeps_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert rebuild(model(), lambda _: 1.0) == (None, "plain layers: this torch has no oneDNN")
-
-
-@pytest.mark.parametrize(("cosine", "kept"), [(0.9991, False), (0.9989, True), (float("nan"), True)])
-def test_the_lowest_cosine_decides_which_layers_run(cosine: float, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PackedEncoder, "__init__", lambda self, model: None)
-    encoder, why = rebuild(model(), lambda _: cosine)
-    assert (encoder is None) is kept
-    assert ("agree only to cosine" in why) is kept
+    with pytest.raises(RuntimeError, match="this torch has no oneDNN"):
+        cpu.packed_encoder(SimpleNamespace())
 
 
 def test_a_c_library_without_mallopt_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
