@@ -1,9 +1,7 @@
 """Which waiting texts form the next batch: texts of similar length, within a token budget, each in its turn."""
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 from semel.backends.base import Backend, Tokens
@@ -18,7 +16,6 @@ class Item:
         index: its position in that submission.
         length: number of tokens.
         order: its rank in order of arrival, from 1; `LengthSorted.add` sets it.
-        rank: its place among the waiting texts, by length; `LengthSorted.add` sets it.
     """
 
     tokens: Tokens
@@ -26,16 +23,9 @@ class Item:
     index: int
     length: int = field(init=False)
     order: int = 0
-    rank: int = 0
 
     def __post_init__(self) -> None:
         self.length = len(self.tokens.ids)
-
-
-_RANK = attrgetter("rank")
-
-_ORDERS = 1 << 48
-"""More than the texts that an engine ever sees."""
 
 
 class LengthSorted:
@@ -46,22 +36,23 @@ class LengthSorted:
     """
 
     def __init__(self) -> None:
-        self._by_length: list[Item] = []
-        self._count = 0
+        self._ahead: dict[int, list[Item]] = {}  # length → texts that this sweep will reach, in order of arrival
+        self._behind: dict[int, list[Item]] = {}
         self._swept_to = 0
+        self._count = self._waiting = 0
 
     def __len__(self) -> int:
-        return len(self._by_length)
+        return self._waiting
 
     def add(self, items: Sequence[Item]) -> None:
-        """Let texts wait; sets their `order` and `rank`."""
+        """Let texts wait; sets their `order`."""
         for item in items:
             self._count += 1
             item.order = self._count
-            # A newcomer goes before texts of the same length, so behind the sweep: a stream of them would hold it up.
-            item.rank = item.length * _ORDERS - self._count
-        self._by_length.extend(items)
-        self._by_length.sort(key=_RANK)  # two sorted runs: timsort merges them in linear time
+            # One of the length where the sweep stands is behind it: a stream of them would hold it up for ever.
+            side = self._ahead if item.length > self._swept_to else self._behind
+            side.setdefault(item.length, []).append(item)
+        self._waiting += len(items)
 
     def pop_batch(self, max_tokens: Callable[[int], int]) -> list[Item]:
         """Remove and return the next batch. At least one text must be waiting.
@@ -70,46 +61,38 @@ class LengthSorted:
             max_tokens: length of the longest text of a batch → padded tokens that the batch may have at most. A
                 single text may be longer.
         """
-        start = bisect_left(self._by_length, self._swept_to, key=_RANK)
-        if start == len(self._by_length):
-            start = 0
-        end = self._end_of_batch(start, max_tokens)
-        batch = self._by_length[start:end]
-        del self._by_length[start:end]
-        self._swept_to = batch[-1].rank
+        if not self._ahead:
+            self._ahead, self._behind, self._swept_to = self._behind, {}, 0
+        batch: list[Item] = []
+        for length in sorted(self._ahead):
+            if batch and not _may_grow(batch, length, max_tokens(length)):
+                break
+            room = max_tokens(length) // length - len(batch)
+            room = max(room, 0 if batch else 1)
+            texts = self._ahead.pop(length)
+            if room:
+                self._swept_to = length
+                batch += texts[:room]
+            if len(texts) > room:
+                self._ahead[length] = texts[room:]
+                break
+        self._waiting -= len(batch)
         return batch
 
     def drain(self) -> list[Item]:
         """Remove and return all waiting texts."""
-        items, self._by_length = self._by_length, []
+        items = [item for side in (self._ahead, self._behind) for texts in side.values() for item in texts]
+        self._ahead, self._behind, self._waiting = {}, {}, 0
         return items
 
-    def _end_of_batch(self, start: int, max_tokens_of: Callable[[int], int]) -> int:
-        """The end of the longest batch from `start` on that is allowed: at least one text."""
-        first = self._by_length[start]
-        longest, max_tokens = first.length, max_tokens_of(first.length)
-        end = start + 1
-        while end < len(self._by_length):
-            item = self._by_length[end]
-            if item.length > longest:
-                # At most a quarter of a row is padding; below 16 tokens a batch is cheap whatever it holds.
-                similar = item.length - first.length <= max(16, item.length // 4)
-                # Half full and the next text is longer: a batch of one length needs neither padding nor a mask.
-                half_full = 2 * longest * (end - start) >= max_tokens_of(item.length)
-                if half_full or not similar:
-                    break
-                longest, max_tokens = item.length, max_tokens_of(item.length)
-            if longest * (end + 1 - start) > max_tokens:
-                break
-            if item.owner is not first.owner and (_is_alone(item.owner) or _is_alone(first.owner)):
-                break
-            end += 1
-        return end
 
-
-def _is_alone(owner: Any) -> bool:
-    """Whether the owner's texts must not share a batch with other texts."""
-    return bool(getattr(owner, "alone", False))
+def _may_grow(batch: list[Item], length: int, max_tokens: int) -> bool:
+    """Whether longer texts, of this length, may join a batch."""
+    # At most a quarter of a row is padding; below 16 tokens a batch is cheap whatever it holds.
+    similar = length - batch[0].length <= max(16, length // 4)
+    # A batch of one length needs neither padding nor a mask.
+    half_full = 2 * batch[-1].length * len(batch) >= max_tokens
+    return similar and not half_full
 
 
 _BATCH_S = 0.1

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 from semel.backends.base import Backend
 from semel.backends.batching import Budgets, Item, LengthSorted
@@ -23,6 +24,10 @@ log = get_log("engine")
 
 _TOKENIZE_SLICE = 256
 """Texts tokenised at a time, so that the device starts before a whole chunk is tokenised."""
+
+
+_Queue: TypeAlias = tuple[Lane, Backend, Submission | None]
+"""What texts that may share a batch have in common; their owner, if one of them may kill the device."""
 
 
 def _unobserved(_first: object, _second: object) -> None: ...
@@ -50,7 +55,7 @@ class Engine:
         self._budgets = Budgets(max_batch_tokens)
         self._lanes = Lanes()
         self._isolation = Isolation(self._budgets, on_halving=self._count_halving)
-        self._waiting: dict[tuple[Lane, Backend], LengthSorted] = {}
+        self._waiting: dict[_Queue, LengthSorted] = {}
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._in_hand: tuple[float, int, list[Item]] | None = None  # start, padded tokens, items of the running batch
         self._steps = LoadSteps()
@@ -155,7 +160,7 @@ class Engine:
             with self._changed:
                 if self._failure is not None:
                     raise self._failure
-                self._waiting.setdefault((lane, backend), LengthSorted()).add(items)
+                self._waiting.setdefault((lane, backend, submission if alone else None), LengthSorted()).add(items)
                 self._changed.notify()
         return submission
 
@@ -184,7 +189,7 @@ class Engine:
     def _step(self) -> bool:
         """Run the next call or batch; returns False when the thread is to end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or not self._calls.empty() or any(self._waiting.values()))
+            self._changed.wait_for(lambda: self._stopping or not self._calls.empty() or self._waiting)
             stopping, work = self._stopping, None
             if not stopping and self._calls.empty():
                 work = self._next_batch()
@@ -226,11 +231,12 @@ class Engine:
             backend.close()
 
     def _next_batch(self) -> tuple[Backend, list[Item]]:
-        waiting = {key: texts for key, texts in self._waiting.items() if len(texts)}
-        lane = self._lanes.choose({lane for lane, _ in waiting})
-        key = next(key for key in waiting if key[0] is lane)
-        self._waiting[key] = self._waiting.pop(key)  # to the end: models of a lane take turns
-        batch = waiting[key].pop_batch(partial(self._budgets.of, key[1], short=self._lanes.short_batches))
+        lane = self._lanes.choose({lane for lane, *_ in self._waiting})
+        key = next(key for key in self._waiting if key[0] is lane)
+        waiting = self._waiting.pop(key)
+        batch = waiting.pop_batch(partial(self._budgets.of, key[1], short=self._lanes.short_batches))
+        if len(waiting):
+            self._waiting[key] = waiting  # at the end: the queues of a lane take turns
         unwanted = [item for item in batch if not item.owner.wants(item.index)]
         if unwanted:
             deliver(unwanted, [NOT_WANTED] * len(unwanted))
@@ -251,14 +257,14 @@ class Engine:
 
     def _run_batch(self, backend: Backend, items: list[Item]) -> None:
         """Compute a batch and deliver its rows. Raises BackendError if the device is lost."""
-        started = time.perf_counter()
-        self._in_hand = (started, max(item.length for item in items) * len(items), items)
+        started, padded = time.perf_counter(), max(item.length for item in items) * len(items)
+        self._in_hand = (started, padded, items)
         try:
             with batch_span(backend, items):
                 results = self._isolation.compute(backend, items)
             seconds = time.perf_counter() - started
-            self._count(items, seconds)
-            self._budgets.measured(backend, padded=self._in_hand[1], seconds=seconds)
+            self._count(items, padded, seconds)
+            self._budgets.measured(backend, padded=padded, seconds=seconds)
             if all(isinstance(result, ItemError) for result in results):
                 backend.health_check()  # a known text shows whether the texts are bad or the device is lost
         finally:
@@ -268,19 +274,11 @@ class Engine:
     def _count_halving(self) -> None:
         self.stats = replace(self.stats, memory_halvings=self.stats.memory_halvings + 1)
 
-    def _count(self, items: list[Item], seconds: float) -> None:
-        lengths = [item.length for item in items]
+    def _count(self, items: list[Item], padded: int, seconds: float) -> None:
         self._observe("device", seconds)
-        self._on_batch(len(items), max(lengths) * len(items))
-        before = self.stats
-        self.stats = replace(
-            before,
-            batches=before.batches + 1,
-            texts=before.texts + len(items),
-            tokens=before.tokens + sum(lengths),
-            padded_tokens=before.padded_tokens + max(lengths) * len(items),
-            busy_s=before.busy_s + seconds,
-        )
+        self._on_batch(len(items), padded)
+        tokens = sum(item.length for item in items)
+        self.stats = self.stats.after_batch(texts=len(items), tokens=tokens, padded_tokens=padded, seconds=seconds)
 
     def _fail_waiting(self, error: BackendError) -> None:
         """Refuse what comes from now on with `error`, and fail what waits with it."""

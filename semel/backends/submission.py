@@ -53,6 +53,17 @@ class EngineStats:
     busy_s: float = 0.0
     memory_halvings: int = 0
 
+    def after_batch(self, *, texts: int, tokens: int, padded_tokens: int, seconds: float) -> "EngineStats":
+        """The counters after one more batch."""
+        return EngineStats(
+            batches=self.batches + 1,
+            texts=self.texts + texts,
+            tokens=self.tokens + tokens,
+            padded_tokens=self.padded_tokens + padded_tokens,
+            busy_s=self.busy_s + seconds,
+            memory_halvings=self.memory_halvings,
+        )
+
 
 class Submission:
     """Texts on their way through the engine. Iterate over it to get the parts as their batches end, in no fixed order.

@@ -227,14 +227,12 @@ class TorchBackend(Backend):
 
     def _pooled_unpadded(self, batch: Sequence[Tokens], encoder: "PackedEncoder") -> Any:
         """Pooled vectors of a batch, from the encoder that computes no padding."""
-        torch = self._torch
-        order = np.argsort([len(tokens.ids) for tokens in batch], kind="stable")  # equal lengths side by side
-        packed = encoder.pack([batch[i] for i in order], self._move)
+        packed = encoder.pack(batch, self._move)
         pooled = [
             self._pool({"input_ids": ids, "attention_mask": mask, "token_embeddings": hidden})
             for hidden, ids, mask in encoder.kernels.texts(encoder(packed), packed)
         ]
-        return torch.cat(pooled)[self._move(torch.from_numpy(np.argsort(order)))]
+        return self._torch.cat(pooled)
 
     def _pool(self, features: dict[str, Any]) -> Any:
         """Pool and project hidden states, to float32 (texts, dim)."""

@@ -110,6 +110,7 @@ class PackedEncoder:
         """Return the tokens of some texts as the encoder reads them.
 
         Args:
+            batch: texts of equal length should be side by side: `runs` are computed one after the other on CPUs.
             move: copies a tensor to the encoder's device.
         """
         lengths = [len(tokens.ids) for tokens in batch]

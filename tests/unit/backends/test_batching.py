@@ -60,21 +60,21 @@ def test_draining_returns_everything_that_waits() -> None:
     assert len(waiting) == 0
 
 
-def test_a_suspect_text_shares_no_batch_with_others() -> None:
-    class Owner:
-        def __init__(self, *, alone: bool) -> None:
-            self.alone = alone
-
-    suspect, other = Owner(alone=True), Owner(alone=False)
+def test_no_stream_of_newcomers_holds_up_the_sweep() -> None:
     waiting = LengthSorted()
-    waiting.add(
-        [Item(Tokens([1] * 5, truncated=False), owner, i) for i, owner in enumerate([other, suspect, suspect, other])]
-    )
-    batches = []
-    while len(waiting):
-        batches.append({item.owner for item in waiting.pop_batch(lambda _: 1000)})
-    assert all(len(owners) == 1 for owners in batches)
-    assert {suspect} in batches
+    waiting.add(items([10] * 5 + [300]))
+    out = []
+    for _ in range(4):
+        out += lengths(waiting.pop_batch(lambda _: 20))
+        waiting.add(items([10, 10]))
+    assert 300 in out
+
+
+def test_texts_of_one_length_come_out_in_order_of_arrival() -> None:
+    waiting = LengthSorted()
+    waiting.add(items([10] * 5))
+    batches = [[item.index for item in waiting.pop_batch(lambda _: 20)] for _ in range(3)]
+    assert batches == [[0, 1], [2, 3], [4]]
 
 
 class Sized(FakeBackend):
