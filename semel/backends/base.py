@@ -154,6 +154,7 @@ class Backend(ABC):
         more than it saves.
         """
         info, tokens = self.get_model_info(), self.tokenize(self.samples())
+        self.forward(tokens)  # a GPU's first batches take seconds, and say nothing about later ones
         started = time.perf_counter()
         self.forward(tokens)
         token_s = (time.perf_counter() - started) / (len(tokens) * max(len(each.ids) for each in tokens))
