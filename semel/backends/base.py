@@ -14,7 +14,10 @@ from semel.values.text import Input, Pair
 from semel.values.vectors import Vectors, cosines, sound_rows
 
 _MAX_WARM_UP_S = 2.0
-"""The longest warm-up of one model: workers start often, and a longer delay for each model would be a nuisance."""
+"""The longest batch of a warm-up: workers start often, and a longer delay for each model would be a nuisance."""
+
+_WARM_UP_STEP = 16
+"""Each batch of a warm-up has this many times the texts of the one before."""
 
 
 class Tokens(NamedTuple):  # one is made for each text, and a frozen dataclass takes three times as long
@@ -148,20 +151,25 @@ class Backend(ABC):
         return SAMPLES
 
     def warm_up(self) -> str:
-        """Run a batch of full size, so that no request pays for lazy initialisation; returns what was done.
+        """Run batches up to the full size, so that no request pays for lazy initialisation; returns what was done.
 
-        The batch is left out if it would take more than two seconds, as with models of long context: it would cost
+        It stops early where a batch would take more than two seconds, as with models of long context: it would cost
         more than it saves.
         """
-        info, tokens = self.get_model_info(), self.tokenize(self.samples())
-        self.forward(tokens)  # a GPU's first batches take seconds, and say nothing about later ones
-        started = time.perf_counter()
-        self.forward(tokens)
-        token_s = (time.perf_counter() - started) / (len(tokens) * max(len(each.ids) for each in tokens))
-        if token_s * info.max_batch_tokens > _MAX_WARM_UP_S:
-            return f"no warm-up: a full batch would take about {token_s * info.max_batch_tokens:.0f} s"
-        self.forward([tokens[0]] * max(1, info.max_batch_tokens // len(tokens[0].ids)))
-        return "warmed up with a full batch"
+        sample = self.tokenize(self.samples())[0]
+        full = max(1, self.get_model_info().max_batch_tokens // len(sample.ids))
+        texts = min(2, full)
+        self.forward([sample] * texts)  # the first batch of a GPU takes seconds, and says nothing about the others
+        while True:
+            started = time.perf_counter()
+            self.forward([sample] * texts)
+            taken_s = time.perf_counter() - started
+            if texts == full:
+                return "warmed up with a full batch"
+            more = min(full, texts * _WARM_UP_STEP)
+            if taken_s * more / texts > _MAX_WARM_UP_S:
+                return f"warmed up with {texts} texts: a full batch would take about {taken_s * full / texts:.0f} s"
+            texts = more
 
     def health_check(self) -> None:
         """Compute vectors for known inputs. Raises BackendError if this fails or gives a NaN or zero vector."""

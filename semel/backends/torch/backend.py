@@ -91,7 +91,7 @@ class TorchBackend(Backend):
         self._weight_bytes = weight_bytes(model)
         self._tokenizer = TextTokenizer(self._source.name, self._model.tokenizer, max_tokens=described.spec.max_tokens)
         self._check_dim(described.dim)
-        if self._kind in ("cpu", "cuda") and precision == Precision.FULL and dtype is not self._torch.float32:
+        if self._kind in ("cpu", "cuda") and precision not in (Precision.INT8, Precision.INT4):
             self._why += f"; {self._rebuild()}"
 
     def _with_entry_pooling(self, module: Any) -> Any:

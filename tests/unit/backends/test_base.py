@@ -96,20 +96,32 @@ class Timed(FakeBackend):
 
 def test_a_warm_up_runs_a_full_batch_or_returns_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     quick, slow = (Timed("fake", FakeOptions(), device="cpu") for _ in range(2))
-    slow.each_s = 0.002
+    slow.each_s = 0.02
     monkeypatch.setattr("semel.backends.base.time", quick)
     assert quick.warm_up() == "warmed up with a full batch"
     assert quick.largest > 1000
     monkeypatch.setattr("semel.backends.base.time", slow)
-    assert slow.warm_up().startswith("no warm-up: a full batch would take about ")
-    assert slow.largest == 2
+    assert slow.warm_up().startswith("warmed up with 32 texts: a full batch would take about ")
+    assert slow.largest == 32
+
+
+def test_a_slow_first_batch_does_not_end_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lazy(Timed):
+        def forward(self, batch: Sequence[Tokens]) -> Vectors:
+            self.now += 0 if self.largest else 9
+            return super().forward(batch)
+
+    backend = Lazy("fake", FakeOptions(), device="cpu")
+    monkeypatch.setattr("semel.backends.base.time", backend)
+    assert backend.warm_up() == "warmed up with a full batch"
 
 
 def test_a_warm_up_fills_a_batch_with_the_first_sample() -> None:
     backend = Axes()
     assert Backend.warm_up(backend) == "warmed up with a full batch"
     words = len(str(SAMPLES[0]).split(" "))
-    assert backend.batches == [2, backend.get_model_info().max_batch_tokens // words]
+    full = backend.get_model_info().max_batch_tokens // words
+    assert backend.batches == [2, 2, 32, 512, full]
 
 
 def test_an_error_in_the_warm_up_reaches_the_caller() -> None:
