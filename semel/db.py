@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from semel.clock import DatabaseClock
 from semel.errors import BadInputError, SchemaError, StorageFullError, UnavailableError
 
 BUSY_TIMEOUT_S = 60
@@ -41,7 +42,7 @@ LOCK_TIMEOUT_S = 30
 _HALF_OPEN = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 """libpq's settings (seconds, a number of probes, milliseconds): a server that vanished is noticed within 25 s."""
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest migration in semel/migrations/versions; a test compares the two."""
 
 
@@ -70,6 +71,7 @@ class Database:
         self._max_bytes = max_bytes
         self._mmap_bytes = mmap_bytes
         self._ballast: Path | None = None
+        self.clock = DatabaseClock()
         self._engine = self._create()
 
     def __str__(self) -> str:
@@ -144,7 +146,7 @@ class Database:
         Raises:
             UnavailableError: the database does not answer.
         """
-        options = {"semel_single": True} if single else {}
+        options = {"semel_single": single, "semel_clock": self.clock}
         with self._translated(), self._engine.connect().execution_options(**options) as conn:
             yield conn
 
@@ -161,7 +163,7 @@ class Database:
             UnavailableError: the database does not answer.
             BadInputError: the database cannot store one of the values.
         """
-        options = {"semel_write": True, "semel_reserve": reserve}
+        options = {"semel_write": True, "semel_reserve": reserve, "semel_clock": self.clock}
         with self._translated(), self._engine.connect().execution_options(**options) as conn, conn.begin():
             if unlimited and self.dialect == "postgresql":
                 conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
@@ -187,6 +189,13 @@ class Database:
             if isinstance(error, OperationalError) or error.connection_invalidated:
                 raise UnavailableError(f"the database {self} failed: {reason.strip()}") from error
             raise
+
+    def now(self) -> float:
+        """The database's time, in Unix seconds. Raises UnavailableError."""
+        if self.dialect == "sqlite" or not self.clock.is_due:
+            return self.clock.estimate()
+        with self.read() as conn:
+            return self.clock.now(conn)
 
     def ping(self) -> None:
         """Check the connection. Raises UnavailableError if the database does not answer."""

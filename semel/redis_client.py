@@ -14,10 +14,16 @@ def unreachable(error: Exception) -> UnavailableError:
     )
 
 
-def connect_redis(url: str) -> "redis.Redis":
-    """A client with short timeouts; it connects on first use. Raises UnavailableError for a wrong URL."""
+def connect_redis(url: str, *, name: str | None = None) -> "redis.Redis":
+    """A client with short timeouts; it connects on first use. Raises UnavailableError for a wrong URL.
+
+    Args:
+        name: of its connections, in Redis' list of clients.
+    """
     try:
-        return redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=10, health_check_interval=10)
+        return redis.Redis.from_url(
+            url, socket_connect_timeout=3, socket_timeout=10, health_check_interval=10, client_name=name
+        )
     except ValueError as error:
         raise UnavailableError(f"SEMEL_REDIS_URL is not a Redis URL: {error}") from None
 

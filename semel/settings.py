@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     """Seconds of work that may wait for a device when a new job arrives; above this, it is refused with 429."""
     max_interactive_queue_s: float = 60.0
     """The same for requests."""
-    lease_s: float = 10.0
+    lease_s: float = 30.0
     """The chunks of a killed worker stay blocked for this long."""
     max_attempts: int = 5
     """The texts of a chunk fail when it has killed this many workers, or failed as a whole this often."""

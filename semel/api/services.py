@@ -187,7 +187,12 @@ def assemble(settings: Settings, client: "redis.Redis", celery: Celery) -> Servi
         importer=Importer(stores.vectors, pipeline, fleet.sender),
         results=ResultReader(stores.jobs, stores.vectors, stores.catalog, pipeline),
         pruner=pruner,
-        sweeper=Sweeper(stores.db, retention_s=settings.job_retention_s, max_attempts=settings.max_attempts),
+        sweeper=Sweeper(
+            stores.db,
+            retention_s=settings.job_retention_s,
+            max_attempts=settings.max_attempts,
+            lookup=stores.vectors.lookup_on,
+        ),
     )
 
 

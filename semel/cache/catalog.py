@@ -4,13 +4,13 @@ Workers publish their spaces when they start. The API reads them, so it computes
 """
 
 import json
-import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from sqlalchemy import delete, select, update
 
 from semel.cache.schema import models
+from semel.clock import time_of
 from semel.db import Database
 from semel.errors import BadInputError, FingerprintError, UnknownModelError
 from semel.kept import Kept
@@ -53,8 +53,8 @@ class Catalog:
         Raises:
             FingerprintError: a live worker serves other weights under one of the names; nothing is published.
         """
-        now = time.time()
         with self._db.write(reserve=True) as conn:
+            now = time_of(conn)
             if self._db.dialect == "postgresql":  # SQLite has one writer at a time
                 conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_PUBLISH_LOCK})")
             for space in spaces:
@@ -70,7 +70,7 @@ class Catalog:
 
     def touch(self, spaces: Sequence[Space]) -> None:
         """Renew the publication of these spaces: their worker is alive."""
-        self._set_seen_at(spaces, time.time())
+        self._set_seen_at(spaces, self._db.now())
 
     def retire(self, spaces: Sequence[Space]) -> None:
         """Record that a worker stops: the names stay known, and other weights may take them at once."""

@@ -1,7 +1,6 @@
 """Pruning deletes the oldest vectors, but never one that a job still needs."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,6 +8,7 @@ from sqlalchemy import Connection, delete, func, select, text
 
 from semel.cache.keys import unpack_keys
 from semel.cache.schema import spaces, vectors
+from semel.clock import time_of
 from semel.db import Database
 
 
@@ -82,7 +82,7 @@ def _to_delete(conn: Connection, max_bytes: int | None, older_than_s: float | No
     unneeded = text("NOT EXISTS (SELECT 1 FROM prune_keep k WHERE k.key = vectors.key)")
     query = select(vectors.c.key).where(unneeded, *scope)
     if older_than_s is not None:
-        query = query.where(vectors.c.created_at < time.time() - older_than_s)
+        query = query.where(vectors.c.created_at < time_of(conn) - older_than_s)
     if max_bytes is None:
         return query
     total = conn.execute(select(func.coalesce(func.sum(func.length(vectors.c.data)), 0)).where(*scope)).scalar_one()

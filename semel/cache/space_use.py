@@ -1,7 +1,6 @@
 """How much the vector spaces are used: counted in memory and added to their rows from time to time."""
 
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -52,7 +51,7 @@ class SpaceUse:
         with self._lock:
             counted = self._counted.setdefault(fingerprint, _Counted())
             counted.add(lookups=lookups, hits=hits, saved_s=saved_s)
-            counted.used_at = time.time()
+            counted.used_at = self._db.now()
 
     def totals(self) -> Totals:
         """The totals of all spaces and processes, as far as they have been written."""

@@ -1,7 +1,6 @@
 """The vector store: reads and writes many rows at once by key, on SQLite or PostgreSQL."""
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeAlias
@@ -189,8 +188,8 @@ class VectorStore:
 
     def _insert(self, space: Space, stored: Sequence[StoredRow], producer: Producer) -> int:
         space_id, producer_id = self.space_id(space), self._producer_id(producer)
-        now = time.time()
-        rows = [(key, space_id, producer_id, now, *rest) for key, *rest in stored]
+        created_at = self._db.now()
+        rows = [(key, space_id, producer_id, created_at, *rest) for key, *rest in stored]
         rows.sort()  # all writers lock rows in one order: no deadlock on PostgreSQL, better locality on SQLite
         mark = "%s" if self._db.dialect == "postgresql" else "?"
         statement = (
@@ -202,7 +201,7 @@ class VectorStore:
 
     def space_id(self, space: Space) -> int:
         """The row id of a space; the row is inserted if the space is new."""
-        row = {**{name: getattr(space, name) for name in SPACE_COLUMNS}, "created_at": time.time()}
+        row = {**{name: getattr(space, name) for name in SPACE_COLUMNS}, "created_at": self._db.now()}
         return self._id_of(spaces, ("fingerprint",), row)
 
     def _producer_id(self, producer: Producer) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from semel.cache.store import VectorStore
 from semel.tasks.jobs.chunks import ChunkStore
 from semel.tasks.jobs.new_job import NewJob
 from semel.tasks.jobs.rows import ChunkWork, Finished, Place
@@ -19,7 +20,8 @@ class Jobs(JobStore, ChunkStore):
 
     def sweep(self, *, empty_queues: Sequence[tuple[Lane, str]], resend_after_s: float, max_attempts: int) -> Swept:
         """Sweep once; see `Sweeper.sweep`."""
-        sweeper = Sweeper(self._db, retention_s=self._retention_s, max_attempts=max_attempts)
+        lookup = VectorStore(self._db).lookup_on
+        sweeper = Sweeper(self._db, retention_s=self._retention_s, max_attempts=max_attempts, lookup=lookup)
         return sweeper.sweep(empty_queues=empty_queues, resend_after_s=resend_after_s)
 
     def add(self, space: Space, **options: Any) -> Job:

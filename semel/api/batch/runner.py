@@ -86,7 +86,7 @@ class BatchRunner:
                 self._services.stores.batches.fail(batch.id, [problem], owner=self._owner)
 
     def _advance(self, batch: Batch) -> None:
-        late = time.time() > batch.expires_at
+        late = self._services.stores.db.now() > batch.expires_at
         if batch.status is JobStatus.VALIDATING:
             if late:
                 self._services.stores.batches.end(batch.id, JobStatus.EXPIRED, owner=self._owner)

@@ -1,7 +1,6 @@
 """Jobs that have ended since the last look; each end is reported once."""
 
 import threading
-import time
 from collections.abc import Iterable
 
 from semel.tasks.jobs.counts import EndedJob, JobCounts
@@ -15,7 +14,7 @@ class EndedJobs:
 
     def __init__(self, counts: JobCounts) -> None:
         self._counts = counts
-        self._from = time.time()
+        self._from = counts.now()
         self._reported: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -27,7 +26,7 @@ class EndedJobs:
     def _new(self) -> list[EndedJob]:
         found = self._counts.ended_since(self._from)
         new = [job for job in found if self._reported.get(job.id) != job.ended_at]
-        horizon = time.time() - _OVERLAP_S
+        horizon = self._counts.now() - _OVERLAP_S
         self._from = max(self._from, horizon)
         self._reported = {job.id: job.ended_at for job in found if job.ended_at >= horizon}
         return new

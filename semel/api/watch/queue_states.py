@@ -1,6 +1,5 @@
 """How full each queue is, in messages, texts and seconds of work."""
 
-import time
 from collections.abc import Sequence
 
 from pydantic import BaseModel, Field
@@ -31,7 +30,7 @@ class QueueState(BaseModel):
 def queue_states(counts: JobCounts, backlog: Backlog, live: Sequence[WorkerCard]) -> list[QueueState]:
     """Every queue that has a live worker or work. Raises UnavailableError when Redis does not answer."""
     kinds, waiting = [device_kind(card.device) for card in live], counts.waiting()
-    states, now = [], time.time()
+    states, now = [], counts.now()
     for device in sorted({*kinds, *(device for _, device in waiting), *backlog.devices()}):
         rate, before = backlog.rate(device), 0  # the bulk lane waits for the interactive one
         for lane in Lane:

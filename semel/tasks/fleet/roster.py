@@ -1,6 +1,6 @@
 """The roster: which workers are alive, kept in Redis with a short time to live."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import redis
 
@@ -32,6 +32,7 @@ class Roster:
     def __init__(self, client: "redis.Redis") -> None:
         self._client = client
         self._seen: Kept[list[WorkerCard]] = Kept(_KEPT_S)
+        self._missing: set[str] = set()
 
     def beat(self, card: WorkerCard) -> None:
         """List a worker as alive for the next `LIVE_S` seconds. Raises redis.RedisError."""
@@ -87,6 +88,26 @@ class Roster:
                 return [max(0, left_ms) / 1000 for left_ms in pipe.execute()]
         except redis.RedisError as error:
             raise unreachable(error) from error
+
+    def vanished(self, worker_ids: Collection[str]) -> set[str]:
+        """Those of some workers that are certainly dead: two calls in a row found neither a beat nor a connection.
+
+        A worker that is only held up keeps its connections to Redis, which have its name. Where Redis does not list
+        its connections, no worker is certainly dead.
+
+        Raises:
+            UnavailableError: Redis does not answer.
+        """
+        missing = set(worker_ids) - {card.id for card in self.live()}
+        if missing:
+            try:
+                missing -= {str(client["name"]) for client in self._client.client_list()}
+            except redis.ResponseError:  # this user may not ask, or a proxy does not know the command
+                missing = set()
+            except redis.RedisError as error:
+                raise unreachable(error) from error
+        certain, self._missing = missing & self._missing, missing
+        return certain
 
     def recently_live(self) -> Sequence[WorkerCard]:
         """The result of `live`, at most one second old; cheap enough for every request. Raises UnavailableError."""

@@ -7,7 +7,6 @@ The process that works on a batch holds a lease on it, so API processes share th
 """
 
 import json
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -99,7 +98,7 @@ class BatchStore:
         Args:
             window_s: seconds until it expires.
         """
-        now = time.time()
+        now = self._db.now()
         row = {
             "id": f"batch_{uuid.uuid4().hex}",
             "status": JobStatus.VALIDATING.value,
@@ -150,7 +149,7 @@ class BatchStore:
 
     def lease(self, *, owner: str) -> list[Batch]:
         """Take or renew a lease on every open batch that no other owner has a lease on; the oldest first."""
-        now = time.time()
+        now = self._db.now()
         free = or_(batches.c.lease_owner == owner, batches.c.lease_until < now)
         with self._db.read() as conn:
             if conn.execute(select(batches.c.id).where(batches.c.status.in_(OPEN)).limit(1)).first() is None:
@@ -166,7 +165,7 @@ class BatchStore:
 
     def renew(self, batch_id: str, *, owner: str) -> bool:
         """Extend the lease; False if it was lost or the batch is gone."""
-        return self._change(batch_id, owner, lease_until=time.time() + _LEASE_S)
+        return self._change(batch_id, owner, lease_until=self._db.now() + _LEASE_S)
 
     def give_back(self, *, owner: str) -> None:
         """Release every lease of an owner that stops."""
@@ -233,7 +232,7 @@ class BatchStore:
 
     def _move(self, batch_id: str, before: Sequence[JobStatus], status: JobStatus, owner: str, **values: Any) -> bool:
         states = [state.value for state in before]
-        changed = {"status": status.value, f"{status.value}_at": time.time(), **values}
+        changed = {"status": status.value, f"{status.value}_at": self._db.now(), **values}
         return self._change(batch_id, owner, batches.c.status.in_(states), **changed)
 
     def _change(self, batch_id: str, owner: str, *where: Any, **values: Any) -> bool:
@@ -254,7 +253,7 @@ class BatchStore:
             conn.execute(
                 update(batches)
                 .where(batches.c.id == batch_id, batches.c.status.in_(states))
-                .values(status=JobStatus.CANCELLING.value, cancelling_at=time.time())
+                .values(status=JobStatus.CANCELLING.value, cancelling_at=self._db.now())
             )
         batch = self.get(batch_id)
         if batch.status not in (JobStatus.CANCELLING, JobStatus.CANCELLED):

@@ -3,19 +3,28 @@
 A chunk goes pending → sent → running → done; `semel.tasks.jobs.rows.ChunkState` explains the states.
 """
 
-import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, or_, select, tuple_, update
 
 from semel.cache.keys import unpack_keys
+from semel.clock import time_of
 from semel.db import Database
 from semel.tasks.jobs.ending import count_chunks, end_if_done
-from semel.tasks.jobs.rows import ACTIVE, ChunkState, ChunkWork, Finished, Place, outcomes_of, unpack_errors
+from semel.tasks.jobs.rows import (
+    ACTIVE,
+    ChunkState,
+    ChunkWork,
+    Finished,
+    Place,
+    outcomes_of,
+    pack_errors,
+    unpack_errors,
+)
 from semel.tasks.jobs.schema import chunks, jobs
 from semel.tasks.jobs.turns import Turn, Window, mark_sent, pick
-from semel.values.text import Lane
+from semel.values.text import ItemError, Lane
 
 _FINISH = (
     update(chunks)
@@ -46,7 +55,7 @@ class ChunkStore:
         if not picked:
             return []
         with self._db.write(reserve=True) as conn:
-            return mark_sent(conn, picked, now=time.time())
+            return mark_sent(conn, picked, now=time_of(conn))
 
     def traceparents(self, job_ids: Collection[str]) -> dict[str, str | None]:
         """The `traceparent` of the request that created each job, None if it was not traced."""
@@ -60,17 +69,13 @@ class ChunkStore:
         Returns:
             Those that are neither done, leased to another worker, cancelled nor gone, in the given order.
         """
-        now = time.time()
         waiting = chunks.c.state.in_((ChunkState.PENDING, ChunkState.SENT))
-        abandoned = (chunks.c.state == ChunkState.RUNNING) & (chunks.c.lease_until < now)
         these = tuple_(chunks.c.job_id, chunks.c.position).in_(places)
-        taken = {
-            "state": ChunkState.RUNNING,
-            "lease_owner": owner,
-            "lease_until": now + ttl_s,
-            "attempts": chunks.c.attempts + 1,
-        }
+        taken: dict[str, Any] = {"state": ChunkState.RUNNING, "lease_owner": owner, "attempts": chunks.c.attempts + 1}
         with self._db.write(reserve=True) as conn:
+            now = time_of(conn)
+            abandoned = (chunks.c.state == ChunkState.RUNNING) & (chunks.c.lease_until < now)
+            taken["lease_until"] = now + ttl_s
             active = exists().where(jobs.c.id == chunks.c.job_id, jobs.c.status.in_(ACTIVE))
             leased = update(chunks).where(these, or_(waiting, abandoned), active).values(taken).returning(chunks)
             rows = {(row.job_id, row.position): row for row in conn.execute(leased)}
@@ -81,13 +86,41 @@ class ChunkStore:
                 conn.execute(update(jobs).where(jobs.c.id == waited.id).values(served))
         return [_work(rows[place], found[place[0]], owner) for place in dict.fromkeys(places) if place in rows]
 
-    def renew(self, in_hand: Sequence[Place], *, owner: str, ttl_s: float) -> None:
-        """Extend the leases of the chunks that a worker is working on, and no others."""
+    def renew(self, in_hand: Sequence[Place], *, owner: str, ttl_s: float) -> set[Place]:
+        """Extend the leases of the chunks that a worker is working on; returns those that it still has."""
         if not in_hand:
-            return
+            return set()
         with self._db.write(reserve=True) as conn:
-            held = _held_by_owner(in_hand, owner)
-            conn.execute(update(chunks).where(held).values(lease_until=time.time() + ttl_s))
+            renewed = update(chunks).where(_held_by_owner(in_hand, owner)).values(lease_until=time_of(conn) + ttl_s)
+            rows = conn.execute(renewed.returning(chunks.c.job_id, chunks.c.position))
+            return {(row.job_id, row.position) for row in rows}
+
+    def start_alone(self, work: ChunkWork, index: int) -> int:
+        """Record that a text of a chunk that may kill workers is about to be computed alone.
+
+        Args:
+            index: its position in the chunk.
+
+        Returns:
+            How often that was begun, this time included: each earlier time ended with the worker.
+        """
+        again = case((chunks.c.suspect == index, chunks.c.suspect_starts + 1), else_=1)
+        with self._db.write(reserve=True) as conn:
+            started = update(chunks).where(_held_by(work)).values(suspect=index, suspect_starts=again)
+            return conn.execute(started.returning(chunks.c.suspect_starts)).scalar() or 1
+
+    def blame(self, work: ChunkWork, places: Sequence[int], error: ItemError) -> None:
+        """Record that a text killed its workers, so that it is never computed again.
+
+        Args:
+            places: its positions in the chunk.
+        """
+        with self._db.write(reserve=True) as conn:
+            here = _held_by(work)
+            before = conn.execute(select(chunks.c.errors_json).where(here).with_for_update()).scalar()
+            if before is not None:
+                errors = pack_errors({**unpack_errors(before), **dict.fromkeys(places, error)})
+                conn.execute(update(chunks).where(here).values(errors_json=errors, suspect=None, suspect_starts=0))
 
     def finish(self, finished: Sequence[Finished], window: Window | None = None) -> tuple[list[bool], list[Turn]]:
         """Record the outcomes of chunks of one worker, and whose turn it is next, all in one transaction.
@@ -107,7 +140,7 @@ class ChunkStore:
                 count_chunks(conn, ours, retention_s=self._retention_s)
             if stopped := sorted({lease[0] for lease, active in held.items() if not active}):
                 end_if_done(conn, stopped, retention_s=self._retention_s)
-            turn = [] if window is None else mark_sent(conn, pick(conn, window), now=time.time())
+            turn = [] if window is None else mark_sent(conn, pick(conn, window), now=time_of(conn))
         return [_lease_of(each.work) in held for each in finished], turn
 
     def give_back(self, works: Sequence[ChunkWork]) -> None:
@@ -126,7 +159,13 @@ class ChunkStore:
             return
         active = exists().where(jobs.c.id == chunks.c.job_id, jobs.c.status.in_(ACTIVE))
         with self._db.write(reserve=True) as conn:
-            released = {"state": ChunkState.PENDING, "lease_owner": None, "attempts": chunks.c.attempts - 1}
+            released = {
+                "state": ChunkState.PENDING,
+                "lease_owner": None,
+                "attempts": chunks.c.attempts - 1,
+                "suspect": None,
+                "suspect_starts": 0,
+            }
             conn.execute(update(chunks).where(_held_by_owner(places, owner), active).values(released))
 
 

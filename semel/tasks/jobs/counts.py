@@ -50,6 +50,10 @@ class JobCounts:
     def __init__(self, db: Database) -> None:
         self._db = db
 
+    def now(self) -> float:
+        """The database's time, by which all times of jobs are: Unix seconds. Raises UnavailableError."""
+        return self._db.now()
+
     def waiting_texts(self, *, lanes: Sequence[Lane], device: str) -> int:
         """The number of texts of unfinished jobs in these queues that are not done yet."""
         query = select(func.coalesce(func.sum(jobs.c.total - _DONE), 0)).where(

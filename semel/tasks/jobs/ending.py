@@ -1,12 +1,12 @@
 """How jobs end. The functions run in the transaction of their caller: the job store, a worker's chunk or the sweep."""
 
 import json
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, exists, func, update
 
+from semel.clock import time_of
 from semel.tasks.jobs.rows import ChunkState, Finished, NewChunk, Place, done_values
 from semel.tasks.jobs.schema import chunks, jobs
 from semel.values.job import ENDED, JobStatus
@@ -29,10 +29,11 @@ def end(
         retention_s: how long an ended job is kept.
         error: why the jobs end.
     """
-    now = time.time()
-    values: dict[str, Any] = {"status": status.value, f"{status.value}_at": now, "expires_at": now + retention_s}
+    ended_at = time_of(conn)
+    values: dict[str, Any] = {"status": status.value, f"{status.value}_at": ended_at}
+    values["expires_at"] = ended_at + retention_s
     if status is JobStatus.COMPLETED:
-        values["finalizing_at"] = now  # nothing is left to write: results are read from the cache
+        values["finalizing_at"] = ended_at  # nothing is left to write: results are read from the cache
     if error is not None:
         values["error_json"] = json.dumps([error.code, error.message])
     ended = update(jobs).where(which, jobs.c.status.not_in(ENDED)).values(values).returning(jobs.c.id)
@@ -95,22 +96,26 @@ def count_chunk(
         outcomes: those of the texts that have not been counted before.
         retention_s: how long a completed job is kept.
     """
-    conn.execute(_COUNT, _counted(job_id, outcomes, truncated, tokens, retention_s))
+    conn.execute(_COUNT, _counted(job_id, outcomes, truncated, tokens, time_of(conn), retention_s))
 
 
 def count_chunks(conn: Connection, finished: Sequence[Finished], *, retention_s: float) -> None:
     """Add finished chunks to the counts of their jobs, as `count_chunk` does."""
-    rows = [_counted(each.work.job_id, each.settled, each.truncated, each.tokens, retention_s) for each in finished]
+    ended_at = time_of(conn)
+    rows = [
+        _counted(each.work.job_id, each.settled, each.truncated, each.tokens, ended_at, retention_s)
+        for each in finished
+    ]
     conn.execute(_COUNT, sorted(rows, key=lambda row: row["of_job"]))  # all lock the jobs in one order: no deadlock
 
 
 def _counted(
-    job_id: str, outcomes: Sequence[Outcome], truncated: int, tokens: int, retention_s: float
+    job_id: str, outcomes: Sequence[Outcome], truncated: int, tokens: int, at: float, retention_s: float
 ) -> dict[str, Any]:
-    now, added = time.time(), {outcome.value: outcomes.count(outcome) for outcome in Outcome}
+    added = {outcome.value: outcomes.count(outcome) for outcome in Outcome}
     added |= {"truncated": truncated, "tokens": tokens, "chunks_done": 1}
     more = {f"more_{name}": added[name] for name in _COUNTED}
-    return {"of_job": job_id, "now": now, "expires": now + retention_s, **more}
+    return {"of_job": job_id, "now": at, "expires": at + retention_s, **more}
 
 
 def finish_hits(

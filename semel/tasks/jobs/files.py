@@ -1,7 +1,6 @@
 """Uploaded files and output files: a row in the database, and the content in a folder next to it."""
 
 import errno
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -81,7 +80,7 @@ class FileStore:
             StorageFullError: the database is full.
         """
         written.flush()
-        now = time.time()
+        now = self._db.now()
         stored = StoredFile(
             id=f"file-{uuid.uuid4().hex}",
             purpose=purpose,
@@ -145,7 +144,7 @@ class FileStore:
 
     def sweep(self) -> int:
         """Delete expired files, and old content without a row. Returns the number of expired files deleted."""
-        now, deleted = time.time(), 0
+        now, deleted = self._db.now(), 0
         with self._db.read() as conn:
             expired = list(conn.execute(select(files.c.id).where(files.c.expires_at < now)).scalars())
         for file_id in expired:

@@ -4,12 +4,12 @@ A key is reserved when a submission starts, and sealed with a digest of the subm
 kept for a day, as Stripe does.
 """
 
-import time
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from semel.clock import time_of
 from semel.db import Database
 from semel.errors import ConflictError
 from semel.tasks.jobs.schema import idempotency_keys as keys
@@ -49,9 +49,9 @@ class IdempotencyKeys:
         Raises:
             ConflictError: another submission under this key is under way.
         """
-        now = time.time()
         insert = (postgresql if self._db.dialect == "postgresql" else sqlite).insert(keys)
         with self._db.write() as conn:
+            now = time_of(conn)
             conn.execute(keys.delete().where(keys.c.created_at < now - KEPT_S))
             conn.execute(keys.delete().where(keys.c.digest.is_(None), keys.c.created_at < now - RESERVED_S))
             deleted = keys.c.job_id.is_not(None) & keys.c.job_id.not_in(select(jobs.c.id))

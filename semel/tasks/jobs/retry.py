@@ -1,10 +1,10 @@
 """Retries a job that has ended: runs its failed texts and its unfinished chunks again."""
 
 import json
-import time
 
 from sqlalchemy import Connection, select, update
 
+from semel.clock import time_of
 from semel.db import Database
 from semel.errors import ConflictError, InvalidTextError, NotFoundError, TextTooLongError
 from semel.tasks.jobs.schema import chunks, jobs, webhooks
@@ -37,7 +37,8 @@ def retry(db: Database, job_id: str, *, window_s: float) -> None:
             raise ConflictError(f"job {job_id} is {row.status}; only a job that has ended can be retried")
         if row.in_progress_at is None:
             raise ConflictError(f"the upload of job {job_id} was never completed; submit the job again")
-        abandoned = (chunks.c.state == "running") & (chunks.c.lease_until < time.time())
+        now = time_of(conn)
+        abandoned = (chunks.c.state == "running") & (chunks.c.lease_until < now)
         failed, reopened = _reopen_failed(conn, job_id)
         unfinished = conn.execute(
             update(chunks)
@@ -46,7 +47,6 @@ def retry(db: Database, job_id: str, *, window_s: float) -> None:
         ).rowcount
         if not failed and not unfinished:
             return
-        now = time.time()
         conn.execute(update(webhooks).where(webhooks.c.job_id == job_id).values(attempts=0, due_at=now))
         conn.execute(
             update(jobs)

@@ -28,6 +28,9 @@ CODE_OUTCOMES = {code: outcome for outcome, code in OUTCOME_CODES.items()}
 NO_KEY = bytes(KEY_BYTES)
 """Takes the place of a missing key in the packed keys, so that the others keep their positions."""
 
+WORKER_LOST = "worker_lost"
+"""The code of a text that ended the workers which computed it."""
+
 ACTIVE = (JobStatus.VALIDATING.value, JobStatus.IN_PROGRESS.value)
 """The states of a job whose chunks may be worked on."""
 
@@ -95,6 +98,11 @@ class ChunkWork:
     def kept(self) -> set[int]:
         """Positions that keep their outcome from the earlier run."""
         return kept_outcomes(self.before, self.errors)
+
+    @property
+    def settled(self) -> set[int]:
+        """Positions with nothing to compute: they keep their outcome, or have an error."""
+        return self.kept | self.errors.keys()
 
     def texts(self) -> list[Input]:
         """The texts, unpacked; only needed when the cache lacks some of them."""

@@ -20,6 +20,8 @@ from semel.cache.schema import metadata
 IS_ACTIVE = text("status IN ('validating', 'in_progress')")
 """The jobs whose chunks may be worked on, word for word as in the index over them: it is used for no other spelling."""
 
+_IS_RUNNING = text("state = 'running'")
+
 jobs = Table(
     "jobs",
     metadata,
@@ -65,6 +67,7 @@ jobs = Table(
     Column("traceparent", String(55)),  # of the request that created it, if that was traced
     Index("ix_jobs_status", "status", "lane", "device"),
     Index("ix_jobs_created", "created_at", "id"),
+    Index("ix_jobs_expiry", "expires_at"),
     Index(
         "ix_jobs_turns",
         "lane",
@@ -96,7 +99,17 @@ chunks = Table(
     Column("packed_keys", LargeBinary, nullable=False),  # 32 bytes per text, zero for a text that has no key
     Column("payload", LargeBinary, nullable=False),  # zstd of the JSON list of texts
     Column("extras", LargeBinary),  # zstd of the JSON list of ids and other fields; null if there are none
+    Column("suspect", Integer),  # the text that was last computed alone, because this chunk may kill workers
+    Column("suspect_starts", Integer, nullable=False, server_default="0"),  # how often that was begun
     Index("ix_chunks_state", "state", "job_id", "position"),
+    Index("ix_chunks_leases", "lease_until", sqlite_where=_IS_RUNNING, postgresql_where=_IS_RUNNING),
+)
+
+installation = Table(
+    "installation",  # one row, made by a migration: which database this is
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("created_at", Float),
 )
 
 idempotency_keys = Table(

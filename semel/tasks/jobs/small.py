@@ -1,6 +1,5 @@
 """Small jobs: those that fit into one chunk. Each is complete at once, and many share one transaction."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -72,7 +71,7 @@ class SmallJobs:
         Returns:
             The jobs, what was added to each, and for each window the chunks to send after the commit.
         """
-        now = time.time()
+        now = self._db.now()
         rows = [
             each.new.row(now=now + i * 1e-6, window_s=self._window_s)  # they take turns in the order of their arrival
             | {"status": JobStatus.IN_PROGRESS.value, "in_progress_at": now}

@@ -3,11 +3,11 @@
 Whatever process dies, the rows record what is left to do: `semel.tasks.jobs.sweep` restarts it.
 """
 
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from sqlalchemy import Connection, bindparam, select, tuple_, update
 
+from semel.clock import time_of
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
 from semel.tasks.jobs.ending import cancel_waiting, end, end_if_done, finish_hits
@@ -75,7 +75,7 @@ class JobStore:
 
     def create(self, new: NewJob) -> Job:
         """Create a job without texts, in state `validating`."""
-        row = new.row(now=time.time(), window_s=self._window_s)
+        row = new.row(now=self._db.now(), window_s=self._window_s)
         with self._db.write() as conn:
             conn.execute(jobs.insert().values(row))
         return self.get(row["id"])
@@ -113,11 +113,11 @@ class JobStore:
     def touch(self, job_id: str) -> None:
         """Record that an upload is still active although it has not filled a chunk yet."""
         with self._db.write(reserve=True) as conn:
-            conn.execute(update(jobs).where(jobs.c.id == job_id).values(touched_at=time.time()))
+            conn.execute(update(jobs).where(jobs.c.id == job_id).values(touched_at=time_of(conn)))
 
     def seal(self, job_id: str) -> Job:
         """Record that all texts of the job have arrived."""
-        now = time.time()
+        now = self._db.now()
         with self._db.write(reserve=True) as conn:
             conn.execute(
                 update(jobs)
@@ -208,7 +208,7 @@ class JobStore:
         query = (
             select(chunks.c.job_id, chunks.c.position, chunks.c.packed_keys)
             .join(jobs, jobs.c.id == chunks.c.job_id)
-            .where(jobs.c.expires_at > time.time())
+            .where(jobs.c.expires_at > time_of(conn))
             .order_by(chunks.c.job_id, chunks.c.position)
             .limit(256)
         )
@@ -231,7 +231,7 @@ class JobStore:
             NotFoundError: there is no such job.
             ConflictError: the job has ended in another way.
         """
-        now = time.time()
+        now = self._db.now()
         with self._db.write(reserve=True) as conn:
             changed = conn.execute(
                 update(jobs)
@@ -265,7 +265,7 @@ class JobStore:
 def _append(conn: Connection, job_id: str, new: Sequence[NewChunk]) -> int:
     """Insert the rows of new chunks; returns the position of the first one. Raises ConflictError."""
     texts = sum(len(c.keys) for c in new)
-    grown = {"chunks": jobs.c.chunks + len(new), "total": jobs.c.total + texts, "touched_at": time.time()}
+    grown = {"chunks": jobs.c.chunks + len(new), "total": jobs.c.total + texts, "touched_at": time_of(conn)}
     receiving = (jobs.c.id == job_id) & (jobs.c.status == JobStatus.VALIDATING.value)
     job = conn.execute(update(jobs).where(receiving).values(grown).returning(jobs.c.chunks)).first()
     if job is None:

@@ -1,6 +1,5 @@
 """Webhooks: the URLs to call when a job has ended, and the state of each delivery."""
 
-import time
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -39,7 +38,7 @@ class WebhookStore:
 
     def take_due(self, *, limit: int) -> list[Delivery]:
         """Take due deliveries of jobs that have ended; no other process gets them for a minute."""
-        now = time.time()
+        now = self._db.now()
         due = (
             select(webhooks.c.job_id)
             .join(jobs, jobs.c.id == webhooks.c.job_id)
@@ -70,7 +69,7 @@ class WebhookStore:
             for_good: make no further attempt.
         """
         delay_s = None if for_good or delivery.attempts >= len(DELAYS_S) else DELAYS_S[delivery.attempts]
-        self._settle(delivery, due_at=None if delay_s is None else time.time() + delay_s, error=error)
+        self._settle(delivery, due_at=None if delay_s is None else self._db.now() + delay_s, error=error)
         return delay_s
 
     def _settle(self, delivery: Delivery, *, due_at: float | None, error: str | None) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from semel.cache.store import VectorStore
@@ -12,17 +12,18 @@ from semel.errors import (
     FingerprintError,
     ModelLoadError,
     StorageFullError,
-    TextTooLongError,
     UnknownModelError,
 )
 from semel.log import get_log
 from semel.tasks.fleet.meter import Message
 from semel.tasks.jobs.chunks import ChunkStore
-from semel.tasks.jobs.rows import NO_KEY, ChunkWork, Finished, Place
+from semel.tasks.jobs.rows import NO_KEY, WORKER_LOST, ChunkWork, Place
 from semel.tasks.jobs.store import JobStore
+from semel.tasks.jobs.sweep import STARTS_ALONE
 from semel.tasks.jobs.turns import Turn, Window
-from semel.tasks.worker.embed import CancelledError, Embedder, Terms
+from semel.tasks.worker.embed import CancelledError, Embedder, LoadedModel, Terms
 from semel.tasks.worker.models import LoadedModels
+from semel.tasks.worker.outcomes import outcome_of
 from semel.values.text import Input, ItemError, Outcome
 from semel.values.vectors import Computed
 
@@ -78,10 +79,15 @@ class ChunkRunner:
         self._lease_s = lease_s
         self._max_attempts = max_attempts
         self._in_hand: dict[Place, tuple[ChunkWork, Computed]] = {}
+        self._lost: set[Place] = set()
 
     def in_hand(self) -> list[Place]:
         """(job id, position) of the chunks that are being computed; their leases must be renewed."""
         return list(self._in_hand)
+
+    def lost(self, places: Collection[Place]) -> None:
+        """Stop computing chunks whose lease has passed to another worker."""
+        self._lost.update(place for place in places if place in self._in_hand)
 
     def progress(self) -> list[tuple[str, int, int]]:
         """(job id, position, finished texts) of the chunks that are being computed."""
@@ -101,6 +107,7 @@ class ChunkRunner:
         leased = self._chunks.lease(places, owner=self._owner, ttl_s=self._lease_s)
         groups = [(works, Computed()) for works in _groups(leased)]
         mine = {(work.job_id, work.position): (work, done) for works, done in groups for work in works}
+        self._lost -= mine.keys()
         self._in_hand |= mine
         try:
             while groups:
@@ -131,7 +138,7 @@ class ChunkRunner:
             logger.debug("chunks done", texts=len(done.outcomes), seconds=round(time.time() - started_at, 3))
         except CancelledError:
             self._give_back(works)
-            logger.info("chunks stopped, their jobs were cancelled")
+            logger.info("chunks stopped, their jobs were cancelled or another worker has them")
         except (StorageFullError, FingerprintError) as error:
             self._give_back(works)
             for job_id in dict.fromkeys(work.job_id for work in works):
@@ -183,7 +190,7 @@ class ChunkRunner:
 
     def _compute(self, works: Sequence[ChunkWork], done: Computed) -> None:
         """Look all keys up at once; the texts of a chunk are unpacked only if one of its keys is missing."""
-        open_keys = [[k for i, k in enumerate(work.keys) if k != NO_KEY and i not in work.kept] for work in works]
+        open_keys = [[k for i, k in enumerate(work.keys) if k != NO_KEY and i not in work.settled] for work in works]
         keys = list(dict.fromkeys(key for of_chunk in open_keys for key in of_chunk))
         found = self._store.lookup(keys)
         for row in found.present.nonzero()[0].tolist():
@@ -208,24 +215,38 @@ class ChunkRunner:
                     f"the model {first.model!r} changed on this worker since the job was submitted; "
                     "submit the job again"
                 )
-            self._embedder.compute(
-                model,
-                first.prompt_name,
-                missing,
-                lane=first.lane,
-                terms=Terms(
-                    still_wanted=self._still_wanted([work.job_id for work in works]),
-                    label=frozenset((work.job_id, work.position) for work in works),
-                    alone=first.attempts > 1,  # it may have killed a worker; it must not take other chunks along
-                ),
-                into=done,
-            )
+            places = frozenset((work.job_id, work.position) for work in works)
+            terms = Terms(still_wanted=self._still_wanted(places), label=places, alone=first.attempts > 1)
+            if first.attempts == 1:
+                self._embedder.compute(model, first.prompt_name, missing, lane=first.lane, terms=terms, into=done)
+            else:
+                self._compute_alone(model, first, missing, done, terms)
 
-    def _still_wanted(self, job_ids: Sequence[str]) -> Callable[[], bool]:
+    def _compute_alone(
+        self, model: LoadedModel, work: ChunkWork, missing: Mapping[bytes, Input], done: Computed, terms: Terms
+    ) -> None:
+        """Compute the texts of a chunk that may have killed a worker one by one, so that only the culprit fails.
+
+        A text that ends its worker was noted down before; after `STARTS_ALONE` times it is not computed again.
+        """
+        for key, text in missing.items():
+            places = [i for i, other in enumerate(work.keys) if other == key]
+            starts = self._chunks.start_alone(work, places[0])
+            if starts > STARTS_ALONE:
+                error = ItemError(WORKER_LOST, f"{starts} workers died while they worked on this text")
+                self._chunks.blame(work, places, error)
+                done.fail(key, error)
+            else:
+                self._embedder.compute(model, work.prompt_name, {key: text}, lane=work.lane, terms=terms, into=done)
+
+    def _still_wanted(self, places: Collection[Place]) -> Callable[[], bool]:
         checked_at = time.monotonic()
+        job_ids = list({job_id for job_id, _ in places})
 
         def still_wanted() -> bool:
             nonlocal checked_at
+            if self._lost.issuperset(places):
+                return False
             if time.monotonic() - checked_at < _CANCEL_CHECK_S:
                 return True
             checked_at = time.monotonic()
@@ -235,7 +256,7 @@ class ChunkRunner:
 
     def _record(self, works: Sequence[ChunkWork], done: Computed, started_at: float) -> None:
         window = self._window()
-        finished = [_finished(work, done) for work in works]
+        finished = [outcome_of(work, done) for work in works]
         recorded, turns = self._chunks.finish(finished, window)
         if window is not None:
             self._send(window, turns)
@@ -259,31 +280,3 @@ def _groups(works: Sequence[ChunkWork]) -> Iterator[list[ChunkWork]]:
 
 def _space_of(work: ChunkWork) -> tuple[str, str, bytes, str]:
     return work.model, work.prompt_name, work.fingerprint, work.lane
-
-
-def _finished(work: ChunkWork, done: Computed) -> Finished:
-    errors = dict(work.errors)
-    outcomes = []
-    seen: set[bytes] = set()
-    too_long = TextTooLongError()
-    for i, key in enumerate(work.keys):
-        if i in work.kept:
-            outcomes.append(work.before[i])
-            continue
-        outcome = done.outcomes.get(key, Outcome.FAILED)
-        if i not in errors and key in done.errors:
-            errors[i] = done.errors[key]
-        if i not in errors and not work.truncate and done.truncated.get(key):
-            errors[i] = ItemError.of(too_long)
-        if key in seen and outcome is Outcome.COMPUTED:
-            outcome = Outcome.COALESCED  # an equal text in this chunk was computed
-        seen.add(key)
-        outcomes.append(Outcome.FAILED if i in errors else outcome)
-    settled = [key for i, key in enumerate(work.keys) if i not in work.kept]
-    return Finished(
-        work,
-        outcomes,
-        errors,
-        truncated=sum(done.truncated.get(key, False) for key in settled),
-        tokens=sum(done.tokens.get(key, 0) for key in settled),
-    )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import redis
 
 from semel.log import get_log
+from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.sweep import Sweeper, Swept
 from semel.tasks.queue.dispatch import Dispatcher
 from semel.tasks.queue.names import queue_name
@@ -36,6 +37,7 @@ class QueueCare:
         client: "redis.Redis",
         sweeper: Sweeper,
         dispatcher: Dispatcher,
+        roster: Roster,
         *,
         device: str,
         on_swept: Callable[[Swept], None],
@@ -43,13 +45,15 @@ class QueueCare:
         self._client = client
         self._sweeper = sweeper
         self._dispatcher = dispatcher
+        self._roster = roster
         self._device = device_kind(device)
         self._on_swept = on_swept
 
     def once(self) -> None:
         """Sweep, then fill both lanes. Raises redis.RedisError, UnavailableError."""
         empty = [(lane, self._device) for lane in Lane if self._client.llen(queue_name(lane, self._device)) == 0]
-        swept = self._sweeper.sweep(empty_queues=empty, resend_after_s=RESEND_AFTER_S)
+        gone = self._roster.vanished(self._sweeper.owners())
+        swept = self._sweeper.sweep(empty_queues=empty, resend_after_s=RESEND_AFTER_S, gone=gone)
         if swept != Swept():
             self._on_swept(swept)
             log.warning("lost or overdue work found", **{name: count for name, count in vars(swept).items() if count})

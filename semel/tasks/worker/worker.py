@@ -74,7 +74,7 @@ class Worker:
     def _open_services(self) -> None:
         """Open the database, Redis and the stores on them. Raises UnavailableError."""
         settings = self._settings
-        self._redis = connect_redis(settings.redis_url)
+        self._redis = connect_redis(settings.redis_url, name=self._id)
         try:
             self._redis.ping()
         except redis.RedisError as error:
@@ -85,7 +85,13 @@ class Worker:
         self._store = VectorStore(db, dtype=settings.vector_dtype)
         self._jobs = JobStore(db, window_s=settings.job_window_s, retention_s=retention_s)
         self._chunks = ChunkStore(db, retention_s=retention_s)
-        self._sweeper = Sweeper(db, retention_s=retention_s, max_attempts=settings.max_attempts)
+        self._sweeper = Sweeper(
+            db,
+            retention_s=retention_s,
+            max_attempts=settings.max_attempts,
+            lookup=self._store.lookup_on,
+            every_s=BEAT_S,
+        )
         self._catalog = Catalog(db, default_model=settings.default_model)
         self._roster = Roster(self._redis)
         self._claims = RedisClaims(self._redis, ttl_s=settings.claim_ttl_s)
@@ -115,7 +121,12 @@ class Worker:
         self._app = make_app(settings.redis_url, device=self._device, events=settings.task_events)
         dispatcher = Dispatcher(self._chunks, self._app, self._roster)
         self._queues = QueueCare(
-            self._redis, self._sweeper, dispatcher, device=self._device, on_swept=self._metrics.count_swept
+            self._redis,
+            self._sweeper,
+            dispatcher,
+            self._roster,
+            device=self._device,
+            on_swept=self._metrics.count_swept,
         )
         embedder = Embedder(self._engine, self._store, self._claims, observe=self._metrics.observe)
         self._runner = ChunkRunner(
@@ -224,7 +235,9 @@ class Worker:
         ]
 
     def _renew_leases(self) -> None:
-        self._chunks.renew(self._runner.in_hand(), owner=self._id, ttl_s=self._settings.lease_s)
+        in_hand = self._runner.in_hand()
+        kept = self._chunks.renew(in_hand, owner=self._id, ttl_s=self._settings.lease_s)
+        self._runner.lost(set(in_hand) - kept)
 
     def _record(self, message: Message) -> None:
         self._meter.record(message)

@@ -205,7 +205,7 @@ def test_a_full_database_stores_nothing_of_the_call_and_still_reads(tmp_path: Pa
     (tmp_path / "full").mkdir()
     with sqlite_database(tmp_path / "full"):
         pass
-    db = Database(f"sqlite:///{tmp_path / 'full' / 'semel.db'}", max_bytes=400_000)
+    db = Database(f"sqlite:///{tmp_path / 'full' / 'semel.db'}", max_bytes=450_000)
     store, wide = VectorStore(db), space(1024)
     kept = 0
     with suppress(StorageFullError):

@@ -1,14 +1,12 @@
 """Jobs that have ended since the last look."""
 
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from semel.api.jobs.submission import new_job
 from semel.api.jobs.wire import JobRequest
-from semel.api.watch import ended_jobs as module
 from semel.api.watch.ended_jobs import EndedJobs
 from semel.tasks.jobs.counts import EndedJob
 from tests.support.parts import Parts
@@ -26,6 +24,11 @@ class Counts:
         self.ended = list(ended)
         self.since: list[float] = []
 
+    at = 1000.0
+
+    def now(self) -> float:
+        return self.at
+
     def ended_since(self, at: float) -> list[EndedJob]:
         self.since.append(at)
         return [job for job in self.ended if job.ended_at >= at]
@@ -37,9 +40,8 @@ def job(job_id: str, ended_at: float) -> EndedJob:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    now = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now.now))
-    return now
+    monkeypatch.setattr(Counts, "at", 1000.0)
+    return Counts
 
 
 def looked(ended: EndedJobs) -> list[str]:
@@ -72,10 +74,10 @@ def test_a_job_that_is_retried_and_ends_again_is_reported_again(clock: Any) -> N
 def test_an_end_that_becomes_visible_late_is_found_for_a_minute(clock: Any) -> None:
     counts = Counts()
     ended = EndedJobs(counts)  # type: ignore[arg-type]
-    clock.now = 1100.0
+    clock.at = 1100.0
     assert looked(ended) == []
     counts.ended = [job("committed late", 1045)]
-    clock.now = 1101.0
+    clock.at = 1101.0
     assert looked(ended) == ["committed late"]
     assert counts.since == [1000.0, 1040.0]
 
@@ -84,7 +86,7 @@ def test_what_is_long_over_is_forgotten(clock: Any) -> None:
     counts = Counts()
     ended = EndedJobs(counts)  # type: ignore[arg-type]
     counts.ended = [job(f"job {i}", 1001 + i) for i in range(100)]
-    clock.now = 1200.0
+    clock.at = 1200.0
     assert len(looked(ended)) == 100
     assert looked(ended) == []
     assert len(ended._reported) == 0

@@ -24,6 +24,9 @@ class Counts:
     def waiting(self) -> dict[tuple[Lane, str], Waiting]:
         return self._waiting
 
+    def now(self) -> float:
+        return time.time()
+
 
 class Backlog:
     """Stands for `Backlog`: every device has this rate, every queue this many messages; requests wait by device."""

@@ -66,6 +66,28 @@ def test_a_worker_that_leaves_is_gone_at_once(fleet: Fleet) -> None:
     assert ids(fleet) == []
 
 
+def test_a_worker_without_a_beat_and_without_a_connection_is_certainly_dead_at_the_second_look(fleet: Fleet) -> None:
+    fleet.join("cpu")
+    assert fleet.roster.vanished(["cpu@host", "dead"]) == set()
+    assert fleet.roster.vanished(["cpu@host", "dead"]) == {"dead"}
+
+
+def test_a_worker_that_is_only_held_up_keeps_its_connection(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet.redis, "client_list", lambda: [{"name": "stopped"}, {"name": ""}])
+    looks = [fleet.roster.vanished(["stopped", "dead"]) for _ in range(2)]
+    assert looks == [set(), {"dead"}]
+
+
+def test_where_redis_does_not_list_its_connections_nobody_is_certainly_dead(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses() -> None:
+        raise redis.ResponseError("NOPERM")
+
+    monkeypatch.setattr(fleet.redis, "client_list", refuses)
+    assert [fleet.roster.vanished(["dead"]) for _ in range(3)] == [set()] * 3
+
+
 def test_the_time_left_shrinks_to_nothing_and_is_zero_for_an_unknown_worker(fleet: Fleet) -> None:
     fleet.join("cpu")
     fleet.redis.pexpire("semel:worker:cpu@host", 1500)

@@ -22,7 +22,7 @@ HERE = [(Lane.BULK, "cpu")]
 
 @pytest.fixture
 def sweeper(db: Database) -> Sweeper:
-    return Sweeper(db, retention_s=600, max_attempts=2)
+    return Sweeper(db, retention_s=600, max_attempts=2, lookup=VectorStore(db).lookup_on)
 
 
 def dispatch(jobs: Jobs, window: int = 8) -> list[tuple[str, int]]:
@@ -73,7 +73,7 @@ def test_a_job_ends_with_its_last_chunk_even_if_that_failed(jobs: Jobs, store: V
     job = submit(jobs, store, "a", "b")
     finish(jobs, lease(jobs, job, 0))
     lease(jobs, job, 1, ttl_s=-1)
-    Sweeper(db, retention_s=600, max_attempts=1).sweep()
+    Sweeper(db, retention_s=600, max_attempts=1, lookup=VectorStore(db).lookup_on).sweep()
     done = jobs.get(job.id)
     assert (done.status, done.counts.computed, done.counts.failed) == (JobStatus.COMPLETED, 1, 1)
 
@@ -85,7 +85,7 @@ def test_texts_that_an_earlier_run_settled_do_not_fail_with_the_chunk(
     finish(jobs, lease(jobs, job), failed={1: BROKEN})
     retry(db, job.id, window_s=60)
     lease(jobs, job, ttl_s=-1)
-    Sweeper(db, retention_s=600, max_attempts=1).sweep()
+    Sweeper(db, retention_s=600, max_attempts=1, lookup=VectorStore(db).lookup_on).sweep()
     (result,) = jobs.results(job.id)
     assert result.outcomes == [Outcome.COMPUTED, Outcome.FAILED, Outcome.COMPUTED]
     assert list(result.errors) == [1]

@@ -3,6 +3,7 @@
 import pytest
 import redis
 
+from semel.cache.store import VectorStore
 from semel.tasks.jobs.sweep import Sweeper, Swept
 from semel.tasks.queue.dispatch import Dispatcher
 from semel.tasks.worker import duties as duties_module
@@ -16,9 +17,9 @@ class Care(QueueCare):
 
     def __init__(self, fleet: Fleet) -> None:
         self.swept: list[Swept] = []
-        sweeper = Sweeper(fleet.db, retention_s=60, max_attempts=5)
+        sweeper = Sweeper(fleet.db, retention_s=60, max_attempts=5, lookup=VectorStore(fleet.db).lookup_on)
         dispatcher = Dispatcher(fleet.jobs, fleet.outbox, fleet.roster)  # type: ignore[arg-type]
-        super().__init__(fleet.redis, sweeper, dispatcher, device="cuda:1", on_swept=self.swept.append)
+        super().__init__(fleet.redis, sweeper, dispatcher, fleet.roster, device="cuda:1", on_swept=self.swept.append)
 
 
 @pytest.fixture

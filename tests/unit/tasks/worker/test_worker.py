@@ -36,7 +36,7 @@ Consume = Callable[[Worker], None]
 @pytest.fixture(autouse=True)
 def this_machine(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with the fleet's Redis and a CPU, found without a framework; nothing ends the process of the tests."""
-    monkeypatch.setattr(worker_module, "connect_redis", lambda _url: fleet.redis)
+    monkeypatch.setattr(worker_module, "connect_redis", lambda _url, name: fleet.redis)
     monkeypatch.setattr(worker_module, "describe", lambda name: DeviceInfo(name, usable=True, why="8 cores"))
     monkeypatch.setattr(models_module, "choose_device_for", lambda _settings, name: (name, "test"))
     monkeypatch.setattr(Settings, "all_models", property(lambda self: self.models))
