@@ -2,9 +2,8 @@
 
 import contextlib
 import sqlite3
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from semel.clock import DatabaseClock
 from semel.errors import BadInputError, SchemaError, StorageFullError, UnavailableError
+from semel.sqlite_lock import begin_write, enter_wal
 
 BUSY_TIMEOUT_S = 60
 """Writers queue on SQLite's single write lock; eight of them with 1 MB transactions wait well under a second."""
-
-_FIRST_LOCK_PAUSE_S, _LAST_LOCK_PAUSE_S = 0.0002, 0.005
-"""Pauses between attempts to take the write lock; they double from the first to the second."""
 
 RESERVE_BYTES = 4 << 20
 """Room above `max_bytes` that only bookkeeping may use, so that a full database can still record why a job failed."""
@@ -41,6 +38,10 @@ LOCK_TIMEOUT_S = 30
 
 _HALF_OPEN = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 """libpq's settings (seconds, a number of probes, milliseconds): a server that vanished is noticed within 25 s."""
+
+_UNLIMITED = "; ".join(
+    f"SET LOCAL {name} = 0" for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+)
 
 HEAD = "0010"
 """The newest migration in semel/migrations/versions; a test compares the two."""
@@ -117,7 +118,7 @@ class Database:
         run = connection.execute
         run(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
         run("PRAGMA page_size=8192")  # five vectors of 384 floats per page; measured: look-ups 20 % faster than at 4096
-        _enter_wal(connection)  # readers do not wait for the writer
+        enter_wal(connection, timeout_s=BUSY_TIMEOUT_S)  # readers do not wait for the writer
         run("PRAGMA synchronous=NORMAL")  # a power cut may lose the last commits, but never damages the file
         run("PRAGMA cache_size=-8192")  # 8 MiB per connection; the system's page cache does the rest
         run(f"PRAGMA mmap_size={self._mmap_bytes}")
@@ -134,7 +135,7 @@ class Database:
             limit = self._max_bytes + (RESERVE_BYTES if options.get("semel_reserve") else 0)
             page_bytes = conn.exec_driver_sql("PRAGMA page_size").scalar_one()
             conn.exec_driver_sql(f"PRAGMA max_page_count={limit // page_bytes}")
-        _begin_write(conn)
+        begin_write(conn, timeout_s=BUSY_TIMEOUT_S)
 
     @contextmanager
     def read(self, *, single: bool = False) -> Iterator[Connection]:
@@ -166,10 +167,28 @@ class Database:
         options = {"semel_write": True, "semel_reserve": reserve, "semel_clock": self.clock}
         with self._translated(), self._engine.connect().execution_options(**options) as conn, conn.begin():
             if unlimited and self.dialect == "postgresql":
-                conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
-                conn.exec_driver_sql("SET LOCAL lock_timeout = 0")
-                conn.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+                conn.exec_driver_sql(_UNLIMITED)
             yield conn
+
+    @contextmanager
+    def several(self) -> Iterator[Callable[..., AbstractContextManager[Connection]]]:
+        """Open one connection for several transactions, which share its temporary tables.
+
+        Yields:
+            A function that opens the next transaction; its `write` decides whether it takes SQLite's write lock.
+            PostgreSQL's time-outs do not apply, and bookkeeping's reserve may be used. Errors are those of `write`.
+        """
+        with self._translated(), self._engine.connect() as conn:
+
+            @contextmanager
+            def transaction(*, write: bool) -> Iterator[Connection]:
+                options = {"semel_write": write, "semel_reserve": True, "semel_clock": self.clock}
+                with conn.execution_options(**options).begin():
+                    if self.dialect == "postgresql":
+                        conn.exec_driver_sql(_UNLIMITED)
+                    yield conn
+
+            yield transaction
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -250,43 +269,3 @@ def _set_timeouts(connection: Any, _record: Any) -> None:
     ):
         connection.execute(f"SET {name} = '{seconds * 1000:.0f}ms'")
     connection.autocommit = False
-
-
-def _begin_write(conn: Connection) -> None:
-    """Take SQLite's write lock now: a read that becomes a write later fails at once with "database is locked".
-
-    SQLite's own wait sleeps for up to 0.1 s at a time, while a lock is held for a millisecond: with a writer in another
-    process, most of that is lost.
-
-    Raises sqlalchemy.exc.OperationalError, also after `BUSY_TIMEOUT_S`.
-    """
-    run: Any = conn.connection.execute
-    deadline, pause_s = time.monotonic() + BUSY_TIMEOUT_S, _FIRST_LOCK_PAUSE_S
-    run("PRAGMA busy_timeout=0")
-    try:
-        while time.monotonic() < deadline:
-            try:
-                run("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error):
-                    break
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LAST_LOCK_PAUSE_S)
-        conn.exec_driver_sql("BEGIN IMMEDIATE")  # once more, so that SQLAlchemy translates the error
-    finally:
-        run(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
-
-
-def _enter_wal(connection: sqlite3.Connection) -> None:
-    """Switch a new file to WAL; the switch ignores the busy timeout, so processes that start together must retry."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)

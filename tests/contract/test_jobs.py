@@ -318,4 +318,4 @@ def test_a_prune_uses_one_connection(
             db, "read", lambda: pytest.fail("with its lock held, a prune must not wait for a second connection")
         )
         assert Pruner(db, keep=jobs.needed_keys).prune(max_bytes=0) == 1
-    assert Pruner(db, keep=lambda _: []).prune(max_bytes=0) == 1  # the first prune left no temporary table
+    assert Pruner(db, keep=lambda *_: []).prune(max_bytes=0) == 1  # the first prune left no temporary table

@@ -76,7 +76,7 @@ def test_growth_counts_vectors_by_the_time_they_were_stored(db: Database, store:
 
 def test_pruned_vectors_are_counted(db: Database, store: VectorStore) -> None:
     put(store, ["a", "b"], vectors(2))
-    pruner = Pruner(db, keep=lambda _: [])
+    pruner = Pruner(db, keep=lambda *_: [])
     assert pruner.count(max_bytes=0) == 2
     assert pruner.pruned == 0
     assert pruner.prune(max_bytes=0) == 2

@@ -134,7 +134,7 @@ def test_stats_count_by_space(db: Database, store: VectorStore) -> None:
 
 
 def pruner(db: Database, *needed: bytes) -> Pruner:
-    return Pruner(db, keep=lambda _: needed)
+    return Pruner(db, keep=lambda *_: needed)
 
 
 def test_prune_by_bytes_deletes_the_oldest(db: Database, store: VectorStore) -> None:

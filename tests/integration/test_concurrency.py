@@ -132,7 +132,7 @@ class _PrunedAfter:
         done = self._inner.compute(space, missing, lane=lane)
         if self._prunes:
             self._prunes -= 1
-            Pruner(self._semel.db, keep=lambda _: []).prune(max_bytes=0)
+            Pruner(self._semel.db, keep=lambda *_: []).prune(max_bytes=0)
         return done
 
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.exc import DataError, IntegrityError
 
 from semel import db as db_module
+from semel import sqlite_lock
 from semel.db import BALLAST_BYTES, HEAD, RESERVE_BYTES, Database
 from semel.errors import BadInputError, SchemaError, StorageFullError, UnavailableError
 
@@ -254,9 +255,9 @@ def test_a_file_that_another_process_switches_is_tried_again(monkeypatch: pytest
         def fetchone(self) -> tuple[str]:
             return ("delete",)
 
-    monkeypatch.setattr(db_module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(sqlite_lock.time, "sleep", lambda _: None)
     connection = Locked()
-    db_module._enter_wal(connection)  # type: ignore[arg-type]
+    sqlite_lock.enter_wal(connection, timeout_s=1)  # type: ignore[arg-type]
     assert connection.statements == ["PRAGMA journal_mode", "PRAGMA journal_mode=WAL"] * 2
 
 
@@ -266,4 +267,4 @@ def test_another_error_of_the_switch_is_raised() -> None:
             raise sqlite3.OperationalError("disk I/O error")
 
     with pytest.raises(sqlite3.OperationalError, match="disk I/O"):
-        db_module._enter_wal(Broken())  # type: ignore[arg-type]
+        sqlite_lock.enter_wal(Broken(), timeout_s=1)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ Whatever process dies, the rows record what is left to do: `semel.tasks.jobs.swe
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from sqlalchemy import Connection, bindparam, select, tuple_, update
+from sqlalchemy import Connection, bindparam, or_, select, tuple_, update
 
 from semel.clock import time_of
 from semel.db import Database
@@ -202,13 +202,18 @@ class JobStore:
             rows = conn.execute(_RESULTS_OF, {"ids": job_ids}).all()
         return [(row.job_id, chunk_result(row)) for row in rows]
 
-    def needed_keys(self, conn: Connection) -> Iterator[bytes]:
-        """The packed keys of every job that has not expired, for `prune` to spare; read in its transaction."""
+    def needed_keys(self, conn: Connection, since: float = 0.0) -> Iterator[bytes]:
+        """The packed keys of every job that has not expired, for `prune` to spare; read in its transaction.
+
+        Args:
+            since: only of jobs that received texts, or were retried, after this time (Unix seconds).
+        """
         place = tuple_(chunks.c.job_id, chunks.c.position)
         query = (
             select(chunks.c.job_id, chunks.c.position, chunks.c.packed_keys)
             .join(jobs, jobs.c.id == chunks.c.job_id)
             .where(jobs.c.expires_at > time_of(conn))
+            .where(or_(jobs.c.touched_at >= since, jobs.c.retried_at >= since))
             .order_by(chunks.c.job_id, chunks.c.position)
             .limit(256)
         )

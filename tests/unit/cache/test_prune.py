@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection, update
 
+from semel.cache import prune as prune_module
 from semel.cache.keys import input_keys
 from semel.cache.prune import Pruner
 from semel.cache.schema import vectors as vectors_table
@@ -41,7 +42,7 @@ def left(store: VectorStore) -> list[str]:
 
 
 def pruner(db: Database, *needed: str) -> Pruner:
-    return Pruner(db, keep=lambda _: [b"".join(keys(*needed))])
+    return Pruner(db, keep=lambda *_: [b"".join(keys(*needed))])
 
 
 def test_counting_deletes_nothing(db: Database, aged: VectorStore) -> None:
@@ -110,7 +111,7 @@ def test_without_a_condition_everything_that_is_not_needed_goes(db: Database, ag
 
 def test_two_jobs_may_need_the_same_vectors(db: Database, aged: VectorStore) -> None:
     packed = b"".join(keys("t0", "t1"))
-    assert Pruner(db, keep=lambda _: [packed, b"", packed]).prune(max_bytes=0) == 2
+    assert Pruner(db, keep=lambda *_: [packed, b"", packed]).prune(max_bytes=0) == 2
     assert left(aged) == ["t0", "t1"]
 
 
@@ -124,17 +125,17 @@ def test_deletions_are_counted_over_all_prunes(db: Database, aged: VectorStore) 
 def test_needed_keys_are_read_in_the_transaction_of_the_prune(db: Database, aged: VectorStore) -> None:
     seen: list[tuple[bool, int]] = []
 
-    def keep(conn: Connection) -> Iterator[bytes]:
+    def keep(conn: Connection, _since: float) -> Iterator[bytes]:
         rows = conn.exec_driver_sql("SELECT count(*) FROM vectors").scalar_one()
         seen.append((conn.in_transaction(), rows))
         yield b""
 
     Pruner(db, keep=keep).prune(max_bytes=0)
-    assert seen == [(True, 4)]
+    assert seen == [(True, 4), (True, 4)], "for the selection, and before the only slice is deleted"
 
 
 def test_a_prune_that_fails_deletes_nothing_and_the_next_one_works(db: Database, aged: VectorStore) -> None:
-    def broken(_: Connection) -> Iterator[bytes]:
+    def broken(_: Connection, _since: float) -> Iterator[bytes]:
         yield keys("t0")[0]
         raise RuntimeError("the job store failed")
 
@@ -142,3 +143,20 @@ def test_a_prune_that_fails_deletes_nothing_and_the_next_one_works(db: Database,
         Pruner(db, keep=broken).prune(max_bytes=0)
     assert len(left(aged)) == 4
     assert pruner(db).prune(max_bytes=0) == 4, "the keys of the failed prune are forgotten"
+
+
+def test_a_prune_deletes_in_slices_and_other_writers_go_between(
+    db: Database, aged: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune_module, "_SLICE", 1)
+    looks = []
+
+    def keep(_conn: Connection, since: float) -> list[bytes]:
+        looks.append(since)
+        return [b"".join(keys("t0", "t1", "t2", "t3"))] if len(looks) > 3 else []  # a job comes after two slices
+
+    assert Pruner(db, keep=keep).prune(max_bytes=0) == 2
+    assert len(left(aged)) == 2
+    assert looks[0] == 0.0
+    assert all(abs(time.time() - since) < 120 for since in looks[1:])
+    assert len(looks) == 5, "each slice looks again"
