@@ -5,6 +5,9 @@ import time
 import redis
 
 from semel.errors import UnavailableError
+from semel.log import get_log
+
+log = get_log("redis")
 
 
 def unreachable(error: Exception) -> UnavailableError:
@@ -26,6 +29,28 @@ def connect_redis(url: str, *, name: str | None = None) -> "redis.Redis":
         )
     except ValueError as error:
         raise UnavailableError(f"SEMEL_REDIS_URL is not a Redis URL: {error}") from None
+
+
+def wait_for_redis(client: "redis.Redis", *, every_s: float = 1.0) -> None:
+    """Return when Redis answers; the log tells what is waited for.
+
+    Raises UnavailableError if Redis answers that it does not serve this client (a wrong password, no such database).
+    """
+    waits = False
+    while True:
+        try:
+            client.ping()
+        except (redis.AuthenticationError, redis.ResponseError) as error:
+            raise unreachable(error) from error
+        except redis.RedisError as error:
+            if not waits:
+                log.warning("waiting for Redis", reason=str(error))
+            waits = True
+            time.sleep(every_s)
+        else:
+            if waits:
+                log.info("Redis answers")
+            return
 
 
 class RedisClock:

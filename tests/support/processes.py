@@ -73,8 +73,8 @@ class Processes:
     def start_api(self) -> None:
         """Start the API, and wait until it answers."""
         self._start("api", [sys.executable, "-m", "semel", "serve"])
-        wait_until(lambda: "database" in self._parts() or self._has_ended("api"), timeout_s=90, detail=self.logs)
-        assert not self._has_ended("api"), self.logs()
+        wait_until(lambda: "database" in self._parts() or self.has_ended("api"), timeout_s=90, detail=self.logs)
+        assert not self.has_ended("api"), self.logs()
 
     def start_worker(self, name: str = "worker", *, device: str = "cpu") -> None:
         """Start a worker, and do not wait for it."""
@@ -112,7 +112,7 @@ class Processes:
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
             )
 
-    def _has_ended(self, name: str) -> bool:
+    def has_ended(self, name: str) -> bool:
         return self._running[name].poll() is not None
 
     def pid(self, name: str) -> int:

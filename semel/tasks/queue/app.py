@@ -3,6 +3,7 @@
 from celery import Celery
 from kombu import Queue
 
+from semel.tasks.queue import transport
 from semel.tasks.queue.names import queue_name
 from semel.values.text import Lane
 
@@ -26,6 +27,7 @@ def make_app(redis_url: str, *, device: str | None = None, events: bool = False)
         device: the device whose queues a worker consumes; None for an application that only sends.
         events: publish task events for Flower, which adds two milliseconds to the latency of a request.
     """
+    transport.use()
     app = Celery("semel", broker=redis_url)
     app.conf.update(
         accept_content=["json"],  # unpickling a message would run whatever code its sender chose
@@ -46,7 +48,8 @@ def make_app(redis_url: str, *, device: str | None = None, events: bool = False)
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "queue_order_strategy": "priority",  # poll in the order of `_LANES`
             "socket_connect_timeout": 3,
-            "health_check_interval": 10,
+            "socket_timeout": 10,  # a Redis that is silent must not hold a sender
+            "health_check_interval": 5,  # a consumer that hears nothing connects again after 11 s at most
             "retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.1},
         },
         task_queues=[Queue(queue_name(lane, device)) for lane in _LANES] if device else [],

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 
 from semel.errors import UnavailableError
 from semel.log import get_log
@@ -17,6 +16,7 @@ from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.chunks import ChunkStore
 from semel.tasks.jobs.turns import Turn, Window
 from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_SMALL_CHUNKS, queue_name
+from semel.tasks.queue.transport import NOT_SENT
 from semel.tracing import is_on, span, within
 from semel.values.device import device_kind
 from semel.values.text import Lane
@@ -70,7 +70,7 @@ class Dispatcher:
             try:
                 with within(parents.get(first.job_id)), span("semel.send"):  # the job's trace, not this thread's
                     self._send(queue_name(window.lane, window.device), message)
-            except OperationalError as error:
+            except NOT_SENT as error:
                 log.warning("message not sent, the next sweep sends it again", job=first.job_id, reason=str(error))
                 return
 

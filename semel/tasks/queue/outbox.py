@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import redis
 from celery import Celery
-from kombu.exceptions import OperationalError
 
 from semel.errors import SemelError, UnavailableError
 from semel.log import get_log
@@ -24,6 +23,7 @@ from semel.tasks.queue.message import Answer, Reading, Request, RequestMessage
 from semel.tasks.queue.names import EMBED_TEXTS, READ_TEXTS, queue_name
 from semel.tasks.queue.pending import Group, Message, Pending
 from semel.tasks.queue.router import Router
+from semel.tasks.queue.transport import NOT_SENT
 from semel.tracing import span, traceparent, within
 from semel.values.model import Space
 from semel.values.text import Input, Lane
@@ -246,7 +246,7 @@ class Outbox:
     def _send_or_fail(self, batch: Sequence[Pending], message: Message) -> None:
         try:
             self._send(batch, message)
-        except (OperationalError, redis.RedisError) as error:
+        except NOT_SENT as error:
             self.fail(batch, unreachable(error))
         except SemelError as error:
             self.fail(batch, error)

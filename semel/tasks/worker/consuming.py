@@ -1,14 +1,16 @@
 """Celery's loop of a worker: it takes messages from the queues, and hands them to the parts that serve them."""
 
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from celery import Celery
 from celery.signals import setup_logging, task_prerun
+from celery.worker import state
 
-from semel.errors import UnavailableError
+from semel.log import get_log
 from semel.tasks.jobs.rows import Place
 from semel.tasks.queue.message import RequestMessage
 from semel.tasks.queue.names import EMBED_CHUNKS, EMBED_SMALL_CHUNKS, EMBED_TEXTS, READ_TEXTS
@@ -16,8 +18,13 @@ from semel.tasks.worker.replies import Replies
 from semel.together import Together
 from semel.tracing import traceparent, within
 
+log = get_log("worker")
+
 _MOST = 16
 """Messages of small chunks that are computed together."""
+
+_PAUSE_S = 1.0
+"""Before a loop that failed is started again."""
 
 _AT_ONCE = 2
 """Groups of them under way at once: one is computed while the other one is read and stored."""
@@ -33,13 +40,12 @@ def consume(
 ) -> None:
     """Run Celery's loop until a signal; each message is served in a thread.
 
+    A loop that fails is started again: the messages that it had are recovered like those of a worker that died.
+
     Args:
         embed_chunks: called with the chunks of a message.
         replies: serves messages of requests.
         redelivered: called for each message that was delivered again.
-
-    Raises:
-        UnavailableError: the loop failed.
     """
 
     def count_redelivery(task: Any, **_: Any) -> None:
@@ -51,13 +57,23 @@ def consume(
     setup_logging.connect(_keep_log_configuration, weak=False)
     task_prerun.connect(count_redelivery, weak=False)
     warnings.filterwarnings("ignore", message=".*superuser privileges.*")  # containers run as root
-    consumer = app.Worker(hostname=worker_id, quiet=True, without_gossip=True, without_mingle=True, loglevel="WARNING")
+    options = {"quiet": True, "without_gossip": True, "without_mingle": True, "loglevel": "WARNING"}
     try:
-        consumer.start()
+        while True:
+            consumer = app.Worker(hostname=worker_id, **options)
+            consumer.start()
+            if not consumer.exitcode or _is_stopping():
+                return
+            log.error("the connection to the queues failed, see above; it is opened again", seconds=_PAUSE_S)
+            time.sleep(_PAUSE_S)
     finally:
         small.close()
-    if consumer.exitcode:
-        raise UnavailableError("Celery's loop ended with an error, see the log above; restart this worker")
+
+
+def _is_stopping() -> bool:
+    """Whether a signal asked Celery's loop to end."""
+    asked = (state.should_stop, state.should_terminate)  # exit codes, of which 0 is one
+    return any(code is not None and code is not False for code in asked)
 
 
 _Traced: TypeAlias = tuple[Sequence[Place], str | None]

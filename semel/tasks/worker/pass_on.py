@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import redis
 from celery import Celery
-from kombu.exceptions import OperationalError
 
 from semel.errors import UnavailableError
 from semel.log import get_log
@@ -14,6 +13,7 @@ from semel.tasks.fleet.pools import best_pool
 from semel.tasks.queue.doorbell import give_up
 from semel.tasks.queue.message import Request, RequestMessage
 from semel.tasks.queue.names import queue_name
+from semel.tasks.queue.transport import NOT_SENT
 from semel.tracing import span
 from semel.values.device import UseCase, device_kind
 from semel.values.text import Lane
@@ -71,7 +71,7 @@ class PassOn:
                     ignore_result=True,
                     argsrepr=passed.shown,
                 )
-        except (UnavailableError, OperationalError, redis.RedisError) as error:
+        except (UnavailableError, *NOT_SENT) as error:
             log.warning("requests not passed on", requests=len(message.requests), reason=str(error))
             return False
         return True

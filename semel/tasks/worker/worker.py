@@ -17,7 +17,7 @@ from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import BackendError, FingerprintError, ModelLoadError, SemelError, UnavailableError
 from semel.log import get_log
-from semel.redis_client import connect_redis, unreachable
+from semel.redis_client import connect_redis, wait_for_redis
 from semel.repeating import Repeating
 from semel.settings import Settings
 from semel.tasks.fleet.failover import Failover
@@ -56,7 +56,7 @@ class Worker:
         device: the name of the device, such as `cpu` or `cuda:0`, as `semel devices` lists it.
 
     Raises:
-        UnavailableError: the database or Redis does not answer.
+        UnavailableError: the database does not answer, or Redis refuses this worker.
     """
 
     def __init__(self, settings: Settings, *, device: str) -> None:
@@ -72,13 +72,10 @@ class Worker:
         self._open_presence()
 
     def _open_services(self) -> None:
-        """Open the database, Redis and the stores on them. Raises UnavailableError."""
+        """Open the database, Redis and the stores on them; waits until Redis answers. Raises UnavailableError."""
         settings = self._settings
         self._redis = connect_redis(settings.redis_url, name=self._id)
-        try:
-            self._redis.ping()
-        except redis.RedisError as error:
-            raise unreachable(error) from error
+        wait_for_redis(self._redis)
         db = Database(settings.database, max_bytes=settings.database_max_bytes)
         db.upgrade()
         retention_s = settings.job_retention_s

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from celery.utils.dispatch import Signal
 
 from semel.backends.hanging import Hang
@@ -89,9 +90,30 @@ def pending(fleet: Fleet) -> int:
     return len(fleet.jobs.dispatch(lane=Lane.BULK, device="cpu", window=1000))
 
 
-def test_without_redis_a_worker_does_not_start(fleet: Fleet, workers: Workers) -> None:
+def test_without_redis_a_worker_waits_until_it_answers(
+    fleet: Fleet, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet.server.connected = False
-    with pytest.raises(UnavailableError, match="Redis"):
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        fleet.server.connected = len(waits) == 3
+
+    monkeypatch.setattr("semel.redis_client.time.sleep", sleep)
+    workers.new()
+    assert len(waits) == 3
+
+
+@pytest.mark.parametrize("error", [redis.AuthenticationError("password"), redis.ResponseError("no such database")])
+def test_a_worker_that_redis_refuses_does_not_start(
+    fleet: Fleet, workers: Workers, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse() -> None:
+        raise error
+
+    monkeypatch.setattr(fleet.redis, "ping", refuse)
+    with pytest.raises(UnavailableError, match=str(error)):
         workers.new()
 
 
@@ -322,14 +344,26 @@ def test_chunks_and_requests_from_the_queue_are_done(
     assert counted == 2, "reading is no work of the device"
 
 
-def test_a_loop_that_ends_with_an_error_ends_the_worker_with_one(
+def test_a_loop_that_ends_with_an_error_is_started_again(
     fleet: Fleet, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = workers.new()
-    monkeypatch.setattr(worker._app, "Worker", Loop(worker, [], exitcode=1))
-    with pytest.raises(UnavailableError, match="Celery's loop ended with an error"):
-        worker.run()
-    assert fleet.roster.live() == []
+    failing, working = Loop(worker, [], exitcode=1), Loop(worker, [])
+    loops, seen = iter([failing, failing, working]), []
+    monkeypatch.setattr(consuming_module, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(worker._app, "Worker", lambda **options: next(loops)(**options))
+    working.on_start = lambda: seen.extend(fleet.roster.live())
+    worker.run()
+    assert len(seen) == 1, "the worker stays on the roster"
+    assert next(loops, None) is None
+
+
+def test_a_loop_that_a_signal_ends_is_not_started_again(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = workers.new()
+    loops = iter([Loop(worker, [], exitcode=1)])
+    monkeypatch.setattr(consuming_module.state, "should_stop", 0)
+    monkeypatch.setattr(worker._app, "Worker", lambda **options: next(loops)(**options))
+    worker.run()
 
 
 @pytest.mark.parametrize(("info", "count"), [({"redelivered": True}, 1), ({"redelivered": False}, 0), (None, 0)])
