@@ -13,7 +13,15 @@ from semel.api.jobs.ingest import JobIngest
 from semel.api.jobs.submission import create, job_ingest
 from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
-from semel.errors import BadInputError, ConflictError, NotFoundError, OverloadedError, SemelError, UnavailableError
+from semel.errors import (
+    BadInputError,
+    ConflictError,
+    NotFoundError,
+    OverloadedError,
+    SemelError,
+    StorageFullError,
+    UnavailableError,
+)
 from semel.log import get_log
 from semel.repeating import Repeating
 from semel.tasks.jobs.batches import Batch, LineError
@@ -73,7 +81,7 @@ class BatchRunner:
                 self._advance(batch)
             except _StoppedError:
                 continue
-            except (OverloadedError, UnavailableError) as error:
+            except (OverloadedError, StorageFullError, UnavailableError) as error:
                 pause_s = error.retry_after_s if isinstance(error, OverloadedError) else _PAUSE_S
                 self._paused[batch.id] = time.monotonic() + pause_s
                 log.info("batch waits", batch=batch.id, reason=str(error), seconds=round(pause_s))

@@ -224,6 +224,11 @@ class JobStore:
 
     # Ending
 
+    def explain(self, job_ids: Collection[str], why: str) -> None:
+        """Record why these jobs do not go on, for those who look at them."""
+        with self._db.write(reserve=True) as conn:
+            conn.execute(update(jobs).where(jobs.c.id.in_(job_ids), jobs.c.status.in_(ACTIVE)).values(why=why))
+
     def fail(self, job_id: str, error: ItemError) -> None:
         """End a job as failed; the vectors that were computed stay in the cache."""
         with self._db.write(reserve=True) as conn:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 
 from semel.cache.store import VectorStore
@@ -11,7 +12,9 @@ from semel.errors import (
     DeviceLostError,
     FingerprintError,
     ModelLoadError,
+    SemelError,
     StorageFullError,
+    UnavailableError,
     UnknownModelError,
 )
 from semel.log import get_log
@@ -31,6 +34,9 @@ log = get_log("chunk")
 
 _ELSEWHERE_S = 0.5
 """Pause before a chunk returns to a queue that this worker also consumes, so that another worker can take it."""
+
+_NO_DATABASE_S = 5.0
+"""Pause of chunks that the database could not store."""
 
 _CANCEL_CHECK_S = 0.5
 """How often a running chunk checks whether its job was cancelled."""
@@ -139,7 +145,9 @@ class ChunkRunner:
         except CancelledError:
             self._give_back(works)
             logger.info("chunks stopped, their jobs were cancelled or another worker has them")
-        except (StorageFullError, FingerprintError) as error:
+        except (StorageFullError, UnavailableError) as error:
+            self._pause(works, error)
+        except FingerprintError as error:
             self._give_back(works)
             for job_id in dict.fromkeys(work.job_id for work in works):
                 self._jobs.fail(job_id, ItemError.of(error))
@@ -161,6 +169,15 @@ class ChunkRunner:
             raise
         except Exception as error:  # noqa: BLE001  # the worker's edge: it ends these chunks, not the worker
             self._after_unforeseen(works, error, started_at)
+
+    def _pause(self, works: Sequence[ChunkWork], error: SemelError) -> None:
+        """Return chunks after a while, because the database has no room or does not answer: it is not their fault."""
+        log.warning("chunks wait for the database", chunks=len(works), reason=str(error))
+        with suppress(SemelError):  # the database may still be in trouble
+            self._jobs.explain({work.job_id for work in works}, f"waits: {error}")
+        time.sleep(_NO_DATABASE_S)
+        with suppress(SemelError):  # then their leases end
+            self._chunks.give_back_uncharged([(work.job_id, work.position) for work in works], owner=self._owner)
 
     def _after_unforeseen(self, works: Sequence[ChunkWork], error: Exception, started_at: float) -> None:
         if len(works) > 1:  # one of them may be at fault

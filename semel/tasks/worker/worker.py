@@ -15,7 +15,7 @@ from semel.cache.catalog import Catalog
 from semel.cache.claims import RedisClaims
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.errors import BackendError, FingerprintError, ModelLoadError, SemelError, UnavailableError
+from semel.errors import BackendError, FingerprintError, ModelLoadError, SemelError, StorageFullError, UnavailableError
 from semel.log import get_log
 from semel.redis_client import connect_redis, wait_for_redis
 from semel.repeating import Repeating
@@ -283,3 +283,5 @@ class Worker:
             self._runner.run(places)
         except BackendError as error:
             self._loss.stop_worker(error)
+        except (StorageFullError, UnavailableError) as error:  # the database's, while the chunks were leased or ended
+            log.warning("chunks not run, the next sweep sends them again", chunks=len(places), reason=str(error))

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from semel.cache.keys import input_keys
-from semel.errors import BackendError, DeviceLostError, StorageFullError
+from semel.errors import BackendError, DeviceLostError, StorageFullError, UnavailableError
 from semel.tasks.fleet.meter import Message
 from semel.tasks.jobs.rows import NO_KEY, NewChunk
 from semel.tasks.worker import chunk as chunk_module
@@ -191,14 +191,27 @@ def test_a_job_for_other_weights_than_this_workers_fails(watched: Watched, fleet
     assert "'m' changed on this worker" in failed.error.message
 
 
-def test_a_full_database_fails_the_job(
-    watched: Watched, fleet: Fleet, device: Device, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("trouble", [StorageFullError("here"), UnavailableError("the database does not answer")])
+def test_chunks_wait_while_the_database_cannot_store_them_and_no_attempt_is_charged(
+    watched: Watched,
+    fleet: Fleet,
+    device: Device,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Exception,
 ) -> None:
-    job, full = submit(fleet, device, ["one"]), Mock(side_effect=StorageFullError("here"))
-    monkeypatch.setattr(fleet.store, "put_many", full)
+    monkeypatch.setattr(chunk_module, "time", clock)
+    job = submit(fleet, device, ["one"])
+    with monkeypatch.context() as patch:
+        patch.setattr(fleet.store, "put_many", Mock(side_effect=trouble))
+        for _ in range(2 * MAX_ATTEMPTS):
+            watched.runner.run([(job.id, 0)])
+    assert is_pending(fleet, job)
+    assert fleet.jobs.get(job.id).why == f"waits: {trouble}"
+    assert clock.slept == [5.0] * 2 * MAX_ATTEMPTS
     watched.runner.run([(job.id, 0)])
-    failed = fleet.jobs.get(job.id)
-    assert (failed.status, failed.error and failed.error.code) == (JobStatus.FAILED, "storage_full")
+    done = fleet.jobs.get(job.id)
+    assert (done.status, done.counts.computed, done.counts.failed) == (JobStatus.COMPLETED, 1, 0)
 
 
 def test_a_model_that_is_unknown_here_is_refused_and_the_chunk_goes_to_another_worker(
