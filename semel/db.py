@@ -55,13 +55,17 @@ class Database:
         max_bytes: SQLite only, the maximum size of the file.
         mmap_bytes: SQLite only, how much of the file to map into memory. Look-ups are a quarter faster; but the pages
             count as the process's own once for each connection, and a service has many.
+        kept_connections: PostgreSQL only, how many idle connections stay open. PostgreSQL allows 100 by default, for
+            all processes together.
 
     Raises:
         BadInputError: not a database URL, or an unsupported database.
         UnavailableError: PostgreSQL's driver is not installed.
     """
 
-    def __init__(self, url: str, *, max_bytes: int | None = None, mmap_bytes: int = 0) -> None:
+    def __init__(
+        self, url: str, *, max_bytes: int | None = None, mmap_bytes: int = 0, kept_connections: int = 2
+    ) -> None:
         try:
             self._url = make_url(url)
         except ArgumentError:
@@ -71,6 +75,7 @@ class Database:
         self.dialect = self._url.get_backend_name()
         self._max_bytes = max_bytes
         self._mmap_bytes = mmap_bytes
+        self._kept_connections = kept_connections
         self._ballast: Path | None = None
         self.clock = DatabaseClock()
         self._engine = self._create()
@@ -86,8 +91,8 @@ class Database:
         try:
             engine = create_engine(
                 self._url,
-                pool_size=16,
-                max_overflow=48,
+                pool_size=self._kept_connections,
+                max_overflow=64 - self._kept_connections,
                 pool_pre_ping=True,
                 connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **_HALF_OPEN},
             )

@@ -32,6 +32,7 @@ from semel.api.watch.metrics import COUNT_CACHE_S
 from semel.api.watch.overview import overview
 from semel.repeating import Repeating
 from semel.settings import Settings
+from semel.tasks.fleet.redis_owner import RENEW_S
 from semel.tasks.fleet.roster import BEAT_S
 from semel.tasks.queue.care import LOOK_S
 from semel.tracing import close_traces, trace_requests
@@ -137,6 +138,7 @@ def _background(services: Services) -> tuple[_Part, ...]:
         Repeating("failover", services.fleet.failover.run, every_s=BEAT_S),
         Repeating("requests", services.fleet.care.once, every_s=LOOK_S),
         Repeating("sweep", sweep, every_s=BEAT_S),
+        Repeating("owner of Redis", services.fleet.redis_owner.renew, every_s=RENEW_S),
         Repeating("cache size", watch.readings.count_cache, every_s=COUNT_CACHE_S, at_once=True),
         Repeating("use of spaces", stores.space_use.write, every_s=_WRITE_USE_S),
         Repeating("throughput", sample, every_s=BEAT_S),

@@ -1,6 +1,7 @@
 """The parts that the routes use, built once when the API starts."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import redis
@@ -25,12 +26,14 @@ from semel.redis_client import connect_redis, unreachable
 from semel.rerank import Reranker
 from semel.settings import Settings
 from semel.tasks.fleet.failover import Failover
+from semel.tasks.fleet.redis_owner import RedisOwner
 from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.batches import BatchStore
 from semel.tasks.jobs.chunks import ChunkStore
 from semel.tasks.jobs.counts import JobCounts
 from semel.tasks.jobs.files import FileStore
 from semel.tasks.jobs.idempotency import IdempotencyKeys
+from semel.tasks.jobs.installation import installation_id
 from semel.tasks.jobs.moves import JobMoves
 from semel.tasks.jobs.parts import JobParts
 from semel.tasks.jobs.store import JobStore
@@ -47,6 +50,9 @@ from semel.values.device import device_kind
 from semel.vector_import import Importer
 
 log = get_log("api")
+
+_SWEPT_S = 60.0
+"""Sweeps run every two seconds; without one for this long, lost work stays lost."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Fleet:
     """Redis, the workers that are reached through it, and the parts that send work to them."""
 
     redis: "redis.Redis"
+    redis_owner: RedisOwner
     roster: Roster
     router: Router
     failover: Failover
@@ -134,7 +141,20 @@ class Services:
     @property
     def pings(self) -> dict[str, Callable[[], None]]:
         """Name of a part → a call that raises SemelError when the part does not answer."""
-        return {"database": self.stores.db.ping, "redis": self.fleet.ping, "workers": self.ping_workers}
+        return {
+            "database": self.stores.db.ping,
+            "redis": self.fleet.ping,
+            "workers": self.ping_workers,
+            "sweeps": self.ping_sweeps,
+        }
+
+    def ping_sweeps(self) -> None:
+        """Raises UnavailableError unless a sweep of this process has succeeded lately."""
+        if self.sweeper.age_s > _SWEPT_S:
+            raise UnavailableError(
+                f"no sweep has succeeded for {self.sweeper.age_s:.0f} s, so lost work is not sent again; the log of "
+                "this process has the reason"
+            )
 
     def close(self) -> None:
         """Write the counts that are still in memory, and close every connection."""
@@ -162,6 +182,8 @@ def assemble(settings: Settings, client: "redis.Redis", celery: Celery) -> Servi
 
     Raises:
         UnavailableError: the database does not answer.
+        BadInputError: the home folder holds the files of another database.
+        ConflictError: another installation uses this Redis.
     """
     stores = _stores(settings)
     fleet = _fleet(settings, stores, client, celery)
@@ -197,7 +219,7 @@ def assemble(settings: Settings, client: "redis.Redis", celery: Celery) -> Servi
 
 
 def _stores(settings: Settings) -> Stores:
-    db = Database(settings.database, max_bytes=settings.database_max_bytes)
+    db = Database(settings.database, max_bytes=settings.database_max_bytes, kept_connections=8)
     db.upgrade()
     return Stores(
         db=db,
@@ -208,7 +230,9 @@ def _stores(settings: Settings) -> Stores:
         counts=JobCounts(db),
         parts=JobParts(db),
         idempotency=IdempotencyKeys(db),
-        files=FileStore(db, settings.home / "files", retention_s=settings.file_retention_s),
+        files=FileStore(
+            db, settings.home / "files", retention_s=settings.file_retention_s, database_id=installation_id(db)
+        ),
         batches=BatchStore(db),
         webhooks=WebhookStore(db),
     )
@@ -223,8 +247,12 @@ def _fleet(settings: Settings, stores: Stores, client: "redis.Redis", celery: Ce
     care = RequestCare(outbox, client, roster, router, timeout_s=timeout_s)
     backlog = Backlog(stores.counts, roster, client, requests=care, max_s=settings.max_queue_s)
     moves = JobMoves(stores.db)
+    redis_owner = RedisOwner(client, installation_id(stores.db))
+    with suppress(UnavailableError):  # the API starts without Redis, which may come later
+        redis_owner.renew()
     return Fleet(
         redis=client,
+        redis_owner=redis_owner,
         roster=roster,
         router=router,
         failover=Failover(stores.jobs, moves, roster, use_case=settings.use_case, fail_after_s=settings.no_worker_s),

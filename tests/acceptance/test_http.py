@@ -195,7 +195,7 @@ def test_models_and_health(semel: Processes) -> None:
     listed = httpx.get(f"{semel.url}/v1/models").json()["data"]
     assert [one["id"] for one in listed if one["default"]] == ["fake"]
     assert httpx.get(f"{semel.url}/health/live").json() == {"status": "ok"}
-    assert semel.client.ready() == {"database": "ok", "redis": "ok", "workers": "ok"}
+    assert semel.client.ready() == {"database": "ok", "redis": "ok", "workers": "ok", "sweeps": "ok"}
     (worker,) = httpx.get(f"{semel.url}/health/backends").json()
     assert (worker["device"], "fake" in worker["models"]) == ("cpu", True)
     assert httpx.get(f"{semel.url}/docs").status_code == 200

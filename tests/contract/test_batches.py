@@ -18,7 +18,7 @@ from semel.values.job import JobStatus
 
 @pytest.fixture
 def files(db: Database, tmp_path: Path) -> FileStore:
-    return FileStore(db, tmp_path / "files", retention_s=60)
+    return FileStore(db, tmp_path / "files", retention_s=60, database_id="d")
 
 
 @pytest.fixture

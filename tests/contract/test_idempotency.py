@@ -66,7 +66,17 @@ def test_one_of_many_concurrent_submissions_gets_the_key(keys: IdempotencyKeys) 
         assert sum(threads.map(reserve, range(16))) == 1
 
 
-def test_reservations_expire_after_an_hour_and_sealed_keys_after_a_day(
+def test_a_submission_that_goes_on_keeps_its_key(db: Database, keys: IdempotencyKeys) -> None:
+    keys.reserve("k", owner="a")
+    age(db, RESERVED_S - 1)
+    keys.renew("k", owner="a")
+    with pytest.raises(ConflictError, match="under way"):
+        keys.reserve("k", owner="b")
+    age(db, RESERVED_S + 1)
+    assert keys.reserve("k", owner="b") is None, "two minutes after a crash the key is free"
+
+
+def test_reservations_expire_after_two_minutes_and_sealed_keys_after_a_day(
     db: Database, keys: IdempotencyKeys, job_id: str
 ) -> None:
     keys.reserve("cut off", owner="a")

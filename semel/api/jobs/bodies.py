@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 from fastapi import Request
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
 
 from semel.api.edge.problems import as_bad_input
 from semel.api.edge.reading import read_query
@@ -40,21 +41,40 @@ TABLES = {"text/csv": ".csv", **PARQUET}
 
 
 class HashedBody:
-    """The body of a request as it arrives, and a SHA-256 over its query string, content type and body."""
+    """The body of a request as it arrives, and a SHA-256 over its query string, content type and body.
+
+    A form's boundary does not count: clients choose another one each time.
+    """
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._hash = hashlib.sha256(f"{request.url.query}\n{request.headers.get('content-type')}\n".encode())
+        kind, parameters = parse_options_header(request.headers.get("content-type"))
+        self._boundary = parameters.pop(b"boundary", b"") if kind == b"multipart/form-data" else b""
+        self._hash = hashlib.sha256(repr((request.url.query, kind, sorted(parameters.items()))).encode())
+        self._held = b""  # the end of what has arrived, in which a boundary may begin
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for part in self._request.stream():
-            self._hash.update(part)
+            self._update(part)
             yield part
+
+    def _update(self, part: bytes) -> None:
+        if not self._boundary:
+            self._hash.update(part)
+            return
+        *before, rest = (self._held + part).split(b"--" + self._boundary)
+        for piece in before:
+            self._hash.update(piece + b"--")
+        kept = len(self._boundary) + 1
+        self._hash.update(rest[:-kept])
+        self._held = rest[-kept:]
 
     @property
     def digest(self) -> bytes:
         """The SHA-256 digest of what has arrived so far, 32 bytes."""
-        return self._hash.digest()
+        whole = self._hash.copy()
+        whole.update(self._held)
+        return whole.digest()
 
 
 OpenIngest: TypeAlias = Callable[[Services, JobRequest], AbstractContextManager[Ingest[T]]]

@@ -1,11 +1,13 @@
 """Creates jobs from submissions, and makes a repeated submission with the same idempotency key return the first job."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from semel.api.dialects.embedding import space_of
 from semel.api.jobs.bodies import HashedBody
@@ -13,7 +15,8 @@ from semel.api.jobs.ingest import Ingest, JobIngest
 from semel.api.jobs.webhooks import check_webhook
 from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
-from semel.errors import BadInputError, ConflictError, SemelError
+from semel.errors import BadInputError, ConflictError, SemelError, UnavailableError
+from semel.tasks.jobs.idempotency import RESERVED_S, IdempotencyKeys
 from semel.tasks.jobs.new_job import NewJob
 from semel.tasks.queue.router import Route
 from semel.values.device import device_kind
@@ -36,18 +39,36 @@ async def once(
     keys, owner = services.stores.idempotency, uuid.uuid4().hex
     earlier = await run_in_threadpool(lambda: keys.reserve(key, owner=owner))
     if earlier is None:
+        renewing = asyncio.create_task(_renew(keys, key, owner))
         try:
             job = await receive(body)
         except BaseException:  # also when the client disconnects: the key must not stay reserved
             await run_in_threadpool(lambda: keys.release(key, owner=owner))
             raise
-        await run_in_threadpool(lambda: keys.seal(key, owner=owner, job_id=job.id, digest=body.digest))
+        finally:
+            renewing.cancel()
+        seal = _while_unavailable(lambda: keys.seal(key, owner=owner, job_id=job.id, digest=body.digest))
+        await run_in_threadpool(seal)  # the job exists: without its key, a repeated submission would make another one
         return job
     async for _ in body:
         pass
     if body.digest != earlier.digest:
         raise ConflictError(f"Idempotency-Key {key!r} was used for another body; choose a new key for a new job")
     return await run_in_threadpool(services.stores.jobs.get, earlier.job_id)
+
+
+async def _renew(keys: IdempotencyKeys, key: str, owner: str) -> None:
+    """Keep a key reserved while its submission arrives."""
+    while True:
+        await asyncio.sleep(RESERVED_S / 4)
+        with suppress(SemelError):  # the next renewal may succeed
+            await run_in_threadpool(lambda: keys.renew(key, owner=owner))
+
+
+def _while_unavailable(write: Callable[[], None]) -> Callable[[], None]:
+    """The write, repeated for up to half a minute while the database does not answer."""
+    transient = retry_if_exception_type(UnavailableError)
+    return retry(retry=transient, stop=stop_after_delay(30), wait=wait_fixed(0.5), reraise=True)(write)
 
 
 def destination(services: Services, request: JobRequest) -> tuple[Space, Route]:

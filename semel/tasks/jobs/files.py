@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from sqlalchemy import delete, select, tuple_
 
 from semel.db import Database
-from semel.errors import ConflictError, NotFoundError, StorageFullError
+from semel.errors import BadInputError, ConflictError, NotFoundError, StorageFullError
 from semel.tasks.jobs.schema import batches, files
 from semel.values.job import OPEN
 
@@ -37,12 +37,34 @@ class FileStore:
     Args:
         folder: holds the contents; several API processes share it.
         retention_s: how long a file without its own expiry is kept.
+        database_id: identifies the database.
+
+    Raises:
+        BadInputError: the folder belongs to another database.
     """
 
-    def __init__(self, db: Database, folder: Path, *, retention_s: float) -> None:
+    def __init__(self, db: Database, folder: Path, *, retention_s: float, database_id: str) -> None:
         self._db = db
         self._folder = folder
         self._retention_s = retention_s
+        self._check_folder(database_id)
+
+    def _check_folder(self, database_id: str) -> None:
+        """Note which database this folder belongs to: a sweep deletes every file that its database does not know.
+
+        Raises BadInputError if it belongs to another one.
+        """
+        mark = self._folder.with_name(f"{self._folder.name}.database")  # holds the identity of the database
+        with suppress(OSError):  # the disk is full: the next start notes it
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError), mark.open("x") as file:
+                file.write(database_id)
+        found = mark.read_text().strip() if mark.exists() else ""
+        if found not in ("", database_id):
+            raise BadInputError(
+                f"{self._folder} holds the files of another database than SEMEL_DATABASE_URL names; set SEMEL_HOME to "
+                "the folder of this database, or to a new one"
+            )
 
     def path(self, file_id: str) -> Path:
         """The path of the content of a stored file."""

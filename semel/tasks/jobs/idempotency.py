@@ -18,8 +18,8 @@ from semel.tasks.jobs.schema import jobs
 KEPT_S = 86400.0
 """How long a key is kept after its submission started."""
 
-RESERVED_S = 3600.0
-"""A submission that a crash cut off blocks its key for at most this long."""
+RESERVED_S = 120.0
+"""A submission that a crash cut off blocks its key for this long. One that is under way renews its reservation."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,12 @@ class IdempotencyKeys:
                 f"a submission with Idempotency-Key {key!r} is under way; repeat the request when it has ended"
             )
         return Earlier(row.job_id, row.digest)
+
+    def renew(self, key: str, *, owner: str) -> None:
+        """Record that the submission is still under way."""
+        with self._db.write(reserve=True) as conn:
+            here = (keys.c.key == key) & (keys.c.owner == owner)
+            conn.execute(update(keys).where(here).values(created_at=time_of(conn)))
 
     def seal(self, key: str, *, owner: str, job_id: str, digest: bytes) -> None:
         """Record that the submission is complete; without effect if it has lost its reservation."""

@@ -107,7 +107,7 @@ class Answer:
     @classmethod
     def from_json(cls, text: bytes | str) -> "Answer":
         """The answer that `to_json` wrote."""
-        computed, coalesced, errors, whole, readings, seconds = json.loads(text)
+        computed, coalesced, errors, whole, readings, seconds, *_newer = json.loads(text)
         return cls(
             computed,
             coalesced,

@@ -113,20 +113,22 @@ def _register(
     small: _SmallChunks,
     replies: Replies,
 ) -> None:
+    # What a newer version adds to a message is ignored, so that workers of two versions can share a queue.
+
     @app.task(name=EMBED_CHUNKS)
-    def embed_chunks(places: list[list[Any]]) -> None:
+    def embed_chunks(places: list[list[Any]], *_newer: object, **_named: object) -> None:
         serve([(job_id, position) for job_id, position in places])
 
     @app.task(name=EMBED_SMALL_CHUNKS)
-    def embed_small_chunks(places: list[list[Any]], fingerprint: str) -> None:
+    def embed_small_chunks(places: list[list[Any]], fingerprint: str, *_newer: object, **_named: object) -> None:
         small.embed([(job_id, position) for job_id, position in places], fingerprint)
 
     @app.task(name=EMBED_TEXTS)
-    def embed_texts(message: dict[str, Any]) -> None:
+    def embed_texts(message: dict[str, Any], *_newer: object, **_named: object) -> None:
         replies.embed(RequestMessage.from_message(message))
 
     @app.task(name=READ_TEXTS)
-    def read_texts(message: dict[str, Any]) -> None:
+    def read_texts(message: dict[str, Any], *_newer: object, **_named: object) -> None:
         replies.read(RequestMessage.from_message(message))
 
 

@@ -22,8 +22,10 @@ from semel.repeating import Repeating
 from semel.settings import Settings
 from semel.tasks.fleet.failover import Failover
 from semel.tasks.fleet.meter import Message, Meter
+from semel.tasks.fleet.redis_owner import RENEW_S, RedisOwner
 from semel.tasks.fleet.roster import BEAT_S, Roster
 from semel.tasks.jobs.chunks import ChunkStore
+from semel.tasks.jobs.installation import installation_id
 from semel.tasks.jobs.moves import JobMoves
 from semel.tasks.jobs.rows import Place
 from semel.tasks.jobs.store import JobStore
@@ -57,6 +59,7 @@ class Worker:
 
     Raises:
         UnavailableError: the database does not answer, or Redis refuses this worker.
+        ConflictError: another installation uses this Redis.
     """
 
     def __init__(self, settings: Settings, *, device: str) -> None:
@@ -76,8 +79,10 @@ class Worker:
         settings = self._settings
         self._redis = connect_redis(settings.redis_url, name=self._id)
         wait_for_redis(self._redis)
-        db = Database(settings.database, max_bytes=settings.database_max_bytes)
+        db = Database(settings.database, max_bytes=settings.database_max_bytes, kept_connections=6)
         db.upgrade()
+        self._redis_owner = RedisOwner(self._redis, installation_id(db))
+        self._redis_owner.renew()
         retention_s = settings.job_retention_s
         self._store = VectorStore(db, dtype=settings.vector_dtype)
         self._jobs = JobStore(db, window_s=settings.job_window_s, retention_s=retention_s)
@@ -228,6 +233,7 @@ class Worker:
             Repeating("renew claims", self._claims.renew, every_s=BEAT_S, at_once=True),
             Repeating("publish models", lambda: self._catalog.touch(self._offers.spaces), every_s=TOUCH_S),
             Repeating("queues", self._queues.once, every_s=BEAT_S, at_once=True),
+            Repeating("owner of Redis", self._redis_owner.renew, every_s=RENEW_S),
             Repeating("failover", self._failover.run, every_s=BEAT_S, at_once=True),
         ]
 

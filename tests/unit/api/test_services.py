@@ -67,7 +67,7 @@ def test_workers_that_cannot_compute_are_unavailable_with_the_remedy(
 
 def test_every_part_has_a_ping(services: Services) -> None:
     pings = with_workers(services, ("cpu", "ready")).pings
-    assert list(pings) == ["database", "redis", "workers"]
+    assert list(pings) == ["database", "redis", "workers", "sweeps"]
     for ping in pings.values():
         ping()
 
@@ -119,3 +119,11 @@ def test_the_api_starts_before_redis_does(tmp_path: Path) -> None:
 def test_a_database_that_does_not_answer_stops_the_start() -> None:
     with pytest.raises(UnavailableError):
         build_services(Settings(database_url="postgresql://127.0.0.1:1/nowhere"))
+
+
+def test_readiness_knows_when_no_sweep_succeeds(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    services.sweeper.last_good_at -= 61
+    with pytest.raises(UnavailableError, match="no sweep has succeeded for 6. s"):
+        services.pings["sweeps"]()
+    services.sweeper.sweep()
+    services.pings["sweeps"]()

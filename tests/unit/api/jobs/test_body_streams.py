@@ -123,3 +123,19 @@ def test_the_digest_covers_body_query_and_content_type() -> None:
     assert same != digest(NDJSON, b"abd", query=b"model=fake")
     assert same != digest(NDJSON, b"abc", query=b"model=prompted")
     assert same != digest("text/csv", b"abc", query=b"model=fake")
+
+
+def form(boundary: bytes, content: bytes = b"a,b\n1,2\n") -> list[bytes]:
+    head = b"--%b\r\nContent-Disposition: form-data; name=file; filename=x.csv\r\n\r\n" % boundary
+    return [head, content, b"\r\n--%b--\r\n" % boundary]
+
+
+def test_a_form_that_is_repeated_with_another_boundary_has_the_same_digest() -> None:
+    def of(boundary: str, content: bytes = b"a,b\n1,2\n", size: int = 10_000) -> bytes:
+        body = b"".join(form(boundary.encode(), content))
+        parts = [body[at : at + size] for at in range(0, len(body), size)]
+        return digest(f"multipart/form-data; boundary={boundary}", *parts)
+
+    assert of("abc123") == of("xyz9876")
+    assert len({of("abc123", size=size) for size in range(1, 40)}) == 1, "wherever the body was cut"
+    assert of("abc123") != of("abc123", b"a,b\n1,3\n")

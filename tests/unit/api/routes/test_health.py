@@ -19,7 +19,7 @@ def test_a_live_process_answers_whatever_is_missing(api: Service) -> None:
 
 def test_ready_names_every_part(api: Service) -> None:
     answer = api.http.get("/health/ready")
-    parts = {"database": "ok", "redis": "ok", "workers": "ok"}
+    parts = {"database": "ok", "redis": "ok", "workers": "ok", "sweeps": "ok"}
     assert (answer.status_code, answer.json()) == (200, {"ready": True, "parts": parts})
 
 
@@ -29,6 +29,7 @@ def test_without_a_worker_it_is_not_ready_and_says_how_to_start_one(api: Service
     assert (answer.status_code, answer.json()["ready"]) == (503, False)
     assert answer.json()["parts"] == {
         "database": "ok", "redis": "ok", "workers": "no worker is alive; start one: semel worker --device cpu",
+        "sweeps": "ok",
     }  # fmt: skip
 
 

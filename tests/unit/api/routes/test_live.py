@@ -43,7 +43,10 @@ def test_the_stream_begins_with_history_overview_and_jobs(watched: Service) -> N
     seen = events(watched)
     assert list(seen) == ["history", "overview", "jobs"]
     assert [pool["device"] for pool in seen["overview"]["pools"]] == ["cpu"]
-    assert seen["overview"]["ready"] == {"ready": True, "parts": {"database": "ok", "redis": "ok", "workers": "ok"}}
+    assert seen["overview"]["ready"] == {
+        "ready": True,
+        "parts": {"database": "ok", "redis": "ok", "workers": "ok", "sweeps": "ok"},
+    }
     assert [(entry["job"]["id"], entry["done"]) for entry in seen["jobs"]] == [(job["id"], 2)]
 
 

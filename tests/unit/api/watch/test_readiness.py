@@ -39,7 +39,7 @@ def test_a_bug_in_a_ping_is_not_hidden() -> None:
 
 
 def test_the_services_are_ready_with_a_worker_and_a_redis(running: Parts) -> None:
-    assert readiness(running.services.pings).parts == {"database": "ok", "redis": "ok", "workers": "ok"}
+    assert readiness(running.services.pings).parts == {"database": "ok", "redis": "ok", "workers": "ok", "sweeps": "ok"}
     with running.redis_gone():
         found = readiness(running.services.pings)
     assert (found.ready, found.parts["database"]) == (False, "ok")
@@ -56,7 +56,7 @@ def test_the_services_are_not_ready_without_a_worker(running: Parts) -> None:
 def test_the_route_answers_503_and_says_why(api: Service) -> None:
     assert api.http.get("/health/ready").json() == {
         "ready": True,
-        "parts": {"database": "ok", "redis": "ok", "workers": "ok"},
+        "parts": {"database": "ok", "redis": "ok", "workers": "ok", "sweeps": "ok"},
     }
     api.worker.leave(api.services)
     answer = api.http.get("/health/ready")

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete
 
 from semel.db import Database
-from semel.errors import ConflictError, NotFoundError, StorageFullError
+from semel.errors import BadInputError, ConflictError, NotFoundError, StorageFullError
 from semel.tasks.jobs.batches import BatchStore
 from semel.tasks.jobs.files import FileStore, StoredFile
 from semel.tasks.jobs.schema import files as file_table
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def files(db: Database, folder: Path) -> FileStore:
-    return FileStore(db, folder, retention_s=600)
+    return FileStore(db, folder, retention_s=600, database_id="d")
 
 
 def put(files: FileStore, content: bytes = b"content", **options: object) -> StoredFile:
@@ -190,3 +190,11 @@ def test_an_expired_file_that_another_process_deletes_first_is_not_counted(
     monkeypatch.setattr(files, "delete", outrun)
     assert files.sweep() == 1
     assert not files.path(second.id).exists()
+
+
+def test_a_folder_belongs_to_one_database(db: Database, folder: Path) -> None:
+    """Another database knows none of the files, so its sweep would delete them all."""
+    FileStore(db, folder, retention_s=600, database_id="one")
+    FileStore(db, folder, retention_s=600, database_id="one")
+    with pytest.raises(BadInputError, match="files of another database than SEMEL_DATABASE_URL names"):
+        FileStore(db, folder, retention_s=600, database_id="other")
