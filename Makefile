@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 4
 FAST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-fast check bench clean
+.PHONY: help setup demo up test test-fast check chaos soak bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,12 @@ check: setup ## check style, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 6
 	@scripts/check-page
+
+chaos: setup ## hurt a running semel at random: ROUNDS=20 SEED=1 DATABASE=sqlite
+	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) --seed $(or $(SEED),1) --database $(or $(DATABASE),sqlite)
+
+soak: setup ## run a mixed load for MINUTES=60 and show what grows
+	@$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),60)
 
 bench: setup ## measure semel against peers: one file per question in benchmarks/
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done

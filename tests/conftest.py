@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +15,11 @@ from semel.backends.devices.find import find_devices
 from semel.cache.store import VectorStore
 from semel.cli.work.parts import find_redis_server, free_port
 from semel.db import Database
-from tests.support.databases import migrated, sqlite_database
+from tests.support.databases import POSTGRES_URL, migrated, postgresql_database, sqlite_database
 from tests.support.processes import answers, wait_until
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background commands like this
     signal.signal(signal.SIGINT, signal.default_int_handler)  # processes that tests interrupt would inherit SIG_IGN
-
-POSTGRES_URL = os.environ.get("SEMEL_TEST_POSTGRES_URL", "postgresql://127.0.0.1:5432/postgres")
 
 
 def missing(what: str) -> None:
@@ -55,16 +52,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'semel.db'}"
         return
-    name = f"semel_test_{uuid.uuid4().hex[:12]}"
     try:
-        admin = psycopg.connect(POSTGRES_URL, autocommit=True, connect_timeout=3)
+        with postgresql_database() as url:
+            yield url
     except psycopg.OperationalError as error:
         missing(f"PostgreSQL does not answer at {POSTGRES_URL} (SEMEL_TEST_POSTGRES_URL): {error}")
-    with admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        yield POSTGRES_URL.rpartition("/")[0] + f"/{name}"
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    admin.close()
 
 
 @pytest.fixture

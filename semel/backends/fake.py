@@ -4,6 +4,8 @@ Its vectors depend on the text, so a swapped row fails a test. It fails where it
 """
 
 import hashlib
+import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ class FakeOptions:
         memory_tokens: a batch above this many padded tokens runs out of memory; 0 for no limit.
         dead_after: the device fails for good after this many batches; 0 for never.
         hang_on: a batch with this word never ends.
+        kill_on: a batch with this word kills its process, as a crash of a driver does.
         load_s: seconds that loading takes.
         hang_in: this step never ends: `load`, `health_check`, `warm_up` or `close`.
         unfit: the device fails its self-test, for this reason.
@@ -50,6 +53,7 @@ class FakeOptions:
     memory_tokens: int = 0
     dead_after: int = 0
     hang_on: str = ""
+    kill_on: str = ""
     load_s: float = 0.0
     hang_in: str = ""
     unfit: str = ""
@@ -132,7 +136,8 @@ class FakeBackend(Backend):
 
     def _id(self, word: str) -> int:
         word_id = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=7).digest())
-        if word in (self._options.fail_on, self._options.nan_on, self._options.hang_on):
+        o = self._options
+        if word in (o.fail_on, o.nan_on, o.hang_on, o.kill_on):
             self._words[word_id] = word
         return word_id
 
@@ -152,6 +157,8 @@ class FakeBackend(Backend):
         if o.journal:
             with Path(o.journal).open("a") as journal:
                 journal.writelines(f"{tokens.ids}\n" for tokens in batch)
+        if o.kill_on and any(o.kill_on in w for w in words):
+            os.kill(os.getpid(), signal.SIGKILL)
         if o.text_ms:
             time.sleep(o.text_ms * len(batch) / 1000)
         vectors = np.stack([self._vector(t) if self._kind == "embed" else _overlap(t) for t in batch])

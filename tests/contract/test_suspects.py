@@ -25,7 +25,7 @@ class KilledError(BaseException):
 
 @pytest.fixture
 def device(store: VectorStore, tmp_path: Path) -> Iterator[Device]:
-    with device_on(store, tmp_path, "fake:?dim=8", max_batch_tokens=4096) as made:
+    with device_on(store, tmp_path, "fake:?dim=8&fail_on=poison", max_batch_tokens=4096) as made:
         yield made
 
 
@@ -99,12 +99,12 @@ def failed(jobs: Jobs, job: Job) -> dict[int, str]:
 
 def test_only_the_killer_fails(jobs: Jobs, store: VectorStore, device: Device, killing: list[list[str]]) -> None:
     texts = [f"text {i}" for i in range(20)]
-    texts[7] = "a killer"
+    texts[3], texts[7] = "a poison text", "a killer"  # the other text that never gets a vector comes first
     job = submit(jobs, store, device, texts, ["other", "chunk"])
     assert run_to_the_end(jobs, store, device, job) == 3, "once among others, and twice alone"
-    assert failed(jobs, job) == {7: "worker_lost"}
+    assert failed(jobs, job) == {3: "backend_error", 7: "worker_lost"}
     counts = jobs.get(job.id).counts
-    assert (counts.done, counts.failed) == (22, 1)
+    assert (counts.done, counts.failed) == (22, 2)
 
 
 def test_several_killers_fail_and_nobody_else(

@@ -113,7 +113,16 @@ class Processes:
             )
 
     def has_ended(self, name: str) -> bool:
+        """Whether a part that runs, as far as nobody stopped it, has ended by itself."""
         return self._running[name].poll() is not None
+
+    def revive(self, worker: str) -> bool:
+        """Start a worker again that has ended by itself, as a supervisor does; returns whether it had."""
+        process = self._running.get(worker)
+        if process is None or process.poll() is None:
+            return False
+        self.start_worker(worker)
+        return True
 
     def pid(self, name: str) -> int:
         """The process id of a part."""

@@ -186,6 +186,7 @@ def _work(row: Any, job: Any, owner: str) -> ChunkWork:
         truncate=job.truncate,
         sent_at=row.sent_at,
         before=outcomes_of(row),
+        suspect=row.suspect,
     )
 
 

@@ -76,6 +76,7 @@ class ChunkWork:
         payload: the packed texts, see `texts`.
         sent_at: when its message was sent, Unix seconds.
         before: outcomes of an earlier run, of which only failed texts run again. Empty for a first run.
+        suspect: position of the text that was last computed alone; None if there is none.
     """
 
     job_id: str
@@ -93,6 +94,7 @@ class ChunkWork:
     truncate: bool
     sent_at: float | None = None
     before: Sequence[Outcome] = ()
+    suspect: int | None = None
 
     @cached_property
     def kept(self) -> set[int]:

@@ -246,7 +246,8 @@ class ChunkRunner:
 
         A text that ends its worker was noted down before; after `STARTS_ALONE` times it is not computed again.
         """
-        for key, text in missing.items():
+        suspected = None if work.suspect is None else work.keys[work.suspect]
+        for key in sorted(missing, key=lambda key: key != suspected):  # first: others would take its place on record
             places = [i for i, other in enumerate(work.keys) if other == key]
             starts = self._chunks.start_alone(work, places[0])
             if starts > STARTS_ALONE:
@@ -254,7 +255,9 @@ class ChunkRunner:
                 self._chunks.blame(work, places, error)
                 done.fail(key, error)
             else:
-                self._embedder.compute(model, work.prompt_name, {key: text}, lane=work.lane, terms=terms, into=done)
+                self._embedder.compute(
+                    model, work.prompt_name, {key: missing[key]}, lane=work.lane, terms=terms, into=done
+                )
 
     def _still_wanted(self, places: Collection[Place]) -> Callable[[], bool]:
         checked_at = time.monotonic()
