@@ -232,7 +232,9 @@ class Engine:
 
     def _next_batch(self) -> tuple[Backend, list[Item]]:
         lane = self._lanes.choose({lane for lane, *_ in self._waiting})
-        key = next(key for key in self._waiting if key[0] is lane)
+        # A suspect goes first: others must not end the process while its text is on record as the one on the device.
+        suspects = (key for key in self._waiting if key[2] is not None)
+        key = next(suspects, None) or next(key for key in self._waiting if key[0] is lane)
         waiting = self._waiting.pop(key)
         batch = waiting.pop_batch(partial(self._budgets.of, key[1], short=self._lanes.short_batches))
         if len(waiting):

@@ -77,13 +77,13 @@ class ResultReader:
             yield chunk, self.rows(job, chunk)
 
     def rows(self, job: Job, chunk: ChunkResult, found: Found | None = None) -> Rows:
-        """The rows of a chunk, read from the cache; vectors that it has lost since are recomputed.
+        """The rows of a chunk, read from the cache; lost vectors are recomputed where the texts were kept.
 
         Args:
             found: the rows of the cache, if they were read already.
 
         Raises:
-            ConflictError: vectors are lost, and the model's weights have changed.
+            ConflictError: vectors are lost, and the texts too, or the model's weights have changed.
         """
         found = found or self._vectors.get_many(chunk.keys, dim=job.dim)
         lost = lost_vectors(chunk, found)
@@ -91,6 +91,11 @@ class ResultReader:
         assert vectors is not None  # get_many returns vectors by default
         if lost:  # damaged rows, or a space that was dropped
             texts = chunk.texts()
+            if texts is None:
+                raise ConflictError(
+                    f"the cache has lost {len(lost)} vectors of job {job.id} (damaged rows, or a dropped space), "
+                    "and texts are kept only until they have a vector; submit the job again"
+                )
             space = self._catalog.space(job.model, job.prompt_name)
             if space.fingerprint != job.fingerprint:
                 raise ConflictError(

@@ -29,7 +29,7 @@ from semel.values.text import ItemError, Lane
 _FINISH = (
     update(chunks)
     .where(chunks.c.job_id == bindparam("of_job"), chunks.c.position == bindparam("at"))
-    .values({name: bindparam(name) for name in ("state", "lease_owner", "outcomes", "errors_json")})
+    .values({name: bindparam(name) for name in ("state", "lease_owner", "outcomes", "errors_json", "payload")})
 )
 
 
@@ -143,9 +143,15 @@ class ChunkStore:
             turn = [] if window is None else mark_sent(conn, pick(conn, window), now=time_of(conn))
         return [_lease_of(each.work) in held for each in finished], turn
 
-    def give_back(self, works: Sequence[ChunkWork]) -> None:
-        """Return unfinished chunks: each is pending again, or cancelled if its job is no longer active."""
-        released = {"lease_owner": None}
+    def give_back(self, works: Sequence[ChunkWork], *, suspect: bool = False) -> None:
+        """Return unfinished chunks: each is pending again, or cancelled if its job is no longer active.
+
+        Args:
+            suspect: the device was lost, perhaps through the text that was being computed alone.
+        """
+        released: dict[str, Any] = {"lease_owner": None}
+        if not suspect:
+            released |= {"suspect": None, "suspect_starts": 0}
         with self._db.write(reserve=True) as conn:
             held = or_(*(_held_by(work) for work in works))
             active = exists().where(jobs.c.id == chunks.c.job_id, jobs.c.status.in_(ACTIVE))

@@ -31,6 +31,9 @@ NO_KEY = bytes(KEY_BYTES)
 WORKER_LOST = "worker_lost"
 """The code of a text that ended the workers which computed it."""
 
+NO_TEXTS = b""
+"""The payload of a chunk whose texts all have a vector."""
+
 ACTIVE = (JobStatus.VALIDATING.value, JobStatus.IN_PROGRESS.value)
 """The states of a job whose chunks may be worked on."""
 
@@ -134,7 +137,8 @@ class Finished:
 
     def row(self) -> dict[str, Any]:
         """The values of the chunk's row, and its place as `of_job` and `at`."""
-        return {"of_job": self.work.job_id, "at": self.work.position, **done_values(self.outcomes, self.errors)}
+        place = {"of_job": self.work.job_id, "at": self.work.position, "payload": self.work.payload}
+        return place | done_values(self.outcomes, self.errors)
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,13 @@ class ChunkResult:
     extras: Sequence[Extra | None]
     skipped: int = 0
 
-    def texts(self) -> list[Input]:
-        """The texts, unpacked; only needed when the cache has lost a vector since then (a damaged row)."""
+    def texts(self) -> list[Input] | None:
+        """The texts, unpacked; only needed when the cache has lost a vector since then (a damaged row).
+
+        None if they all had one when the chunk was done: then they were not kept.
+        """
+        if self.payload == NO_TEXTS:
+            return None
         return unpack_texts(self.payload)[self.skipped : self.skipped + len(self.keys)]
 
 
@@ -218,13 +227,17 @@ def chunk_row(job_id: str, position: int, chunk: NewChunk) -> dict[str, Any]:
 
 
 def done_values(outcomes: Sequence[Outcome], errors: Mapping[int, ItemError]) -> dict[str, Any]:
-    """The values that a chunk's row gets when the chunk is done."""
-    return {
+    """The values that a chunk's row gets when the chunk is done.
+
+    Its texts are not needed any more, except to run those again that failed.
+    """
+    values = {
         "state": ChunkState.DONE,
         "lease_owner": None,
         "outcomes": bytes(OUTCOME_CODES[o] for o in outcomes),
         "errors_json": pack_errors(errors),
     }
+    return values if errors else values | {"payload": NO_TEXTS}
 
 
 def kept_outcomes(before: Sequence[Outcome], errors: Mapping[int, ItemError]) -> set[int]:

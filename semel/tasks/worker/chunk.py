@@ -20,13 +20,13 @@ from semel.errors import (
 from semel.log import get_log
 from semel.tasks.fleet.meter import Message
 from semel.tasks.jobs.chunks import ChunkStore
-from semel.tasks.jobs.rows import NO_KEY, WORKER_LOST, ChunkWork, Place
+from semel.tasks.jobs.rows import NO_KEY, ChunkWork, Place
 from semel.tasks.jobs.store import JobStore
-from semel.tasks.jobs.sweep import STARTS_ALONE
 from semel.tasks.jobs.turns import Turn, Window
-from semel.tasks.worker.embed import CancelledError, Embedder, LoadedModel, Terms
+from semel.tasks.worker.embed import CancelledError, Embedder, Terms
 from semel.tasks.worker.models import LoadedModels
 from semel.tasks.worker.outcomes import outcome_of
+from semel.tasks.worker.suspects import Suspects
 from semel.values.text import Input, ItemError, Outcome
 from semel.values.vectors import Computed
 
@@ -86,6 +86,7 @@ class ChunkRunner:
         self._max_attempts = max_attempts
         self._in_hand: dict[Place, tuple[ChunkWork, Computed]] = {}
         self._lost: set[Place] = set()
+        self._suspects = Suspects(chunks, embedder)
 
     def in_hand(self) -> list[Place]:
         """(job id, position) of the chunks that are being computed; their leases must be renewed."""
@@ -158,17 +159,19 @@ class ChunkRunner:
                 time.sleep(_ELSEWHERE_S)
                 self._give_back(works)
             else:
-                self._give_up_or_back(works, ItemError.of(error), started_at)
+                self._give_up_or_back(works, done, ItemError.of(error), started_at)
         except BackendError as error:
             # These chunks may be what kills the device, so the attempts are bounded even if another worker could
             # take them.
             if first.attempts < 2 * self._max_attempts and self._refuse(first.model, first.fingerprint, str(error)):
-                self._give_back(works)
+                self._give_back(works, suspect=True)
             else:
-                self._give_up_or_back(works, ItemError(DeviceLostError.code, str(error)), started_at)
+                self._give_up_or_back(
+                    works, done, ItemError(DeviceLostError.code, str(error)), started_at, suspect=True
+                )
             raise
         except Exception as error:  # noqa: BLE001  # the worker's edge: it ends these chunks, not the worker
-            self._after_unforeseen(works, error, started_at)
+            self._after_unforeseen(works, done, error, started_at)
 
     def _pause(self, works: Sequence[ChunkWork], error: SemelError) -> None:
         """Return chunks after a while, because the database has no room or does not answer: it is not their fault."""
@@ -179,31 +182,37 @@ class ChunkRunner:
         with suppress(SemelError):  # then their leases end
             self._chunks.give_back_uncharged([(work.job_id, work.position) for work in works], owner=self._owner)
 
-    def _after_unforeseen(self, works: Sequence[ChunkWork], error: Exception, started_at: float) -> None:
+    def _after_unforeseen(
+        self, works: Sequence[ChunkWork], done: Computed, error: Exception, started_at: float
+    ) -> None:
         if len(works) > 1:  # one of them may be at fault
             for work in works:
                 self._do([work], Computed())
             return
         log.error("chunk failed", job=works[0].job_id, chunk=works[0].position, exc_info=error)
-        self._give_up_or_back(works, ItemError("internal_error", f"{type(error).__name__}: {error}"), started_at)
+        problem = ItemError("internal_error", f"{type(error).__name__}: {error}")
+        self._give_up_or_back(works, done, problem, started_at)
 
-    def _give_back(self, works: Sequence[ChunkWork]) -> None:
+    def _give_back(self, works: Sequence[ChunkWork], *, suspect: bool = False) -> None:
         """Return chunks, and send those whose turn it is, which may be the same ones."""
-        self._chunks.give_back(works)
+        self._chunks.give_back(works, suspect=suspect)
         window = self._window()
         if window is not None:
             self._send(window, self._chunks.take_for_dispatch(window))
 
-    def _give_up_or_back(self, works: Sequence[ChunkWork], error: ItemError, started_at: float) -> None:
+    def _give_up_or_back(
+        self, works: Sequence[ChunkWork], done: Computed, error: ItemError, started_at: float, *, suspect: bool = False
+    ) -> None:
+        """Return chunks that may be tried again; in the others, the texts without a vector fail."""
         back = [work for work in works if work.attempts < self._max_attempts]
         given_up = [work for work in works if work.attempts >= self._max_attempts]
         if back:
-            self._give_back(back)
+            self._give_back(back, suspect=suspect)
         if given_up:
-            failed = Computed()
             for key in (key for work in given_up for key in work.keys):
-                failed.fail(key, error)
-            self._record(given_up, failed, started_at)
+                if key not in done.outcomes:
+                    done.fail(key, error)
+            self._record(given_up, done, started_at)
 
     def _compute(self, works: Sequence[ChunkWork], done: Computed) -> None:
         """Look all keys up at once; the texts of a chunk are unpacked only if one of its keys is missing."""
@@ -237,27 +246,7 @@ class ChunkRunner:
             if first.attempts == 1:
                 self._embedder.compute(model, first.prompt_name, missing, lane=first.lane, terms=terms, into=done)
             else:
-                self._compute_alone(model, first, missing, done, terms)
-
-    def _compute_alone(
-        self, model: LoadedModel, work: ChunkWork, missing: Mapping[bytes, Input], done: Computed, terms: Terms
-    ) -> None:
-        """Compute the texts of a chunk that may have killed a worker one by one, so that only the culprit fails.
-
-        A text that ends its worker was noted down before; after `STARTS_ALONE` times it is not computed again.
-        """
-        suspected = None if work.suspect is None else work.keys[work.suspect]
-        for key in sorted(missing, key=lambda key: key != suspected):  # first: others would take its place on record
-            places = [i for i, other in enumerate(work.keys) if other == key]
-            starts = self._chunks.start_alone(work, places[0])
-            if starts > STARTS_ALONE:
-                error = ItemError(WORKER_LOST, f"{starts} workers died while they worked on this text")
-                self._chunks.blame(work, places, error)
-                done.fail(key, error)
-            else:
-                self._embedder.compute(
-                    model, work.prompt_name, {key: missing[key]}, lane=work.lane, terms=terms, into=done
-                )
+                self._suspects.compute(model, first, missing, done, terms)
 
     def _still_wanted(self, places: Collection[Place]) -> Callable[[], bool]:
         checked_at = time.monotonic()

@@ -1,4 +1,7 @@
-"""Results whose vectors the cache has lost since the job ran."""
+"""Results whose vectors the cache has lost since the job ran.
+
+A chunk with a failed text keeps its texts, so the jobs here have one.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -24,21 +27,21 @@ def lose(running: Parts, job: Job, *positions: int) -> None:
 
 
 def test_lost_vectors_are_computed_again_in_their_places(running: Parts) -> None:
-    job = run(running, [f"lost and found {i}" for i in range(6)])
+    job = run(running, [*(f"lost and found {i}" for i in range(6)), "poison"])
     before = lines(running, job)
     lose(running, job, 0, 3, 5)
     assert lines(running, job) == before
 
 
 def test_a_lost_vector_in_a_range_gets_its_own_text(running: Parts) -> None:
-    job = run(running, [{"id": i, "text": f"lost in a range {i}"} for i in range(8)])
+    job = run(running, [*({"id": i, "text": f"lost in a range {i}"} for i in range(8)), {"text": "poison"}])
     before = lines(running, job)
     lose(running, job, 5, 6)
     assert lines(running, job, range(5, 7)) == before[5:7]
 
 
 def test_damaged_vectors_are_computed_again(running: Parts) -> None:
-    job = run(running, ["damaged on disk", "sound"])
+    job = run(running, ["damaged on disk", "sound", "poison"])
     before = lines(running, job)
     (chunk,) = running.services.stores.jobs.results(job.id)
     with running.services.stores.db.write() as conn:
@@ -49,7 +52,7 @@ def test_damaged_vectors_are_computed_again(running: Parts) -> None:
 def test_a_text_that_fails_when_it_is_computed_again_has_an_error(
     running: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = run(running, ["computed once", "and kept"])
+    job = run(running, ["computed once", "and kept", "poison"])
     lose(running, job, 0)
     embed_again = running.services.pipeline.embed
 
@@ -57,15 +60,22 @@ def test_a_text_that_fails_when_it_is_computed_again_has_an_error(
         return replace(embed_again(*args, **options), errors={0: ItemError("backend_error", "the device is dead")})
 
     monkeypatch.setattr(running.services.pipeline, "embed", fails)
-    lost, kept = lines(running, job)
+    lost, kept, _ = lines(running, job)
     assert (lost["error"]["message"], "embedding" in kept) == ("the device is dead", True)
     lose(running, job, 0)
     with pytest.raises(ConflictError, match="no longer has a vector"):
         read(running, job, "npy")
 
 
+def test_lost_vectors_of_texts_that_were_not_kept_are_an_error_that_says_what_to_do(running: Parts) -> None:
+    job = run(running, ["one", "two"])
+    lose(running, job, 1)
+    with pytest.raises(ConflictError, match=r"the cache has lost 1 vectors of job .*; submit the job again"):
+        lines(running, job)
+
+
 def test_lost_vectors_of_other_weights_are_an_error_and_never_mixed_in(running: Parts) -> None:
-    job = run(running, ["made with older weights"])
+    job = run(running, ["made with older weights", "poison"])
     lose(running, job, 0)
     with running.services.stores.db.write() as conn:
         conn.execute(update(job_rows).where(job_rows.c.id == job.id).values(fingerprint=bytes(32)))
