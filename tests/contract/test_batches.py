@@ -148,3 +148,15 @@ def test_a_batch_that_was_cancelled_during_validation_does_not_fail(store: Batch
     store.cancel(batch.id)
     assert not store.refuse(batch.id, [LineError("invalid_json_line", "no JSON", line=3)], owner="a")
     assert store.get(batch.id).status is JobStatus.CANCELLING
+
+
+def test_batches_that_ended_long_ago_are_deleted_and_open_ones_stay(db: Database, store: BatchStore) -> None:
+    ended, late, still_open = new(store), new(store), new(store)
+    store.lease(owner="a")
+    for batch in (ended, late):
+        store.fail(batch.id, [], owner="a")
+    with db.write() as conn:
+        conn.exec_driver_sql("UPDATE batches SET created_at = 1")
+        conn.exec_driver_sql(f"UPDATE batches SET failed_at = 1 WHERE id = '{ended.id}'")
+    assert store.sweep(retention_s=60) == 1
+    assert {batch.id for batch in store.list_batches(limit=9)} == {late.id, still_open.id}

@@ -74,6 +74,7 @@ class BatchRunner:
         if time.monotonic() - self._swept > _SWEEP_S:
             self._swept = time.monotonic()
             self._services.stores.files.sweep()
+            self._services.stores.batches.sweep(retention_s=self._services.settings.job_retention_s)
         for batch in self._services.stores.batches.lease(owner=self._owner):
             if time.monotonic() < self._paused.get(batch.id, 0.0):
                 continue

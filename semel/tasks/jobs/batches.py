@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import or_, select, tuple_, update
+from sqlalchemy import func, or_, select, tuple_, update
 
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
 from semel.tasks.jobs.schema import batches
-from semel.values.job import NOBODY, OPEN, JobStatus, Submitter
+from semel.values.job import ENDED, NOBODY, OPEN, JobStatus, Submitter
+
+_MOST_SWEPT = 500
+"""Batches that one sweep deletes."""
 
 _LEASE_S = 15.0
 
@@ -259,6 +262,17 @@ class BatchStore:
         if batch.status not in (JobStatus.CANCELLING, JobStatus.CANCELLED):
             raise ConflictError(f"batch {batch_id} is {batch.status} and cannot be cancelled any more")
         return batch
+
+    def sweep(self, *, retention_s: float) -> int:
+        """Delete some of the batches that ended longer ago than this; returns their number."""
+        ended_at = func.coalesce(*(batches.c[f"{status}_at"] for status in ENDED), batches.c.created_at)
+        old = batches.c.status.in_(ENDED) & (ended_at < self._db.now() - retention_s)
+        with self._db.read() as conn:
+            ids = list(conn.execute(select(batches.c.id).where(old).limit(_MOST_SWEPT)).scalars())
+        if ids:
+            with self._db.write(reserve=True) as conn:
+                conn.execute(batches.delete().where(batches.c.id.in_(ids), old))
+        return len(ids)
 
 
 def _batch(row: Any) -> Batch:

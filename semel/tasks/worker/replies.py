@@ -1,5 +1,6 @@
 """Answers to requests. Those that share a message are computed together, and each is answered when it is done."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ class Replies:
         self._pass_on = pass_on
         self._refuse = refuse
         self._record = record
+        self._one_suspect = threading.Lock()
 
     def embed(self, message: RequestMessage) -> None:
         """Compute the missing texts of the requests in a message, and answer them."""
@@ -67,7 +69,18 @@ class Replies:
         self._reply(READ_TEXTS, message, self._read)
 
     def _reply(self, task: str, message: RequestMessage, serve: Callable[[RequestMessage, "_Open"], None]) -> None:
-        """Answer every request of a message that this worker is to answer, or pass it on to another worker."""
+        """Answer every request of a message that this worker is to answer, or pass it on to another worker.
+
+        Requests that may have killed a worker are taken one by one: those that wait must not die with another one.
+        """
+        fresh = [request for request in message.requests if not request.deaths]
+        if fresh:
+            self._reply_to(task, replace(message, requests=fresh), serve)
+        for suspect in (request for request in message.requests if request.deaths):
+            with self._one_suspect:
+                self._reply_to(task, replace(message, requests=[suspect]), serve)
+
+    def _reply_to(self, task: str, message: RequestMessage, serve: Callable[[RequestMessage, "_Open"], None]) -> None:
         taken = self._held.take(message.requests)
         if not taken:
             return

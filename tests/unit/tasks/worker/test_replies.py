@@ -415,3 +415,20 @@ def test_a_request_whose_answer_was_not_delivered_does_not_count_as_being_worked
     fleet.server.connected = True
     desk.held.look()
     assert desk.state("r1").worker is None
+
+
+def test_requests_that_may_kill_a_worker_are_taken_one_by_one(
+    desk: Desk, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that wait for their turn must not count as killed together with the one on the device."""
+    taken: list[list[str | None]] = []
+    submit = device.engine.submit
+
+    def look(*args: Any, **options: Any) -> Any:
+        taken.append([desk.state(name).worker for name in ("new", "r1", "r2")])
+        return submit(*args, **options)
+
+    monkeypatch.setattr(device.engine, "submit", look)
+    suspects = [request(name, f"text of {name}", deaths=1) for name in ("r1", "r2")]
+    desk.replies.embed(desk.message(request("new", "new text"), *suspects))
+    assert taken == [[HERE, None, None], [None, HERE, None], [None, None, HERE]]
