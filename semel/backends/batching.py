@@ -79,6 +79,20 @@ class LengthSorted:
         self._waiting -= len(batch)
         return batch
 
+    def remove(self, which: Callable[[Item], bool]) -> list[Item]:
+        """Remove and return the waiting texts for which `which` is true."""
+        removed: list[Item] = []
+        for side in (self._ahead, self._behind):
+            for length, texts in list(side.items()):
+                taken = [item for item in texts if which(item)]
+                if taken:
+                    removed += taken
+                    side[length] = [item for item in texts if not which(item)]
+                if not side[length]:
+                    del side[length]
+        self._waiting -= len(removed)
+        return removed
+
     def drain(self) -> list[Item]:
         """Remove and return all waiting texts."""
         items = [item for side in (self._ahead, self._behind) for texts in side.values() for item in texts]

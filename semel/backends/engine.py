@@ -3,18 +3,16 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TypeAlias
 
 from semel.backends.base import Backend
-from semel.backends.batching import Budgets, Item, LengthSorted
+from semel.backends.batching import Budgets, Item
 from semel.backends.calls import Call
 from semel.backends.hanging import Hang, LoadSteps, slow_batch
 from semel.backends.isolation import Isolation
-from semel.backends.lanes import Lanes
 from semel.backends.submission import NOT_WANTED, EngineStats, Submission, batch_span, deliver
+from semel.backends.waiting import Waiting
 from semel.errors import BackendError
 from semel.log import get_log
 from semel.tracing import span
@@ -24,10 +22,6 @@ log = get_log("engine")
 
 _TOKENIZE_SLICE = 256
 """Texts tokenised at a time, so that the device starts before a whole chunk is tokenised."""
-
-
-_Queue: TypeAlias = tuple[Lane, Backend, Submission | None]
-"""What texts that may share a batch have in common; their owner, if one of them may kill the device."""
 
 
 def _unobserved(_first: object, _second: object) -> None: ...
@@ -53,9 +47,8 @@ class Engine:
     ) -> None:
         self._observe, self._on_batch = observe, on_batch
         self._budgets = Budgets(max_batch_tokens)
-        self._lanes = Lanes()
         self._isolation = Isolation(self._budgets, on_halving=self._count_halving)
-        self._waiting: dict[_Queue, LengthSorted] = {}
+        self._waiting = Waiting(self._budgets)
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._in_hand: tuple[float, int, list[Item]] | None = None  # start, padded tokens, items of the running batch
         self._steps = LoadSteps()
@@ -160,9 +153,18 @@ class Engine:
             with self._changed:
                 if self._failure is not None:
                     raise self._failure
-                self._waiting.setdefault((lane, backend, submission if alone else None), LengthSorted()).add(items)
+                self._waiting.add(lane, backend, submission, items)
                 self._changed.notify()
         return submission
+
+    def hurry(self, backend: Backend, texts: Collection[tuple[Submission, int]]) -> None:
+        """Let texts that wait in the bulk lane go before it: an interactive request waits for them too.
+
+        Args:
+            texts: submission and position of each; those that have reached the device are ignored.
+        """
+        with self._changed:
+            self._waiting.hurry(backend, texts)
 
     def in_hand(self) -> set[object]:
         """Return the labels of the texts in the running batch."""
@@ -189,7 +191,7 @@ class Engine:
     def _step(self) -> bool:
         """Run the next call or batch; returns False when the thread is to end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or not self._calls.empty() or self._waiting)
+            self._changed.wait_for(lambda: self._stopping or not self._calls.empty() or bool(self._waiting))
             stopping, work = self._stopping, None
             if not stopping and self._calls.empty():
                 work = self._next_batch()
@@ -222,28 +224,20 @@ class Engine:
     def _unload(self, backend: Backend) -> None:
         """On the device thread, so that no batch of this model can be picked meanwhile."""
         with self._changed:
-            dropped = [texts for key, texts in self._waiting.items() if key[1] is backend]
-            self._waiting = {key: texts for key, texts in self._waiting.items() if key[1] is not backend}
-        for owner in {item.owner for texts in dropped for item in texts.drain()}:
+            dropped = self._waiting.drain(backend)
+        for owner in dropped:
             owner.deliver(BackendError("the model was unloaded while texts waited for it"))
         self._budgets.remove(backend)
         with self._steps.step(f"unloading model {backend.name!r}"):
             backend.close()
 
     def _next_batch(self) -> tuple[Backend, list[Item]]:
-        lane = self._lanes.choose({lane for lane, *_ in self._waiting})
-        # A suspect goes first: others must not end the process while its text is on record as the one on the device.
-        suspects = (key for key in self._waiting if key[2] is not None)
-        key = next(suspects, None) or next(key for key in self._waiting if key[0] is lane)
-        waiting = self._waiting.pop(key)
-        batch = waiting.pop_batch(partial(self._budgets.of, key[1], short=self._lanes.short_batches))
-        if len(waiting):
-            self._waiting[key] = waiting  # at the end: the queues of a lane take turns
+        backend, batch = self._waiting.next_batch()
         unwanted = [item for item in batch if not item.owner.wants(item.index)]
         if unwanted:
             deliver(unwanted, [NOT_WANTED] * len(unwanted))
             batch = [item for item in batch if item not in unwanted]
-        return key[1], batch
+        return backend, batch
 
     def _run_batch_or_stop(self, backend: Backend, items: list[Item]) -> bool:
         """Return False if the device is lost. Every owner gets the error, or it would wait for ever."""
@@ -286,7 +280,7 @@ class Engine:
         """Refuse what comes from now on with `error`, and fail what waits with it."""
         with self._changed:
             self._failure = error
-            owners = {item.owner for texts in self._waiting.values() for item in texts.drain()}
+            owners = self._waiting.drain()
             while not self._calls.empty():
                 self._calls.get().fail(error)
         for owner in owners:

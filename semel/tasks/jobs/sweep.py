@@ -14,7 +14,6 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, false, or_, sele
 from semel.cache.keys import unpack_keys
 from semel.clock import time_of
 from semel.db import Database
-from semel.errors import SemelError
 from semel.log import get_log
 from semel.tasks.jobs.ending import cancelling_and_idle, count_chunk, end, end_if_done
 from semel.tasks.jobs.rows import (
@@ -110,7 +109,7 @@ class Sweeper:
             gone: workers that are certainly dead: their leases end at once.
 
         Raises:
-            SemelError: the error of the first duty that failed, after the others were done.
+            Exception: the error of the first duty that failed, after the others were done.
         """
         with self._db.read() as conn:
             now = time_of(conn)
@@ -126,25 +125,25 @@ class Sweeper:
         silent = (jobs.c.status == JobStatus.VALIDATING.value) & (jobs.c.touched_at < now - UPLOAD_SILENCE_S)
         lost = _lost(empty_queues, before=now - resend_after_s)
         duties: dict[str, Callable[[], int]] = {
+            "cancelled": lambda: self._end(cancelling_and_idle(), JobStatus.CANCELLED),
             "leases_expired": lambda: self._free_stale((chunks.c.state == ChunkState.RUNNING) & stale),
             "messages_lost": lambda: self._resend(lost) if empty_queues else 0,
             "uploads_cut_off": lambda: self._end(silent, JobStatus.FAILED, _CUT_OFF),
-            "cancelled": lambda: self._end(cancelling_and_idle(), JobStatus.CANCELLED),
             "jobs_expired": lambda: self._end(late, JobStatus.EXPIRED),
             "jobs_deleted": lambda: self._delete((jobs.c.expires_at < now) & jobs.c.status.in_(ENDED)),
         }
-        counts, failure = dict[str, int](), None
+        counts = dict[str, int]()
+        failure: Exception | None = None
         for name, duty in duties.items():
             try:
                 counts[name] = duty()
-            except SemelError as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is raised when the others are done
                 failure = failure or error
         self._last = time.monotonic()
         if failure is not None:
             raise failure
         self.last_good_at = time.monotonic()
-        del counts["cancelled"]
-        return Swept(**counts)
+        return Swept(**{name: count for name, count in counts.items() if name != "cancelled"})
 
     def owners(self) -> list[str]:
         """The workers that have a lease. Raises UnavailableError."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from semel.backends.base import Backend
 from semel.backends.engine import Engine
-from semel.backends.submission import Part
+from semel.backends.submission import Part, Submission
 from semel.cache.claims import Claims, Lease
 from semel.cache.store import VectorStore
 from semel.tracing import span
@@ -84,6 +84,7 @@ class Embedder:
         self._observe = observe
         self._store = store
         self._claims = claims
+        self._in_bulk: dict[bytes, tuple[Submission, int]] = {}  # keys whose texts wait in this process's bulk lane
 
     def compute(
         self,
@@ -113,6 +114,9 @@ class Embedder:
             lease = self._claims.take(list(left))
             mine = {key: left.pop(key) for key in list(left) if key in lease.keys}
             computed = bool(mine)
+            if left and lane is Lane.INTERACTIVE:  # others have claimed these, perhaps a bulk chunk of this worker
+                in_bulk = (self._in_bulk.get(key) for key in left)
+                self._engine.hurry(model.backend, [place for place in in_bulk if place is not None])
             try:
                 # Others may have stored some of these between the look-up and the claim.
                 if self._collect(mine, done):
@@ -153,6 +157,8 @@ class Embedder:
             alone=terms.alone,
             wanted=lambda i: terms.wants(keys[i]),
         )
+        in_bulk = {} if lane is Lane.INTERACTIVE else {key: (submission, i) for i, key in enumerate(keys)}
+        self._in_bulk |= in_bulk
         try:
             for part in submission:
                 self._store_part(model, model.spaces[prompt_name], keys, part, done)
@@ -162,6 +168,8 @@ class Embedder:
                     raise CancelledError
         finally:
             submission.cancel()
+            for key in in_bulk:
+                self._in_bulk.pop(key, None)
 
     def _store_part(self, model: LoadedModel, space: Space, keys: Sequence[bytes], part: Part, done: Computed) -> None:
         stored = [keys[i] for i in part.indices]

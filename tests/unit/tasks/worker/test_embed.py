@@ -1,6 +1,7 @@
 """Each key is computed once: claimed, computed, stored, released; the rest is collected from others."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,24 @@ def test_two_workers_with_the_same_texts_compute_each_once(fleet: Fleet, tmp_pat
             thread.join()
         assert one.engine.stats.texts + two.engine.stats.texts == len(TEXTS)
         assert stored(fleet, input_keys(one.space().fingerprint, TEXTS)) == len(TEXTS)
+
+
+def test_a_text_of_a_bulk_chunk_that_an_interactive_request_wants_is_computed_next(
+    device: Device, fleet: Fleet
+) -> None:
+    """Its key is claimed by the chunk, but the request must not wait for the whole chunk."""
+    missing = device.missing(*TEXTS)
+    last = dict(list(missing.items())[-1:])
+    asked = threading.Thread(target=lambda: device.embedder.compute(device.model, "", last, lane=Lane.INTERACTIVE))
+    batches: list[bool] = []
+
+    def after_batch(done: Computed) -> None:
+        batches.append(next(iter(last)) in done.outcomes)
+        if len(batches) == 1:
+            asked.start()
+
+    device.on_batch = lambda: time.sleep(0.2)
+    compute(device.embedder, device, missing, terms=Terms(settled=after_batch))
+    asked.join()
+    assert batches.index(True) <= 2, "the batch after the one that ran"
+    assert len(batches) == 6
