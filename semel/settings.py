@@ -9,6 +9,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -20,6 +21,7 @@ from pydantic_settings import (
 from typing_extensions import override
 
 from semel.errors import BadInputError
+from semel.values.address import is_loopback
 from semel.values.device import UseCase
 from semel.values.model import ModelEntry
 from semel.values.text import Lane
@@ -213,7 +215,7 @@ def load_settings(**overrides: Any) -> Settings:
         toml_path: ClassVar[Path] = Path(config or "semel.toml")
 
     try:
-        return Configured(**{k: v for k, v in overrides.items() if v is not None})
+        made = Configured(**{k: v for k, v in overrides.items() if v is not None})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -222,3 +224,15 @@ def load_settings(**overrides: Any) -> Settings:
         ) from None
     except ValueError as error:  # a broken semel.toml, or broken JSON in an environment variable
         raise BadInputError(f"the settings cannot be read: {error}") from None
+    if not config and not overrides.get("url") and not os.environ.get("SEMEL_URL"):
+        _check_server_of_folder(made.url)
+    return made
+
+
+def _check_server_of_folder(url: str | None) -> None:
+    """Raises BadInputError if the semel.toml of the working folder, which may be anybody's, names a remote server."""
+    if url and not is_loopback(urlsplit(url).hostname or ""):
+        raise BadInputError(
+            f"{Path('semel.toml').absolute()} names the server {url}; semel sends your texts and your API key "
+            f"there only if you name it yourself: --url {url}, or SEMEL_URL, or this file in SEMEL_CONFIG"
+        )

@@ -136,3 +136,25 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]
+
+
+def test_a_remote_server_in_the_working_folder_must_be_named_by_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder may be a repository that somebody else made: it must not receive texts and the API key."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEMEL_URL", raising=False)
+    monkeypatch.delenv("SEMEL_CONFIG", raising=False)
+    file = tmp_path / "semel.toml"
+    file.write_text('url = "https://collects.example"\n')
+    with pytest.raises(BadInputError, match=r"semel\.toml names the server https://collects\.example"):
+        load_settings()
+    assert load_settings(url="https://mine.example").url == "https://mine.example"
+    monkeypatch.setenv("SEMEL_URL", "https://mine.example")
+    assert load_settings().url == "https://mine.example"
+    monkeypatch.delenv("SEMEL_URL")
+    monkeypatch.setenv("SEMEL_CONFIG", str(file))
+    assert load_settings().url == "https://collects.example"
+    monkeypatch.delenv("SEMEL_CONFIG")
+    file.write_text('url = "http://127.0.0.1:8700"\n')
+    assert load_settings().url == "http://127.0.0.1:8700"

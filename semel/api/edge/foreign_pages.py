@@ -16,17 +16,10 @@ from fastapi import Request
 
 from semel.errors import ForeignPageError
 from semel.settings import Settings
+from semel.values.address import is_loopback
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods of a link that another website may have. A page may not load these itself: it would only keep us busy."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address. A name other than localhost counts as public."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import socket
 import uvicorn
 
 from semel.api.app import create_app
-from semel.api.edge.foreign_pages import is_loopback
 from semel.errors import BadInputError, UnavailableError
 from semel.log import configure_logs
 from semel.settings import Settings
 from semel.tracing import configure_traces
+from semel.values.address import is_loopback
 
 
 def run_api(settings: Settings, *, insecure: bool) -> None:

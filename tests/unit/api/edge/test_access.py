@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from semel.api.edge.access import ApiKey, Scope, file_line, find_key, load_keys, may
-from semel.api.edge.foreign_pages import OwnNames, is_loopback
+from semel.api.edge.foreign_pages import OwnNames
 from semel.cli.main import app
 from semel.errors import BadInputError
 from semel.settings import load_settings
+from semel.values.address import is_loopback
 from tests.support.answers import dialect_of, message_of
 from tests.support.service import Service, service
 
