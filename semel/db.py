@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from semel.clock import DatabaseClock
 from semel.errors import BadInputError, SchemaError, StorageFullError, UnavailableError
+from semel.private import private_file, private_folder
 from semel.sqlite_lock import begin_write, enter_wal
 
 BUSY_TIMEOUT_S = 60
@@ -104,7 +105,8 @@ class Database:
     def _create_sqlite(self) -> Engine:
         if not self._url.database or self._url.database == ":memory:":
             raise BadInputError("the SQLite database must be a file, because several processes share it")
-        Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+        private_folder(Path(self._url.database).parent)
+        private_file(Path(self._url.database))  # its log and index get the same mode
         self._ballast = Path(f"{self._url.database}.ballast")
         with contextlib.suppress(OSError), self._ballast.open("xb") as file:  # it exists already, or the disk is full
             file.write(bytes(BALLAST_BYTES))

@@ -14,6 +14,7 @@ from pathlib import Path
 from semel.backends.devices.find import usable_cores
 from semel.client import Client
 from semel.errors import SemelError, UnavailableError
+from semel.private import private_folder
 from semel.values.device import DeviceInfo
 
 
@@ -64,7 +65,7 @@ def redis_part(port: int, folder: Path) -> Part:
     Raises:
         UnavailableError: there is no redis-server.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
     return Part("redis", [find_redis_server(), *options, "--loglevel", "warning", "--logfile", ""])
 

@@ -12,6 +12,7 @@ from sqlalchemy import delete, select, tuple_
 
 from semel.db import Database
 from semel.errors import BadInputError, ConflictError, NotFoundError, StorageFullError
+from semel.private import private_folder
 from semel.tasks.jobs.schema import batches, files
 from semel.values.job import OPEN
 
@@ -56,7 +57,7 @@ class FileStore:
         """
         mark = self._folder.with_name(f"{self._folder.name}.database")  # holds the identity of the database
         with suppress(OSError):  # the disk is full: the next start notes it
-            mark.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(mark.parent)
             with suppress(FileExistsError), mark.open("x") as file:
                 file.write(database_id)
         found = mark.read_text().strip() if mark.exists() else ""
@@ -80,7 +81,7 @@ class FileStore:
         Raises:
             StorageFullError: the disk is full.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self._folder)
         path = self._folder / f"part-{uuid.uuid4().hex}{suffix}"
         try:
             with path.open("xb") as file:
