@@ -4,6 +4,7 @@ Memory holds one network buffer and a few chunks, whatever the size of the corpu
 """
 
 import json
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -26,6 +27,11 @@ T = TypeVar("T")
 
 _CHUNKS_A_WRITE = 8
 """Chunks written in one transaction: few commits, and the write lock is held for about ten milliseconds."""
+
+_MARK = secrets.randbits(60)
+"""Stands after each line while several are parsed at once: nobody can write lines that are JSON only together."""
+
+_AFTER_LINE = b",%d," % _MARK
 
 
 def cutter(settings: Settings, space: Space, *, fingerprint: bytes, text_field: str) -> ChunkCutter:
@@ -185,10 +191,11 @@ def _parse_together(lines: list[bytes]) -> list[object] | None:
     if not all(line.startswith(b"{") and line.endswith(b"}") for line in stripped):
         return None
     try:
-        items: list[object] = from_json(b"[" + b",".join(lines) + b"]")
+        items: list[object] = from_json(b"[" + b"".join(line + _AFTER_LINE for line in lines) + b"0]")
     except ValueError:
         return None
-    return items if len(items) == len(lines) else None
+    whole = len(items) == 2 * len(lines) + 1 and all(mark == _MARK for mark in items[1::2])
+    return items[:-1:2] if whole else None
 
 
 def _parse(line: bytes, number: int) -> object:

@@ -34,6 +34,8 @@ _TIMEOUT_S = 15.0
 """The limit for a whole delivery, however slowly the receiver answers."""
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215: where it leads is up to the network
+_AZURE_HOST = ipaddress.IPv4Address("168.63.129.16")  # Azure's own services for each of its machines
 _IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
 _IPV4_TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")
 _MAX_DELIVERIES = 4
@@ -98,9 +100,9 @@ def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         embedded = address.ipv4_mapped or address.sixtofour
         if embedded is not None:
             return is_public(embedded)
-        if address.is_site_local or address in _IPV4_TRANSLATED:
+        if address.is_site_local or address in _IPV4_TRANSLATED or address in _LOCAL_NAT64:
             return False
-    return address.is_global and not address.is_multicast
+    return address.is_global and not address.is_multicast and address != _AZURE_HOST
 
 
 def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:

@@ -87,6 +87,20 @@ def test_a_bad_line_is_named_by_its_number(line: bytes, message: str, ends: byte
         ingest.finish()
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b'{"text":"a"},{"text":"b","z":[{}', b"{}]}"],
+        [b'{"text":"a"},0,{"text":"b","z":[{}', b"{}]}"],
+        [b'{"text":"a","z":[{}', b'{}]},{"text":"b"}'],
+    ],
+)
+def test_lines_that_are_json_only_together_are_no_rows(lines: list[bytes]) -> None:
+    ingest = Collecting()
+    with pytest.raises(BadInputError, match="line 1 is not JSON"):
+        ingest.feed_lines(b"\n".join(lines) + b"\n")
+
+
 def test_numbers_count_on_over_all_parts() -> None:
     ingest = Collecting()
     ingest.feed_lines(ndjson(*ROWS))
