@@ -14,6 +14,7 @@ _RUNNING = sa.text("state = 'running'")
 
 def upgrade() -> None:
     op.add_column("chunks", sa.Column("suspect", sa.Integer))
+    op.add_column("chunks", sa.Column("suspect_end", sa.Integer))
     op.add_column("chunks", sa.Column("suspect_starts", sa.Integer, nullable=False, server_default="0"))
     op.create_index(
         "ix_chunks_leases", "chunks", ["lease_until"], sqlite_where=_RUNNING, postgresql_where=_RUNNING

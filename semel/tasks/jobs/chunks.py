@@ -95,18 +95,23 @@ class ChunkStore:
             rows = conn.execute(renewed.returning(chunks.c.job_id, chunks.c.position))
             return {(row.job_id, row.position) for row in rows}
 
-    def start_alone(self, work: ChunkWork, index: int) -> int:
-        """Record that a text of a chunk that may kill workers is about to be computed alone.
+    def start_alone(self, work: ChunkWork, texts: range) -> int:
+        """Record that some texts of a chunk that may kill workers are about to be computed, and no others.
 
         Args:
-            index: its position in the chunk.
+            texts: their positions in the chunk, and those between them.
 
         Returns:
             How often that was begun, this time included: each earlier time ended with the worker.
         """
-        again = case((chunks.c.suspect == index, chunks.c.suspect_starts + 1), else_=1)
+        same = (chunks.c.suspect == texts.start) & (chunks.c.suspect_end == texts.stop)
+        noted = {
+            "suspect": texts.start,
+            "suspect_end": texts.stop,
+            "suspect_starts": case((same, chunks.c.suspect_starts + 1), else_=1),
+        }
         with self._db.write(reserve=True) as conn:
-            started = update(chunks).where(_held_by(work)).values(suspect=index, suspect_starts=again)
+            started = update(chunks).where(_held_by(work)).values(noted)
             return conn.execute(started.returning(chunks.c.suspect_starts)).scalar() or 1
 
     def blame(self, work: ChunkWork, places: Sequence[int], error: ItemError) -> None:
@@ -192,7 +197,7 @@ def _work(row: Any, job: Any, owner: str) -> ChunkWork:
         truncate=job.truncate,
         sent_at=row.sent_at,
         before=outcomes_of(row),
-        suspect=row.suspect,
+        suspects=range(0) if row.suspect is None else range(row.suspect, row.suspect_end),
     )
 
 

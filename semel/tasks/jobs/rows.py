@@ -79,7 +79,7 @@ class ChunkWork:
         payload: the packed texts, see `texts`.
         sent_at: when its message was sent, Unix seconds.
         before: outcomes of an earlier run, of which only failed texts run again. Empty for a first run.
-        suspect: position of the text that was last computed alone; None if there is none.
+        suspects: positions of the texts that were computed when the chunk was last lost; empty if none were.
     """
 
     job_id: str
@@ -97,7 +97,7 @@ class ChunkWork:
     truncate: bool
     sent_at: float | None = None
     before: Sequence[Outcome] = ()
-    suspect: int | None = None
+    suspects: range = range(0)
 
     @cached_property
     def kept(self) -> set[int]:

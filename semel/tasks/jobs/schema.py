@@ -99,8 +99,9 @@ chunks = Table(
     Column("packed_keys", LargeBinary, nullable=False),  # 32 bytes per text, zero for a text that has no key
     Column("payload", LargeBinary, nullable=False),  # zstd of the JSON list of texts
     Column("extras", LargeBinary),  # zstd of the JSON list of ids and other fields; null if there are none
-    Column("suspect", Integer),  # the text that was last computed alone, because this chunk may kill workers
-    Column("suspect_starts", Integer, nullable=False, server_default="0"),  # how often that was begun
+    Column("suspect", Integer),  # where the texts begin that were last computed alone: this chunk may kill workers
+    Column("suspect_end", Integer),  # where they end
+    Column("suspect_starts", Integer, nullable=False, server_default="0"),  # how often they were begun
     Index("ix_chunks_state", "state", "job_id", "position"),
     Index("ix_chunks_leases", "lease_until", sqlite_where=_IS_RUNNING, postgresql_where=_IS_RUNNING),
 )

@@ -223,7 +223,7 @@ def _unexplained(row: Any) -> int:
     """How many workers died on a chunk without a text of it being known, or suspected, to be the cause."""
     killers = sum(error.code == WORKER_LOST for error in unpack_errors(row.errors_json).values())
     suspected: int = row.suspect_starts
-    return int(row.attempts) - STARTS_ALONE * killers - suspected
+    return int(row.attempts) - (1 + STARTS_ALONE) * killers - suspected
 
 
 def _at(row: Any) -> ColumnElement[bool]:
