@@ -1,6 +1,7 @@
 """Runs a campaign and prints a table: `make chaos ROUNDS=300 SEED=1`."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -22,7 +23,9 @@ def main() -> None:
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     options = parser.parse_args()
     reports: list[Report] = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # or its processes would be left behind
     with ExitStack() as stack:
+        stack.callback(lambda: show(reports))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = stack.enter_context(postgresql_database()) if options.database == "postgresql" else ""
         campaign = Campaign(folder, url)
@@ -35,12 +38,13 @@ def main() -> None:
             print(f"seed {seed}, {', '.join(report.faults)}: {outcome}", flush=True)
             if report.problems:
                 print(campaign.semel.logs(), file=sys.stderr)
-    show(reports)
     sys.exit(any(report.problems for report in reports))
 
 
 def show(reports: list[Report]) -> None:
     """Print a row for each round, and the totals."""
+    if not reports:
+        return
     table = Table("seed", "faults", "rows", "requests (ok)", "twice (allowed)", "served", "ended", "problems")
     for r in reports:
         asked = f"{r.answers.total()} ({r.answers['ok']})"
