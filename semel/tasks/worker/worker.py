@@ -180,7 +180,7 @@ class Worker:
             ModelLoadError: none of the configured models can be served here.
             FingerprintError: a live worker serves other weights under the same name.
             BackendError: the device computes wrong results or was lost; a supervisor should restart this process.
-            UnavailableError: the metrics port cannot be used, or Celery's loop failed.
+            UnavailableError: the metrics port cannot be used.
         """
         if self._settings.metrics_port:
             self._metrics.serve(self._settings.metrics_host, self._settings.metrics_port)
