@@ -28,16 +28,12 @@ from semel.tasks.worker.held import HeldRequests
 from semel.tasks.worker.replies import Replies
 from semel.values.job import JobStatus
 from semel.values.text import Lane
-from tests.support.computing import Device, device_on
+from tests.support.computing import Device, KilledError, device_on
 from tests.support.jobs import Jobs
 
 TEXTS = [f"text number {i}" for i in range(12)]
 
 WINDOW = Window(Lane.BULK, "cpu", 8)
-
-
-class KilledError(BaseException):
-    """The process ended here. No code catches it, as nothing runs after SIGKILL."""
 
 
 def killing(owner: Any, name: str, patch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,10 @@ from semel.tasks.jobs.rows import NewChunk
 from semel.tasks.worker.chunk import ChunkRunner
 from semel.values.job import Job, JobStatus
 from semel.values.text import Lane
-from tests.support.computing import Device, device_on
+from tests.support.computing import Device, KilledError, device_on
 from tests.support.jobs import Jobs
 
 MAX_ATTEMPTS = 3
-
-
-class KilledError(BaseException):
-    """The process ended here. No code catches it, as nothing runs after SIGKILL."""
 
 
 @pytest.fixture

@@ -15,6 +15,10 @@ from semel.values.model import ModelEntry, Space
 from semel.values.text import Input
 
 
+class KilledError(BaseException):
+    """The process ended here. No code catches it, as nothing runs after SIGKILL."""
+
+
 class Device:
     """An engine with fake models on it.
 
