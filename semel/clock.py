@@ -26,7 +26,6 @@ class DatabaseClock:
     def __init__(self) -> None:
         self.ahead_s = 0.0
         self._check_at = 0.0
-        self._was_right = True
         self._lock = Lock()
 
     def now(self, conn: Connection) -> float:
@@ -53,12 +52,12 @@ class DatabaseClock:
         before = time.time()
         there = float(conn.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
         with self._lock:
+            was_right = self.is_right
             self.ahead_s = there - (before + time.time()) / 2
             self._check_at = time.monotonic() + _CHECK_S
-            changed, self._was_right = self._was_right != self.is_right, self.is_right
-        if changed and self.is_right:
+        if self.is_right and not was_right:
             log.info("this host's clock agrees with the database's again")
-        elif changed:
+        elif was_right and not self.is_right:
             log.warning(
                 "this host's clock is wrong: it differs from the database's, whose time is used; this process ends no "
                 "leases and deletes nothing until it is set",

@@ -80,6 +80,7 @@ class Database:
         self._ballast: Path | None = None
         self.clock = DatabaseClock()
         self._engine = self._create()
+        self._engine.update_execution_options(semel_clock=self.clock)
 
     def __str__(self) -> str:
         return self._url.render_as_string(hide_password=True)
@@ -154,7 +155,7 @@ class Database:
         Raises:
             UnavailableError: the database does not answer.
         """
-        options = {"semel_single": single, "semel_clock": self.clock}
+        options = {"semel_single": True} if single else {}
         with self._translated(), self._engine.connect().execution_options(**options) as conn:
             yield conn
 
@@ -171,7 +172,7 @@ class Database:
             UnavailableError: the database does not answer.
             BadInputError: the database cannot store one of the values.
         """
-        options = {"semel_write": True, "semel_reserve": reserve, "semel_clock": self.clock}
+        options = {"semel_write": True, "semel_reserve": reserve}
         with self._translated(), self._engine.connect().execution_options(**options) as conn, conn.begin():
             if unlimited and self.dialect == "postgresql":
                 conn.exec_driver_sql(_UNLIMITED)
@@ -189,8 +190,7 @@ class Database:
 
             @contextmanager
             def transaction(*, write: bool) -> Iterator[Connection]:
-                options = {"semel_write": write, "semel_reserve": True, "semel_clock": self.clock}
-                with conn.execution_options(**options).begin():
+                with conn.execution_options(semel_write=write, semel_reserve=True).begin():
                     if self.dialect == "postgresql":
                         conn.exec_driver_sql(_UNLIMITED)
                     yield conn

@@ -32,7 +32,7 @@ def connect_redis(url: str, *, name: str | None = None) -> "redis.Redis":
 
 
 def wait_for_redis(client: "redis.Redis", *, every_s: float = 1.0) -> None:
-    """Return when Redis answers; the log tells what is waited for.
+    """Return when Redis answers; the log says that this process waits for it.
 
     Raises UnavailableError if Redis answers that it does not serve this client (a wrong password, no such database).
     """
@@ -51,6 +51,11 @@ def wait_for_redis(client: "redis.Redis", *, every_s: float = 1.0) -> None:
             if waits:
                 log.info("Redis answers")
             return
+
+
+def as_text(value: bytes | str) -> str:
+    """An answer of Redis as a string, whether or not the client decodes answers."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 class RedisClock:

@@ -108,9 +108,9 @@ class Settings(BaseSettings):
     max_interactive_queue_s: float = 60.0
     """The same for requests."""
     lease_s: float = 30.0
-    """The chunks of a killed worker stay blocked for this long."""
+    """The chunks of a worker that does not answer stay blocked for this long, unless it is certainly dead."""
     max_attempts: int = 5
-    """The texts of a chunk fail when it has killed this many workers, or failed as a whole this often."""
+    """The texts of a chunk without a vector fail when this many workers died on it, or when it failed this often."""
     job_window_s: float = 7 * 86400.0
     """A job that is not done by then ends as `expired`."""
     job_retention_s: float = 30 * 86400.0

@@ -60,6 +60,7 @@ class Stores:
     """The database, and every store in it."""
 
     db: Database
+    installation: str
     vectors: VectorStore
     catalog: Catalog
     space_use: SpaceUse
@@ -221,8 +222,10 @@ def assemble(settings: Settings, client: "redis.Redis", celery: Celery) -> Servi
 def _stores(settings: Settings) -> Stores:
     db = Database(settings.database, max_bytes=settings.database_max_bytes, kept_connections=8)
     db.upgrade()
+    installation = installation_id(db)
     return Stores(
         db=db,
+        installation=installation,
         vectors=VectorStore(db, dtype=settings.vector_dtype),
         catalog=Catalog(db, default_model=settings.default_model),
         space_use=SpaceUse(db),
@@ -230,9 +233,7 @@ def _stores(settings: Settings) -> Stores:
         counts=JobCounts(db),
         parts=JobParts(db),
         idempotency=IdempotencyKeys(db),
-        files=FileStore(
-            db, settings.home / "files", retention_s=settings.file_retention_s, database_id=installation_id(db)
-        ),
+        files=FileStore(db, settings.home / "files", retention_s=settings.file_retention_s, database_id=installation),
         batches=BatchStore(db),
         webhooks=WebhookStore(db),
     )
@@ -247,7 +248,7 @@ def _fleet(settings: Settings, stores: Stores, client: "redis.Redis", celery: Ce
     care = RequestCare(outbox, client, roster, router, timeout_s=timeout_s)
     backlog = Backlog(stores.counts, roster, client, requests=care, max_s=settings.max_queue_s)
     moves = JobMoves(stores.db)
-    redis_owner = RedisOwner(client, installation_id(stores.db))
+    redis_owner = RedisOwner(client, stores.installation)
     with suppress(UnavailableError):  # the API starts without Redis, which may come later
         redis_owner.renew()
     return Fleet(

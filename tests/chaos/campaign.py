@@ -251,7 +251,7 @@ class Campaign:
         computed = Counter(line for line in self._journal.read_text().splitlines())
         killer = {str(self._reference.tokenize([KILLER])[0].ids[0])}
         again = [line for line, n in computed.items() if n > 1 and not killer & set(line.strip("[]").split(", "))]
-        report.twice = len([line for line in again if line not in self._samples()])
+        report.twice = len(set(again) - self._samples())
         killed = report.deaths + report.faults.count("kill_worker")
         cancelled = len(WORKERS) * report.faults.count("cancel_and_retry")  # the batches in hand are dropped
         report.allowed_twice = BATCH_TEXTS * (killed + cancelled)

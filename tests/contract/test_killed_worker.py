@@ -28,7 +28,7 @@ from semel.tasks.worker.held import HeldRequests
 from semel.tasks.worker.replies import Replies
 from semel.values.job import JobStatus
 from semel.values.text import Lane
-from tests.support.computing import Device, KilledError, device_on
+from tests.support.computing import Device, KilledError, chunk_runner, device_on
 from tests.support.jobs import Jobs
 
 TEXTS = [f"text number {i}" for i in range(12)]
@@ -74,20 +74,7 @@ def computed(journal: Path) -> int:
 
 
 def runner(jobs: Jobs, store: VectorStore, device: Device, *, owner: str, lease_s: float) -> ChunkRunner:
-    return ChunkRunner(
-        jobs,
-        jobs,
-        store,
-        device.embedder,
-        device.models,
-        owner=owner,
-        lease_s=lease_s,
-        max_attempts=5,
-        refuse=lambda *_: False,
-        record=lambda _: None,
-        window=lambda: WINDOW,
-        send=lambda _window, _turns: None,
-    )
+    return chunk_runner(jobs, store, device, owner=owner, lease_s=lease_s, max_attempts=5, window=lambda: WINDOW)
 
 
 STEPS: dict[str, Callable[[Jobs, VectorStore, Device], tuple[Any, str]]] = {

@@ -10,10 +10,9 @@ from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.tasks.jobs.rows import NewChunk
-from semel.tasks.worker.chunk import ChunkRunner
 from semel.values.job import Job, JobStatus
 from semel.values.text import Lane
-from tests.support.computing import Device, KilledError, device_on
+from tests.support.computing import Device, KilledError, chunk_runner, device_on
 from tests.support.jobs import Jobs
 
 MAX_ATTEMPTS = 3
@@ -41,21 +40,6 @@ def submit(jobs: Jobs, store: VectorStore, device: Device, *chunks: Sequence[str
     return jobs.seal(job.id)
 
 
-def runner(jobs: Jobs, store: VectorStore, device: Device, owner: str) -> ChunkRunner:
-    return ChunkRunner(
-        jobs,
-        jobs,
-        store,
-        device.embedder,
-        device.models,
-        owner=owner,
-        lease_s=-1,
-        max_attempts=MAX_ATTEMPTS,
-        refuse=lambda *_: False,
-        record=lambda _: None,
-    )
-
-
 def run_to_the_end(jobs: Jobs, store: VectorStore, device: Device, job: Job) -> int:
     """Run a job with workers that die; returns how many died."""
     died = 0
@@ -65,7 +49,7 @@ def run_to_the_end(jobs: Jobs, store: VectorStore, device: Device, job: Job) -> 
             return died
         for place in places:
             try:
-                runner(jobs, store, device, f"w{died}").run([place])
+                chunk_runner(jobs, store, device, owner=f"w{died}", lease_s=-1, max_attempts=MAX_ATTEMPTS).run([place])
             except KilledError:
                 died += 1
         jobs.sweep(empty_queues=[], resend_after_s=0, max_attempts=MAX_ATTEMPTS)

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from semel.backends.engine import Engine
 from semel.cache.claims import Claims, LocalClaims
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.settings import Settings
+from semel.tasks.worker.chunk import ChunkRunner
 from semel.tasks.worker.embed import Embedder, LoadedModel
 from semel.tasks.worker.models import LoadedModels
 from semel.values.model import ModelEntry, Space
 from semel.values.text import Input
+from tests.support.jobs import Jobs
 
 
 class KilledError(BaseException):
@@ -70,3 +73,18 @@ def device_on(
         yield device
     finally:
         device.engine.close()
+
+
+def chunk_runner(jobs: Jobs, store: VectorStore, device: Device, *, owner: str, **options: Any) -> ChunkRunner:
+    """The runner of a worker on this device; the options are those of `ChunkRunner`."""
+    return ChunkRunner(
+        jobs,
+        jobs,
+        store,
+        device.embedder,
+        device.models,
+        owner=owner,
+        refuse=lambda *_: False,
+        record=lambda _: None,
+        **options,
+    )

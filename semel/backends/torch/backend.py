@@ -121,8 +121,12 @@ class TorchBackend(Backend):
         from semel.backends.torch.packed import rebuild
 
         texts = ["short", "again", "a text of some length, not that of its neighbours", "the cat sat on the mat. " * 40]
-        many = texts * 4  # a GPU runs few tokens in another way than many
-        before = self.embed_texts([*texts, *many])
+        batches = [texts, texts * 4] if self._kind == "cuda" else [texts]  # a GPU runs few tokens in another way
+
+        def vectors() -> Vectors:
+            return np.concatenate([self.embed_texts(batch) for batch in batches])
+
+        before = vectors()
 
         def make(model: Any) -> "PackedEncoder":
             kernels = import_module(f"semel.backends.torch.{self._kind}")
@@ -131,7 +135,7 @@ class TorchBackend(Backend):
 
         def compare(encoder: "PackedEncoder") -> float:
             self._packed = encoder
-            after = np.concatenate([self.embed_texts(texts), self.embed_texts(many)])
+            after = vectors()
             lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
             return float(((before * after).sum(1) / lengths).min())
 

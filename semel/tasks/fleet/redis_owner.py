@@ -3,7 +3,7 @@
 import redis
 
 from semel.errors import ConflictError
-from semel.redis_client import unreachable
+from semel.redis_client import as_text, unreachable
 
 RENEW_S = 5.0
 """How often to call `RedisOwner.renew`."""
@@ -35,17 +35,13 @@ class RedisOwner:
         try:
             taken = self._client.set(_KEY, self._id, nx=True, ex=_TTL_S)
             found = None if taken else self._client.get(_KEY)
-            if found is not None and _text(found) == self._id:
+            if found is not None and as_text(found) == self._id:
                 self._client.expire(_KEY, _TTL_S)
         except redis.RedisError as error:
             raise unreachable(error) from error
-        if found is not None and _text(found) != self._id:
+        if found is not None and as_text(found) != self._id:
             raise ConflictError(
                 "this Redis already serves a semel with another database, and the two would take each other's work; "
                 "set SEMEL_REDIS_URL to another Redis, or to another of its databases, such as "
                 f"redis://127.0.0.1:6379/1. If that semel has just been stopped, try again after {_TTL_S} s"
             )
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

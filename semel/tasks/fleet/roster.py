@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import redis
 
 from semel.kept import Kept
-from semel.redis_client import unreachable
+from semel.redis_client import as_text, unreachable
 from semel.tasks.fleet.card import WorkerCard
 
 BEAT_S = 2.0
@@ -70,7 +70,7 @@ class Roster:
     def live(self) -> list[WorkerCard]:
         """All live workers, ordered by id. Raises UnavailableError when Redis does not answer."""
         try:
-            ids = sorted(_text(m) for m in self._client.smembers(_MEMBERS))
+            ids = sorted(as_text(m) for m in self._client.smembers(_MEMBERS))
             raw = self._client.mget([_WORKER + i for i in ids]) if ids else []
             gone = [i for i, value in zip(ids, raw, strict=True) if value is None]
             if gone:
@@ -112,7 +112,3 @@ class Roster:
     def recently_live(self) -> Sequence[WorkerCard]:
         """The result of `live`, at most one second old; cheap enough for every request. Raises UnavailableError."""
         return self._seen.get(self.live)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

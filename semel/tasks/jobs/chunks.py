@@ -203,7 +203,7 @@ def _work(row: Any, job: Any, owner: str) -> ChunkWork:
 
 def _held_by(work: ChunkWork) -> ColumnElement[bool]:
     """Exactly this lease: after it has expired, the same worker may hold the chunk under a new one."""
-    return _held_by_owner([(work.job_id, work.position)], work.owner) & (chunks.c.attempts == work.attempts)
+    return _held_by_owner([work.place], work.owner) & (chunks.c.attempts == work.attempts)
 
 
 def _held_by_owner(places: Sequence[Place], owner: str) -> ColumnElement[bool]:
@@ -212,7 +212,7 @@ def _held_by_owner(places: Sequence[Place], owner: str) -> ColumnElement[bool]:
 
 
 def _lease_of(work: ChunkWork) -> tuple[str, int, int]:
-    return work.job_id, work.position, work.attempts
+    return *work.place, work.attempts
 
 
 def _still_held(conn: Connection, works: Sequence[ChunkWork]) -> dict[tuple[str, int, int], bool]:
@@ -220,7 +220,7 @@ def _still_held(conn: Connection, works: Sequence[ChunkWork]) -> dict[tuple[str,
 
     The rows of the chunks are locked.
     """
-    held = _held_by_owner([(work.job_id, work.position) for work in works], works[0].owner)
+    held = _held_by_owner([work.place for work in works], works[0].owner)
     query = (
         select(chunks.c.job_id, chunks.c.position, chunks.c.attempts, jobs.c.status)
         .select_from(chunks.join(jobs, chunks.c.job_id == jobs.c.id))

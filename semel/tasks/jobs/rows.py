@@ -105,6 +105,11 @@ class ChunkWork:
         return kept_outcomes(self.before, self.errors)
 
     @property
+    def place(self) -> Place:
+        """Which chunk this is."""
+        return self.job_id, self.position
+
+    @cached_property
     def settled(self) -> set[int]:
         """Positions with nothing to compute: they keep their outcome, or have an error."""
         return self.kept | self.errors.keys()
@@ -170,10 +175,7 @@ class ChunkResult:
     skipped: int = 0
 
     def texts(self) -> list[Input] | None:
-        """The texts, unpacked; only needed when the cache has lost a vector since then (a damaged row).
-
-        None if they all had one when the chunk was done: then they were not kept.
-        """
+        """The texts, unpacked, for vectors that the cache has lost since (damaged rows); None if they were not kept."""
         if self.payload == NO_TEXTS:
             return None
         return unpack_texts(self.payload)[self.skipped : self.skipped + len(self.keys)]

@@ -113,7 +113,7 @@ class ChunkRunner:
         """
         leased = self._chunks.lease(places, owner=self._owner, ttl_s=self._lease_s)
         groups = [(works, Computed()) for works in _groups(leased)]
-        mine = {(work.job_id, work.position): (work, done) for works, done in groups for work in works}
+        mine = {work.place: (work, done) for works, done in groups for work in works}
         self._lost -= mine.keys()
         self._in_hand |= mine
         try:
@@ -125,13 +125,11 @@ class ChunkRunner:
             untouched = [work for works, _ in groups for work in works]  # after an error
             self._put_down(mine, [work for work, _ in mine.values()])
             if untouched:
-                self._chunks.give_back_uncharged(
-                    [(work.job_id, work.position) for work in untouched], owner=self._owner
-                )
+                self._chunks.give_back_uncharged([work.place for work in untouched], owner=self._owner)
 
     def _put_down(self, mine: Mapping[Place, tuple[ChunkWork, Computed]], works: Sequence[ChunkWork]) -> None:
         for work in works:
-            place = (work.job_id, work.position)
+            place = work.place
             if self._in_hand.get(place) is mine[place]:  # otherwise the lease expired and another thread has it
                 del self._in_hand[place]
 
@@ -180,7 +178,7 @@ class ChunkRunner:
             self._jobs.explain({work.job_id for work in works}, f"waits: {error}")
         time.sleep(_NO_DATABASE_S)
         with suppress(SemelError):  # then their leases end
-            self._chunks.give_back_uncharged([(work.job_id, work.position) for work in works], owner=self._owner)
+            self._chunks.give_back_uncharged([work.place for work in works], owner=self._owner)
 
     def _after_unforeseen(
         self, works: Sequence[ChunkWork], done: Computed, error: Exception, started_at: float
@@ -241,12 +239,12 @@ class ChunkRunner:
                     f"the model {first.model!r} changed on this worker since the job was submitted; "
                     "submit the job again"
                 )
-            places = frozenset((work.job_id, work.position) for work in works)
+            places = frozenset(work.place for work in works)
             terms = Terms(still_wanted=self._still_wanted(places), label=places, alone=first.attempts > 1)
-            if first.attempts == 1:
-                self._embedder.compute(model, first.prompt_name, missing, lane=first.lane, terms=terms, into=done)
-            else:
+            if terms.alone:
                 self._suspects.compute(model, first, missing, done, terms)
+            else:
+                self._embedder.compute(model, first.prompt_name, missing, lane=first.lane, terms=terms, into=done)
 
     def _still_wanted(self, places: Collection[Place]) -> Callable[[], bool]:
         checked_at = time.monotonic()

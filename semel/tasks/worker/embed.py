@@ -115,8 +115,9 @@ class Embedder:
             mine = {key: left.pop(key) for key in list(left) if key in lease.keys}
             computed = bool(mine)
             if left and lane is Lane.INTERACTIVE:  # others have claimed these, perhaps a bulk chunk of this worker
-                in_bulk = (self._in_bulk.get(key) for key in left)
-                self._engine.hurry(model.backend, [place for place in in_bulk if place is not None])
+                here = [place for key in left if (place := self._in_bulk.get(key)) is not None]
+                if here:
+                    self._engine.hurry(model.backend, here)
             try:
                 # Others may have stored some of these between the look-up and the claim.
                 if self._collect(mine, done):
