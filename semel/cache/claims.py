@@ -6,7 +6,7 @@ vector that arrives. So Redis may be emptied, or be unavailable, at any moment.
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import redis
@@ -17,6 +17,19 @@ from semel.log import get_log
 log = get_log("claims")
 
 _PREFIX = b"semel:claim:"
+
+_DEAD = "semel:dead:"
+
+# KEYS: claims; ARGV: token, ttl in ms, prefix of the marks of the dead. Returns the places of the keys that were won:
+# free ones, and those of a process that is certainly dead. A token begins with the name of its process.
+_TAKE = (
+    "local won, dead = {}, {} for i, k in ipairs(KEYS) do "
+    "local free = redis.call('SET', k, ARGV[1], 'NX', 'PX', ARGV[2]) "
+    "if not free then local owner = string.match(redis.call('GET', k), '^(.*)/') "
+    "if owner then if dead[owner] == nil then dead[owner] = redis.call('EXISTS', ARGV[3] .. owner) == 1 end "
+    "free = dead[owner] and redis.call('SET', k, ARGV[1], 'PX', ARGV[2]) end end "
+    "if free then won[#won + 1] = i end end return won"
+)
 
 # KEYS: claims; ARGV: token [, ttl in ms]. Only the owner's claims are touched.
 _RELEASE = (
@@ -34,8 +47,10 @@ class Lease:
         keys: those that are still held.
     """
 
-    def __init__(self, keys: Sequence[bytes], release: Callable[["Lease", Sequence[bytes]], None]) -> None:
-        self.token = uuid.uuid4().hex
+    def __init__(
+        self, keys: Sequence[bytes], release: Callable[["Lease", Sequence[bytes]], None], *, owner: str = ""
+    ) -> None:
+        self.token = f"{owner}/{uuid.uuid4().hex}"
         self.keys = set(keys)
         self._release = release
 
@@ -87,7 +102,9 @@ class RedisClaims(Claims):
 
     Args:
         client: connected with `decode_responses=False`.
-        ttl_s: how long the claims of a killed process block their keys. Call `renew` more often than that.
+        ttl_s: how long the claims of a killed process block their keys, unless others `bury` it. Call `renew` more
+            often than that.
+        owner: the name of this process, which no other one has or had.
 
     Attributes:
         taken: keys claimed since the start.
@@ -95,24 +112,23 @@ class RedisClaims(Claims):
         expired: keys whose claim was gone before it was released.
     """
 
-    def __init__(self, client: "redis.Redis", *, ttl_s: float) -> None:
+    def __init__(self, client: "redis.Redis", *, ttl_s: float, owner: str) -> None:
         self._client = client
+        self._owner = owner
         self._ttl_ms = int(ttl_s * 1000)
         self.taken, self.held, self.expired = 0, 0, 0
         self._active: set[Lease] = set()
         self._lock = threading.Lock()
+        self._take_script = client.register_script(_TAKE)
         self._release_script = client.register_script(_RELEASE)
         self._renew_script = client.register_script(_RENEW)
 
     @override
     def take(self, keys: Sequence[bytes]) -> Lease:
-        lease = Lease([], self._release)
+        lease = Lease([], self._release, owner=self._owner)
         try:
-            with self._client.pipeline(transaction=False) as pipe:
-                for key in keys:
-                    pipe.set(_PREFIX + key, lease.token, nx=True, px=self._ttl_ms)
-                granted = pipe.execute()
-            lease.keys.update(key for key, won in zip(keys, granted, strict=True) if won)
+            won = self._take_script(keys=[_PREFIX + k for k in keys], args=[lease.token, self._ttl_ms, _DEAD])
+            lease.keys.update(keys[place - 1] for place in won)
         except redis.RedisError as error:
             # Work goes on: without claims a text may be computed twice, but no vector is wrong or lost.
             log.warning("claims unavailable; computing without them", reason=str(error))
@@ -122,6 +138,11 @@ class RedisClaims(Claims):
             self.taken += len(lease.keys)
             self.held += len(keys) - len(lease.keys)
         return lease
+
+    def bury(self, owners: Iterable[str]) -> None:
+        """Let others take the claims of processes that are certainly dead. Raises redis.RedisError."""
+        for owner in owners:
+            self._client.set(_DEAD + owner, "", px=self._ttl_ms)
 
     def _release(self, lease: Lease, keys: Sequence[bytes]) -> None:
         if keys:

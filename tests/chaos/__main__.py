@@ -45,7 +45,7 @@ def show(reports: list[Report]) -> None:
     """Print a row for each round, and the totals."""
     if not reports:
         return
-    table = Table("seed", "faults", "rows", "requests (ok)", "twice (allowed)", "served", "ended", "problems")
+    table = Table("seed", "faults", "rows", "requests (ok)", "deaths", "twice (allowed)", "served", "ended", "problems")
     for r in reports:
         asked = f"{r.answers.total()} ({r.answers['ok']})"
         table.add_row(
@@ -53,6 +53,7 @@ def show(reports: list[Report]) -> None:
             ", ".join(r.faults),
             f"{r.rows:,}",
             asked,
+            str(r.deaths),
             f"{r.twice} ({r.allowed_twice})",
             f"{r.served_s:.1f} s",
             f"{r.ended_s:.1f} s",

@@ -16,7 +16,7 @@ KEYS = [bytes([i]) * 32 for i in range(4)]
 def claims(request: pytest.FixtureRequest) -> Claims:
     if request.param == "local":
         return LocalClaims()
-    return RedisClaims(request.getfixturevalue("redis_client"), ttl_s=30)
+    return RedisClaims(request.getfixturevalue("redis_client"), ttl_s=30, owner="w")
 
 
 def test_a_key_has_one_holder(claims: Claims) -> None:
@@ -38,13 +38,13 @@ def test_closing_a_lease_frees_its_remaining_keys(claims: Claims) -> None:
 
 
 def test_the_claims_of_a_dead_process_expire(redis_client: "redis.Redis") -> None:
-    RedisClaims(redis_client, ttl_s=0.1).take(KEYS)
+    RedisClaims(redis_client, ttl_s=0.1, owner="w").take(KEYS)
     time.sleep(0.2)
-    assert RedisClaims(redis_client, ttl_s=0.1).take(KEYS).keys == set(KEYS)
+    assert RedisClaims(redis_client, ttl_s=0.1, owner="w").take(KEYS).keys == set(KEYS)
 
 
 def test_renewed_claims_last(redis_client: "redis.Redis") -> None:
-    claims = RedisClaims(redis_client, ttl_s=1)
+    claims = RedisClaims(redis_client, ttl_s=1, owner="w")
     claims.take(KEYS)
     for _ in range(4):
         time.sleep(0.4)
@@ -53,17 +53,32 @@ def test_renewed_claims_last(redis_client: "redis.Redis") -> None:
 
 
 def test_an_expired_lease_does_not_free_the_keys_of_its_successor(redis_client: "redis.Redis") -> None:
-    claims = RedisClaims(redis_client, ttl_s=0.1)
+    claims = RedisClaims(redis_client, ttl_s=0.1, owner="w")
     late = claims.take(KEYS)
     time.sleep(0.2)
-    successor = RedisClaims(redis_client, ttl_s=30)
+    successor = RedisClaims(redis_client, ttl_s=30, owner="w")
     successor.take(KEYS)
     late.close()
     assert successor.take(KEYS).keys == set()
 
 
+def test_the_claims_of_a_process_that_is_certainly_dead_are_free_at_once(redis_client: "redis.Redis") -> None:
+    dead, alive, third = (RedisClaims(redis_client, ttl_s=30, owner=name) for name in ("cpu@a-1-f", "cpu@a-1", "w"))
+    dead.take(KEYS[:2])
+    alive.take(KEYS[2:])
+    assert third.take(KEYS).keys == set()
+    third.bury(["cpu@a-1-f", "another"])
+    assert third.take(KEYS).keys == set(KEYS[:2])
+    assert third.take(KEYS).keys == set(), "the new holder is alive"
+
+
+def test_claims_without_an_owner_as_an_older_version_makes_them_are_kept(redis_client: "redis.Redis") -> None:
+    redis_client.set(b"semel:claim:" + KEYS[0], "0123456789abcdef", px=30_000)
+    assert RedisClaims(redis_client, ttl_s=30, owner="w").take(KEYS).keys == set(KEYS[1:])
+
+
 def test_without_redis_every_key_is_granted() -> None:
     nowhere = redis.Redis(port=1, socket_connect_timeout=0.2, retry=Retry(NoBackoff(), 0))
-    lease = RedisClaims(nowhere, ttl_s=1).take(KEYS)
+    lease = RedisClaims(nowhere, ttl_s=1, owner="w").take(KEYS)
     assert lease.keys == set(KEYS)
     lease.close()

@@ -195,7 +195,7 @@ def test_the_chunk_of_a_dead_worker_is_sent_again(jobs: Jobs, store: VectorStore
 def test_a_chunk_that_kills_workers_fails_eventually(jobs: Jobs, store: VectorStore) -> None:
     job = submit(jobs, store, chunk(0, "a", "b"), chunk(2, "c"))
     for _ in range(2):
-        lease(jobs, job, ttl_s=0.01)
+        jobs.start_again(lease(jobs, job, ttl_s=0.01))
         time.sleep(0.03)
         sweep(jobs, max_attempts=2)
     finish(jobs, lease(jobs, job, 1))

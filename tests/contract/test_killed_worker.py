@@ -60,7 +60,8 @@ def journal(tmp_path: Path) -> Path:
 @pytest.fixture
 def device(store: VectorStore, tmp_path: Path, journal: Path, client: "fakeredis.FakeRedis") -> Iterator[Device]:
     source = f"fake:?dim=8&journal={journal}"
-    with device_on(store, tmp_path, source, claims=RedisClaims(client, ttl_s=0.2), max_batch_tokens=4096) as made:
+    claims = RedisClaims(client, ttl_s=0.2, owner="w")
+    with device_on(store, tmp_path, source, claims=claims, max_batch_tokens=4096) as made:
         yield made
 
 

@@ -127,6 +127,17 @@ def test_a_chunk_that_kills_before_a_text_is_computed_fails_only_what_is_not_cac
     assert failed(jobs, job) == {1: "worker_lost"}
 
 
+def test_a_chunk_that_only_waited_in_workers_that_died_is_not_charged(
+    jobs: Jobs, store: VectorStore, device: Device
+) -> None:
+    job = submit(jobs, store, device, ["a", "b"])
+    for attempt in range(4 * MAX_ATTEMPTS):
+        assert jobs.lease_one(job.id, 0, owner=f"w{attempt}", ttl_s=-1) is not None
+        jobs.sweep(empty_queues=[], resend_after_s=0, max_attempts=MAX_ATTEMPTS)
+    assert run_to_the_end(jobs, store, device, job) == 0
+    assert failed(jobs, job) == {}
+
+
 def test_a_worker_that_stops_for_another_reason_leaves_no_suspicion(
     jobs: Jobs, store: VectorStore, device: Device
 ) -> None:

@@ -37,6 +37,7 @@ LANDED = {
     "v0007_times_of_jobs.py": "334dd94613e90ee8",
     "v0008_jobs_that_wait.py": "0ebabc0be45a7b8f",
     "v0009_turns.py": "80fec62e6f3fa362",
+    "v0010_suspects.py": "be164f5d4699cbd2",
 }
 """The first half of the SHA-256 of each migration that has landed. Add a migration with the change that follows it."""
 

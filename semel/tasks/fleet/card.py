@@ -13,6 +13,7 @@ class WorkerCard:
 
     Attributes:
         started_at: Unix seconds.
+        beats: heartbeats since the start, with this one; 0 in the card of an older version.
         state: `loading` from the start until the default model is in memory, then `ready`; work that is sent earlier
             waits. It serves no models until their files are downloaded and hashed. `failed` if the worker ended because
             its device or its models cannot be used.
@@ -38,6 +39,7 @@ class WorkerCard:
     host: str
     pid: int
     started_at: float
+    beats: int = 0
     state: str = "ready"
     dtype: str = ""
     why: str = ""

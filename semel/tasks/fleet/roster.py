@@ -5,8 +5,11 @@ from collections.abc import Collection, Sequence
 import redis
 
 from semel.kept import Kept
+from semel.log import get_log
 from semel.redis_client import as_text, unreachable
 from semel.tasks.fleet.card import WorkerCard
+
+log = get_log("roster")
 
 BEAT_S = 2.0
 """Time between two heartbeats of a worker."""
@@ -26,13 +29,17 @@ _KEPT_S = 1.0
 """`recently_live` reads Redis at most once per second, however many requests arrive."""
 
 
+_NEVER, _UNCOUNTED = -1, 0
+"""Beats of a worker that the last look did not find without a connection; of a version that does not count them."""
+
+
 class Roster:
     """The live workers. If Redis is emptied, the next heartbeats refill it."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._client = client
         self._seen: Kept[list[WorkerCard]] = Kept(_KEPT_S)
-        self._missing: set[str] = set()
+        self._unconnected: dict[str, int | None] = {}  # worker → its beats; None if it is not on the roster
 
     def beat(self, card: WorkerCard) -> None:
         """List a worker as alive for the next `LIVE_S` seconds. Raises redis.RedisError."""
@@ -90,24 +97,41 @@ class Roster:
             raise unreachable(error) from error
 
     def vanished(self, worker_ids: Collection[str]) -> set[str]:
-        """Those of some workers that are certainly dead: two calls in a row found neither a beat nor a connection.
+        """The workers that are certainly dead, of those on the roster and of `worker_ids`; they leave the roster.
 
-        A worker that is only held up keeps its connections to Redis, which have its name. Where Redis does not list
-        its connections, no worker is certainly dead.
+        A worker is certainly dead if two calls in a row find no connection with its name, and no beat between them.
+        One that is only held up keeps its connections to Redis: the kernel closes those of a dead process only. Where
+        Redis does not list its connections, no worker is certainly dead.
 
         Raises:
             UnavailableError: Redis does not answer.
         """
-        missing = set(worker_ids) - {card.id for card in self.live()}
-        if missing:
-            try:
-                missing -= {str(client["name"]) for client in self._client.client_list()}
-            except redis.ResponseError:  # this user may not ask, or a proxy does not know the command
-                missing = set()
-            except redis.RedisError as error:
-                raise unreachable(error) from error
-        certain, self._missing = missing & self._missing, missing
-        return certain
+        beats: dict[str, int | None] = dict.fromkeys(worker_ids) | {card.id: card.beats for card in self.live()}
+        unconnected = beats.keys() - self._connected(otherwise=beats.keys())
+        before, self._unconnected = self._unconnected, {worker: beats[worker] for worker in unconnected}
+        silent = {worker for worker in unconnected if before.get(worker, _NEVER) == beats[worker] != _UNCOUNTED}
+        for worker in silent:
+            if beats[worker] is not None:
+                self._dismiss(worker)
+        return silent
+
+    def _connected(self, otherwise: Collection[str]) -> set[str]:
+        """The names of the connections to Redis; `otherwise` where Redis does not list them."""
+        own = self._client.connection_pool.connection_kwargs.get("client_name")
+        try:
+            names = {str(client["name"]) for client in self._client.client_list()}
+        except redis.ResponseError:  # this user may not ask, or a proxy does not know the command
+            return set(otherwise)
+        except redis.RedisError as error:
+            raise unreachable(error) from error
+        return names if own is None or own in names else set(otherwise)  # a proxy lists connections of its own
+
+    def _dismiss(self, worker_id: str) -> None:
+        log.warning("this worker is dead: it has neither a heartbeat nor a connection", worker=worker_id)
+        try:
+            self.leave(worker_id)
+        except redis.RedisError as error:
+            raise unreachable(error) from error
 
     def recently_live(self) -> Sequence[WorkerCard]:
         """The result of `live`, at most one second old; cheap enough for every request. Raises UnavailableError."""

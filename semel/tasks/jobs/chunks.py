@@ -71,7 +71,12 @@ class ChunkStore:
         """
         waiting = chunks.c.state.in_((ChunkState.PENDING, ChunkState.SENT))
         these = tuple_(chunks.c.job_id, chunks.c.position).in_(places)
-        taken: dict[str, Any] = {"state": ChunkState.RUNNING, "lease_owner": owner, "attempts": chunks.c.attempts + 1}
+        taken: dict[str, Any] = {
+            "state": ChunkState.RUNNING,
+            "lease_owner": owner,
+            "attempts": chunks.c.attempts + 1,
+            "tries": case((chunks.c.attempts == 0, 1), else_=chunks.c.tries),
+        }
         with self._db.write(reserve=True) as conn:
             now = time_of(conn)
             abandoned = (chunks.c.state == ChunkState.RUNNING) & (chunks.c.lease_until < now)
@@ -94,6 +99,11 @@ class ChunkStore:
             renewed = update(chunks).where(_held_by_owner(in_hand, owner)).values(lease_until=time_of(conn) + ttl_s)
             rows = conn.execute(renewed.returning(chunks.c.job_id, chunks.c.position))
             return {(row.job_id, row.position) for row in rows}
+
+    def start_again(self, work: ChunkWork) -> None:
+        """Record that a worker begins a chunk that was leased before: the end of the worker would count against it."""
+        with self._db.write(reserve=True) as conn:
+            conn.execute(update(chunks).where(_held_by(work)).values(tries=work.tries))
 
     def start_alone(self, work: ChunkWork, texts: range) -> int:
         """Record that some texts of a chunk that may kill workers are about to be computed, and no others.
@@ -174,6 +184,7 @@ class ChunkStore:
                 "state": ChunkState.PENDING,
                 "lease_owner": None,
                 "attempts": chunks.c.attempts - 1,
+                "tries": case((chunks.c.tries > 0, chunks.c.tries - 1), else_=0),
                 "suspect": None,
                 "suspect_starts": 0,
             }
@@ -186,6 +197,7 @@ def _work(row: Any, job: Any, owner: str) -> ChunkWork:
         position=row.position,
         owner=owner,
         attempts=row.attempts,
+        tries=row.tries + (row.attempts > 1),
         first_index=row.first_index,
         keys=unpack_keys(row.packed_keys),
         errors=unpack_errors(row.errors_json),

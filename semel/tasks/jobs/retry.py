@@ -43,7 +43,7 @@ def retry(db: Database, job_id: str, *, window_s: float) -> None:
         unfinished = conn.execute(
             update(chunks)
             .where(chunks.c.job_id == job_id, chunks.c.state.in_(_UNFINISHED) | abandoned)
-            .values(state="pending", attempts=0, lease_owner=None)
+            .values(state="pending", attempts=0, tries=0, lease_owner=None)
         ).rowcount
         if not failed and not unfinished:
             return
@@ -76,7 +76,8 @@ def _reopen_failed(conn: Connection, job_id: str) -> tuple[int, int]:
         if len(permanent) == len(errors):
             continue
         here = (chunks.c.job_id == job_id) & (chunks.c.position == row.position)
-        conn.execute(update(chunks).where(here).values(state="pending", attempts=0, errors_json=json.dumps(permanent)))
+        again = {"state": "pending", "attempts": 0, "tries": 0, "errors_json": json.dumps(permanent)}
+        conn.execute(update(chunks).where(here).values(again))
         failed += len(errors) - len(permanent)
         reopened += 1
     return failed, reopened

@@ -75,6 +75,7 @@ class ChunkWork:
     """A chunk, as the worker that leased it receives it.
 
     Attributes:
+        attempts, tries: how often it was leased, and begun, this time included.
         errors: position in the chunk → why this text cannot be embedded.
         payload: the packed texts, see `texts`.
         sent_at: when its message was sent, Unix seconds.
@@ -86,6 +87,7 @@ class ChunkWork:
     position: int
     owner: str
     attempts: int
+    tries: int
     first_index: int
     keys: list[bytes]
     errors: dict[int, ItemError]

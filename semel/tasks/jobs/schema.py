@@ -87,7 +87,8 @@ chunks = Table(
     Column("job_id", String(40), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("state", String(10), nullable=False),  # rows.ChunkState
-    Column("attempts", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),  # how often it was leased
+    Column("tries", Integer, nullable=False, server_default="0"),  # how often a worker began it; see Suspects.turn
     Column("sent_at", Float),
     Column("lease_owner", String(200)),
     Column("lease_until", Float),

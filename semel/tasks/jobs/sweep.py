@@ -171,8 +171,9 @@ class Sweeper:
             return conn.execute(update(chunks).where(lost, these).values(state=ChunkState.PENDING)).rowcount
 
     def _free_stale(self, stale: ColumnElement[bool]) -> int:
-        names = ("job_id", "position", "attempts", "texts", "outcomes", "errors_json", "packed_keys", "suspect_starts")
-        rows = self._some(select(*(chunks.c[name] for name in names)).where(stale))
+        names = ("job_id", "position", "attempts", "texts", "outcomes", "errors_json", "packed_keys")
+        counts = (chunks.c.tries, chunks.c.suspect_starts)
+        rows = self._some(select(*(chunks.c[name] for name in names), *counts).where(stale))
         if not rows:
             return 0
         with self._db.write(reserve=True) as conn:
@@ -189,7 +190,7 @@ class Sweeper:
 
     def _give_up(self, conn: Connection, row: Any, here: ColumnElement[bool]) -> None:
         """Fail the texts of a chunk that killed too many workers: those without a vector, and not settled before."""
-        error = ItemError(WORKER_LOST, f"{row.attempts} workers died while they worked on this chunk")
+        error = ItemError(WORKER_LOST, f"{row.tries} workers died while they worked on this chunk")
         before, errors = outcomes_of(row), unpack_errors(row.errors_json)
         kept = kept_outcomes(before, errors)
         keys = unpack_keys(row.packed_keys)
@@ -223,7 +224,7 @@ def _unexplained(row: Any) -> int:
     """How many workers died on a chunk without a text of it being known, or suspected, to be the cause."""
     killers = sum(error.code == WORKER_LOST for error in unpack_errors(row.errors_json).values())
     suspected: int = row.suspect_starts
-    return int(row.attempts) - (1 + STARTS_ALONE) * killers - suspected
+    return int(row.tries) - (1 + STARTS_ALONE) * killers - suspected
 
 
 def _at(row: Any) -> ColumnElement[bool]:

@@ -138,7 +138,8 @@ class ChunkRunner:
         logger = log.bind(job=first.job_id, chunk=first.position, chunks=len(works))
         started_at = time.time()
         try:
-            self._compute(works, done)
+            with self._suspects.turn(first):
+                self._compute(works, done)
             self._record(works, done, started_at)
             logger.debug("chunks done", texts=len(done.outcomes), seconds=round(time.time() - started_at, 3))
         except CancelledError:
@@ -161,7 +162,7 @@ class ChunkRunner:
         except BackendError as error:
             # These chunks may be what kills the device, so the attempts are bounded even if another worker could
             # take them.
-            if first.attempts < 2 * self._max_attempts and self._refuse(first.model, first.fingerprint, str(error)):
+            if first.tries < 2 * self._max_attempts and self._refuse(first.model, first.fingerprint, str(error)):
                 self._give_back(works, suspect=True)
             else:
                 self._give_up_or_back(
@@ -202,8 +203,8 @@ class ChunkRunner:
         self, works: Sequence[ChunkWork], done: Computed, error: ItemError, started_at: float, *, suspect: bool = False
     ) -> None:
         """Return chunks that may be tried again; in the others, the texts without a vector fail."""
-        back = [work for work in works if work.attempts < self._max_attempts]
-        given_up = [work for work in works if work.attempts >= self._max_attempts]
+        back = [work for work in works if work.tries < self._max_attempts]
+        given_up = [work for work in works if work.tries >= self._max_attempts]
         if back:
             self._give_back(back, suspect=suspect)
         if given_up:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import redis
 
+from semel.cache.claims import RedisClaims
 from semel.log import get_log
 from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.sweep import Sweeper, Swept
@@ -38,6 +39,7 @@ class QueueCare:
         sweeper: Sweeper,
         dispatcher: Dispatcher,
         roster: Roster,
+        claims: RedisClaims,
         *,
         device: str,
         on_swept: Callable[[Swept], None],
@@ -46,6 +48,7 @@ class QueueCare:
         self._sweeper = sweeper
         self._dispatcher = dispatcher
         self._roster = roster
+        self._claims = claims
         self._device = device_kind(device)
         self._on_swept = on_swept
 
@@ -53,6 +56,7 @@ class QueueCare:
         """Sweep, then fill both lanes. Raises redis.RedisError, UnavailableError."""
         empty = [(lane, self._device) for lane in Lane if self._client.llen(queue_name(lane, self._device)) == 0]
         gone = self._roster.vanished(self._sweeper.owners())
+        self._claims.bury(gone)
         swept = self._sweeper.sweep(empty_queues=empty, resend_after_s=RESEND_AFTER_S, gone=gone)
         if swept != Swept():
             self._on_swept(swept)

@@ -66,6 +66,7 @@ class Presence:
         self._started_at = time.time()
         self._publishing = threading.Lock()
         self._has_left = False
+        self._beats = 0
         self.state = "loading"
 
     @contextmanager
@@ -82,6 +83,7 @@ class Presence:
     def beat(self) -> None:
         """Publish this worker's current card, unless the worker has left the roster. Raises redis.RedisError."""
         self._offers.renew()
+        self._beats += 1
         card = self._card()
         with self._publishing:  # or a heartbeat that is under way would bring a worker back that has left
             if not self._has_left:
@@ -124,6 +126,7 @@ class Presence:
             host=socket.gethostname(),
             pid=os.getpid(),
             started_at=self._started_at,
+            beats=self._beats,
             state=self.state,
             dtype=loaded[0].producer.dtype if loaded else "",
             why=loaded[0].backend.get_model_info().why if loaded else "",

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from semel.tasks.jobs.chunks import ChunkStore
 from semel.tasks.jobs.rows import WORKER_LOST, ChunkWork
@@ -22,6 +23,20 @@ class Suspects:
         self._embedder = embedder
         self._one_at_a_time = threading.Lock()
 
+    @contextmanager
+    def turn(self, work: ChunkWork) -> Iterator[None]:
+        """Wait until no other chunk that may kill this worker is under way, and keep others waiting meanwhile.
+
+        The end of the worker does not count against those that wait. A chunk that was never leased before is not
+        suspected, and does not wait.
+        """
+        if work.attempts == 1:
+            yield
+            return
+        with self._one_at_a_time:
+            self._chunks.start_again(work)
+            yield
+
     def compute(
         self, model: LoadedModel, work: ChunkWork, missing: Mapping[bytes, Input], done: Computed, terms: Terms
     ) -> None:
@@ -40,12 +55,11 @@ class Suspects:
                 places.setdefault(key, []).append(i)
         for part in _parts(work, places):
             texts = range(places[part[0]][0], places[part[-1]][0] + 1)
-            with self._one_at_a_time:  # or the death that one part causes would count against another
-                starts = self._chunks.start_alone(work, texts)
-                if len(texts) > 1 or starts <= STARTS_ALONE:
-                    alone = {key: missing[key] for key in part}
-                    self._embedder.compute(model, work.prompt_name, alone, lane=work.lane, terms=terms, into=done)
-                    continue
+            starts = self._chunks.start_alone(work, texts)
+            if len(texts) > 1 or starts <= STARTS_ALONE:
+                alone = {key: missing[key] for key in part}
+                self._embedder.compute(model, work.prompt_name, alone, lane=work.lane, terms=terms, into=done)
+                continue
             (key,) = part
             error = ItemError(WORKER_LOST, f"{starts - 1} workers died while they worked on this text alone")
             self._chunks.blame(work, places[key], error)

@@ -96,7 +96,7 @@ class Worker:
         )
         self._catalog = Catalog(db, default_model=settings.default_model)
         self._roster = Roster(self._redis)
-        self._claims = RedisClaims(self._redis, ttl_s=settings.claim_ttl_s)
+        self._claims = RedisClaims(self._redis, ttl_s=settings.claim_ttl_s, owner=self._id)
         self._failover = Failover(
             self._jobs,
             JobMoves(db),
@@ -127,6 +127,7 @@ class Worker:
             self._sweeper,
             dispatcher,
             self._roster,
+            self._claims,
             device=self._device,
             on_swept=self._metrics.count_swept,
         )

@@ -27,7 +27,7 @@ def client(server: fakeredis.FakeServer) -> "redis.Redis":
 
 @pytest.fixture
 def claims(client: "redis.Redis") -> RedisClaims:
-    return RedisClaims(client, ttl_s=TTL_S)
+    return RedisClaims(client, ttl_s=TTL_S, owner="w")
 
 
 def name(key: bytes) -> bytes:
@@ -88,7 +88,7 @@ def test_renewing_local_claims_changes_nothing() -> None:
 
 
 def test_the_keys_that_another_process_holds_are_left_out_and_counted(client: "redis.Redis") -> None:
-    first, second = RedisClaims(client, ttl_s=TTL_S), RedisClaims(client, ttl_s=TTL_S)
+    first, second = RedisClaims(client, ttl_s=TTL_S, owner="w"), RedisClaims(client, ttl_s=TTL_S, owner="w")
     first.take(KEYS[:3])
     assert second.take(KEYS).keys == {KEYS[3]}
     assert (counts(first), counts(second)) == ((3, 0, 0), (1, 3, 0))

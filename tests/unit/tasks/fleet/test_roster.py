@@ -66,16 +66,43 @@ def test_a_worker_that_leaves_is_gone_at_once(fleet: Fleet) -> None:
     assert ids(fleet) == []
 
 
-def test_a_worker_without_a_beat_and_without_a_connection_is_certainly_dead_at_the_second_look(fleet: Fleet) -> None:
-    fleet.join("cpu")
+def test_a_worker_without_a_connection_and_without_a_beat_is_certainly_dead_at_the_second_look(fleet: Fleet) -> None:
+    fleet.roster.beat(card("cpu", SPACE, beats=7))
     assert fleet.roster.vanished(["cpu@host", "dead"]) == set()
-    assert fleet.roster.vanished(["cpu@host", "dead"]) == {"dead"}
+    assert fleet.roster.vanished(["cpu@host", "dead"]) == {"cpu@host", "dead"}
+    assert ids(fleet) == []
+
+
+def test_a_worker_that_is_certainly_dead_leaves_the_roster_whether_or_not_it_has_leases(fleet: Fleet) -> None:
+    fleet.roster.beat(card("cpu", SPACE, beats=7))
+    assert [fleet.roster.vanished([]) for _ in range(2)] == [set(), {"cpu@host"}]
+    assert ids(fleet) == []
+
+
+def test_a_worker_with_a_beat_between_two_looks_lives(fleet: Fleet) -> None:
+    for beats in (1, 2, 3):
+        fleet.roster.beat(card("cpu", SPACE, beats=beats))
+        assert fleet.roster.vanished(["cpu@host"]) == set()
+    assert ids(fleet) == ["cpu@host"]
+
+
+def test_a_worker_that_does_not_count_its_beats_is_dead_when_it_has_left_the_roster(fleet: Fleet) -> None:
+    fleet.join("cpu")
+    assert [fleet.roster.vanished(["cpu@host"]) for _ in range(3)] == [set()] * 3
+    expire(fleet, "cpu@host")
+    assert [fleet.roster.vanished(["cpu@host"]) for _ in range(2)] == [set(), {"cpu@host"}]
 
 
 def test_a_worker_that_is_only_held_up_keeps_its_connection(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet.redis, "client_list", lambda: [{"name": "stopped"}, {"name": ""}])
     looks = [fleet.roster.vanished(["stopped", "dead"]) for _ in range(2)]
     assert looks == [set(), {"dead"}]
+
+
+def test_a_list_without_the_own_connection_convicts_nobody(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet.redis, "client_list", lambda: [{"name": "a connection of a proxy"}])
+    monkeypatch.setitem(fleet.redis.connection_pool.connection_kwargs, "client_name", "cpu@host")
+    assert [fleet.roster.vanished(["dead"]) for _ in range(3)] == [set()] * 3
 
 
 def test_where_redis_does_not_list_its_connections_nobody_is_certainly_dead(

@@ -44,8 +44,9 @@ class Row:
 def work(**changed: Any) -> ChunkWork:
     """A leased chunk of three texts."""
     defaults: dict[str, Any] = {
-        "job_id": "job_1", "position": 0, "owner": "w", "attempts": 1, "first_index": 0, "keys": [b"k" * 32] * 3,
-        "errors": {}, "payload": pack(["a", "b", "c"]), "model": "m", "prompt_name": "", "fingerprint": b"f" * 32,
+        "job_id": "job_1", "position": 0, "owner": "w", "attempts": 1, "tries": 1, "first_index": 0,
+        "keys": [b"k" * 32] * 3, "errors": {}, "payload": pack(["a", "b", "c"]), "model": "m", "prompt_name": "",
+        "fingerprint": b"f" * 32,
         "lane": Lane.BULK, "truncate": True,
     }  # fmt: skip
     return ChunkWork(**{**defaults, **changed})

@@ -60,7 +60,7 @@ def test_a_chunk_that_killed_too_many_workers_fails_its_texts(jobs: Jobs, store:
     job = submit(jobs, store, "ab", "c")
     lease(jobs, job, 0, ttl_s=-1)
     sweeper.sweep()
-    lease(jobs, job, 0, ttl_s=-1)
+    jobs.start_again(lease(jobs, job, 0, ttl_s=-1))
     assert sweeper.sweep() == Swept(leases_expired=1)
     (result,) = jobs.results(job.id)
     assert result.outcomes == [Outcome.FAILED, Outcome.FAILED]

@@ -3,6 +3,7 @@
 import pytest
 import redis
 
+from semel.cache.claims import RedisClaims
 from semel.cache.store import VectorStore
 from semel.tasks.jobs.sweep import Sweeper, Swept
 from semel.tasks.queue.dispatch import Dispatcher
@@ -19,7 +20,10 @@ class Care(QueueCare):
         self.swept: list[Swept] = []
         sweeper = Sweeper(fleet.db, retention_s=60, max_attempts=5, lookup=VectorStore(fleet.db).lookup_on)
         dispatcher = Dispatcher(fleet.jobs, fleet.outbox, fleet.roster)  # type: ignore[arg-type]
-        super().__init__(fleet.redis, sweeper, dispatcher, fleet.roster, device="cuda:1", on_swept=self.swept.append)
+        claims = RedisClaims(fleet.redis, ttl_s=10, owner="cuda:1@host")
+        super().__init__(
+            fleet.redis, sweeper, dispatcher, fleet.roster, claims, device="cuda:1", on_swept=self.swept.append
+        )
 
 
 @pytest.fixture

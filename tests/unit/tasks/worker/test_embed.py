@@ -178,8 +178,8 @@ def test_a_full_database_ends_the_work_and_frees_the_claims(
 def test_two_workers_with_the_same_texts_compute_each_once(fleet: Fleet, tmp_path: Path) -> None:
     slow = "fake:?dim=8&text_ms=0.2"
     with (
-        device_on(fleet.store, tmp_path / "a", slow, claims=RedisClaims(fleet.redis, ttl_s=10)) as one,
-        device_on(fleet.store, tmp_path / "b", slow, claims=RedisClaims(fleet.redis, ttl_s=10)) as two,
+        device_on(fleet.store, tmp_path / "a", slow, claims=RedisClaims(fleet.redis, ttl_s=10, owner="w")) as one,
+        device_on(fleet.store, tmp_path / "b", slow, claims=RedisClaims(fleet.redis, ttl_s=10, owner="w")) as two,
     ):
         orders = ((one, TEXTS), (two, TEXTS[::-1]))
         threads = [

@@ -62,7 +62,7 @@ def test_redeliveries_are_at_zero_before_the_first(metrics: WorkerMetrics) -> No
 def test_engine_models_claims_and_store_are_read_at_each_scrape(
     metrics: WorkerMetrics, device: Device, fleet: Fleet
 ) -> None:
-    claims = RedisClaims(fleet.redis, ttl_s=10)
+    claims = RedisClaims(fleet.redis, ttl_s=10, owner="w")
     metrics.watch(device.engine, device.models, claims, fleet.store)
     assert value(metrics, "semel_tokens_total", device="vulkan") == 0
     assert value(metrics, "semel_model_load_seconds", model="m", device="vulkan") is None
