@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from semel.bounded_parquet import PIECE_BYTES, BoundedParquet
 from semel.errors import BadInputError
 from semel.values.text import lone_surrogate, longer_than
 
@@ -236,28 +237,21 @@ def _csv(path: Path, required: Sequence[str], limit: int) -> Iterator[Record]:
 
 def _parquet(path: Path, required: Sequence[str], columns: Sequence[str] | None) -> Iterator[Record]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise BadInputError(f"{path.name}: not a Parquet file: {error}") from None
-    with file:
-        names = file.schema_arrow.names
-        _check_columns(path, names, required)
-        existing = None if columns is None else [name for name in columns if name in names]
-        batches, row = file.iter_batches(batch_size=1024, columns=existing), 0
+    with BoundedParquet(path, columns=columns) as file:
+        _check_columns(path, file.names, required)
+        pieces, row = file.pieces(), 0
         while True:
             try:
-                batch = next(batches, None)
-                rows = [] if batch is None else batch.to_pylist()
+                rows = next(pieces, ())
             except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
                 raise BadInputError(f"{path.name}: cannot be read after row {row}: {error}") from None
-            if batch is None:
+            if rows == ():
                 return
-            for fields in rows:
+            for fields in [{}] if rows is None else rows:
                 row += 1
-                yield Record(f"{path}: row {row}", fields)
+                too_large = f"the row is larger than {PIECE_BYTES} bytes" if rows is None else None
+                yield Record(f"{path}: row {row}", fields, error=too_large)
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:

@@ -59,8 +59,9 @@ class Settings(BaseSettings):
     submit and admin; the share is the part of a queue that the key gets next to other keys, 1 if it is left out."""
     api_keys_file: Path | None = None
     """A file of hashed keys, made with `semel key`."""
-    max_body_bytes: int = 64 << 20
-    """Limit for bodies that are parsed whole, on every route. NDJSON is streamed and has no limit of its own."""
+    max_body_bytes: int = Field(default=4 << 20, ge=1)
+    """Limit for bodies that are parsed whole, on every route: enough for 2,048 texts. Larger ones are jobs as NDJSON,
+    CSV or Parquet, which have no such limit."""
     max_request_texts: int = 2048
     """Texts in one call of /v1/embeddings; OpenAI's limit. Larger lists are jobs."""
     request_timeout_s: float = 120.0

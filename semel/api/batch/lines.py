@@ -27,6 +27,9 @@ from semel.values.model import Space
 from semel.values.text import Input, ItemError, Outcome
 from semel.values.vectors import Vectors
 
+_MOST_ID_CHARACTERS = 512
+"""Of a line's `custom_id`, which its answer and its errors repeat."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -111,6 +114,9 @@ def read_line(number: int, raw: bytes, *, endpoint: str) -> Line:
     custom_id, body = line.get("custom_id"), line.get("body")
     if not isinstance(custom_id, str) or not custom_id:
         raise problem("invalid_custom_id", "custom_id must be a non-empty string", "custom_id")
+    if len(custom_id) > _MOST_ID_CHARACTERS:
+        message = f"custom_id is longer than {_MOST_ID_CHARACTERS} characters"
+        raise problem("invalid_custom_id", message, "custom_id")
     if line.get("method") != "POST":
         raise problem("invalid_method", f"method must be POST, not {line.get('method')!r}", "method")
     if line.get("url") != endpoint:

@@ -1,10 +1,10 @@
 """Requests and answers as Cohere and Jina define them, for the routes and for the lines of batches."""
 
 import uuid
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from semel.api.dialects.embedding import texts_of, too_large
 from semel.api.dialects.openai import ModelName
@@ -30,7 +30,9 @@ class RerankRequest(BaseModel):
     )
 
     query: str
-    documents: list[str | dict[str, Any]] = Field(description='Texts, or objects with the text in "text".')
+    documents: Annotated[list[str | dict[str, Any]], FailFast()] = Field(
+        description='Texts, or objects with the text in "text".'
+    )
     model: ModelName = None
     top_n: int | None = Field(default=None, ge=1, description="How many documents to return; all of them without it.")
     return_documents: bool = False

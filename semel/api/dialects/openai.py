@@ -8,8 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from semel.cache.catalog import InputType
 from semel.values.vectors import Vectors
 
+MOST_NAME_CHARACTERS = 256
+"""Names are repeated in errors and kept with jobs."""
+
 ModelName: TypeAlias = Annotated[
-    str | None, Field(description="The name of a model; without it, the server's SEMEL_DEFAULT_MODEL.")
+    str | None,
+    Field(
+        max_length=MOST_NAME_CHARACTERS,
+        description="The name of a model; without it, the server's SEMEL_DEFAULT_MODEL.",
+    ),
 ]
 
 InputTypeOfTexts: TypeAlias = Annotated[
@@ -30,7 +37,11 @@ class EmbeddingsRequest(BaseModel):
     dimensions: int | None = Field(default=None, ge=1)
     user: str | None = None
     input_type: InputTypeOfTexts = None
-    prompt_name: str = Field(default="", description="semel: the model's prompt to put before each text.")
+    prompt_name: str = Field(
+        default="",
+        max_length=MOST_NAME_CHARACTERS,
+        description="semel: the model's prompt to put before each text.",
+    )
     truncate: bool = Field(
         default=True, description="semel: false refuses texts above the model's limit instead of cutting them."
     )

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
+
+from semel.api.dialects.openai import MOST_NAME_CHARACTERS
 
 Truncate = Annotated[bool | None, Field(description="Cut texts above the model's limit instead of refusing them.")]
 """TEI's switch for texts above the limit; null means false."""
@@ -20,7 +22,7 @@ class TeiEmbedRequest(BaseModel):
     truncate: Truncate = False
     truncation_direction: Direction = "Right"
     normalize: bool = True
-    prompt_name: str | None = None
+    prompt_name: str | None = Field(default=None, max_length=MOST_NAME_CHARACTERS)
     dimensions: int | None = Field(default=None, ge=1)
 
 
@@ -30,7 +32,7 @@ class TeiRerankRequest(BaseModel):
     model_config = ConfigDict(json_schema_extra={"example": {"query": "a pet", "texts": ["a cat", "a stone"]}})
 
     query: str
-    texts: list[str]
+    texts: Annotated[list[str], FailFast()]
     truncate: Truncate = False
     truncation_direction: Direction = "Right"
     raw_scores: bool = Field(default=False, description="No effect: semel always returns its own score.")
@@ -52,7 +54,7 @@ class TeiTokenizeRequest(BaseModel):
 
     inputs: Any = Field(description="A text, or a list of texts.")
     add_special_tokens: bool = True
-    prompt_name: str | None = None
+    prompt_name: str | None = Field(default=None, max_length=MOST_NAME_CHARACTERS)
 
 
 class TeiToken(BaseModel):
@@ -77,7 +79,7 @@ class TeiParameters(BaseModel):
 
     truncate: Truncate = False
     truncation_direction: Direction = "Right"
-    prompt_name: str | None = None
+    prompt_name: str | None = Field(default=None, max_length=MOST_NAME_CHARACTERS)
 
 
 class TeiSimilarityRequest(BaseModel):

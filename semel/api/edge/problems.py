@@ -28,6 +28,9 @@ from semel.log import get_log
 
 log = get_log("api")
 
+_MOST_CHARACTERS = 2000
+"""Of a message: nobody reads more, and an answer should not be as large as a hostile request."""
+
 _RETRY_AFTER_S = 2
 """A worker restarts within seconds."""
 
@@ -49,6 +52,8 @@ def problem(
         param: the field that is wrong, where the dialect has room for it.
         retry_after_s: seconds until the request may be sent again; 503 and 504 always have semel's own.
     """
+    if len(message) > _MOST_CHARACTERS:  # it repeats something that the client sent
+        message = f"{message[:_MOST_CHARACTERS]}…"
     if status in (503, 504):
         retry_after_s = _RETRY_AFTER_S
     headers = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
@@ -100,7 +105,7 @@ async def _semel_error(request: Request, error: Any) -> JSONResponse:
 
 async def _validation_error(request: Request, error: Any) -> JSONResponse:
     first = error.errors()[0]
-    param = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+    param = ".".join(str(part)[:_MOST_CHARACTERS] for part in first["loc"] if part not in ("body", "query"))
     message = f"{param or 'the request'}: {first['msg']}"
     return problem(_dialect(request), 400, message, code="invalid_input", param=param or None)
 

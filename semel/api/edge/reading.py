@@ -9,12 +9,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
+from semel.api.edge.traits import LARGE_BODY_BYTES
 from semel.errors import BadInputError
 
 M = TypeVar("M", bound=BaseModel)
-
-_LARGE_BYTES = 64 << 10
-"""Parsing a larger body takes long enough for a thread: the event loop must go on for all other requests."""
 
 
 async def read_json(request: Request, model: type[M]) -> M:
@@ -37,7 +35,7 @@ async def read_json(request: Request, model: type[M]) -> M:
             raise RequestValidationError([{"loc": ("body",), "msg": f"not JSON: {error}"}]) from None
         return _validated(lambda: model.model_validate(given), "body")
 
-    return await run_in_threadpool(parse) if len(body) > _LARGE_BYTES else parse()
+    return await run_in_threadpool(parse) if len(body) > LARGE_BODY_BYTES else parse()
 
 
 def read_query(request: Request, model: type[M]) -> M:

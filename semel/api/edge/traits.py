@@ -1,10 +1,12 @@
 """The traits of a route, declared next to the route: who may use it, its dialect, how it reads its body."""
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
@@ -37,8 +39,31 @@ class Traits:
 _ORDINARY = Traits()
 
 
+LARGE_BODY_BYTES = 64 << 10
+"""Parsing a larger body takes long enough for a thread: the event loop must go on for all other requests."""
+
+
+class _ThreadedRequest(Request):
+    """A request that parses a large JSON body in a thread."""
+
+    async def json(self) -> Any:
+        """The parsed body. Raises json.JSONDecodeError."""
+        if len(await self.body()) > LARGE_BODY_BYTES and not hasattr(self, "_json"):
+            self._json = await run_in_threadpool(json.loads, await self.body())
+        return await super().json()
+
+
 class _GuardedRoute(APIRoute):
     """A route that checks the key before anything else: a caller without one cannot make the server read a body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's work around the endpoint; it parses a large body in a thread."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(_ThreadedRequest(request.scope, request.receive))
+
+        return handle
 
     async def handle(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Check the key; then run a direct endpoint, or leave the request to FastAPI."""

@@ -124,7 +124,7 @@ class Ingest(ABC, Generic[T]):
         self._write_if_full()
 
     def _write_if_full(self) -> None:
-        if self._cutter.full >= _CHUNKS_A_WRITE:
+        if self._cutter.has(_CHUNKS_A_WRITE):
             self.take(self._cutter.take())
 
     def finish(self) -> T:

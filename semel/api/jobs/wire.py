@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from semel.api.dialects.openai import InputTypeOfTexts, ModelName
+from semel.api.dialects.openai import MOST_NAME_CHARACTERS, InputTypeOfTexts, ModelName
 from semel.errors import BadInputError
 from semel.tasks.jobs.parts import ChunkView, FailedText
 from semel.values.job import Counts, IfNoWorker, Job
@@ -17,18 +17,20 @@ class JobFields(BaseModel):
     """The options of a job, except its metadata; `semel.values.job.JobOptions` has the same fields for the client."""
 
     model: ModelName = None
-    device: str = "auto"
+    device: str = Field(default="auto", max_length=MOST_NAME_CHARACTERS)
     input_type: InputTypeOfTexts = None
-    prompt_name: str = ""
+    prompt_name: str = Field(default="", max_length=MOST_NAME_CHARACTERS)
     truncate: bool = True
     if_no_worker: IfNoWorker = Field(
         default="wait",
         description="What the job does when no worker serves its vector space any more: wait for one, or fail. Work "
         "never moves to another space.",
     )
-    text_field: str = Field(default="text", description="The field of a row that holds the text.")
+    text_field: str = Field(
+        default="text", max_length=MOST_NAME_CHARACTERS, description="The field of a row that holds the text."
+    )
     webhook_url: str | None = Field(
-        default=None, description="Receives a signed POST when the job has ended (Standard Webhooks)."
+        default=None, max_length=2048, description="Receives a signed POST when the job has ended (Standard Webhooks)."
     )
 
 
@@ -240,7 +242,13 @@ def metadata_of(text: str) -> dict[str, str]:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Check that an answer could repeat this metadata. Raises BadInputError for a lone surrogate."""
+    """Check the size of metadata, for which OpenAI has the same bounds, and that an answer could repeat it.
+
+    Raises:
+        BadInputError: it is too large, or has a lone surrogate.
+    """
+    if len(metadata) > 16 or any(len(name) > 64 or len(value) > 512 for name, value in metadata.items()):
+        raise BadInputError("metadata may have at most 16 pairs, with keys of 64 and values of 512 characters")
     for name, value in metadata.items():
         if lone_surrogate(name + value):
             raise BadInputError(f"metadata: {name!a} has a lone surrogate, which is not Unicode text")

@@ -24,7 +24,7 @@ def create_batch(request: Request, body: BatchRequest, services: ServicesDep) ->
     """Run every request of an uploaded file. The lines are checked first; follow `status` and `errors`."""
     if body.endpoint not in ENDPOINTS:
         raise BadInputError(f"endpoint must be one of {', '.join(ENDPOINTS)}, not {body.endpoint!r}")
-    _check_metadata(body.metadata or {})
+    check_metadata(body.metadata or {})
     stored = services.stores.files.get(body.input_file_id)
     if stored.purpose != "batch":
         raise BadInputError(
@@ -41,12 +41,6 @@ def create_batch(request: Request, body: BatchRequest, services: ServicesDep) ->
         submitter=submitter_of(request),
     )
     return batch_object(batch)
-
-
-def _check_metadata(metadata: dict[str, str]) -> None:
-    if len(metadata) > 16 or any(len(key) > 64 or len(value) > 512 for key, value in metadata.items()):
-        raise BadInputError("metadata may have at most 16 pairs, with keys of 64 and values of 512 characters")
-    check_metadata(metadata)
 
 
 @router.get("/v1/batches", response_model=BatchList)

@@ -70,7 +70,7 @@ def _store(services: Services, form: FormData) -> FileObject:
     expires_s = expires_after(form.get("expires_after[anchor]"), form.get("expires_after[seconds]"))
     with services.stores.files.writing() as target:
         shutil.copyfileobj(upload.file, target, 1 << 20)
-        name = upload.filename or "file.jsonl"
+        name = (upload.filename or "file.jsonl")[-255:]  # file systems have the same bound
         return file_object(services.stores.files.add(target, purpose=purpose, filename=name, expires_s=expires_s))
 
 

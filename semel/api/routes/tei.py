@@ -97,6 +97,10 @@ def _similarity(request: TeiSimilarityRequest, services: Services, response: Res
     return similarities
 
 
+_MOST_SPELLED = 256 << 10
+"""Characters in one request of /tokenize: each token of the answer is an object, which is larger than its text."""
+
+
 @router.post("/tokenize")
 async def tokenize(request: TeiTokenizeRequest, services: ServicesDep) -> list[list[TeiToken]]:
     """Return the tokens of each text, as the model reads it."""
@@ -108,6 +112,8 @@ def _tokenize(request: TeiTokenizeRequest, services: Services) -> list[list[TeiT
     space = services.stores.catalog.space(prompt_name=request.prompt_name or "")
     for index, text in enumerate(texts):
         check_text(text, index)
+    if sum(map(len, texts)) > _MOST_SPELLED:
+        raise BadInputError(f"inputs has more than {_MOST_SPELLED} characters in all; send fewer texts at a time")
     spelled = services.fleet.sender.spell(space, texts, special=request.add_special_tokens)
     return [[TeiToken(**token) for token in tokens] for tokens in spelled]
 

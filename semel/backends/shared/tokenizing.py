@@ -13,6 +13,13 @@ from semel.backends.models.source import ModelSource
 from semel.errors import BadInputError, ModelLoadError
 from semel.values.text import Input, Pair
 
+_MARGIN_TOKENS = 512
+"""Tokens beyond the model's limit that a head has: a cut changes the tokens next to it. Words of one piece, and the
+ways in which byte pairs or a unigram model split a run without a space, are shorter than this by far."""
+
+_CHARACTERS_PER_TOKEN = 8
+"""Of a head: English has four to five, so one try is enough for nearly every text."""
+
 
 class TextTokenizer:
     """A tokenizer of the `tokenizers` library that truncates at the model's limit and pads nothing. Thread-safe.
@@ -38,6 +45,7 @@ class TextTokenizer:
             )
         fast.no_padding()
         fast.enable_truncation(max_tokens)
+        self._enough = max_tokens + _MARGIN_TOKENS
         self._model = model
         self._fast = fast
         self._segments = "token_type_ids" in loaded.model_input_names
@@ -47,17 +55,35 @@ class TextTokenizer:
         """Tokenise texts as `Backend.tokenize` does. Raises BadInputError for a pair."""
         if any(isinstance(text, Pair) for text in texts):
             raise BadInputError(f"model {self._model!r} makes vectors of texts and scores no pairs; send it texts")
-        encodings = self._fast.encode_batch_fast([f"{prompt}{text}" for text in texts])
+        encodings = self._fast.encode_batch_fast([self._head(f"{prompt}{text}") for text in texts])
         return [Tokens(e.ids, truncated=bool(e.overflowing)) for e in encodings]
 
     def tokenize_pairs(self, pairs: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
         """Tokenise pairs as `Backend.tokenize` does. Raises BadInputError for a text."""
-        prompted = [(prompt + pair.query, pair.document) for pair in as_pairs(self._model, pairs)]
+        whole = ((prompt + pair.query, pair.document) for pair in as_pairs(self._model, pairs))
+        prompted = [(self._head(query), self._head(document)) for query, document in whole]
         encodings = self._fast.encode_batch(prompted)
         return [
             Tokens(e.ids, truncated=bool(e.overflowing), segments=e.type_ids if self._segments else ())
             for e in encodings
         ]
+
+    def _head(self, text: str) -> str:
+        """As much of a text as decides the tokens that the model reads.
+
+        Tokenising megabytes takes gigabytes, and of a pair the library joins each piece of one text that it cuts off with
+        each of the other one: two texts of some ten thousand words ended the process.
+
+        The cut is at a space, where every tokenizer has a border; in a run without one, the margin makes up for it.
+        """
+        length = _CHARACTERS_PER_TOKEN * self._enough
+        while length < len(text):
+            space = text.rfind(" ", length // 2, length)
+            head = text[: length if space == -1 else space].rstrip(" ")
+            if len(self.whole.encode(head, add_special_tokens=False).ids) >= self._enough:
+                return head
+            length *= 4  # long tokens, or runs of white space
+        return text
 
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
         """Return the tokens of a text as `Backend.spell` does."""

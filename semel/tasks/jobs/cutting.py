@@ -18,8 +18,9 @@ class ChunkCutter:
     Args:
         fingerprint: that of the space when the submission began.
         text_field: the field of a row that holds the text.
-        chunk_texts, chunk_bytes: a chunk is full when it reaches either limit; `chunk_bytes` counts characters.
-        max_text_bytes: a text with more characters keeps its place and fails.
+        chunk_texts, chunk_bytes: a chunk is full when it reaches either limit; `chunk_bytes` counts characters of
+            texts, and those of the other fields of their rows.
+        max_text_bytes: a text with more characters, or with other fields of more, keeps its place and fails.
     """
 
     def __init__(
@@ -40,12 +41,13 @@ class ChunkCutter:
         self._max_text_bytes = max_text_bytes
         self._next_index = 0
         self._full: list[NewChunk] = []
+        self._held = 0  # characters in full chunks
         self._begin()
 
     def _begin(self) -> None:
         self._open = NewChunk(self._next_index, [], [], {}, [])
         self._extras: list[Extra | None] = []
-        self._size = 0
+        self._size = self._carried = 0
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -57,10 +59,9 @@ class ChunkCutter:
         """Whether no row has been added yet."""
         return self._next_index == 0
 
-    @property
-    def full(self) -> int:
-        """The number of full chunks that `take` would return."""
-        return len(self._full)
+    def has(self, chunks: int) -> bool:
+        """Whether `take` would return this many full chunks, or fewer that are as large together."""
+        return len(self._full) >= chunks or self._held >= chunks * self._chunk_bytes
 
     def add_row(self, row: object, where: str) -> None:
         """Add one row: its text or pair, and its other fields, which are returned with its result.
@@ -79,6 +80,9 @@ class ChunkCutter:
                 raise BadInputError(f'{where} has no string in "{name}"; each must be {{{shape}}}')
         row_id = rest.pop("id", None)
         extra = Extra(row_id, rest) if rest or row_id is not None else None
+        if size_of_extra(extra) > self._max_text_bytes:
+            self.add_bad(f"the other fields of the row are longer than {self._max_text_bytes} characters")
+            return
         self.add(values[0] if len(values) == 1 else Pair(*values), extra)
 
     def add_bad(self, message: str, extra: Extra | None = None) -> None:
@@ -108,8 +112,9 @@ class ChunkCutter:
         self._open.texts.append(item)
         self._extras.append(extra)
         self._size += size_of(item)
+        self._carried += size_of_extra(extra)
         self._next_index += 1
-        if len(self._open.keys) >= self._chunk_texts or self._size >= self._chunk_bytes:
+        if len(self._open.keys) >= self._chunk_texts or self._size + self._carried >= self._chunk_bytes:
             self._cut()
 
     def _cut(self) -> None:
@@ -118,11 +123,12 @@ class ChunkCutter:
         self._full.append(
             NewChunk(chunk.first_index, chunk.keys, chunk.texts, chunk.errors, self._extras, min(weight, 1.0))
         )
+        self._held += self._size + self._carried
         self._begin()
 
     def take(self) -> list[NewChunk]:
         """Remove and return the full chunks, in order."""
-        full, self._full = self._full, []
+        full, self._full, self._held = self._full, [], 0
         return full
 
     def take_rest(self) -> list[NewChunk]:
@@ -130,6 +136,17 @@ class ChunkCutter:
         if self._open.keys:
             self._cut()
         return self.take()
+
+
+def size_of_extra(extra: Extra | None) -> int:
+    """About the characters that the other fields of a row take in its result."""
+    if extra is None:
+        return 0
+    return len(repr(extra.id)) + sum(len(name) + _size_of_value(value) for name, value in extra.metadata.items())
+
+
+def _size_of_value(value: object) -> int:
+    return len(value) if isinstance(value, str) else len(repr(value))
 
 
 def cut_places(items: Sequence[Input], *, most_texts: int, most_size: int) -> Iterator[slice]:

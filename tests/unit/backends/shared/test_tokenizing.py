@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from semel.backends.base import Spelled, Tokens
 from semel.backends.shared.tokenizing import (
@@ -126,6 +128,78 @@ def test_spelling_shows_the_pieces_of_the_text(tokenizer: TextTokenizer) -> None
 def test_spelling_truncates_nothing_and_leaves_truncation_on(tokenizer: TextTokenizer) -> None:
     assert len(tokenizer.spell("cat " * 100, special=False)) == 100
     assert tokenizer.tokenize(["cat " * 100])[0].truncated
+
+
+def trained(kind: str) -> Any:
+    """A small tokenizer of each family, trained on words, numbers, code and Chinese."""
+    corpus = [
+        "The cat sat on the mat, didn't it?",
+        "def f(x):\n    return x + 1",
+        "漢字かな交じり文。東京都",
+        "naïve 12345 aaaa",
+    ]
+    made: Tokenizer
+    if kind == "word pieces":
+        made = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))  # type: ignore[call-arg]
+        made.normalizer = normalizers.BertNormalizer()
+        made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer: Any = trainers.WordPieceTrainer(vocab_size=150, special_tokens=WORDS[:4])
+    elif kind == "byte pairs":
+        made = Tokenizer(models.BPE())
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=WORDS[:4], initial_alphabet=alphabet)
+    elif kind == "sentence pieces":
+        made = Tokenizer(models.BPE(unk_token="[UNK]"))
+        made.normalizer = normalizers.Replace(" ", "▁")
+        trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=WORDS[:4])
+    else:
+        made = Tokenizer(models.Unigram())
+        made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+        made.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(vocab_size=150, special_tokens=WORDS[:4], unk_token="[UNK]")
+    made.train_from_iterator(corpus * 20, trainer)
+    made.post_processor = processors.BertProcessing(("[SEP]", SEP), ("[CLS]", CLS))
+    return SimpleNamespace(backend_tokenizer=made, model_input_names=["input_ids"], pad_token_id=PAD)
+
+
+FAMILIES = ("word pieces", "byte pairs", "sentence pieces", "unigrams")
+TOKENIZERS = {kind: TextTokenizer("m", trained(kind), max_tokens=12) for kind in FAMILIES}
+PARTS = st.sampled_from(
+    ["the cat", "naïve", " ", "   ", "\n\n", "x" * 300, "漢字かな", "12345", "def f(x):", "é", "a", "🙂"]
+)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@settings(deadline=None, max_examples=40)  # tokenising the whole text takes a part of a second
+@given(st.lists(PARTS, min_size=1, max_size=40), st.integers(0, 200), st.sampled_from(["", " "]))
+def test_the_head_of_a_long_text_has_the_ids_of_the_whole(kind: str, parts: list[str], times: int, join: str) -> None:
+    text = join.join(parts * (1 + times))
+    tokenizer = TOKENIZERS[kind]
+    whole = tokenizer._fast.encode(text)
+    assert tokenizer.tokenize([text]) == [Tokens(whole.ids, truncated=bool(whole.overflowing))]
+
+
+def test_the_heads_of_a_long_pair_have_the_ids_of_the_whole() -> None:
+    tokenizer = TOKENIZERS["word pieces"]
+    for query, document in (("the cat " * 4000, "sat"), ("sat", "a mat, " * 9000), ("cat " * 900, "sat on " * 500)):
+        whole = tokenizer._fast.encode(query, document)
+        assert tokenizer.tokenize_pairs([Pair(query, document)])[0].ids == whole.ids
+
+
+def test_a_text_of_many_megabytes_is_tokenised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = TextTokenizer("m", trained("word pieces"), max_tokens=256)
+    assert len(tokenizer.whole.encode("the cat").ids) == 4
+    seen: list[int] = []
+
+    def encode(texts: list[str]) -> list[Any]:
+        seen.extend(map(len, texts))
+        return []
+
+    monkeypatch.setattr(tokenizer, "_fast", SimpleNamespace(encode_batch_fast=encode))
+    tokenizer.tokenize(["the cat sat " * 700_000])
+    assert len(seen) == 1
+    assert seen[0] < 10_000
 
 
 def test_a_slow_tokenizer_is_refused() -> None:

@@ -1,0 +1,131 @@
+"""Reads Parquet in pieces of bounded size: a file of some hundred bytes can hold gigabytes.
+
+A value that repeats is stored once, in a dictionary, and compression shrinks what repeats again. So strings stay in
+their dictionaries until the size of the rows is known, and what cannot be read in pieces is refused by the file's
+metadata.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from semel.errors import BadInputError
+
+PIECE_BYTES = 64 << 20
+"""Bytes of the rows in a piece, as Python objects: enough for one row with the longest text."""
+
+_ROWS = 1024
+"""Rows of a piece of ordinary rows."""
+
+_OBJECT_BYTES = 32
+"""A number, or the head of a string, as a Python object; also its place in a list."""
+
+_NESTED_BYTES = 256 << 20
+"""Bytes of the values in one nested column of a row group, all of which may belong to one row."""
+
+_FIXED_BYTES = 4096
+"""Bytes of a value of fixed length; real ones are numbers and UUIDs."""
+
+_LARGE_BYTES, _MOST_RATIO = 64 << 20, 200
+"""A column of a row group that is larger than this, and was compressed to less than a two hundredth, is no text."""
+
+
+class BoundedParquet:
+    """An open Parquet file; a context manager.
+
+    Args:
+        columns: the only columns to read; None for all.
+
+    Attributes:
+        names: of all columns.
+
+    Raises:
+        BadInputError: the file is not Parquet, or a column is too large to be read in pieces.
+    """
+
+    def __init__(self, path: Path, *, columns: Sequence[str] | None) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            metadata = pq.read_metadata(path)
+            schema = [metadata.schema.column(i) for i in range(metadata.num_columns)]
+            strings = [column.path for column in schema if column.physical_type == "BYTE_ARRAY"]
+            self._file = pq.ParquetFile(path, metadata=metadata, read_dictionary=strings)
+        except (pa.ArrowException, OSError) as error:
+            raise BadInputError(f"{path.name}: not a Parquet file: {error}") from None
+        self.names: list[str] = self._file.schema_arrow.names
+        self._columns = None if columns is None else [name for name in columns if name in self.names]
+        try:
+            for i, column in enumerate(schema):
+                if self._columns is None or column.path.partition(".")[0] in self._columns:
+                    _check_column(path, metadata, column, i)
+        except BadInputError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "BoundedParquet":
+        """Return the file."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def pieces(self) -> Iterator[list[dict[str, Any]] | None]:
+        """Yield some rows after the others, in order; None for a single row that is larger than `PIECE_BYTES`.
+
+        Raises:
+            pyarrow.ArrowException, OSError, ValueError, OverflowError: the file is damaged.
+        """
+        for number in range(self._file.num_row_groups):  # pyarrow cannot join the dictionaries of two of them
+            for batch in self._file.iter_batches(batch_size=_ROWS, row_groups=[number], columns=self._columns):
+                yield from _halved(batch)
+
+
+def _check_column(path: Path, metadata: Any, column: Any, index: int) -> None:
+    if column.physical_type == "FIXED_LEN_BYTE_ARRAY" and column.length > _FIXED_BYTES:
+        raise BadInputError(f"{path.name}: the values of the column {column.path} have {column.length} bytes each")
+    for number in range(metadata.num_row_groups):
+        chunk = metadata.row_group(number).column(index)
+        where = f"{path.name}: the column {column.path} in row group {number + 1}"
+        if column.max_repetition_level and chunk.num_values * _OBJECT_BYTES // 4 > _NESTED_BYTES:
+            raise BadInputError(
+                f"{where} has {chunk.num_values} values in lists, which is too many to read at once: leave it out, or "
+                "write smaller row groups"
+            )
+        compressed = max(1, chunk.total_compressed_size)
+        if chunk.total_uncompressed_size > max(_LARGE_BYTES, _MOST_RATIO * compressed):
+            size = chunk.total_uncompressed_size
+            raise BadInputError(f"{where} holds {size} bytes in {compressed}, which is no text")
+
+
+def _halved(batch: Any) -> Iterator[list[dict[str, Any]] | None]:
+    if sum(_size(column) for column in batch.columns) <= PIECE_BYTES:
+        yield batch.to_pylist()
+    elif batch.num_rows == 1:
+        yield None
+    else:
+        middle = batch.num_rows // 2
+        yield from _halved(batch.slice(0, middle))
+        yield from _halved(batch.slice(middle))
+
+
+def _size(array: Any) -> int:
+    """About the bytes of an array's values as Python objects."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind, own = array.type, _OBJECT_BYTES * len(array)
+    if pa.types.is_dictionary(kind):
+        lengths = pc.binary_length(array.dictionary).take(array.indices)
+        return own + (pc.sum(lengths).as_py() or 0)
+    if pa.types.is_struct(kind):
+        return own + sum(_size(field) for field in array.flatten())
+    if pa.types.is_map(kind):
+        # Neither keys nor items of a map know that the map was sliced.
+        start, stop = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        return own + _size(array.keys.slice(start, stop - start)) + _size(array.items.slice(start, stop - start))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return own + _size(array.flatten())
+    return own + int(array.nbytes)
