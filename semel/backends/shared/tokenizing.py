@@ -71,8 +71,8 @@ class TextTokenizer:
     def _head(self, text: str) -> str:
         """As much of a text as decides the tokens that the model reads.
 
-        Tokenising megabytes takes gigabytes, and of a pair the library joins each piece of one text that it cuts off with
-        each of the other one: two texts of some ten thousand words ended the process.
+        Tokenising megabytes takes gigabytes, and of a pair the library joins each piece that it cuts off one text with
+        each of the other: two texts of some ten thousand words ended the process.
 
         The cut is at a space, where every tokenizer has a border; in a run without one, the margin makes up for it.
         """
