@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from semel.backends.fake import FakeBackend, FakeOptions
 from semel.cli.work.parts import Part, free_port, redis_part
 from semel.cli.work.stack import Stack
+from semel.settings import own_redis_url
 
 THREADS = 16
 
@@ -73,13 +74,13 @@ async def result(job_id: str) -> Response:
 def hand_written_service(home: Path) -> Iterator[str]:
     """Run Redis, one API process and one worker on free ports; yields the URL of the API."""
     port, redis_port = free_port(), free_port()
-    redis = {"PEER_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"}
     here = "benchmarks.peer_small"
     uvicorn = ["uvicorn", f"{here}:web", "--port", str(port), "--no-access-log", "--log-level", "error"]
     celery = ["celery", "-A", f"{here}:queue", "worker", "--pool", "threads", "--concurrency", str(THREADS)]
     stack = Stack(StringIO())
     try:
         stack.start(redis_part(redis_port, home))
+        redis = {"PEER_REDIS_URL": own_redis_url(home, redis_port)}
         stack.start(Part("peer api", [sys.executable, "-m", *uvicorn], redis))
         stack.start(Part("peer worker", [sys.executable, "-m", *celery, "--loglevel", "error"], redis))
         url = f"http://127.0.0.1:{port}"

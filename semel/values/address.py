@@ -1,6 +1,7 @@
 """Addresses of hosts."""
 
 import ipaddress
+import re
 
 
 def is_loopback(host: str) -> bool:
@@ -9,3 +10,8 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown: its password is replaced by asterisks."""
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)

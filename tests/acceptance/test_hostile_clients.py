@@ -6,14 +6,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typing_extensions import override
 
-from tests.support.processes import Processes, wait_until
+from tests.support.processes import Processes, processes, wait_until
 
 KEY = "sk-semel-of-the-tests"
 AS_USER = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
@@ -55,7 +59,7 @@ def answer_of(sock: socket.socket) -> bytes:
 
 
 @contextmanager
-def watched(api: Narrow) -> Iterator[dict[str, float]]:
+def watched(api: Processes) -> Iterator[dict[str, float]]:
     """Note the longest time that /health/live took, in seconds, and the most memory of the API, in bytes."""
     seen, ending, process = {"live_s": 0.0, "bytes": 0.0}, threading.Event(), psutil.Process(api.pid("api"))
 
@@ -174,3 +178,73 @@ def test_metadata_of_a_job_is_bounded(api: Narrow) -> None:
         refused = answer(metadata)
         assert refused.status_code == 400, refused.text
         assert "metadata" in refused.json()["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """Semel with a real model."""
+    toml = 'default_model = "minilm"\n[models.fake]\nsource = "fake:?dim=16&{options}"\n'
+    with processes(tmp_path_factory.mktemp("served"), toml=toml) as running:
+        running.client.embed(["warm"], model="minilm")
+        yield running
+
+
+def test_a_small_parquet_file_that_holds_a_gigabyte_stays_small(served: Processes, tmp_path: Path) -> None:
+    repeated = pa.DictionaryArray.from_arrays(pa.array(np.zeros(1024, np.int32)), pa.array(["x" * 1_000_000]))
+    file = tmp_path / "bomb.parquet"
+    pq.write_table(pa.table({"text": [f"t{i}" for i in range(1024)], "beside": repeated}), file, compression="zstd")
+    assert file.stat().st_size < 10_000
+    with watched(served) as seen:
+        answer = httpx.post(
+            f"{served.url}/v1/jobs/estimate?model=fake",
+            content=file.read_bytes(),
+            headers={"content-type": "application/vnd.apache.parquet"},
+            timeout=120,
+        )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["texts"] == 1024
+    assert seen["bytes"] < 800e6
+
+
+def test_rows_with_megabytes_beside_a_letter_are_stored_some_at_a_time(served: Processes) -> None:
+    beside = "y" * 3_000_000
+    lines = (json.dumps({"text": "a", "beside": beside}).encode() + b"\n" for _ in range(250))
+    with watched(served) as seen:
+        answer = httpx.post(
+            f"{served.url}/v1/jobs?model=fake",
+            content=lines,
+            headers={"content-type": "application/x-ndjson"},
+            timeout=300,
+        )
+    assert answer.status_code == 202, answer.text
+    assert seen["bytes"] < 800e6
+    served.client.wait(answer.json()["id"], timeout_s=60)
+    served.client.delete(answer.json()["id"])
+
+
+@pytest.mark.parametrize(
+    "letters", ["the cat sat ", "漢字かな交じり文", "aaaa"], ids=["english", "chinese", "one word"]
+)
+def test_a_text_of_eight_megabytes_costs_the_worker_little(served: Processes, letters: str) -> None:
+    characters = 8 << 20 if letters.isascii() else 5 << 20  # a line may have twice as many bytes as a text characters
+    text = letters * (characters // len(letters))
+    body = json.dumps({"text": text}, ensure_ascii=False).encode() + b"\n"
+    process, most, started = psutil.Process(served.pid("worker")), 0, time.monotonic()
+    job = httpx.post(
+        f"{served.url}/v1/jobs?model=minilm",
+        content=body,
+        headers={"content-type": "application/x-ndjson"},
+        timeout=60,
+    ).json()
+    while not served.client.job(job["id"]).status.ended:
+        most = max(most, process.memory_info().rss)
+        assert time.monotonic() < started + 60
+    assert served.client.job(job["id"]).counts.computed == 1
+    assert most < 1.5e9
+
+
+def test_more_text_than_can_be_spelled_is_refused(served: Processes) -> None:
+    answer = httpx.post(f"{served.url}/tokenize", json={"inputs": "a " * 200_000})
+    assert answer.status_code == 422
+    assert "inputs has more than 262144 characters in all" in answer.json()["error"]
+    assert len(httpx.post(f"{served.url}/tokenize", json={"inputs": "a " * 100_000}, timeout=60).json()[0]) > 100_000

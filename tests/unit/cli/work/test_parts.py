@@ -28,6 +28,7 @@ from semel.cli.work.parts import (
 )
 from semel.client import Client
 from semel.errors import SemelError, UnavailableError
+from semel.settings import own_redis_url
 from semel.values.device import DeviceInfo
 from tests.support.cli import exchange_over
 
@@ -102,12 +103,13 @@ def test_a_redis_on_path_is_preferred(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_else_the_bundled_one_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "redis-server").touch()
+    bundled = tmp_path / "_binaries" / "linux-x86_64" / "valkey-server"
+    bundled.parent.mkdir(parents=True)
+    bundled.touch()
     monkeypatch.setenv("PATH", "")
     spec = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(parts_module.importlib.util, "find_spec", lambda _: spec)
-    assert find_redis_server() == str(tmp_path / "bin" / "redis-server")
+    assert find_redis_server() == str(bundled)
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -125,17 +127,33 @@ def test_redis_keeps_nothing_and_listens_on_this_machine(monkeypatch: pytest.Mon
     monkeypatch.setattr(parts_module, "find_redis_server", lambda: "redis-server")
     part = redis_part(6391, tmp_path / "new")
     assert (tmp_path / "new").is_dir()
-    options = dict(zip(part.command[1::2], part.command[2::2], strict=True))
+    options = dict(zip(part.command[2::2], part.command[3::2], strict=True))
     assert options["--port"] == "6391"
     assert options["--bind"] == "127.0.0.1"
     assert (options["--save"], options["--appendonly"]) == ("", "no")
     assert options["--dir"] == str(tmp_path / "new")
 
 
+def test_redis_has_a_password_that_only_the_owner_can_read_and_that_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(parts_module, "find_redis_server", lambda: "redis-server")
+    assert own_redis_url(tmp_path, 6391) == "redis://127.0.0.1:6391/0"
+    part = redis_part(6391, tmp_path)
+    url = own_redis_url(tmp_path, 6391)
+    password = url.removeprefix("redis://:").partition("@")[0]
+    assert len(password) == 48
+    assert password not in " ".join(part.command)
+    assert (tmp_path / "redis.conf").stat().st_mode & 0o777 == 0o600
+    redis_part(6391, tmp_path)
+    assert own_redis_url(tmp_path, 6391) == url
+
+
 def test_flower_is_read_only_and_local(tmp_path: Path) -> None:
     part = flower_part(5556, redis_url="redis://here:1/0", folder=tmp_path)
     assert {"--address=127.0.0.1", "--port=5556", "--read_only=True"} <= set(part.command)
-    assert "--broker=redis://here:1/0" in part.command
+    assert part.environment == {"CELERY_BROKER_URL": "redis://here:1/0"}
+    assert "redis://" not in " ".join(part.command)
     assert f"--db={tmp_path / 'flower.db'}" in part.command
 
 
