@@ -21,7 +21,7 @@ def run(running: Parts, rows: Sequence[Any], **options: Any) -> Job:
 def read(running: Parts, job: Job, fmt: str, span: range | None = None) -> bytes:
     span = range(job.total) if span is None else span
     _, write = FORMATS[fmt]
-    return b"".join(write(job, span, running.services.results.read(job, span)))
+    return b"".join(write(job, span, running.services.results.read(job, span, may_submit=True)))
 
 
 def lines(running: Parts, job: Job, span: range | None = None) -> list[dict[str, Any]]:

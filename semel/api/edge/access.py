@@ -153,8 +153,7 @@ def admit(request: Request, needed: Scope) -> None:
         refuse_foreign_pages(request, request.app.state.own_names)
         request.state.scope, request.state.submitter = Scope.ADMIN, NOBODY
         return
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    presented = token.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key")
+    presented = _presented(request)
     if not presented:
         raise UnauthorizedError("this server needs an API key: send 'Authorization: Bearer KEY'")
     known = find_key(keys, presented)
@@ -165,6 +164,17 @@ def admit(request: Request, needed: Scope) -> None:
             f"this API key has the scope '{known.scope.name.lower()}'; this request needs '{needed.name.lower()}'"
         )
     request.state.scope, request.state.submitter = known.scope, known.submitter
+
+
+def _presented(request: Request) -> str | None:
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key")
+
+
+def may_see_details(request: Request) -> bool:
+    """Whether the caller of a public route has a key of this server, or the server needs none."""
+    keys: tuple[ApiKey, ...] = request.app.state.api_keys
+    return not keys or find_key(keys, _presented(request) or "") is not None
 
 
 def submitter_of(request: Request) -> Submitter:

@@ -13,7 +13,7 @@ from typing_extensions import override
 from semel.api.edge.as_json import as_json
 from semel.cache.catalog import Catalog
 from semel.cache.store import VectorStore
-from semel.errors import ConflictError
+from semel.errors import ConflictError, ForbiddenError
 from semel.pipeline import Pipeline
 from semel.tasks.jobs.rows import NO_KEY, ChunkResult
 from semel.tasks.jobs.store import JobStore
@@ -55,8 +55,11 @@ class ResultReader:
         self._catalog = catalog
         self._pipeline = pipeline
 
-    def read(self, job: Job, span: range) -> Iterator[Rows]:
+    def read(self, job: Job, span: range, *, may_submit: bool) -> Iterator[Rows]:
         """Yield the rows of the texts in `span`, in order.
+
+        Args:
+            may_submit: as for `rows`.
 
         Raises:
             ConflictError: at the end, when rows are missing because the job was deleted meanwhile; or see `rows`.
@@ -65,7 +68,7 @@ class ResultReader:
         for chunk in self._jobs.results(job.id, first=span.start, stop=span.stop):
             part = _cut(chunk, span)
             read += len(part.keys)
-            yield self.rows(job, part)
+            yield self.rows(job, part, may_submit=may_submit)
         if read != len(span):
             raise ConflictError(
                 f"job {job.id} has {read} of {len(span)} rows; it was deleted while its results were read"
@@ -74,21 +77,29 @@ class ResultReader:
     def chunks(self, job: Job) -> Iterator[tuple[ChunkResult, Rows]]:
         """Yield every finished chunk of a job with its rows, in order."""
         for chunk in self._jobs.results(job.id):
-            yield chunk, self.rows(job, chunk)
+            yield chunk, self.rows(job, chunk, may_submit=True)
 
-    def rows(self, job: Job, chunk: ChunkResult, found: Found | None = None) -> Rows:
+    def rows(self, job: Job, chunk: ChunkResult, found: Found | None = None, *, may_submit: bool) -> Rows:
         """The rows of a chunk, read from the cache; lost vectors are recomputed where the texts were kept.
 
         Args:
             found: the rows of the cache, if they were read already.
+            may_submit: False for a reader whose key only reads: the other fields of the rows, which may be texts, are
+                left out, and nothing is computed.
 
         Raises:
+            ForbiddenError: vectors are lost, and the reader may only read.
             ConflictError: vectors are lost, and the texts too, or the model's weights have changed.
         """
         found = found or self._vectors.get_many(chunk.keys, dim=job.dim)
         lost = lost_vectors(chunk, found)
         vectors, truncated, errors = found.vectors, found.truncated, dict(chunk.errors)
         assert vectors is not None  # get_many returns vectors by default
+        if lost and not may_submit:
+            raise ForbiddenError(
+                f"the cache has lost {len(lost)} vectors of job {job.id}; to compute them again, the API key needs the "
+                "scope 'submit'"
+            )
         if lost:  # damaged rows, or a space that was dropped
             texts = chunk.texts()
             if texts is None:
@@ -106,7 +117,8 @@ class ResultReader:
             vectors[lost], truncated[lost], found.tokens[lost] = again.vectors, again.truncated, again.tokens
             errors |= {lost[i]: error for i, error in again.errors.items()}
         tokens: list[int] = found.tokens.tolist()
-        return Rows(chunk.first_index, vectors, chunk.outcomes, errors, truncated.tolist(), tokens, chunk.extras)
+        extras = chunk.extras if may_submit else [extra and Extra(extra.id, {}) for extra in chunk.extras]
+        return Rows(chunk.first_index, vectors, chunk.outcomes, errors, truncated.tolist(), tokens, extras)
 
 
 def lost_vectors(chunk: ChunkResult, found: Found) -> list[int]:

@@ -21,10 +21,11 @@ _MOST = 64
 
 
 class Wanted(NamedTuple):
-    """A job to read, and the format of its results; None for the job alone."""
+    """A job to read, the format of its results (None for the job alone), and whether the reader's key may submit."""
 
     job_id: str
     format: str | None = None
+    may_submit: bool = False
 
 
 class Read(NamedTuple):
@@ -69,7 +70,8 @@ class SmallReads:
             # A lost vector is computed again, which may take a while: not here, where others would wait for it.
             if not _is_small(job) or any(lost_vectors(chunk, found) for chunk, found in parts):
                 return Read(job)
-            rows = [self._services.results.rows(job, chunk, found) for chunk, found in parts]
+            read = self._services.results.rows
+            rows = [read(job, chunk, found, may_submit=wanted.may_submit) for chunk, found in parts]
             if sum(len(part.outcomes) for part in rows) != job.total:
                 return ConflictError(f"job {job.id} was deleted while its results were read")
             _, write = FORMATS[wanted.format]

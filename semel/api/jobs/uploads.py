@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, cast
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -39,8 +40,12 @@ async def read_form(request: Request, *, max_bytes: int, body: AsyncIterable[byt
         BadInputError: the body is not such a form.
         BodyTooLargeError: the body is too large; raised as soon as the limit is passed.
     """
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    kind, parameters = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
         raise BadInputError("upload the file as multipart/form-data, with the fields file and purpose")
+    charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in ("utf-8", "utf8"):  # Python would decode names with codecs that make no Unicode text
+        raise BadInputError(f"the form's charset is {charset!r}: send it as UTF-8")
     stream = bounded(request.stream() if body is None else body, max_bytes, slack=_ENVELOPE_BYTES)
     try:
         parser = MultiPartParser(request.headers, cast(Any, stream), max_files=1, max_fields=20)

@@ -13,6 +13,7 @@ import ipaddress
 import json
 import socket
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +39,13 @@ _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215: where it lea
 _AZURE_HOST = ipaddress.IPv4Address("168.63.129.16")  # Azure's own services for each of its machines
 _IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
 _IPV4_TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")
+_CONNECT_S = 5.0
+"""For each address of the receiver."""
+
+_LOOKUP_S = 5.0
+_LOOKUPS = ThreadPoolExecutor(4, thread_name_prefix="getaddrinfo")
+"""Looks names up: `getaddrinfo` itself has no time-out, and a silent name server would hold a thread for minutes."""
+
 _MAX_DELIVERIES = 4
 """Deliveries at the same time."""
 
@@ -49,7 +57,7 @@ def check_webhook(settings: Settings, url: str) -> None:
         BadInputError: it cannot, or the URL is not.
     """
     _secret(settings)
-    _public_address(settings, _parsed(url))
+    _public_addresses(settings, _parsed(url))
 
 
 def _secret(settings: Settings) -> bytes:
@@ -75,11 +83,13 @@ def _parsed(url: str) -> httpx.URL:
     return parsed
 
 
-def _public_address(settings: Settings, url: httpx.URL) -> str:
-    """The address of the URL's host. Raises BadInputError when it has none, or a private one."""
+def _public_addresses(settings: Settings, url: httpx.URL) -> list[str]:
+    """The addresses of the URL's host. Raises BadInputError when it has none, or a private one."""
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
-        found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+        found = _LOOKUPS.submit(socket.getaddrinfo, url.host, port, type=socket.SOCK_STREAM).result(_LOOKUP_S)
+    except TimeoutError:
+        raise BadInputError(f"webhook_url: no name server answered for {url.host!r} within {_LOOKUP_S:g} s") from None
     except (OSError, UnicodeError) as error:
         raise BadInputError(f"webhook_url: the host {url.host!r} has no address: {error}") from None
     addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
@@ -89,7 +99,7 @@ def _public_address(settings: Settings, url: httpx.URL) -> str:
                 f"webhook_url: {url.host!r} resolves to the private address {address}; "
                 "to allow it, set SEMEL_WEBHOOK_ALLOW_PRIVATE=true on the server"
             )
-    return addresses[0]
+    return list(dict.fromkeys(addresses))
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
@@ -169,7 +179,7 @@ class WebhookSender:
         if not job.status.ended:
             return None
         settings, url = self._settings, _parsed(delivery.url)
-        address = _public_address(settings, url)
+        addresses = _public_addresses(settings, url)
         data: dict[str, Any] = job_object(job).model_dump(mode="json")
         ended_at = float(data[f"{job.status}_at"] or 0)
         event = {
@@ -187,17 +197,29 @@ class WebhookSender:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": signature(_secret(settings), message_id, timestamp, body),
         }
-        return asyncio.run(_status_of(url.copy_with(host=address), body, headers, server=url.host))
+        return asyncio.run(_status_of(url, addresses, body, headers))
 
 
-async def _status_of(url: httpx.URL, body: bytes, headers: dict[str, str], *, server: str) -> int:
+async def _status_of(url: httpx.URL, addresses: Sequence[str], body: bytes, headers: dict[str, str]) -> int:
     """The HTTP status of the answer, whose body is not read.
 
-    Each call opens its own connection, because TLS must check the certificate for `server`, not for the address.
+    Each call opens its own connection, because TLS must check the certificate for the host's name, not for the address.
+
+    Args:
+        addresses: of the host, which are tried in this order until one can be connected to.
     """
+    unreachable: httpx.HTTPError | None = None
     async with (
         asyncio.timeout(_TIMEOUT_S),
-        httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False) as http,
-        http.stream("POST", url, content=body, headers=headers, extensions={"sni_hostname": server}) as answer,
+        httpx.AsyncClient(
+            timeout=httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_S), follow_redirects=False, trust_env=False
+        ) as http,
     ):
-        return answer.status_code
+        for address in addresses:
+            options: dict[str, Any] = {"content": body, "headers": headers, "extensions": {"sni_hostname": url.host}}
+            try:
+                async with http.stream("POST", url.copy_with(host=address), **options) as answer:
+                    return answer.status_code
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                unreachable = error
+    raise unreachable or httpx.ConnectError("the host has no address")

@@ -18,11 +18,11 @@ from semel.api.batch.wire import (
     file_object,
 )
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import Scope, may
+from semel.api.edge.access import Scope
 from semel.api.edge.traits import DialectRouter, needs, streams_body
 from semel.api.jobs.uploads import file_of, read_form
 from semel.api.services import Services
-from semel.errors import BadInputError, ConflictError, ForbiddenError
+from semel.errors import BadInputError, ConflictError
 
 router = DialectRouter(tags=["OpenAI files and batches"], needs=Scope.READ)
 
@@ -112,11 +112,10 @@ def delete_file(file_id: str, services: ServicesDep) -> FileDeleted:
     response_class=FileResponse,
     responses={200: {"content": {"application/octet-stream": {}}}},
 )
-def get_content(request: Request, file_id: str, services: ServicesDep) -> FileResponse:
-    """Download a file. The input of a batch holds texts, and needs a key with the scope 'submit'."""
+@needs(Scope.SUBMIT)
+def get_content(file_id: str, services: ServicesDep) -> FileResponse:
+    """Download a file. The input of a batch holds texts, and so may its output: documents that were reranked."""
     stored = services.stores.files.get(file_id)
-    if stored.purpose == "batch" and not may(request, Scope.SUBMIT):
-        raise ForbiddenError(f"file {file_id} holds texts; to read it, the API key needs the scope 'submit'")
     path = services.stores.files.path(stored.id)
     if not path.exists():
         raise ConflictError(f"the content of file {file_id} is missing from {path.parent}: was it deleted by hand?")

@@ -1,9 +1,9 @@
 """/health: whether this process is alive, whether it can work, and the workers behind it."""
 
-from fastapi import Response
+from fastapi import Request, Response
 
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import Scope
+from semel.api.edge.access import Scope, may_see_details
 from semel.api.edge.traits import DialectRouter, public, untraced
 from semel.api.watch.pools import Pool, pools
 from semel.api.watch.readiness import Readiness, readiness
@@ -22,11 +22,11 @@ async def live() -> dict[str, str]:
 @router.get("/health/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 @public
 @untraced
-def ready(services: ServicesDep, response: Response) -> Readiness:
-    """Return 200 if every part answers, else 503 with the reason for each part that does not."""
+def ready(request: Request, services: ServicesDep, response: Response) -> Readiness:
+    """Return 200 if every part answers, else 503. With a key, the answer has the reason for each part that does not."""
     answer = readiness(services.pings)
     response.status_code = 200 if answer.ready else 503
-    return answer
+    return answer if may_see_details(request) else answer.without_reasons()
 
 
 @router.get("/health/backends")

@@ -226,10 +226,15 @@ def get_events(request: Request, job_id: str, services: ServicesDep) -> Response
 )
 @direct
 async def get_results(request: Request) -> Response:
-    """Download the vectors of a completed job as a stream, in the order of its texts."""
+    """Download the vectors of a completed job as a stream, in the order of its texts.
+
+    A key that may only read gets neither the other fields of the rows, which may be texts, nor vectors that would have
+    to be computed again.
+    """
     small_reads: SmallReads = request.app.state.small_reads
     job_id, query = request.path_params["job_id"], read_query(request, ResultsQuery)
-    read = await asyncio.wrap_future(small_reads.read(Wanted(job_id, query.format)))
+    may_submit = may(request, Scope.SUBMIT)
+    read = await asyncio.wrap_future(small_reads.read(Wanted(job_id, query.format, may_submit)))
     job, body = read.job, read.body
     span = range(
         min(query.offset, job.total), job.total if query.limit is None else min(query.offset + query.limit, job.total)
@@ -240,5 +245,5 @@ async def get_results(request: Request) -> Response:
     headers: dict[str, Any] = {"content-disposition": disposition}
     if body is not None and len(span) == job.total:
         return Response(body, media_type=media_type, headers=headers)
-    parts = write(job, span, services_of(request).results.read(job, span))
+    parts = write(job, span, services_of(request).results.read(job, span, may_submit=may_submit))
     return StreamingResponse(parts, media_type=media_type, headers=headers)

@@ -17,14 +17,14 @@ from semel.api.dialects.tei import (
     TeiToken,
     TeiTokenizeRequest,
 )
-from semel.api.edge.access import Scope
+from semel.api.edge.access import Scope, may_see_details
 from semel.api.edge.as_json import as_json
 from semel.api.edge.reading import read_json, shows_json
 from semel.api.edge.traits import DialectRouter, direct, needs, public, untraced
 from semel.api.edge.waiting import reading_texts, take_steps
 from semel.api.services import Services
 from semel.cache.keys import check_text
-from semel.errors import BadInputError, InvalidTextError
+from semel.errors import BadInputError, InvalidTextError, SemelError, UnavailableError
 from semel.rerank import best_first
 from semel.steps import Steps
 from semel.values.vectors import cosines, unit_rows
@@ -140,8 +140,13 @@ def info(services: ServicesDep) -> dict[str, Any]:
 @router.get("/health", responses={503: {"description": "A part does not answer; the message names it."}})
 @public
 @untraced
-def health(services: ServicesDep) -> dict[str, str]:
+def health(request: Request, services: ServicesDep) -> dict[str, str]:
     """Return 200 if every part answers. /health/ready reports each part."""
-    for ping in services.pings.values():
-        ping()
+    try:
+        for ping in services.pings.values():
+            ping()
+    except SemelError:
+        if may_see_details(request):
+            raise
+        raise UnavailableError("a part of the server does not answer") from None
     return {}

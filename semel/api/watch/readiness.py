@@ -13,6 +13,11 @@ class Readiness(BaseModel):
     ready: bool
     parts: dict[str, str]
 
+    def without_reasons(self) -> "Readiness":
+        """The same without the reasons, which name hosts and databases."""
+        parts = {part: state if state == "ok" else "not ok" for part, state in self.parts.items()}
+        return Readiness(ready=self.ready, parts=parts)
+
 
 def readiness(pings: Mapping[str, Callable[[], None]]) -> Readiness:
     """Ping every part; a part that does not answer is reported with its error.

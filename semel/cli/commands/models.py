@@ -24,10 +24,10 @@ def _default(context: typer.Context, as_json: options.AsJson = False) -> None:
 
 @app.command("list")
 def list_models(as_json: options.AsJson = False) -> None:
-    """List the configured models, and for those without files how to get them."""
+    """List the configured models, and for those without files how to get them. Nothing is downloaded."""
     from semel.settings import load_settings
 
-    listed = [_row(source) for source in _sources(load_settings())]
+    listed = [_row(source) for source in _sources(load_settings(), fetch=False)]
     if as_json:
         import json
 
@@ -40,7 +40,7 @@ def list_models(as_json: options.AsJson = False) -> None:
                 typer.echo(f"  {key:<12} {row[key]}")
 
 
-def _sources(settings: "Settings") -> "Iterator[ModelSource]":
+def _sources(settings: "Settings", *, fetch: bool) -> "Iterator[ModelSource]":
     """Each model, and each source that it has for one kind of device only (`NAME@DEVICE`)."""
     from semel.values.device import KINDS
     from semel.values.model import for_device
@@ -48,14 +48,15 @@ def _sources(settings: "Settings") -> "Iterator[ModelSource]":
     entries = dict(settings.all_models)
     for kind in KINDS:
         entries |= {name: entry for name, entry in for_device(settings.all_models, kind).items() if "@" in name}
-    yield from (_source(settings, name, entries) for name in entries)
+    yield from (_source(settings, name, entries, fetch=fetch) for name in entries)
 
 
-def _source(settings: "Settings", name: str, entries: Any) -> "ModelSource":
+def _source(settings: "Settings", name: str, entries: Any, *, fetch: bool = True) -> "ModelSource":
     from semel.backends.models.digests import Digests
     from semel.backends.models.source import find_model
 
-    return find_model(name, entries, models_dir=settings.models_dir, digests=Digests(settings.home / "digests.json"))
+    digests = Digests(settings.home / "digests.json")
+    return find_model(name, entries, models_dir=settings.models_dir, digests=digests, fetch=fetch)
 
 
 def _row(source: "ModelSource") -> dict[str, Any]:
@@ -80,7 +81,8 @@ def pull(name: Name) -> None:
     from semel.settings import load_settings
 
     settings = load_settings()
-    found = [source for source in _sources(settings) if source.name.partition("@")[0] == name or source.name == name]
+    sources = _sources(settings, fetch=True)
+    found = [source for source in sources if source.name.partition("@")[0] == name or source.name == name]
     for source in found or [_source(settings, name, settings.all_models)]:  # this raises UnknownModelError
         typer.echo(f"{source.name}: {source.entry.source} …", err=True)
         typer.echo(f"{source.name}: {source.path}, {source.weight_bytes / 1e6:,.0f} MB of weights")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from semel.api.edge.access import ApiKey, Scope, file_line, find_key, load_keys, may
 from semel.api.edge.foreign_pages import OwnNames
 from semel.cli.main import app
-from semel.errors import BadInputError
+from semel.errors import BadInputError, UnavailableError
 from semel.settings import load_settings
 from semel.values.address import is_loopback
 from tests.support.answers import dialect_of, message_of
@@ -154,14 +154,15 @@ ROUTES: dict[Scope | None, list[str]] = {
         "GET /v1/models", "GET /v1/cache", "GET /v1/events", "GET /v1/inventory", "GET /metrics", "GET /info",
         "GET /health/backends", "GET /v1/jobs", "GET /v1/jobs/{job_id}", "GET /v1/jobs/{job_id}/chunks",
         "GET /v1/jobs/{job_id}/failed", "GET /v1/jobs/{job_id}/events", "GET /v1/jobs/{job_id}/results",
-        "GET /v1/files", "GET /v1/files/{file_id}", "GET /v1/files/{file_id}/content",
+        "GET /v1/files", "GET /v1/files/{file_id}",
         "GET /v1/batches", "GET /v1/batches/{batch_id}",
     ],
     Scope.SUBMIT: [
         "POST /v1/embeddings", "POST /v1/rerank", "POST /v2/rerank", "POST /v2/embed", "POST /", "POST /embed",
         "POST /rerank", "POST /similarity", "POST /tokenize", "POST /v1/jobs", "POST /v1/jobs/estimate",
         "POST /v1/jobs/{job_id}/cancel", "POST /v1/jobs/{job_id}/retry", "DELETE /v1/jobs/{job_id}",
-        "POST /v1/files", "DELETE /v1/files/{file_id}", "POST /v1/batches", "POST /v1/batches/{batch_id}/cancel",
+        "POST /v1/files", "DELETE /v1/files/{file_id}", "GET /v1/files/{file_id}/content", "POST /v1/batches",
+        "POST /v1/batches/{batch_id}/cancel",
     ],
     Scope.ADMIN: ["POST /v1/cache/prune", "POST /v1/cache/verify", "PUT /v1/cache/vectors"],
 }  # fmt: skip
@@ -303,3 +304,31 @@ def test_a_key_that_may_only_read_downloads_no_input_of_a_batch(guarded: Service
     refused = guarded.http.get(content, headers=reader)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
     assert guarded.http.get(content.removesuffix("/content"), headers=reader).status_code == 200
+
+
+@pytest.mark.parametrize("fmt", ["ndjson", "arrow"])
+def test_a_key_that_may_only_read_gets_results_without_the_other_fields_of_rows(guarded: Service, fmt: str) -> None:
+    worker, reader = ({"authorization": f"Bearer {KEYS[scope]}"} for scope in (Scope.SUBMIT, Scope.READ))
+    rows = [{"id": 7, "text": "a title", "body": "the merger is off"}, {"text": "another"}]
+    job = guarded.http.post("/v1/jobs", json={"input": rows}, headers=worker).json()
+    results = f"/v1/jobs/{job['id']}/results?format={fmt}"
+    assert b"merger" in guarded.http.get(results, headers=worker).content
+    for more in ("", "&limit=1"):  # read at once, and streamed
+        seen = guarded.http.get(results + more, headers=reader)
+        assert seen.status_code == 200
+        assert b"merger" not in seen.content
+        assert b"7" in seen.content, "the id stays"
+
+
+def test_readiness_gives_its_reasons_to_those_with_a_key(guarded: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise UnavailableError("PostgreSQL at db.internal:5432 does not answer")
+
+    monkeypatch.setattr(type(guarded.services), "pings", property(lambda _: {"database": fails}))
+    with_key = guarded.http.get("/health/ready", headers={"authorization": "Bearer sk-look"})
+    assert "db.internal" in with_key.json()["parts"]["database"]
+    for path in ("/health/ready", "/health"):
+        for headers in ({}, {"authorization": "Bearer sk-unknown"}):
+            answer = guarded.http.get(path, headers=headers)
+            assert answer.status_code == 503
+            assert "db.internal" not in answer.text

@@ -174,6 +174,7 @@ def test_metadata_that_no_answer_could_repeat_is_refused(api: Service) -> None:
         (b"text\n", "text/csv", "the list of texts is empty"),
         (b"not parquet", "application/x-parquet", "the file: not a Parquet file"),
         (b"--x--", "multipart/form-data; boundary=x", "the form has no file"),
+        (b"--x--", "multipart/form-data; boundary=x; charset=unicode_escape", "the form's charset is 'unicode_escape'"),
         (b"x", "multipart/form-data", "not valid multipart/form-data"),
     ],
 )

@@ -12,7 +12,7 @@ from sqlalchemy import delete, update
 
 from semel.api.jobs.results import Rows, npy
 from semel.cache.schema import vectors as vector_rows
-from semel.errors import ConflictError
+from semel.errors import ConflictError, ForbiddenError
 from semel.tasks.jobs.schema import jobs as job_rows
 from semel.values.job import Job
 from semel.values.text import ItemError, Outcome
@@ -31,6 +31,15 @@ def test_lost_vectors_are_computed_again_in_their_places(running: Parts) -> None
     before = lines(running, job)
     lose(running, job, 0, 3, 5)
     assert lines(running, job) == before
+
+
+def test_a_reader_who_may_not_submit_has_nothing_computed(running: Parts) -> None:
+    job = run(running, ["lost", "kept", "poison"])
+    lose(running, job, 0)
+    before = len(running.worker.sent)
+    with pytest.raises(ForbiddenError, match=r"the cache has lost 1 vectors .* the API key needs the scope 'submit'"):
+        list(running.services.results.read(job, range(3), may_submit=False))
+    assert len(running.worker.sent) == before
 
 
 def test_a_lost_vector_in_a_range_gets_its_own_text(running: Parts) -> None:

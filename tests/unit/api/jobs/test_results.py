@@ -217,7 +217,7 @@ def test_npy_is_refused_for_a_job_with_failed_texts(running: Parts, mixed: Job) 
 
 def test_a_job_that_is_deleted_while_it_is_read_ends_the_stream_with_an_error(running: Parts) -> None:
     job = run(running, [f"deleted {i}" for i in range(80)])
-    stream = running.services.results.read(job, range(80))
+    stream = running.services.results.read(job, range(80), may_submit=True)
     next(stream)
     running.services.stores.jobs.delete(job.id)
     with pytest.raises(ConflictError, match="of 80 rows; it was deleted while its results were read"):

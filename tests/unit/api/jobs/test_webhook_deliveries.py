@@ -138,18 +138,18 @@ def test_the_receiver_is_called_by_its_name_at_the_address_that_was_checked(
     ended_job(running, receiver.url.replace("localhost", "127.0.0.1"))
     with running.services.stores.db.write() as conn:
         conn.execute(update(webhook_rows).values(url=f"http://receiver.example:{port}/hook"))
-    found = [(socket.AF_INET, 1, 6, "", ("127.0.0.1", port))]
+    found = [(socket.AF_INET, 1, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1", "127.0.0.1")]
     look_up = SimpleNamespace(getaddrinfo=lambda *_, **__: found, SOCK_STREAM=socket.SOCK_STREAM)
     monkeypatch.setattr(module, "socket", look_up)
     post = module._status_of
 
-    async def watched(url: httpx.URL, *args: Any, **options: Any) -> int:
-        called.append(f"{url.host} for {options['server']}")
-        return await post(url, *args, **options)
+    async def watched(url: httpx.URL, addresses: list[str], *rest: Any) -> int:
+        called.append(f"{', '.join(addresses)} for {url.host}")
+        return await post(url, addresses, *rest)
 
     monkeypatch.setattr(module, "_status_of", watched)
     deliver(sender)
-    assert called == ["127.0.0.1 for receiver.example"]
+    assert called == ["127.0.0.2, 127.0.0.1 for receiver.example"], "nobody listens at the first one"
     assert receiver.got[0][0]["host"] == f"receiver.example:{port}"
 
 

@@ -3,6 +3,7 @@
 import base64
 import ipaddress
 import socket
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,6 +71,22 @@ def settings(**changed: Any) -> Settings:
 def test_a_public_host_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve(monkeypatch, "8.8.8.8", "2606:4700::1")
     check_webhook(settings(), "https://example.org/hook")
+
+
+def test_a_silent_name_server_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering = threading.Event()
+
+    def silent(*_: object, **__: object) -> list[Any]:
+        answering.wait(30)
+        return []
+
+    monkeypatch.setattr(module, "socket", SimpleNamespace(getaddrinfo=silent, SOCK_STREAM=socket.SOCK_STREAM))
+    monkeypatch.setattr(module, "_LOOKUP_S", 0.05)
+    try:
+        with pytest.raises(BadInputError, match=r"no name server answered for 'example.org' within 0.05 s"):
+            check_webhook(settings(), "https://example.org/hook")
+    finally:
+        answering.set()
 
 
 def test_one_private_address_among_several_refuses_a_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,19 @@ def test_other_models_are_downloaded_at_their_revision_without_exports(hub: list
     assert {"onnx/*", "openvino/*"} <= set(call["ignore_patterns"])
 
 
+def test_looking_downloads_nothing_and_names_the_command_that_does(hub: list[dict[str, Any]]) -> None:
+    looked = ModelFiles("m", ModelEntry(HUB_ID), models_dir=None, digests=Digests(None), fetch=False)
+    assert looked.config["hidden_size"] == 8
+    assert hub[0]["local_files_only"] is True
+
+
+def test_files_that_are_not_here_are_not_fetched_by_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", failing_hub(FileNotFoundError("not in the hub's cache")))
+    looked = ModelFiles("m", ModelEntry(HUB_ID), models_dir=None, digests=Digests(None), fetch=False)
+    with pytest.raises(ModelLoadError, match=r"is not on this machine\. To get it: semel models pull m$"):
+        _ = looked.path
+
+
 def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", failing_hub(TimeoutError("no route")))
     with pytest.raises(
