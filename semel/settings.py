@@ -116,8 +116,9 @@ class Settings(BaseSettings):
 
     # Cache
     vector_dtype: Literal["float32", "float16"] = "float32"
-    claim_ttl_s: float = 10.0
-    """The claims of a killed worker block their keys for this long; live workers renew theirs at a third of it."""
+    claim_ttl_s: float = 30.0
+    """The claims of a worker that does not answer block their keys for this long, unless it is certainly dead; live
+    workers renew theirs at a third of it."""
 
     # Jobs
     chunk_texts: int = Field(default=1024, ge=1)

@@ -3,7 +3,9 @@
 import contextlib
 import random
 import signal
+import socket
 import sqlite3
+import struct
 import time
 from collections.abc import Callable
 from typing import TypeAlias
@@ -105,6 +107,26 @@ def cancel_and_retry(semel: Processes, rng: random.Random) -> None:
             semel.client.retry(job.id)
 
 
+def vanish(semel: Processes, rng: random.Random) -> None:
+    """Clients go away in the middle of an upload, of a small request, and of a download."""
+    job = b"POST /v1/jobs?model=fake HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-ndjson\r\n"
+    small = b"POST /v1/embeddings HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+    for i in range(rng.randint(3, 12)):
+        text = f"nobody waits for {rng.random()}"
+        lines = f'{{"text": "{text}"}}\n'.encode() * 50
+        body = f'{{"model": "fake", "input": ["{text}"]}}'.encode()
+        sent = [
+            job + b"content-length: 1000000\r\n\r\n" + lines,
+            small + f"content-length: {len(body)}\r\n\r\n".encode() + body,
+            small + b"content-length: 500\r\n\r\n" + body,
+            b"GET /v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
+        ][i % 4]
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", semel.port), timeout=5) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, as by a lost host
+            client.sendall(sent)
+            time.sleep(rng.uniform(0, 0.1))
+
+
 def prune(semel: Processes, _rng: random.Random) -> None:
     """Somebody deletes every vector that no job needs."""
     semel.semel("cache", "prune", "--max-bytes", "0B", ok=False)
@@ -137,5 +159,6 @@ FAULTS: dict[str, Fault] = {
         end_sessions,
         cancel_and_retry,
         prune,
+        vanish,
     )
 }
