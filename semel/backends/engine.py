@@ -11,7 +11,7 @@ from semel.backends.batching import Budgets, Item
 from semel.backends.calls import Call
 from semel.backends.hanging import Hang, LoadSteps, slow_batch
 from semel.backends.isolation import Isolation
-from semel.backends.submission import NOT_WANTED, EngineStats, Submission, batch_span, deliver
+from semel.backends.submission import NOT_WANTED, EngineStats, Submission, Unread, batch_span, deliver
 from semel.backends.waiting import Waiting
 from semel.errors import BackendError
 from semel.log import get_log
@@ -53,6 +53,7 @@ class Engine:
         self._in_hand: tuple[float, int, list[Item]] | None = None  # start, padded tokens, items of the running batch
         self._steps = LoadSteps()
         self._changed = threading.Condition()
+        self._unread = Unread(self._changed)
         self._stopping = False
         self._failure: BackendError | None = None
         self.stats = EngineStats()
@@ -142,7 +143,8 @@ class Engine:
             BadInputError: as `Backend.tokenize`.
             BackendError: the device is lost.
         """
-        submission = Submission(len(texts), label=label, alone=alone, wanted=wanted)
+        unread = self._unread if lane is Lane.BULK and not alone else None
+        submission = Submission(len(texts), label=label, alone=alone, wanted=wanted, unread=unread)
         for start in range(0, len(texts), _TOKENIZE_SLICE):
             started = time.perf_counter()
             part = texts[start : start + _TOKENIZE_SLICE]
@@ -191,7 +193,7 @@ class Engine:
     def _step(self) -> bool:
         """Run the next call or batch; returns False when the thread is to end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or not self._calls.empty() or bool(self._waiting))
+            self._changed.wait_for(self._has_work)
             stopping, work = self._stopping, None
             if not stopping and self._calls.empty():
                 work = self._next_batch()
@@ -202,6 +204,11 @@ class Engine:
             self._calls.get().run()
             return True
         return not work[1] or self._run_batch_or_stop(*work)
+
+    def _has_work(self) -> bool:
+        if self._stopping or not self._calls.empty() or self._waiting.has_urgent:
+            return True
+        return bool(self._waiting) and not self._unread.is_much
 
     def _load(self, backend: Backend) -> None:
         with self._steps.step(f"loading model {backend.name!r}"):
@@ -265,7 +272,7 @@ class Engine:
                 backend.health_check()  # a known text shows whether the texts are bad or the device is lost
         finally:
             self._in_hand = None
-        deliver(items, results)
+        deliver(items, results, device_s=seconds)
 
     def _count_halving(self) -> None:
         self.stats = replace(self.stats, memory_halvings=self.stats.memory_halvings + 1)

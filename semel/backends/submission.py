@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from threading import Condition
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +16,9 @@ from semel.errors import BackendError
 from semel.tracing import NO_SPAN, Span, current_caller, is_on, span
 from semel.values.text import ItemError
 from semel.values.vectors import Vectors
+
+_MOST_UNREAD_S = 0.25
+"""Enough to compute the next batches while one is stored."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Part:
         tokens: number of tokens that the model read, for each of `indices`.
         truncated: whether the text was longer than the model reads, for each of `indices`.
         errors: position → why that text failed; these positions are not in `indices`.
+        device_s: their share of the time that the batch took on the device.
     """
 
     indices: list[int]
@@ -34,6 +39,33 @@ class Part:
     tokens: list[int]
     truncated: list[bool]
     errors: dict[int, ItemError] = field(default_factory=dict)
+    device_s: float = 0.0
+
+
+class Unread:
+    """The device time whose results are computed, and that no caller has read yet. Thread-safe.
+
+    A process that is killed loses it. So bulk texts wait while there is too much, as when the database is locked.
+
+    Args:
+        changed: notified when there is less.
+    """
+
+    def __init__(self, changed: Condition) -> None:
+        self.changed = changed
+        self.seconds = 0.0
+
+    @property
+    def is_much(self) -> bool:
+        """Whether bulk texts should wait."""
+        return self.seconds >= _MOST_UNREAD_S
+
+    def add(self, seconds: float) -> None:
+        """Count device time; negative when its results are read."""
+        with self.changed:
+            self.seconds += seconds
+            if seconds < 0:
+                self.changed.notify()
 
 
 @dataclass(frozen=True)
@@ -71,6 +103,7 @@ class Submission:
     Args:
         count: number of texts.
         label, alone, wanted: as for `Engine.submit`.
+        unread: counts the parts that wait for the caller; None if nobody waits for them to be read.
 
     Attributes:
         caller: the span that submitted the texts, for traces.
@@ -78,9 +111,16 @@ class Submission:
     """
 
     def __init__(
-        self, count: int, *, label: object = None, alone: bool = False, wanted: Callable[[int], bool] | None = None
+        self,
+        count: int,
+        *,
+        label: object = None,
+        alone: bool = False,
+        wanted: Callable[[int], bool] | None = None,
+        unread: Unread | None = None,
     ) -> None:
         self._left = count
+        self._unread = unread or Unread(Condition())
         self._wanted = wanted
         self.label = label
         self.alone = alone
@@ -90,15 +130,21 @@ class Submission:
 
     def deliver(self, part: Part | BackendError) -> None:
         """Hand over a part, or the error that ends the submission. The engine calls this."""
-        self._parts.put(part)
+        with self._unread.changed:
+            if not self.cancelled:
+                self._parts.put(part)
+                self._unread.add(_device_s(part))
 
     def wants(self, index: int) -> bool:
         """Whether the text at this position is still to be computed."""
         return not self.cancelled and (self._wanted is None or self._wanted(index))
 
     def cancel(self) -> None:
-        """Drop the texts that have not reached the device, because no caller waits for them."""
-        self.cancelled = True
+        """Drop the texts that have not reached the device, and the parts that were not read: nobody waits for them."""
+        with self._unread.changed:
+            self.cancelled = True
+            while not self._parts.empty():
+                self._unread.add(-_device_s(self._parts.get()))
 
     def __iter__(self) -> Iterator[Part]:
         """Yield parts until every text has a row or an error.
@@ -107,10 +153,15 @@ class Submission:
         """
         while self._left > 0:
             part = self._parts.get()
+            self._unread.add(-_device_s(part))
             if isinstance(part, BackendError):
                 raise part
             self._left -= len(part.indices) + len(part.errors)
             yield part
+
+
+def _device_s(part: Part | BackendError) -> float:
+    return part.device_s if isinstance(part, Part) else 0.0
 
 
 def batch_span(backend: Backend, items: list[Item]) -> AbstractContextManager[Span]:
@@ -139,18 +190,22 @@ Results: TypeAlias = Vectors | list[Vectors | ItemError]
 """One row, float32 (dim,), or error for each text of a batch: an array where no text failed."""
 
 
-def deliver(items: list[Item], results: Results) -> None:
-    """Hand each owner its share of a batch, as one part."""
+def deliver(items: list[Item], results: Results, *, device_s: float = 0.0) -> None:
+    """Hand each owner its share of a batch, as one part.
+
+    Args:
+        device_s: how long the batch took on the device.
+    """
     if len(items) != len(results):
         raise ValueError(f"a batch of {len(items)} texts has {len(results)} results")
     rows_of = defaultdict[Submission, list[int]](list)
     for row, item in enumerate(items):
         rows_of[item.owner].append(row)
     for owner, rows in rows_of.items():
-        owner.deliver(_part(items, results, rows))
+        owner.deliver(_part(items, results, rows, device_s * len(rows) / len(items)))
 
 
-def _part(items: list[Item], results: Results, rows: list[int]) -> Part:
+def _part(items: list[Item], results: Results, rows: list[int], device_s: float) -> Part:
     errors = dict[int, ItemError]()
     if isinstance(results, np.ndarray):
         vectors = results[rows]
@@ -166,4 +221,5 @@ def _part(items: list[Item], results: Results, rows: list[int]) -> Part:
         tokens=[items[row].length for row in rows],
         truncated=[items[row].tokens.truncated for row in rows],
         errors=errors,
+        device_s=device_s,
     )

@@ -29,6 +29,11 @@ class Waiting:
     def __bool__(self) -> bool:
         return bool(self._queues)
 
+    @property
+    def has_urgent(self) -> bool:
+        """Whether texts wait that are not bulk: interactive ones, or those that may kill the device."""
+        return any(lane is not Lane.BULK or suspect is not None for lane, _, suspect in self._queues)
+
     def add(self, lane: Lane, backend: Backend, owner: Submission, items: list[Item]) -> None:
         """Let texts of one owner wait: at least one."""
         queue = (lane, backend, owner if owner.alone else None)

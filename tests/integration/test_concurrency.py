@@ -67,7 +67,7 @@ def test_eight_processes_write_one_database_from_its_first_moment(database_url: 
 
 @pytest.fixture
 def two_workers(sqlite_db: Database, redis_client: "redis.Redis", tmp_path: Path) -> "list[_Worker]":
-    return [_Worker(sqlite_db, RedisClaims(redis_client, ttl_s=10), tmp_path) for _ in range(2)]
+    return [_Worker(sqlite_db, RedisClaims(redis_client, ttl_s=10, owner="w"), tmp_path) for _ in range(2)]
 
 
 class _Worker:
@@ -111,9 +111,9 @@ def test_two_workers_with_the_same_texts_compute_each_once(two_workers: "list[_W
 def test_the_claim_of_a_dead_worker_is_taken_over(
     sqlite_db: Database, redis_client: "redis.Redis", tmp_path: Path
 ) -> None:
-    worker = _Worker(sqlite_db, RedisClaims(redis_client, ttl_s=10), tmp_path)
+    worker = _Worker(sqlite_db, RedisClaims(redis_client, ttl_s=10, owner="w"), tmp_path)
     worker.models.get("fake")  # loading it must not use up the time of the claim
-    dead, taken_at = RedisClaims(redis_client, ttl_s=0.5), time.monotonic()
+    dead, taken_at = RedisClaims(redis_client, ttl_s=0.5, owner="w"), time.monotonic()
     dead.take(input_keys(worker.space.fingerprint, ["text"]))  # never renewed or released
     assert list(worker.compute(["text"]).outcomes.values()) == [Outcome.COMPUTED]
     assert time.monotonic() - taken_at >= 0.4, "the text was computed while the dead worker still held the claim"
