@@ -33,7 +33,7 @@ CLAIM_TTL_S = 30.0
 """The claims of a dead worker may be taken at once, and are forgotten after this long."""
 
 AHEAD = 4
-"""Batches that a worker has in hand while the database stands still: one that is computed, one that is stored, and those
+"""Batches that a worker has in hand while the database stands still: one on the device, one being stored, and those
 of a quarter of a second."""
 
 _ENDS_S = 180.0
