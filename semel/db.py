@@ -44,7 +44,7 @@ _UNLIMITED = "; ".join(
     f"SET LOCAL {name} = 0" for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 )
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest migration in semel/migrations/versions; a test compares the two."""
 
 

@@ -67,7 +67,7 @@ class Pipeline:
         """
         for item in texts:
             space.check_input(item)
-        keys = input_keys(space.fingerprint, texts)
+        keys = input_keys(space.key_base, texts)
         found = yield from self._look_up(space, keys)
         started = time.perf_counter()
         done, found = yield from self._compute(space, keys, texts, found, lane)

@@ -100,7 +100,7 @@ class Importer:
                 infinite or zero.
         """
         space.check_input(texts[0])
-        keys = [input_key(space.fingerprint, text, first + i) for i, text in enumerate(texts)]
+        keys = [input_key(space.key_base, text, first + i) for i, text in enumerate(texts)]
         try:
             check_vectors(vectors, dim=space.dim)
         except InvalidVectorError as error:

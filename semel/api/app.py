@@ -12,11 +12,11 @@ from fastapi_offline import FastAPIOffline
 
 from semel import __version__
 from semel.api.batch.runner import BatchRunner
-from semel.api.edge.access import load_keys
 from semel.api.edge.body_limit import BodyLimit
 from semel.api.edge.foreign_pages import OwnNames
 from semel.api.edge.http_metrics import HttpMetrics
 from semel.api.edge.joint_steps import JointSteps
+from semel.api.edge.keys import KeyRing
 from semel.api.edge.openapi import document
 from semel.api.edge.problems import add_problem_handlers
 from semel.api.edge.request_id import RequestId
@@ -27,6 +27,7 @@ from semel.api.jobs.webhooks import WebhookSender
 from semel.api.routes import batches, cache, cohere, embeddings, files, health, jobs, live, models, page, rerank, tei
 from semel.api.routes import metrics as metrics_route
 from semel.api.services import Services, build_services
+from semel.api.tenants import Tenants
 from semel.api.watch.live import Live
 from semel.api.watch.metrics import COUNT_CACHE_S
 from semel.api.watch.overview import overview
@@ -63,7 +64,7 @@ def create_app(settings: Settings, *, build: Callable[[Settings], Services] = bu
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         services = app.state.services = build(settings)
-        app.state.live = _live(services)
+        app.state.live, app.state.tenants = _live(services), Tenants(services)
         app.state.small_jobs, app.state.small_reads = SmallSubmissions(services), SmallReads(services)
         app.state.joint_steps = JointSteps(services.fleet.sender)
         background = _background(services)
@@ -83,7 +84,7 @@ def create_app(settings: Settings, *, build: Callable[[Settings], Services] = bu
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # semel has its own
     )
-    app.state.api_keys = load_keys(settings)
+    app.state.api_keys = KeyRing(settings)
     app.state.own_names = OwnNames.of(settings)
     app.state.max_body_bytes = settings.max_body_bytes
     routes = app.state.route_table = RouteTable(module.router for module in _ROUTES)

@@ -5,6 +5,7 @@ Workers publish their spaces when they start. The API reads them, so it computes
 
 import json
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Literal
 
 from sqlalchemy import delete, select, update
@@ -46,6 +47,13 @@ class Catalog:
         self._db = db
         self._default = default_model
         self._seen: Kept[dict[tuple[str, str], Any]] = Kept(_KEPT_S)
+        self._namespace = ""
+
+    def within(self, namespace: str) -> "Catalog":
+        """The same catalog, whose spaces make the keys of a namespace."""
+        scoped = copy(self)
+        scoped._namespace = namespace
+        return scoped
 
     def publish(self, spaces: Sequence[Space], *, device: str) -> None:
         """Publish the spaces that this worker serves.
@@ -124,7 +132,7 @@ class Catalog:
             if (model, "") in rows or prompts:
                 raise UnknownModelError(f"{model} (prompt {prompt_name})", [f"{model} (prompt {p})" for p in prompts])
             raise UnknownModelError(model, list({name for name, _ in rows}))
-        return _space(row), row.device
+        return _space(row).within(self._namespace), row.device
 
     def _rows(self, model: str, prompt_name: str) -> dict[tuple[str, str], Any]:
         """Every row by name and prompt, read again if the kept copy is too old or lacks this model and prompt."""

@@ -90,10 +90,19 @@ class Submitter:
     Attributes:
         owner: stands for their API key; empty without keys.
         share: their part of a queue next to the others, greater than 0.
+        namespace: whose jobs, files and batches they see and make; empty for the one that all share.
+        private: whether the namespace has vectors of its own, too, so that nobody else's text is a hit there.
     """
 
     owner: str = ""
     share: float = 1.0
+    namespace: str = ""
+    private: bool = False
+
+    @property
+    def cache_namespace(self) -> str:
+        """The namespace of their vectors."""
+        return self.namespace if self.private else ""
 
 
 NOBODY = Submitter()
@@ -108,6 +117,7 @@ class Job:
         fingerprint: SHA-256, 32 bytes.
         why: the reason for the choice of `device`.
         retried_at: when it was last retried; None if never.
+        namespace, private: as of its `Submitter`.
     """
 
     id: str
@@ -137,6 +147,13 @@ class Job:
     retried_at: float | None = None
     error: ItemError | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    namespace: str = ""
+    private: bool = False
+
+    @property
+    def cache_namespace(self) -> str:
+        """The namespace of its vectors."""
+        return self.namespace if self.private else ""
 
     @property
     def scores(self) -> bool:

@@ -1,5 +1,6 @@
 """Models and vector spaces."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -118,6 +119,7 @@ class Space:
         precision: a name of `Precision`.
         spec_json: the `FingerprintSpec` as canonical JSON.
         matryoshka_dims: smaller sizes to which vectors can be cut.
+        namespace: whose keys are made with `key_base`; empty for the keys that all share.
     """
 
     fingerprint: bytes
@@ -128,6 +130,21 @@ class Space:
     precision: str
     spec_json: str
     matryoshka_dims: tuple[int, ...] = ()
+    namespace: str = ""
+
+    def within(self, namespace: str) -> "Space":
+        """The same space for the keys of a namespace."""
+        return self if namespace == self.namespace else replace(self, namespace=namespace)
+
+    @cached_property
+    def key_base(self) -> bytes:
+        """What keys are made with, 32 bytes: the fingerprint, joined with the namespace if there is one.
+
+        The vectors of a private namespace are the same as those of others, under keys that nobody else can ask for.
+        """
+        if not self.namespace:
+            return self.fingerprint
+        return hashlib.sha256(b"semel namespace " + self.namespace.encode() + b"\0" + self.fingerprint).digest()
 
     @cached_property
     def kind(self) -> Kind:

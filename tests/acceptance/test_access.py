@@ -7,9 +7,10 @@ import httpx
 import openai
 import pytest
 
+from semel.api.edge.keys import file_line
 from semel.client import Client
 from semel.errors import ForbiddenError, UnauthorizedError
-from tests.support.processes import Processes, processes
+from tests.support.processes import Processes, processes, wait_until
 
 KEYS = "sk-work:submit,sk-look:read"
 
@@ -129,3 +130,41 @@ def test_the_servers_own_page_and_requests_with_a_key_are_accepted(semel: Proces
         assert httpx.post(f"{semel.url}/v1/cache/verify", headers=own).status_code == 200
     other = {"sec-fetch-site": "cross-site", "host": "semel.example", "authorization": "Bearer sk-work"}
     assert httpx.post(f"{guarded.url}/v1/embeddings", headers=other, json={"input": "x"}, timeout=60).status_code == 200
+
+
+def test_namespaces_with_a_real_worker(tmp_path: Path) -> None:
+    """A text of a private namespace is computed again, once; the input of a batch is read by its own namespace only."""
+    made = {"sk-red": ["namespace=red", "cache=private"], "sk-blue": ["namespace=blue"], "sk-plain": []}
+    keys, journal = tmp_path / "keys", tmp_path / "journal"
+    keys.write_text("\n".join(file_line(key, "submit", options) for key, options in made.items()))
+    with processes(tmp_path, model=f"journal={journal}", SEMEL_API_KEYS_FILE=str(keys)) as running:
+
+        def computed() -> int:
+            return len(journal.read_text().splitlines())
+
+        rows = {}
+        for key in made:
+            with Client(running.url, api_key=key) as client:
+                before = computed()
+                rows[key] = client.embed(["said by all"], model="fake")
+                client.embed(["said by all"], model="fake")
+                job = client.wait(client.submit([f"in a job {i}" for i in range(40)], model="fake").id)
+                assert client.results(job.id).shape == (40, 16)
+                new = computed() - before
+                assert new == (0 if key == "sk-plain" else 41), f"{key} had {new} texts computed"
+        assert (rows["sk-red"] == rows["sk-blue"]).all()
+
+        line = '{"custom_id": "1", "method": "POST", "url": "/v1/embeddings", "body": {"input": "said by all"}}\n'
+        red, blue = (openai.OpenAI(base_url=f"{running.url}/v1", api_key=key) for key in ("sk-red", "sk-blue"))
+        file = red.files.create(file=("in.jsonl", line.encode()), purpose="batch")
+        order = {"input_file_id": file.id, "endpoint": "/v1/embeddings", "completion_window": "24h"}
+        with pytest.raises(openai.NotFoundError):
+            blue.batches.create(**order)  # type: ignore[arg-type]
+        batch, before = red.batches.create(**order), computed()  # type: ignore[arg-type]
+        wait_until(lambda: red.batches.retrieve(batch.id).status == "completed", timeout_s=60)
+        assert computed() == before, "the text has a vector in this namespace"
+        output = red.batches.retrieve(batch.id).output_file_id
+        assert output is not None
+        assert '"custom_id":"1"' in red.files.content(output).text
+        with pytest.raises(openai.NotFoundError):
+            blue.files.content(output)

@@ -13,6 +13,7 @@ from semel.api.jobs.ingest import JobIngest
 from semel.api.jobs.submission import create, job_ingest
 from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
+from semel.api.tenants import Tenants
 from semel.errors import (
     BadInputError,
     ConflictError,
@@ -52,7 +53,7 @@ class BatchRunner:
     """Runs all batches of this process in one thread."""
 
     def __init__(self, services: Services) -> None:
-        self._services = services
+        self._services, self._tenants = services, Tenants(services)
         self._owner = uuid.uuid4().hex
         self._swept = self._renewed = 0.0
         self._paused: dict[str, float] = {}
@@ -200,9 +201,9 @@ class BatchRunner:
         return model, total, errors[:_MAX_ERRORS]
 
     def _feed(self, batch: Batch, number: int, raw: bytes, ingests: dict[Place, JobIngest]) -> None:
-        line = read_line(number, raw, endpoint=batch.endpoint)
+        line, services = read_line(number, raw, endpoint=batch.endpoint), self._of(batch)
         try:
-            request = request_of(self._services, batch.endpoint, line)
+            request = request_of(services, batch.endpoint, line)
         except BadInputError:  # reported when the output is written, where it is raised again
             return
         for space, item in request.inputs:
@@ -212,8 +213,11 @@ class BatchRunner:
             if place not in ingests:
                 origin = {"origin": "batch", "batch": batch.id}
                 options = JobRequest(input=[], model=space.model, prompt_name=space.prompt_name, metadata=origin)
-                ingests[place] = job_ingest(self._services, create(self._services, options, batch.submitter))
+                ingests[place] = job_ingest(services, create(services, options, batch.submitter))
             ingests[place].add(item)
+
+    def _of(self, batch: Batch) -> Services:
+        return self._tenants.view(batch.submitter, sees_all=False) if batch.submitter.namespace else self._services
 
     def _renew_lease(self, batch: Batch) -> None:
         """Renew the lease if it is time; called after each line. Raises _StoppedError."""
@@ -235,7 +239,7 @@ class BatchRunner:
             self._services.stores.batches.progress(batch.id, completed=completed, failed=failed, owner=self._owner)
 
     def _write(self, batch: Batch, jobs: Mapping[Place, Job], *, late: bool) -> None:
-        services, cancelled = self._services, batch.status is JobStatus.CANCELLING
+        services, cancelled = self._of(batch), batch.status is JobStatus.CANCELLING
         if batch.status is JobStatus.IN_PROGRESS and not services.stores.batches.finalize(batch.id, owner=self._owner):
             return  # cancelled meanwhile
         writer = OutputWriter(services, batch, jobs, why_undone=_why_undone(jobs, late=late, cancelled=cancelled))
@@ -250,7 +254,11 @@ class BatchRunner:
                 if file.tell():
                     name = f"{batch.id}_{kind}.jsonl"
                     file_ids[f"{kind}_file_id"] = services.stores.files.add(
-                        file, purpose="batch_output", filename=name, expires_s=batch.output_expires_s
+                        file,
+                        purpose="batch_output",
+                        filename=name,
+                        expires_s=batch.output_expires_s,
+                        namespace=batch.submitter.namespace,
                     ).id
         ended = services.stores.batches.end(
             batch.id,

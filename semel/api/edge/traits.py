@@ -8,11 +8,15 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from semel.api.dialects.errors import Dialect
-from semel.api.edge.access import Scope, admit
+from semel.api.edge.access import admit
+from semel.api.edge.keys import Scope
+from semel.log import get_log
+
+audit = get_log("audit")
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -27,6 +31,7 @@ class Traits:
         streams_body: it reads its body while it arrives, and limits it itself.
         untraced: its requests are not traced: machines send them every few seconds, or they last for minutes.
         direct: the endpoint receives the request and returns a response, without FastAPI's work around it.
+        audited: the log records who sent each request: it changes or deletes something.
     """
 
     dialect: Dialect = "openai"
@@ -34,6 +39,7 @@ class Traits:
     streams_body: bool = False
     untraced: bool = False
     direct: bool = False
+    audited: bool = False
 
 
 _ORDINARY = Traits()
@@ -71,6 +77,8 @@ class _GuardedRoute(APIRoute):
         request, takes_method = Request(scope, receive, send), scope["method"] in (self.methods or ())
         if takes_method and traits.needs is not None:
             admit(request, traits.needs)
+        if takes_method and traits.audited:
+            send = _noting(request, send)
         if takes_method and traits.direct:
             response: Response = await self.endpoint(request)
             await response(scope, receive, send)
@@ -121,6 +129,29 @@ def direct(endpoint: Endpoint) -> Endpoint:
     through `semel.api.edge.reading`.
     """
     return _given(endpoint, direct=True)
+
+
+def audited(endpoint: Endpoint) -> Endpoint:
+    """Mark an endpoint that changes or deletes something. Put this decorator below the route's own."""
+    return _given(endpoint, audited=True)
+
+
+def _noting(request: Request, send: Send) -> Send:
+    """`send` that writes a line of the log when the answer begins."""
+
+    async def noting(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            state = request.state
+            audit.info(
+                f"{request.method} {request.url.path}",
+                key=state.key,
+                namespace=state.submitter.namespace,
+                status=message["status"],
+                request=getattr(state, "request_id", ""),
+            )
+        await send(message)
+
+    return noting
 
 
 def untraced(endpoint: Endpoint) -> Endpoint:

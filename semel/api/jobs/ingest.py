@@ -7,6 +7,7 @@ import json
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from pydantic_core import from_json
@@ -50,7 +51,7 @@ class Ingest(ABC, Generic[T]):
     """Receives the rows of one submission; a subclass decides what happens to the chunks and what the result is.
 
     Args:
-        fingerprint: the fingerprint of the space when the submission began.
+        fingerprint: the `key_base` of the space when the submission began.
         text_field: the field of a row that holds the text.
     """
 
@@ -163,7 +164,8 @@ class JobIngest(Ingest[Job]):
         on_added: Callable[[Space, int, Added], None],
         text_field: str = "text",
     ) -> None:
-        super().__init__(settings, space, fingerprint=job.fingerprint, text_field=text_field)
+        began_in = replace(space, fingerprint=job.fingerprint).within(job.cache_namespace)
+        super().__init__(settings, space, fingerprint=began_in.key_base, text_field=text_field)
         self.job = job
         self._jobs = jobs
         self._store = store

@@ -107,7 +107,7 @@ class ResultReader:
                     f"the cache has lost {len(lost)} vectors of job {job.id} (damaged rows, or a dropped space), "
                     "and texts are kept only until they have a vector; submit the job again"
                 )
-            space = self._catalog.space(job.model, job.prompt_name)
+            space = self._catalog.space(job.model, job.prompt_name).within(job.cache_namespace)
             if space.fingerprint != job.fingerprint:
                 raise ConflictError(
                     f"the cache has lost vectors of job {job.id}, and model {job.model!r} has different weights now; "

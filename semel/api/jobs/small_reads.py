@@ -21,11 +21,18 @@ _MOST = 64
 
 
 class Wanted(NamedTuple):
-    """A job to read, the format of its results (None for the job alone), and whether the reader's key may submit."""
+    """A job to read.
+
+    Attributes:
+        format: of its results; None for the job alone.
+        may_submit: whether the reader's key may submit.
+        namespace: the jobs of no other one exist for the reader; None for all.
+    """
 
     job_id: str
     format: str | None = None
     may_submit: bool = False
+    namespace: str | None = None
 
 
 class Read(NamedTuple):
@@ -60,7 +67,7 @@ class SmallReads:
     def _one(
         self, wanted: Wanted, job: Job | None, chunks: dict[str, list[tuple[ChunkResult, Found]]]
     ) -> Read | Exception:
-        if job is None:
+        if job is None or wanted.namespace not in (None, job.namespace):
             return NotFoundError("job", wanted.job_id)
         if wanted.format is None:
             return Read(job)

@@ -100,6 +100,7 @@ def as_new_job(services: Services, request: JobRequest, submitter: Submitter) ->
         SemelError: whatever `destination` raises.
     """
     space, route = destination(services, request)
+    space = space.within(submitter.cache_namespace)
     if request.webhook_url is not None:
         check_webhook(services.settings, request.webhook_url)
     return NewJob(
@@ -133,7 +134,7 @@ def job_ingest(services: Services, job: Job, *, text_field: str = "text") -> Job
     """The ingest for a job in state `validating`. Raises UnknownModelError when its model is gone."""
     return JobIngest(
         services.settings,
-        services.stores.catalog.space(job.model, job.prompt_name),
+        services.stores.catalog.space(job.model, job.prompt_name).within(job.cache_namespace),
         job,
         jobs=services.stores.jobs,
         store=services.stores.vectors,

@@ -7,8 +7,9 @@ from fastapi import Query, Request
 from semel.api.batch.lines import ENDPOINTS
 from semel.api.batch.wire import BatchList, BatchObject, BatchRequest, batch_object, expires_after
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import Scope, submitter_of
-from semel.api.edge.traits import DialectRouter, needs
+from semel.api.edge.access import submitter_of
+from semel.api.edge.keys import Scope
+from semel.api.edge.traits import DialectRouter, audited, needs
 from semel.api.jobs.wire import check_metadata
 from semel.errors import BadInputError
 
@@ -68,6 +69,7 @@ def get_batch(batch_id: str, services: ServicesDep) -> BatchObject:
 
 @router.post("/v1/batches/{batch_id}/cancel", response_model=BatchObject)
 @needs(Scope.SUBMIT)
+@audited
 def cancel_batch(batch_id: str, services: ServicesDep) -> BatchObject:
     """Stop a batch. Finished requests go to its output file, the others to its error file."""
     return batch_object(services.stores.batches.cancel(batch_id))

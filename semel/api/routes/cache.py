@@ -10,8 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import Scope
-from semel.api.edge.traits import DialectRouter, needs, streams_body
+from semel.api.edge.keys import Scope
+from semel.api.edge.traits import DialectRouter, audited, needs, streams_body
 from semel.api.jobs.events import event, event_stream
 from semel.api.jobs.uploads import NDJSON, PARQUET, content_type, named, received
 from semel.api.services import Services
@@ -47,6 +47,7 @@ def get_cache(services: ServicesDep) -> CacheObject:
 
 @router.post("/v1/cache/prune")
 @needs(Scope.ADMIN)
+@audited
 def prune(services: ServicesDep, request: PruneRequest) -> PrunedObject:
     """Delete vectors, the oldest first, but none that a stored job still needs. A dry run by default."""
     if request.max_bytes is None and request.older_than_s is None and request.fingerprint is None:
@@ -70,6 +71,7 @@ def prune(services: ServicesDep, request: PruneRequest) -> PrunedObject:
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 @needs(Scope.ADMIN)
+@audited
 def verify_cache(
     services: ServicesDep,
     repair: Annotated[bool, Query(description="Delete damaged rows: they are computed again.")] = False,  # noqa: FBT002
@@ -98,6 +100,7 @@ def _verified(services: Services, *, repair: bool) -> Iterator[bytes]:
 @router.put("/v1/cache/vectors", response_model=ImportedObject, openapi_extra=_BODY)
 @needs(Scope.ADMIN)
 @streams_body
+@audited
 async def put_vectors(
     request: Request,
     services: ServicesDep,

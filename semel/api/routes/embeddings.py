@@ -5,8 +5,8 @@ from fastapi import Request, Response
 from semel.api.deps import services_of
 from semel.api.dialects.embedding import cache_headers, embed_all, space_of, texts_of
 from semel.api.dialects.openai import EmbeddingsRequest, EmbeddingsResponse, embeddings_body
-from semel.api.edge.access import Scope
 from semel.api.edge.as_json import as_json
+from semel.api.edge.keys import Scope
 from semel.api.edge.reading import read_json, shows_json
 from semel.api.edge.traits import DialectRouter, direct
 from semel.api.edge.waiting import take_steps

@@ -18,8 +18,9 @@ from semel.api.batch.wire import (
     file_object,
 )
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import Scope
-from semel.api.edge.traits import DialectRouter, needs, streams_body
+from semel.api.edge.access import submitter_of
+from semel.api.edge.keys import Scope
+from semel.api.edge.traits import DialectRouter, audited, needs, streams_body
 from semel.api.jobs.uploads import file_of, read_form
 from semel.api.services import Services
 from semel.errors import BadInputError, ConflictError
@@ -58,12 +59,12 @@ async def upload_file(request: Request, services: ServicesDep) -> FileObject:
     """Upload a file of batch requests (`purpose=batch`), streamed to disk."""
     form = await read_form(request, max_bytes=services.settings.max_file_bytes)
     try:
-        return await run_in_threadpool(_store, services, form)
+        return await run_in_threadpool(_store, services, form, submitter_of(request).namespace)
     finally:
         await form.close()
 
 
-def _store(services: Services, form: FormData) -> FileObject:
+def _store(services: Services, form: FormData, namespace: str) -> FileObject:
     upload, purpose = file_of(form), form.get("purpose")
     if purpose != "batch":
         raise BadInputError(f"purpose must be 'batch', the only use that semel has for files, not {purpose!r}")
@@ -71,7 +72,8 @@ def _store(services: Services, form: FormData) -> FileObject:
     with services.stores.files.writing() as target:
         shutil.copyfileobj(upload.file, target, 1 << 20)
         name = (upload.filename or "file.jsonl")[-255:]  # file systems have the same bound
-        return file_object(services.stores.files.add(target, purpose=purpose, filename=name, expires_s=expires_s))
+        add = services.stores.files.add
+        return file_object(add(target, purpose=purpose, filename=name, expires_s=expires_s, namespace=namespace))
 
 
 @router.get("/v1/files", response_model=FileList)
@@ -101,6 +103,7 @@ def get_file(file_id: str, services: ServicesDep) -> FileObject:
 
 @router.delete("/v1/files/{file_id}", response_model=FileDeleted)
 @needs(Scope.SUBMIT)
+@audited
 def delete_file(file_id: str, services: ServicesDep) -> FileDeleted:
     """Delete a file. This is refused while a batch still reads the file."""
     services.stores.files.delete(file_id)

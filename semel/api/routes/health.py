@@ -3,7 +3,8 @@
 from fastapi import Request, Response
 
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import Scope, may_see_details
+from semel.api.edge.access import may_see_details
+from semel.api.edge.keys import Scope
 from semel.api.edge.traits import DialectRouter, public, untraced
 from semel.api.watch.pools import Pool, pools
 from semel.api.watch.readiness import Readiness, readiness

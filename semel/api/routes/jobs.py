@@ -11,10 +11,11 @@ from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from semel.api.deps import ServicesDep, services_of
-from semel.api.edge.access import Scope, may, submitter_of
+from semel.api.edge.access import may, sees, submitter_of
 from semel.api.edge.as_json import as_json
+from semel.api.edge.keys import Scope
 from semel.api.edge.reading import read_query, shows_query
-from semel.api.edge.traits import DialectRouter, direct, needs, streams_body
+from semel.api.edge.traits import DialectRouter, audited, direct, needs, streams_body
 from semel.api.jobs.bodies import TABLES, HashedBody, receive
 from semel.api.jobs.estimate import estimating
 from semel.api.jobs.events import event_stream, job_events
@@ -141,7 +142,7 @@ def list_jobs(
 async def get_job(request: Request) -> Response:
     """Return one job with its counts."""
     small_reads: SmallReads = request.app.state.small_reads
-    read = await asyncio.wrap_future(small_reads.read(Wanted(request.path_params["job_id"])))
+    read = await asyncio.wrap_future(small_reads.read(Wanted(request.path_params["job_id"], namespace=sees(request))))
     return Response(job_object(read.job).model_dump_json(), media_type="application/json")
 
 
@@ -182,6 +183,7 @@ def get_failed(
 
 @router.post("/v1/jobs/{job_id}/cancel", response_model=JobObject)
 @needs(Scope.SUBMIT)
+@audited
 def cancel_job(job_id: str, services: ServicesDep) -> JobObject:
     """Stop a job. Vectors that were computed stay in the cache."""
     return job_object(services.stores.jobs.cancel(job_id))
@@ -189,6 +191,7 @@ def cancel_job(job_id: str, services: ServicesDep) -> JobObject:
 
 @router.post("/v1/jobs/{job_id}/retry", response_model=JobObject)
 @needs(Scope.SUBMIT)
+@audited
 def retry_job(job_id: str, services: ServicesDep) -> JobObject:
     """Run the failed texts of a finished job again, and no others."""
     services.fleet.ping()
@@ -202,6 +205,7 @@ def retry_job(job_id: str, services: ServicesDep) -> JobObject:
 
 @router.delete("/v1/jobs/{job_id}", status_code=204)
 @needs(Scope.SUBMIT)
+@audited
 def delete_job(job_id: str, services: ServicesDep) -> None:
     """Delete a finished job. Its vectors stay in the cache."""
     services.watch.metrics.ended(services.watch.ended_jobs.new())  # while the job can still be counted
@@ -234,7 +238,7 @@ async def get_results(request: Request) -> Response:
     small_reads: SmallReads = request.app.state.small_reads
     job_id, query = request.path_params["job_id"], read_query(request, ResultsQuery)
     may_submit = may(request, Scope.SUBMIT)
-    read = await asyncio.wrap_future(small_reads.read(Wanted(job_id, query.format, may_submit)))
+    read = await asyncio.wrap_future(small_reads.read(Wanted(job_id, query.format, may_submit, sees(request))))
     job, body = read.job, read.body
     span = range(
         min(query.offset, job.total), job.total if query.limit is None else min(query.offset + query.limit, job.total)

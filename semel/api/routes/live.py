@@ -7,9 +7,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import Scope
+from semel.api.edge.access import sees
+from semel.api.edge.keys import Scope
 from semel.api.edge.traits import DialectRouter, untraced
 from semel.api.jobs.events import event_stream
+from semel.errors import ForbiddenError
 
 router = DialectRouter(tags=["Health"], needs=Scope.READ)
 
@@ -42,7 +44,11 @@ def get_events(request: Request) -> Response:
     `history` comes once: the throughput so far, in texts per second by outcome. Then come, whenever they change:
     `overview` (pools, queues, counts of jobs, the last throughput, the totals of the cache, readiness), `jobs` (open
     and newest jobs with their rate and the seconds left), and `trouble` when a part does not answer.
+
+    On a server whose keys have namespaces, this needs the scope `admin`: it shows the jobs of all.
     """
+    if sees(request) is not None:
+        raise ForbiddenError("this stream shows the jobs of all namespaces; it needs an API key with the scope 'admin'")
     return event_stream(request.app.state.live.events())
 
 

@@ -4,7 +4,7 @@ from fastapi import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from semel.api.deps import ServicesDep
-from semel.api.edge.access import Scope
+from semel.api.edge.keys import Scope
 from semel.api.edge.traits import DialectRouter, untraced
 from semel.api.watch.threads import for_watchers
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from semel.api.deps import ServicesDep
 from semel.api.dialects.openai import ModelList, ModelObject
-from semel.api.edge.access import Scope
+from semel.api.edge.keys import Scope
 from semel.api.edge.traits import DialectRouter
 from semel.tasks.fleet.card import WorkerCard
 from semel.values.model import Space

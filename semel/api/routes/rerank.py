@@ -5,7 +5,7 @@ from fastapi import Request, Response
 from semel.api.deps import services_of
 from semel.api.dialects.cohere import RerankRequest, RerankResponse, documents_of, rerank_body
 from semel.api.dialects.embedding import cache_headers
-from semel.api.edge.access import Scope
+from semel.api.edge.keys import Scope
 from semel.api.edge.traits import DialectRouter
 from semel.api.edge.waiting import take_steps
 from semel.api.services import Services

@@ -17,8 +17,9 @@ from semel.api.dialects.tei import (
     TeiToken,
     TeiTokenizeRequest,
 )
-from semel.api.edge.access import Scope, may_see_details
+from semel.api.edge.access import may_see_details
 from semel.api.edge.as_json import as_json
+from semel.api.edge.keys import Scope
 from semel.api.edge.reading import read_json, shows_json
 from semel.api.edge.traits import DialectRouter, direct, needs, public, untraced
 from semel.api.edge.waiting import reading_texts, take_steps

@@ -80,9 +80,14 @@ class Batch:
 
 
 class BatchStore:
-    """Batches by id."""
+    """Batches by id.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        namespace: the batches of no other one exist for those who use this store; None for all.
+    """
+
+    def __init__(self, db: Database, *, namespace: str | None = None) -> None:
+        self._namespace = namespace
         self._db = db
 
     def create(
@@ -112,6 +117,8 @@ class BatchStore:
             "metadata_json": json.dumps(metadata),
             "owner": submitter.owner,
             "share": submitter.share,
+            "namespace": submitter.namespace,
+            "private": submitter.private,
             "errors_json": "[]",
             "jobs_json": "[]",
             "lease_until": 0.0,
@@ -127,7 +134,7 @@ class BatchStore:
         """The batch with this id. Raises NotFoundError."""
         with self._db.read() as conn:
             row = conn.execute(select(batches).where(batches.c.id == batch_id)).first()
-        if row is None:
+        if row is None or self._namespace not in (None, row.namespace):
             raise NotFoundError("batch", batch_id)
         return _batch(row)
 
@@ -141,6 +148,8 @@ class BatchStore:
             NotFoundError: `after` is no batch.
         """
         query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc()).limit(limit)
+        if self._namespace is not None:
+            query = query.where(batches.c.namespace == self._namespace)
         if after is not None:
             last = self.get(after)
             place: Any = (last.created_at, last.id)
@@ -251,6 +260,7 @@ class BatchStore:
             NotFoundError: there is no such batch.
             ConflictError: the batch has ended, or its output is being written.
         """
+        self.get(batch_id)
         states = [state.value for state in _CAN_STOP]
         with self._db.write(reserve=True) as conn:
             conn.execute(
@@ -282,7 +292,7 @@ def _batch(row: Any) -> Batch:
             **copied,
             "status": JobStatus(row.status),
             "metadata": json.loads(row.metadata_json),
-            "submitter": Submitter(row.owner, row.share),
+            "submitter": Submitter(row.owner, row.share, row.namespace, row.private),
             "errors": tuple(LineError(**error) for error in json.loads(row.errors_json)),
             "jobs": tuple(json.loads(row.jobs_json)),
         }

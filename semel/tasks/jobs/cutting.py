@@ -16,7 +16,7 @@ class ChunkCutter:
     """Cuts the rows of one job into chunks.
 
     Args:
-        fingerprint: that of the space when the submission began.
+        fingerprint: the `key_base` of the space when the submission began.
         text_field: the field of a row that holds the text.
         chunk_texts, chunk_bytes: a chunk is full when it reaches either limit; `chunk_bytes` counts characters of
             texts, and those of the other fields of their rows.

@@ -30,6 +30,7 @@ class StoredFile:
     bytes: int
     created_at: float
     expires_at: float | None
+    namespace: str = ""
 
 
 class FileStore:
@@ -39,12 +40,16 @@ class FileStore:
         folder: holds the contents; several API processes share it.
         retention_s: how long a file without its own expiry is kept.
         database_id: identifies the database.
+        namespace: the files of no other one exist for those who use this store; None for all.
 
     Raises:
         BadInputError: the folder belongs to another database.
     """
 
-    def __init__(self, db: Database, folder: Path, *, retention_s: float, database_id: str) -> None:
+    def __init__(
+        self, db: Database, folder: Path, *, retention_s: float, database_id: str, namespace: str | None = None
+    ) -> None:
+        self._namespace = namespace
         self._db = db
         self._folder = folder
         self._retention_s = retention_s
@@ -93,11 +98,20 @@ class FileStore:
         finally:
             path.unlink(missing_ok=True)
 
-    def add(self, written: BinaryIO, *, purpose: str, filename: str, expires_s: float | None = None) -> StoredFile:
+    def add(
+        self,
+        written: BinaryIO,
+        *,
+        purpose: str,
+        filename: str,
+        expires_s: float | None = None,
+        namespace: str = "",
+    ) -> StoredFile:
         """Keep a file that `writing` opened, under a new id.
 
         Args:
             expires_s: seconds from now until the file expires; None for the default.
+            namespace: whose file it is.
 
         Raises:
             StorageFullError: the database is full.
@@ -111,6 +125,7 @@ class FileStore:
             bytes=written.tell(),
             created_at=now,
             expires_at=now + (self._retention_s if expires_s is None else expires_s),
+            namespace=namespace,
         )
         Path(written.name).replace(self.path(stored.id))  # before the row, so that no row lacks its content
         with self._db.write() as conn:
@@ -121,7 +136,7 @@ class FileStore:
         """The file with this id. Raises NotFoundError."""
         with self._db.read() as conn:
             row = conn.execute(select(files).where(files.c.id == file_id)).first()
-        if row is None:
+        if row is None or self._namespace not in (None, row.namespace):
             raise NotFoundError("file", file_id)
         return StoredFile(**row._mapping)
 
@@ -142,6 +157,8 @@ class FileStore:
         query = query.order_by(*(column if ascending else column.desc() for column in (files.c.created_at, files.c.id)))
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
+        if self._namespace is not None:
+            query = query.where(files.c.namespace == self._namespace)
         if after is not None:
             last = self.get(after)
             last_place: Any = (last.created_at, last.id)
@@ -156,6 +173,7 @@ class FileStore:
             NotFoundError: there is no such file.
             ConflictError: a batch still reads it.
         """
+        self.get(file_id)
         with self._db.write(reserve=True) as conn:
             reader = conn.execute(select(batches.c.id).where(_read_by_open_batches(file_id)).limit(1)).scalar()
             if reader is not None:

@@ -4,6 +4,7 @@ A key is reserved when a submission starts, and sealed with a digest of the subm
 kept for a day, as Stripe does.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -35,10 +36,21 @@ class Earlier:
 
 
 class IdempotencyKeys:
-    """The keys that clients chose for their submissions."""
+    """The keys that clients chose for their submissions.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        namespace: whose keys these are: two namespaces may use the same ones.
+    """
+
+    def __init__(self, db: Database, *, namespace: str = "") -> None:
         self._db = db
+        self._namespace = namespace
+
+    def _stored(self, key: str) -> str:
+        """The key as it is stored, at most 255 characters."""
+        if not self._namespace:
+            return key
+        return "namespace:" + hashlib.sha256(f"{self._namespace}\0{key}".encode()).hexdigest()
 
     def reserve(self, key: str, *, owner: str) -> Earlier | None:
         """Reserve a key for a new submission, or return the earlier submission under this key.
@@ -49,17 +61,18 @@ class IdempotencyKeys:
         Raises:
             ConflictError: another submission under this key is under way.
         """
+        stored = self._stored(key)
         insert = (postgresql if self._db.dialect == "postgresql" else sqlite).insert(keys)
         with self._db.write() as conn:
             now = time_of(conn)
             conn.execute(keys.delete().where(keys.c.created_at < now - KEPT_S))
             conn.execute(keys.delete().where(keys.c.digest.is_(None), keys.c.created_at < now - RESERVED_S))
             deleted = keys.c.job_id.is_not(None) & keys.c.job_id.not_in(select(jobs.c.id))
-            conn.execute(keys.delete().where(keys.c.key == key, deleted))
-            new = insert.values(key=key, owner=owner, created_at=now).on_conflict_do_nothing().returning(keys.c.key)
+            conn.execute(keys.delete().where(keys.c.key == stored, deleted))
+            new = insert.values(key=stored, owner=owner, created_at=now).on_conflict_do_nothing().returning(keys.c.key)
             if conn.execute(new).first() is not None:
                 return None
-            row = conn.execute(select(keys).where(keys.c.key == key)).first()
+            row = conn.execute(select(keys).where(keys.c.key == stored)).first()
         if row is None or row.digest is None:  # no row: it was released after the insert
             raise ConflictError(
                 f"a submission with Idempotency-Key {key!r} is under way; repeat the request when it has ended"
@@ -69,17 +82,20 @@ class IdempotencyKeys:
     def renew(self, key: str, *, owner: str) -> None:
         """Record that the submission is still under way."""
         with self._db.write(reserve=True) as conn:
-            here = (keys.c.key == key) & (keys.c.owner == owner)
+            here = (keys.c.key == self._stored(key)) & (keys.c.owner == owner)
             conn.execute(update(keys).where(here).values(created_at=time_of(conn)))
 
     def seal(self, key: str, *, owner: str, job_id: str, digest: bytes) -> None:
         """Record that the submission is complete; without effect if it has lost its reservation."""
         with self._db.write(reserve=True) as conn:
             conn.execute(
-                update(keys).where(keys.c.key == key, keys.c.owner == owner).values(job_id=job_id, digest=digest)
+                update(keys)
+                .where(keys.c.key == self._stored(key), keys.c.owner == owner)
+                .values(job_id=job_id, digest=digest)
             )
 
     def release(self, key: str, *, owner: str) -> None:
         """Free the key of a submission that was refused or cut off; a sealed key stays."""
         with self._db.write(reserve=True) as conn:
-            conn.execute(keys.delete().where(keys.c.key == key, keys.c.owner == owner, keys.c.digest.is_(None)))
+            ours = (keys.c.key == self._stored(key)) & (keys.c.owner == owner)
+            conn.execute(keys.delete().where(ours, keys.c.digest.is_(None)))

@@ -58,6 +58,8 @@ class NewJob:
             "if_no_worker": self.if_no_worker,
             "owner": self.submitter.owner,
             "share": self.submitter.share,
+            "namespace": self.submitter.namespace,
+            "private": self.submitter.private,
             "turn_at": now,
             "touched_at": now,
             "created_at": now,

@@ -40,6 +40,8 @@ jobs = Table(
     Column("if_no_worker", String(10), nullable=False, server_default="wait"),
     Column("owner", String(20), nullable=False, server_default=""),  # whose key submitted it; owners share a queue
     Column("share", Float, nullable=False, server_default="1"),  # the owner's part of the queue, next to other owners
+    Column("namespace", String(64), nullable=False, server_default=""),  # of the key that made it
+    Column("private", Boolean, nullable=False, server_default=false()),  # its vectors are in the namespace, too
     Column("turn_at", Float, nullable=False, server_default="0"),  # when a chunk was last sent; at first, created_at
     Column("total", BigInteger, nullable=False),
     Column("chunks", Integer, nullable=False),
@@ -141,6 +143,7 @@ files = Table(
     Column("id", String(40), primary_key=True),
     Column("purpose", String(20), nullable=False),
     Column("filename", String(300), nullable=False),
+    Column("namespace", String(64), nullable=False, server_default=""),  # of the key that made it
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
@@ -152,6 +155,8 @@ batches = Table(
     metadata,
     Column("id", String(40), primary_key=True),
     Column("status", String(20), nullable=False),
+    Column("namespace", String(64), nullable=False, server_default=""),  # of the key that made it
+    Column("private", Boolean, nullable=False, server_default=false()),  # its vectors are in the namespace, too
     Column("endpoint", String(40), nullable=False),
     Column("model", String(200)),
     Column("input_file_id", String(40), nullable=False),

@@ -64,9 +64,11 @@ class JobStore:
     Args:
         window_s: seconds from the creation of a job until it expires.
         retention_s: how long an ended job, and the vectors that it needs, are kept.
+        namespace: the jobs of no other one exist for those who use this store; None for all.
     """
 
-    def __init__(self, db: Database, *, window_s: float, retention_s: float) -> None:
+    def __init__(self, db: Database, *, window_s: float, retention_s: float, namespace: str | None = None) -> None:
+        self._namespace = namespace
         self._db = db
         self._window_s = window_s
         self._retention_s = retention_s
@@ -133,7 +135,7 @@ class JobStore:
         """The job with this id. Raises NotFoundError."""
         with self._db.read(single=True) as conn:
             row = conn.execute(_GET, {"id": job_id}).first()
-        if row is None:
+        if row is None or self._namespace not in (None, row.namespace):
             raise NotFoundError("job", job_id)
         return job_of(row)
 
@@ -154,6 +156,8 @@ class JobStore:
             query = query.where(jobs.c.status == status.value)
         if model is not None:
             query = query.where(jobs.c.model == model)
+        if self._namespace is not None:
+            query = query.where(jobs.c.namespace == self._namespace)
         if after is not None:
             last = self.get(after)
             query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < (last.created_at, last.id))
@@ -241,6 +245,7 @@ class JobStore:
             NotFoundError: there is no such job.
             ConflictError: the job has ended in another way.
         """
+        self.get(job_id)
         now = self._db.now()
         with self._db.write(reserve=True) as conn:
             changed = conn.execute(
@@ -263,6 +268,7 @@ class JobStore:
             NotFoundError: there is no such job.
             ConflictError: the job has not ended.
         """
+        self.get(job_id)
         with self._db.write(reserve=True) as conn:
             deleted = conn.execute(jobs.delete().where(jobs.c.id == job_id, jobs.c.status.in_(ENDED))).rowcount
             if deleted:

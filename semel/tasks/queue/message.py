@@ -45,6 +45,7 @@ class RequestMessage:
         fingerprint: of the vector space, in hex.
         reading: what READ_TEXTS reports; None for EMBED_TEXTS.
         passed_on: how many workers have passed the message on because they could not serve it.
+        namespace: of the keys under which the vectors are stored; empty for the keys that all share.
     """
 
     reply_to: str
@@ -54,6 +55,7 @@ class RequestMessage:
     requests: Sequence[Request]
     reading: Reading | None = None
     passed_on: int = 0
+    namespace: str = ""
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "RequestMessage":

@@ -80,7 +80,7 @@ class Outbox:
         with self._changed:
             if self._stopping:
                 raise UnavailableError("the server is stopping; try again")
-            group = self._groups.setdefault((space.fingerprint, space.model, reading), Group(space, reading))
+            group = self._groups.setdefault((space.key_base, space.model, reading), Group(space, reading))
             pending = Pending(request, group, device, time.monotonic() + timeout_s, traceparent())
             pending.answer.set_running_or_notify_cancel()  # from now on it cannot be cancelled, only dropped
             self._pending[request.id] = pending
@@ -261,7 +261,13 @@ class Outbox:
         message.device, message.sent_at = route.device, time.monotonic()
         requests = [pending.request for pending in batch]
         envelope = RequestMessage(
-            self.name, space.model, space.prompt_name, space.fingerprint.hex(), requests, group.reading
+            self.name,
+            space.model,
+            space.prompt_name,
+            space.fingerprint.hex(),
+            requests,
+            group.reading,
+            namespace=space.namespace,
         )
         with within(batch[0].parent), span("semel.send"):
             self._app.send_task(

@@ -135,7 +135,8 @@ class Replies:
     def _embed(self, message: RequestMessage, answers: "_Open") -> None:
         started_at, started = time.time(), time.perf_counter()
         with self._model_of(message) as (model, space):
-            keys = {request.id: input_keys(space.fingerprint, request.texts) for request in message.requests}
+            key_base = space.within(message.namespace).key_base
+            keys = {request.id: input_keys(key_base, request.texts) for request in message.requests}
             missing: dict[bytes, Input] = {}
             waiting: dict[bytes, list[Request]] = {}
             for request in message.requests:

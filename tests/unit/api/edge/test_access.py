@@ -11,8 +11,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from semel.api.edge.access import ApiKey, Scope, file_line, find_key, load_keys, may
+from semel.api.edge.access import may
 from semel.api.edge.foreign_pages import OwnNames
+from semel.api.edge.keys import ApiKey, Scope, file_line, find_key, load_keys
 from semel.cli.main import app
 from semel.errors import BadInputError, UnavailableError
 from semel.settings import load_settings
@@ -332,3 +333,17 @@ def test_readiness_gives_its_reasons_to_those_with_a_key(guarded: Service, monke
             answer = guarded.http.get(path, headers=headers)
             assert answer.status_code == 503
             assert "db.internal" not in answer.text
+
+
+KEYS_THAT_END = {"sk-old": "2020-01-01", "sk-new": "2999-01-01"}
+
+
+def test_a_key_that_has_expired_is_refused(tmp_path: Path) -> None:
+    lines = [file_line(key, "admin", [f"expires={day}"]) for key, day in KEYS_THAT_END.items()]
+    (tmp_path / "keys").write_text("\n".join(lines))
+    with service(tmp_path, api_keys_file=tmp_path / "keys") as api:
+        old, new = (
+            api.http.get("/v1/jobs", headers={"authorization": f"Bearer {key}"}) for key in ("sk-old", "sk-new")
+        )
+    assert (old.status_code, new.status_code) == (401, 200)
+    assert "has expired" in old.json()["error"]["message"]

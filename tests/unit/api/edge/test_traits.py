@@ -5,7 +5,7 @@ import re
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from semel.api.edge.access import Scope
+from semel.api.edge.keys import Scope
 from semel.api.edge.traits import DialectRouter, RouteTable, Traits, needs, public, streams_body, untraced
 from tests.support.service import Service
 
