@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias, TypedDict
 
+from semel.values.key_base import key_base
 from semel.values.text import ItemError, Lane
 
 IfNoWorker: TypeAlias = Literal["wait", "fail"]
@@ -154,6 +155,11 @@ class Job:
     def cache_namespace(self) -> str:
         """The namespace of its vectors."""
         return self.namespace if self.private else ""
+
+    @property
+    def key_base(self) -> bytes:
+        """What its keys were made with, 32 bytes."""
+        return key_base(self.fingerprint, self.cache_namespace)
 
     @property
     def scores(self) -> bool:

@@ -1,6 +1,5 @@
 """Models and vector spaces."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -10,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from semel.errors import BadInputError
 from semel.values.device import device_kind
+from semel.values.key_base import key_base
 from semel.values.text import Input, Pair
 
 Kind: TypeAlias = Literal["embed", "cross-encoder"]
@@ -138,13 +138,8 @@ class Space:
 
     @cached_property
     def key_base(self) -> bytes:
-        """What keys are made with, 32 bytes: the fingerprint, joined with the namespace if there is one.
-
-        The vectors of a private namespace are the same as those of others, under keys that nobody else can ask for.
-        """
-        if not self.namespace:
-            return self.fingerprint
-        return hashlib.sha256(b"semel namespace " + self.namespace.encode() + b"\0" + self.fingerprint).digest()
+        """What its keys are made with, 32 bytes."""
+        return key_base(self.fingerprint, self.namespace)
 
     @cached_property
     def kind(self) -> Kind:

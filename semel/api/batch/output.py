@@ -111,7 +111,7 @@ class OutputWriter:
         row = next(self._rows[place], None)
         if row is None or row.key == NO_KEY:  # a row without a key has an error and no vector
             return row
-        if row.key != input_key(self._jobs[place].fingerprint, item):
+        if row.key != input_key(self._jobs[place].key_base, item):
             raise ConflictError("the model's prompts changed while the batch ran; submit it again")
         return row
 

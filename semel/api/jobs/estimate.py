@@ -48,7 +48,7 @@ class EstimateIngest(Ingest[EstimateObject]):
         backlog: Backlog,
         text_field: str,
     ) -> None:
-        super().__init__(settings, space, fingerprint=space.key_base, text_field=text_field)
+        super().__init__(settings, space, key_base=space.key_base, text_field=text_field)
         self._route = route
         self._vectors = vectors
         self._roster = roster

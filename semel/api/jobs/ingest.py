@@ -7,7 +7,6 @@ import json
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Generic, TypeVar
 
 from pydantic_core import from_json
@@ -35,11 +34,11 @@ _MARK = secrets.randbits(60)
 _AFTER_LINE = b",%d," % _MARK
 
 
-def cutter(settings: Settings, space: Space, *, fingerprint: bytes, text_field: str) -> ChunkCutter:
+def cutter(settings: Settings, space: Space, *, key_base: bytes, text_field: str) -> ChunkCutter:
     """A cutter with the limits of the settings; see `ChunkCutter`."""
     return ChunkCutter(
         space,
-        fingerprint=fingerprint,
+        key_base=key_base,
         text_field=text_field,
         chunk_texts=settings.chunk_texts,
         chunk_bytes=settings.chunk_bytes,
@@ -51,14 +50,14 @@ class Ingest(ABC, Generic[T]):
     """Receives the rows of one submission; a subclass decides what happens to the chunks and what the result is.
 
     Args:
-        fingerprint: the `key_base` of the space when the submission began.
+        key_base: that of the space when the submission began.
         text_field: the field of a row that holds the text.
     """
 
-    def __init__(self, settings: Settings, space: Space, *, fingerprint: bytes, text_field: str = "text") -> None:
+    def __init__(self, settings: Settings, space: Space, *, key_base: bytes, text_field: str = "text") -> None:
         self.space = space
         self._longest_line = settings.max_text_bytes * 2
-        self._cutter = cutter(settings, space, fingerprint=fingerprint, text_field=text_field)
+        self._cutter = cutter(settings, space, key_base=key_base, text_field=text_field)
         self._rest = b""
         self._lines = 0
 
@@ -164,8 +163,7 @@ class JobIngest(Ingest[Job]):
         on_added: Callable[[Space, int, Added], None],
         text_field: str = "text",
     ) -> None:
-        began_in = replace(space, fingerprint=job.fingerprint).within(job.cache_namespace)
-        super().__init__(settings, space, fingerprint=began_in.key_base, text_field=text_field)
+        super().__init__(settings, space, key_base=job.key_base, text_field=text_field)
         self.job = job
         self._jobs = jobs
         self._store = store

@@ -76,7 +76,7 @@ class SmallSubmissions:
         """The texts of a request; None if they do not fit into one chunk."""
         if not request.input:
             raise BadInputError("input is an empty list; send at least one text")
-        cut = cutter(self._services.settings, space, fingerprint=space.key_base, text_field=request.text_field)
+        cut = cutter(self._services.settings, space, key_base=space.key_base, text_field=request.text_field)
         for i, row in enumerate(request.input):
             if isinstance(row, dict):
                 cut.add_row(row, f"input[{i}]")

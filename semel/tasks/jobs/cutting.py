@@ -16,7 +16,7 @@ class ChunkCutter:
     """Cuts the rows of one job into chunks.
 
     Args:
-        fingerprint: the `key_base` of the space when the submission began.
+        key_base: that of the space when the submission began.
         text_field: the field of a row that holds the text.
         chunk_texts, chunk_bytes: a chunk is full when it reaches either limit; `chunk_bytes` counts characters of
             texts, and those of the other fields of their rows.
@@ -27,14 +27,14 @@ class ChunkCutter:
         self,
         space: Space,
         *,
-        fingerprint: bytes,
+        key_base: bytes,
         text_field: str = "text",
         chunk_texts: int,
         chunk_bytes: int,
         max_text_bytes: int,
     ) -> None:
         self.space = space
-        self._fingerprint = fingerprint
+        self._key_base = key_base
         self._text_field = text_field
         self._chunk_texts = chunk_texts
         self._chunk_bytes = chunk_bytes
@@ -97,7 +97,7 @@ class ChunkCutter:
         """
         self.space.check_input(item)
         try:
-            key = input_key(self._fingerprint, item, self._next_index)
+            key = input_key(self._key_base, item, self._next_index)
             if size_of(item) > self._max_text_bytes:
                 raise InvalidTextError(self._next_index, longer_than(self._max_text_bytes))
         except InvalidTextError as error:

@@ -16,9 +16,7 @@ EMBED, RERANK = space(), space(1, kind="cross-encoder")
 
 
 def cutter(to: Space = EMBED, *, texts: int = 3, size: int = 1000, longest: int = 100, **options: str) -> ChunkCutter:
-    return ChunkCutter(
-        to, fingerprint=to.fingerprint, chunk_texts=texts, chunk_bytes=size, max_text_bytes=longest, **options
-    )
+    return ChunkCutter(to, key_base=to.key_base, chunk_texts=texts, chunk_bytes=size, max_text_bytes=longest, **options)
 
 
 def cut(made: ChunkCutter, *items: Input) -> list[NewChunk]:
