@@ -21,7 +21,7 @@ class Collecting(Ingest[list[NewChunk]]):
 
     def __init__(self, where: Space | None = None, **settings: Any) -> None:
         where = where or space()
-        super().__init__(Settings(**settings), where, fingerprint=where.fingerprint)
+        super().__init__(Settings(**settings), where, key_base=where.key_base)
         self.takes: list[int] = []
         self._chunks: list[NewChunk] = []
 

@@ -105,7 +105,7 @@ def test_every_text_gets_its_key() -> None:
 
 def test_the_fingerprint_of_the_beginning_is_used_to_the_end() -> None:
     began_with = space(weights="before")
-    made = ChunkCutter(EMBED, fingerprint=began_with.fingerprint, chunk_texts=9, chunk_bytes=99, max_text_bytes=99)
+    made = ChunkCutter(EMBED, key_base=began_with.key_base, chunk_texts=9, chunk_bytes=99, max_text_bytes=99)
     assert cut(made, "a")[0].keys == input_keys(began_with.fingerprint, ["a"])
 
 
