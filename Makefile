@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 4
 FAST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-fast check chaos soak bench clean
+.PHONY: help setup demo up test test-fast check chaos soak fuzz bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ chaos: setup ## hurt a running semel at random: ROUNDS=20 SEED=1 DATABASE=sqlite
 
 soak: setup ## run a mixed load for MINUTES=60 and show what grows
 	@$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),60)
+
+fuzz: setup ## send damaged bodies to every route that reads one: MINUTES=10 SEED=1
+	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 bench: setup ## measure semel against peers: one file per question in benchmarks/
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done

@@ -7,9 +7,12 @@ metadata.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from semel.errors import BadInputError
+
+Row: TypeAlias = dict[str, Any] | str
+"""The fields of a row, or why it has none."""
 
 PIECE_BYTES = 64 << 20
 """Bytes of the rows in a piece, as Python objects: enough for one row with the longest text."""
@@ -19,9 +22,6 @@ _ROWS = 1024
 
 _OBJECT_BYTES = 32
 """A number, or the head of a string, as a Python object; also its place in a list."""
-
-_NESTED_BYTES = 256 << 20
-"""Bytes of the values in one nested column of a row group, all of which may belong to one row."""
 
 _FIXED_BYTES = 4096
 """Bytes of a value of fixed length; real ones are numbers and UUIDs."""
@@ -38,6 +38,7 @@ class BoundedParquet:
 
     Attributes:
         names: of all columns.
+        schema: of the batches, as pyarrow's.
 
     Raises:
         BadInputError: the file is not Parquet, or a column is too large to be read in pieces.
@@ -54,8 +55,13 @@ class BoundedParquet:
             self._file = pq.ParquetFile(path, metadata=metadata, read_dictionary=strings)
         except (pa.ArrowException, OSError) as error:
             raise BadInputError(f"{path.name}: not a Parquet file: {error}") from None
+        self._name = path.name
         self.names: list[str] = self._file.schema_arrow.names
         self._columns = None if columns is None else [name for name in columns if name in self.names]
+        fields = self._file.schema_arrow
+        if self._columns is not None:
+            fields = pa.schema([fields.field(name) for name in self._columns])
+        self.schema: Any = fields
         try:
             for i, column in enumerate(schema):
                 if self._columns is None or column.path.partition(".")[0] in self._columns:
@@ -72,15 +78,24 @@ class BoundedParquet:
         """Close the file."""
         self._file.close()
 
-    def pieces(self) -> Iterator[list[dict[str, Any]] | None]:
-        """Yield some rows after the others, in order; None for a single row that is larger than `PIECE_BYTES`.
+    def pieces(self) -> Iterator[list[Row]]:
+        """Yield some rows after the others, in order. Raises BadInputError: the file is damaged."""
+        for batch, is_too_large in self.batches():
+            yield rows_of(batch, is_too_large=is_too_large)
 
-        Raises:
-            pyarrow.ArrowException, OSError, ValueError, OverflowError: the file is damaged.
-        """
-        for number in range(self._file.num_row_groups):  # pyarrow cannot join the dictionaries of two of them
-            for batch in self._file.iter_batches(batch_size=_ROWS, row_groups=[number], columns=self._columns):
-                yield from _halved(batch)
+    def batches(self) -> Iterator[tuple[Any, bool]]:
+        """The same as record batches of pyarrow, each with whether it is a single row that is too large."""
+        import pyarrow as pa
+
+        row = 0
+        try:
+            for number in range(self._file.num_row_groups):  # pyarrow cannot join the dictionaries of two of them
+                for batch in self._file.iter_batches(batch_size=_ROWS, row_groups=[number], columns=self._columns):
+                    for piece, is_too_large in _halved(batch):
+                        yield piece, is_too_large
+                        row += piece.num_rows
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise BadInputError(f"{self._name}: cannot be read after row {row}: {error}") from None
 
 
 def _check_column(path: Path, metadata: Any, column: Any, index: int) -> None:
@@ -89,22 +104,40 @@ def _check_column(path: Path, metadata: Any, column: Any, index: int) -> None:
     for number in range(metadata.num_row_groups):
         chunk = metadata.row_group(number).column(index)
         where = f"{path.name}: the column {column.path} in row group {number + 1}"
-        if column.max_repetition_level and chunk.num_values * _OBJECT_BYTES // 4 > _NESTED_BYTES:
-            raise BadInputError(
-                f"{where} has {chunk.num_values} values in lists, which is too many to read at once: leave it out, or "
-                "write smaller row groups"
-            )
         compressed = max(1, chunk.total_compressed_size)
         if chunk.total_uncompressed_size > max(_LARGE_BYTES, _MOST_RATIO * compressed):
             size = chunk.total_uncompressed_size
             raise BadInputError(f"{where} holds {size} bytes in {compressed}, which is no text")
 
 
-def _halved(batch: Any) -> Iterator[list[dict[str, Any]] | None]:
+def rows_of(batch: Any, *, is_too_large: bool) -> list[Row]:
+    """The rows of a record batch.
+
+    Args:
+        is_too_large: it has one row, which is larger than `PIECE_BYTES`.
+    """
+    import pyarrow as pa
+
+    if is_too_large:
+        return [f"the row is larger than {PIECE_BYTES} bytes"]
+    try:
+        rows: list[Row] = batch.to_pylist()
+    except (
+        pa.ArrowException,
+        ValueError,
+        OverflowError,
+    ) as error:  # text that is not UTF-8, a date after the year 9999
+        if batch.num_rows == 1:
+            return [f"a value cannot be read: {error}"]
+        return [row for i in range(batch.num_rows) for row in rows_of(batch.slice(i, 1), is_too_large=False)]
+    return rows
+
+
+def _halved(batch: Any) -> Iterator[tuple[Any, bool]]:
     if sum(_size(column) for column in batch.columns) <= PIECE_BYTES:
-        yield batch.to_pylist()
+        yield batch, False
     elif batch.num_rows == 1:
-        yield None
+        yield batch, True
     else:
         middle = batch.num_rows // 2
         yield from _halved(batch.slice(0, middle))

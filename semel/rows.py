@@ -2,13 +2,14 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from semel.bounded_parquet import PIECE_BYTES, BoundedParquet
+from semel.bounded_parquet import BoundedParquet
 from semel.errors import BadInputError
+from semel.isolated_parquet import IsolatedParquet
 from semel.values.text import lone_surrogate, longer_than
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
@@ -94,7 +95,12 @@ def read_items(
 
 
 def read_records(
-    path: Path, required: Sequence[str], *, columns: Sequence[str] | None = None, max_text_bytes: int
+    path: Path,
+    required: Sequence[str],
+    *,
+    columns: Sequence[str] | None = None,
+    max_text_bytes: int,
+    isolate: bool = False,
 ) -> Iterator[Record]:
     """The rows of a file or folder, in order.
 
@@ -102,6 +108,7 @@ def read_records(
         required: fields that a table must have; a bare string, or a line of a .txt file, becomes the first of them.
         columns: the only columns to read, if the format allows it; None for all.
         max_text_bytes: a line of a .jsonl or .txt file may have at most twice this many bytes.
+        isolate: a stranger made the file: a format whose reader can crash is read in a process of its own.
 
     Raises:
         BadInputError: the file does not exist, has an unknown suffix, is damaged, or is a table without a required
@@ -112,7 +119,7 @@ def read_records(
     if path.is_dir():
         yield from _folder(path, required, columns, max_text_bytes)
     else:
-        yield from _file(path, required, columns, max_text_bytes)
+        yield from _file(path, required, columns, max_text_bytes, isolate=isolate)
 
 
 def _why_unreadable(text: object, name: str, limit: int) -> str | None:
@@ -143,14 +150,16 @@ def _folder(root: Path, required: Sequence[str], columns: Sequence[str] | None, 
             yield Record(str(file), {"id": name}, error=_not_utf8(error))
 
 
-def _file(path: Path, required: Sequence[str], columns: Sequence[str] | None, limit: int) -> Iterator[Record]:
+def _file(
+    path: Path, required: Sequence[str], columns: Sequence[str] | None, limit: int, *, isolate: bool = False
+) -> Iterator[Record]:
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
         yield from _jsonl(path, required[0], limit)
     elif suffix == ".csv":
         yield from _csv(path, required, limit)
     elif suffix == ".parquet":
-        yield from _parquet(path, required, columns)
+        yield from _parquet(path, required, columns, isolate=isolate)
     elif suffix == ".txt":
         yield from _txt(path, required[0], limit)
     else:
@@ -223,11 +232,18 @@ def _csv(path: Path, required: Sequence[str], limit: int) -> Iterator[Record]:
     with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as stream:
         reader = csv.DictReader(stream)
         try:
-            _check_columns(path, list(reader.fieldnames or []), required)
+            names = list(reader.fieldnames or [])
+            if not _is_utf8(names):
+                raise BadInputError(
+                    f"{path.name}: the line with the names of the columns is not UTF-8; save it as UTF-8"
+                )
+            _check_columns(path, names, required)
             for record in reader:
                 where = f"{path}:{reader.line_num}"
-                if any("\udc80" <= c <= "\udcff" for name in required for c in record[name] or ""):
-                    yield Record(where, {"id": record.get("id")}, error="not UTF-8; save the file as UTF-8")
+                if not _is_utf8(value for value in record.values() if isinstance(value, str)):
+                    row_id = record.get("id") or ""
+                    fields = {"id": row_id} if _is_utf8([row_id]) else {}
+                    yield Record(where, fields, error="not UTF-8; save the file as UTF-8")
                 else:
                     record.pop(None, None)  # cells beyond the last column of the header
                     yield Record(where, record)
@@ -235,23 +251,21 @@ def _csv(path: Path, required: Sequence[str], limit: int) -> Iterator[Record]:
             raise BadInputError(f"{path}:{reader.line_num}: not CSV: {error}") from None
 
 
-def _parquet(path: Path, required: Sequence[str], columns: Sequence[str] | None) -> Iterator[Record]:
-    import pyarrow as pa
+def _is_utf8(texts: Iterable[str]) -> bool:
+    """Whether no byte had to be kept as half a surrogate pair, because it was not UTF-8."""
+    return not any("\udc80" <= c <= "\udcff" for text in texts for c in text)
 
-    with BoundedParquet(path, columns=columns) as file:
+
+def _parquet(path: Path, required: Sequence[str], columns: Sequence[str] | None, *, isolate: bool) -> Iterator[Record]:
+    reader = IsolatedParquet if isolate else BoundedParquet
+    with reader(path, columns=columns) as file:
         _check_columns(path, file.names, required)
-        pieces, row = file.pieces(), 0
-        while True:
-            try:
-                rows = next(pieces, ())
-            except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-                raise BadInputError(f"{path.name}: cannot be read after row {row}: {error}") from None
-            if rows == ():
-                return
-            for fields in [{}] if rows is None else rows:
+        row = 0
+        for rows in file.pieces():
+            for fields in rows:
                 row += 1
-                too_large = f"the row is larger than {PIECE_BYTES} bytes" if rows is None else None
-                yield Record(f"{path}: row {row}", fields, error=too_large)
+                where = f"{path}: row {row}"
+                yield Record(where, error=fields) if isinstance(fields, str) else Record(where, fields)
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:

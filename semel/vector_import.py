@@ -66,7 +66,7 @@ class Importer:
         self._pipeline = pipeline
         self._counter = counter
 
-    def take_file(self, space: Space, path: Path, *, max_text_bytes: int) -> Iterator[Imported]:
+    def take_file(self, space: Space, path: Path, *, max_text_bytes: int, isolate: bool = False) -> Iterator[Imported]:
         """Store the rows of a .jsonl or .parquet file with the fields `text` and `embedding`.
 
         Yields the numbers so far after each part.
@@ -75,7 +75,7 @@ class Importer:
             BadInputError: as for `take`; the message states how many rows were imported before.
         """
         done = Imported(0, 0)
-        records = read_records(path, _FIELDS, columns=_FIELDS, max_text_bytes=max_text_bytes)
+        records = read_records(path, _FIELDS, columns=_FIELDS, max_text_bytes=max_text_bytes, isolate=isolate)
         try:
             while part := list(islice(records, _SLICE)):
                 texts, vectors = _texts_and_vectors(part, dim=space.dim, first=done.stored + done.present)

@@ -54,6 +54,7 @@ def problem(
     """
     if len(message) > _MOST_CHARACTERS:  # it repeats something that the client sent
         message = f"{message[:_MOST_CHARACTERS]}…"
+    message = message.encode("utf-8", "backslashreplace").decode()  # it may repeat half a surrogate pair
     if status in (503, 504):
         retry_after_s = _RETRY_AFTER_S
     headers = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}

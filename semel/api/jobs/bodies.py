@@ -196,7 +196,8 @@ def _read_file(services: Services, path: Path, options: JobRequest, open_ingest:
     """Feed the rows of a file; a row that cannot be read keeps its place and carries its error."""
     with open_ingest(services, options) as ingest, named("the file", path):
         limit = services.settings.max_text_bytes
-        for number, record in enumerate(read_records(path, ingest.fields, max_text_bytes=limit), start=1):
+        records = read_records(path, ingest.fields, max_text_bytes=limit, isolate=True)
+        for number, record in enumerate(records, start=1):
             bad = next((n for n in ingest.fields if not isinstance(record.fields.get(n), str)), None)
             if record.error or bad:
                 problem = record.error or f'no string in "{bad}"'

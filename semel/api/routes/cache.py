@@ -124,5 +124,5 @@ async def put_vectors(
 def _import(services: Services, path: Path, model: str, prompt_name: str) -> Imported:
     space, limit = services.stores.catalog.space(model, prompt_name), services.settings.max_text_bytes
     with named("the file", path):
-        *_, done = [Imported(0, 0), *services.importer.take_file(space, path, max_text_bytes=limit)]
+        *_, done = [Imported(0, 0), *services.importer.take_file(space, path, max_text_bytes=limit, isolate=True)]
     return done
