@@ -20,6 +20,9 @@ PIECE_BYTES = 64 << 20
 _ROWS = 1024
 """Rows of a piece of ordinary rows."""
 
+_MOST_DICTIONARY_BYTES = 3 * PIECE_BYTES
+"""The distinct strings that some rows refer to; writers end a dictionary at about a megabyte."""
+
 _OBJECT_BYTES = 32
 """A number, or the head of a string, as a Python object; also its place in a list."""
 
@@ -90,7 +93,10 @@ class BoundedParquet:
         row = 0
         try:
             for number in range(self._file.num_row_groups):  # pyarrow cannot join the dictionaries of two of them
-                for batch in self._file.iter_batches(batch_size=_ROWS, row_groups=[number], columns=self._columns):
+                size = _rows_at_once(self._file.metadata.row_group(number))
+                for batch in self._file.iter_batches(batch_size=size, row_groups=[number], columns=self._columns):
+                    if sum(_dictionaries(column) for column in batch.columns) > _MOST_DICTIONARY_BYTES:
+                        raise ValueError("its rows share more text than fits into memory; write smaller row groups")
                     for piece, is_too_large in _halved(batch):
                         yield piece, is_too_large
                         row += piece.num_rows
@@ -122,15 +128,30 @@ def rows_of(batch: Any, *, is_too_large: bool) -> list[Row]:
         return [f"the row is larger than {PIECE_BYTES} bytes"]
     try:
         rows: list[Row] = batch.to_pylist()
-    except (
-        pa.ArrowException,
-        ValueError,
-        OverflowError,
-    ) as error:  # text that is not UTF-8, a date after the year 9999
+    except (pa.ArrowException, ValueError, OverflowError) as error:  # no UTF-8, or a date after the year 9999
         if batch.num_rows == 1:
             return [f"a value cannot be read: {error}"]
         return [row for i in range(batch.num_rows) for row in rows_of(batch.slice(i, 1), is_too_large=False)]
     return rows
+
+
+def _rows_at_once(group: Any) -> int:
+    """How many rows to decode at once, so that ordinary ones take half a piece."""
+    each: int = group.total_byte_size // max(1, group.num_rows)
+    return max(1, min(_ROWS, PIECE_BYTES // 2 // max(1, each)))
+
+
+def _dictionaries(array: Any) -> int:
+    """The bytes of the dictionaries of an array."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(array.type):
+        return int(array.dictionary.nbytes)
+    if pa.types.is_map(array.type):
+        return _dictionaries(array.keys) + _dictionaries(array.items)
+    if pa.types.is_struct(array.type):
+        return sum(_dictionaries(field) for field in array.flatten())
+    return int(_dictionaries(array.values)) if hasattr(array, "values") else 0
 
 
 def _halved(batch: Any) -> Iterator[tuple[Any, bool]]:

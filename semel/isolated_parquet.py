@@ -110,8 +110,8 @@ def main(path: str, columns: Sequence[str]) -> int:
             schema = file.schema.with_metadata({_NAMES: json.dumps(file.names)})
             with pa.ipc.new_stream(sys.stdout.buffer, schema) as writer:
                 for batch, is_too_large in file.batches():
-                    about = {_TOO_LARGE: b""} if is_too_large else None
-                    writer.write_batch(batch.replace_schema_metadata(schema.metadata), custom_metadata=about)
+                    about, piece = ({_TOO_LARGE: b""}, batch.slice(0, 0)) if is_too_large else (None, batch)
+                    writer.write_batch(piece.replace_schema_metadata(schema.metadata), custom_metadata=about)
     except BadInputError as error:
         sys.stderr.write(str(error))
         return _REFUSED

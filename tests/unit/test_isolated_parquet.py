@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -55,3 +56,26 @@ def test_a_crash_of_the_reader_is_an_error_of_the_file(tmp_path: Path, monkeypat
     monkeypatch.setattr(isolated.sys, "executable", str(crash))
     with pytest.raises(BadInputError, match=r"a\.parquet: not a Parquet file that can be read: .*SIGABRT"):
         IsolatedParquet(tmp_path / "a.parquet", columns=None)
+
+
+def test_a_row_that_is_too_large_does_not_travel(tmp_path: Path) -> None:
+    many = 30_000_000
+    lists = pa.ListArray.from_arrays(pa.array([0, many, many], pa.int32()), pa.array(np.zeros(many, np.int8)))
+    pq.write_table(pa.table({"text": ["a", "b"], "beside": lists}), tmp_path / "a.parquet", compression="zstd")
+    with IsolatedParquet(tmp_path / "a.parquet", columns=None) as file:
+        first, second = (row for piece in file.pieces() for row in piece)
+    assert first == "the row is larger than 67108864 bytes"
+    assert second == {"text": "b", "beside": []}
+
+
+def test_a_dictionary_that_fills_the_memory_is_refused(tmp_path: Path) -> None:
+    texts = [f"{i} {'x' * 2_000_000}" for i in range(100)]
+    repeated = pa.DictionaryArray.from_arrays(pa.array(np.arange(2000, dtype=np.int32) % 100), pa.array(texts))
+    pq.write_table(
+        pa.table({"text": repeated}), tmp_path / "a.parquet", compression="zstd", dictionary_pagesize_limit=1 << 30
+    )
+    with (
+        pytest.raises(BadInputError, match=r"a\.parquet"),
+        IsolatedParquet(tmp_path / "a.parquet", columns=None) as file,
+    ):
+        list(file.pieces())

@@ -162,6 +162,17 @@ def test_results_of_a_private_job_are_its_own_vectors(api: Service) -> None:
     assert ask(api, "admin", "GET", f"/v1/jobs/{job}/results").text.splitlines() == lines
 
 
+def test_a_plain_key_sees_no_job_of_a_namespace_whose_keys_are_gone(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("\n".join([file_line("sk-red", "submit", ["namespace=red"]), file_line("sk-plain", "submit")]))
+    with service(tmp_path, api_keys_file=file) as api:
+        job = submit(api, "red", "left behind")
+    file.write_text(file_line("sk-plain", "submit"))
+    with service(tmp_path, api_keys_file=file) as api:
+        assert ask(api, "plain", "GET", f"/v1/jobs/{job}").status_code == 404
+        assert ask(api, "plain", "GET", "/v1/jobs").json()["data"] == []
+
+
 def test_the_stream_of_all_jobs_is_for_administrators(api: Service) -> None:
     refused = ask(api, "plain", "GET", "/v1/events")
     assert refused.status_code == 403
