@@ -4,12 +4,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from semel.api.dialects.strict import StrictRequest
 from semel.errors import BadInputError
 from semel.tasks.jobs.batches import Batch
 from semel.tasks.jobs.files import StoredFile
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(StrictRequest):
     """OpenAI's request for a batch."""
 
     model_config = ConfigDict(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from semel.api.dialects.embedding import texts_of, too_large
 from semel.api.dialects.openai import ModelName
+from semel.api.dialects.strict import StrictRequest
 from semel.cache.catalog import InputType
 from semel.errors import BadInputError
 from semel.rerank import RerankKind, Scores, best_first
@@ -15,7 +16,7 @@ from semel.settings import Settings
 from semel.values.vectors import Vectors, unit_rows
 
 
-class RerankRequest(BaseModel):
+class RerankRequest(StrictRequest):
     """Cohere's and Jina's request to rerank documents."""
 
     model_config = ConfigDict(
@@ -125,7 +126,7 @@ EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary"]
 """Cohere's number types; see `quantized`."""
 
 
-class CohereEmbedRequest(BaseModel):
+class CohereEmbedRequest(StrictRequest):
     """Cohere's request to embed texts."""
 
     model_config = ConfigDict(

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from semel.api.dialects.strict import StrictRequest
 from semel.cache.catalog import InputType
 from semel.values.vectors import Vectors
 
@@ -24,7 +25,7 @@ InputTypeOfTexts: TypeAlias = Annotated[
 ]
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(StrictRequest):
     """OpenAI's request to embed texts."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "minilm", "input": ["The cat sat on the mat."]}})

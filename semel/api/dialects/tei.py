@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from semel.api.dialects.openai import MOST_NAME_CHARACTERS
+from semel.api.dialects.strict import StrictRequest
 
 Truncate = Annotated[bool | None, Field(description="Cut texts above the model's limit instead of refusing them.")]
 """TEI's switch for texts above the limit; null means false."""
@@ -13,7 +14,7 @@ Direction = Annotated[Literal["Right", "right"], Field(description="semel always
 """TEI's side to cut; semel refuses the left one."""
 
 
-class TeiEmbedRequest(BaseModel):
+class TeiEmbedRequest(StrictRequest):
     """TEI's request to embed texts."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["The cat sat on the mat."], "truncate": True}})
@@ -26,7 +27,7 @@ class TeiEmbedRequest(BaseModel):
     dimensions: int | None = Field(default=None, ge=1)
 
 
-class TeiRerankRequest(BaseModel):
+class TeiRerankRequest(StrictRequest):
     """TEI's request to rerank texts."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"query": "a pet", "texts": ["a cat", "a stone"]}})
@@ -35,7 +36,7 @@ class TeiRerankRequest(BaseModel):
     texts: Annotated[list[str], FailFast()]
     truncate: Truncate = False
     truncation_direction: Direction = "Right"
-    raw_scores: bool = Field(default=False, description="No effect: semel always returns its own score.")
+    raw_scores: Literal[False] = Field(default=False, description="semel returns its own score, never the logit.")
     return_text: bool = False
 
 
@@ -47,7 +48,7 @@ class TeiRank(BaseModel):
     text: str | None = None
 
 
-class TeiTokenizeRequest(BaseModel):
+class TeiTokenizeRequest(StrictRequest):
     """TEI's request to split texts into tokens."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["The cat sat on the mat."]}})
@@ -67,14 +68,14 @@ class TeiToken(BaseModel):
     stop: int | None
 
 
-class TeiSentences(BaseModel):
+class TeiSentences(StrictRequest):
     """A sentence, and the sentences to compare it with."""
 
     source_sentence: str
     sentences: list[str]
 
 
-class TeiParameters(BaseModel):
+class TeiParameters(StrictRequest):
     """How the sentences are embedded."""
 
     truncate: Truncate = False
@@ -82,7 +83,7 @@ class TeiParameters(BaseModel):
     prompt_name: str | None = Field(default=None, max_length=MOST_NAME_CHARACTERS)
 
 
-class TeiSimilarityRequest(BaseModel):
+class TeiSimilarityRequest(StrictRequest):
     """TEI's request for the similarity of sentences."""
 
     model_config = ConfigDict(

@@ -107,7 +107,7 @@ async def _semel_error(request: Request, error: Any) -> JSONResponse:
 async def _validation_error(request: Request, error: Any) -> JSONResponse:
     first = error.errors()[0]
     param = ".".join(str(part)[:_MOST_CHARACTERS] for part in first["loc"] if part not in ("body", "query"))
-    message = f"{param or 'the request'}: {first['msg']}"
+    message = f"{param or 'the request'}: {_said(first)}"
     return problem(_dialect(request), 400, message, code="invalid_input", param=param or None)
 
 
@@ -138,4 +138,12 @@ def as_bad_input(error: ValidationError) -> BadInputError:
     """Return the first problem that pydantic found, as one sentence."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the body"
-    return BadInputError(f"{where}: {first['msg']}")
+    return BadInputError(f"{where}: {_said(first)}")
+
+
+def _said(error: Any) -> str:
+    """What is wrong with a field, in words that say what to do."""
+    if error["type"] == "extra_forbidden":
+        return "semel does not know this field, and to ignore it could change the answer; leave it out"
+    message: str = error["msg"]
+    return message
