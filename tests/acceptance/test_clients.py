@@ -198,7 +198,8 @@ def test_a_model_name_that_no_database_can_store_is_bad_input(semel: Processes, 
     }.items():
         content = json.dumps({"model": name, **body}).encode()
         answer = httpx.post(semel.url + path, content=content, headers={"content-type": "application/json"})
-        assert (answer.status_code, "cannot be printed" in answer.text) == (400, True), path
+        reason = "valid string" if name == "\ud800" else "cannot be printed"
+        assert (answer.status_code, reason in answer.text) == (400, True), path
 
 
 def test_similarity_names_the_bad_sentence(semel: Processes) -> None:

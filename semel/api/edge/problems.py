@@ -143,7 +143,7 @@ def as_bad_input(error: ValidationError) -> BadInputError:
 
 def _said(error: Any) -> str:
     """What is wrong with a field, in words that say what to do."""
-    if error["type"] == "extra_forbidden":
+    if error.get("type") == "extra_forbidden":
         return "semel does not know this field, and to ignore it could change the answer; leave it out"
     message: str = error["msg"]
     return message
