@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from semel.api.dialects.openai import MOST_NAME_CHARACTERS
 from semel.api.dialects.strict import StrictRequest
 from semel.errors import BadInputError
 from semel.tasks.jobs.batches import Batch
@@ -19,8 +20,11 @@ class BatchRequest(StrictRequest):
         }
     )
 
-    input_file_id: str
-    endpoint: str = Field(description="/v1/embeddings or /v1/rerank; the `url` of every line must equal it.")
+    input_file_id: str = Field(max_length=MOST_NAME_CHARACTERS)
+    endpoint: str = Field(
+        max_length=MOST_NAME_CHARACTERS,
+        description="/v1/embeddings or /v1/rerank; the `url` of every line must equal it.",
+    )
     completion_window: Literal["24h"] = "24h"
     metadata: dict[str, str] | None = None
     output_expires_after: dict[str, Any] | None = Field(

@@ -88,3 +88,11 @@ def test_a_line_of_a_batch_is_as_strict_as_its_route(api: Service, tmp_path: Pat
     error = api.http.get(f"/v1/files/{batch['error_file_id']}/content").json()
     assert error["response"]["status_code"] == 400
     assert "output_dtype" in error["response"]["body"]["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["input_file_id", "endpoint"])
+def test_half_a_surrogate_pair_in_a_batch_is_refused(api: Service, name: str) -> None:
+    order = {"input_file_id": "file-a", "endpoint": "/v1/embeddings", "completion_window": "24h", name: "file\ud800"}
+    answer = api.http.post("/v1/batches", content=json.dumps(order), headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert name in message_of(answer)
