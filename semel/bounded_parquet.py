@@ -95,7 +95,7 @@ class BoundedParquet:
             for number in range(self._file.num_row_groups):  # pyarrow cannot join the dictionaries of two of them
                 size = _rows_at_once(self._file.metadata.row_group(number))
                 for batch in self._file.iter_batches(batch_size=size, row_groups=[number], columns=self._columns):
-                    if sum(_dictionaries(column) for column in batch.columns) > _MOST_DICTIONARY_BYTES:
+                    if sum(map(_shared_bytes, batch.columns)) > _MOST_DICTIONARY_BYTES:
                         raise ValueError("its rows share more text than fits into memory; write smaller row groups")
                     for piece, is_too_large in _halved(batch):
                         yield piece, is_too_large
@@ -141,21 +141,8 @@ def _rows_at_once(group: Any) -> int:
     return max(1, min(_ROWS, PIECE_BYTES // 2 // max(1, each)))
 
 
-def _dictionaries(array: Any) -> int:
-    """The bytes of the dictionaries of an array."""
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(array.type):
-        return int(array.dictionary.nbytes)
-    if pa.types.is_map(array.type):
-        return _dictionaries(array.keys) + _dictionaries(array.items)
-    if pa.types.is_struct(array.type):
-        return sum(_dictionaries(field) for field in array.flatten())
-    return int(_dictionaries(array.values)) if hasattr(array, "values") else 0
-
-
 def _halved(batch: Any) -> Iterator[tuple[Any, bool]]:
-    if sum(_size(column) for column in batch.columns) <= PIECE_BYTES:
+    if sum(map(_size, batch.columns)) <= PIECE_BYTES:
         yield batch, False
     elif batch.num_rows == 1:
         yield batch, True
@@ -167,19 +154,40 @@ def _halved(batch: Any) -> Iterator[tuple[Any, bool]]:
 
 def _size(array: Any) -> int:
     """About the bytes of an array's values as Python objects."""
+    return sum(_OBJECT_BYTES * len(part) + _own_bytes(part) for part in _parts(array))
+
+
+def _own_bytes(array: Any) -> int:
+    """The bytes of the values of an array, without those of its parts; a string counts wherever it is repeated."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    kind, own = array.type, _OBJECT_BYTES * len(array)
-    if pa.types.is_dictionary(kind):
-        lengths = pc.binary_length(array.dictionary).take(array.indices)
-        return own + (pc.sum(lengths).as_py() or 0)
-    if pa.types.is_struct(kind):
-        return own + sum(_size(field) for field in array.flatten())
-    if pa.types.is_map(kind):
+    if pa.types.is_dictionary(array.type):
+        return pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0
+    return 0 if pa.types.is_nested(array.type) else int(array.nbytes)
+
+
+def _shared_bytes(array: Any) -> int:
+    """The bytes of the dictionaries of an array."""
+    import pyarrow as pa
+
+    return sum(part.dictionary.nbytes for part in _parts(array) if pa.types.is_dictionary(part.type))
+
+
+def _parts(array: Any) -> Iterator[Any]:
+    """An array, and the arrays that its lists, structs and maps consist of."""
+    import pyarrow as pa
+
+    yield array
+    if pa.types.is_map(array.type):
         # Neither keys nor items of a map know that the map was sliced.
         start, stop = array.offsets[0].as_py(), array.offsets[-1].as_py()
-        return own + _size(array.keys.slice(start, stop - start)) + _size(array.items.slice(start, stop - start))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return own + _size(array.flatten())
-    return own + int(array.nbytes)
+        inner = [array.keys.slice(start, stop - start), array.items.slice(start, stop - start)]
+    elif pa.types.is_struct(array.type):
+        inner = array.flatten()
+    elif pa.types.is_nested(array.type):
+        inner = [array.flatten()]
+    else:
+        return
+    for part in inner:
+        yield from _parts(part)

@@ -253,7 +253,7 @@ def _csv(path: Path, required: Sequence[str], limit: int) -> Iterator[Record]:
 
 def _is_utf8(texts: Iterable[str]) -> bool:
     """Whether no byte had to be kept as half a surrogate pair, because it was not UTF-8."""
-    return not any("\udc80" <= c <= "\udcff" for text in texts for c in text)
+    return lone_surrogate("".join(texts)) is None
 
 
 def _parquet(path: Path, required: Sequence[str], columns: Sequence[str] | None, *, isolate: bool) -> Iterator[Record]:

@@ -192,7 +192,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 def test_a_small_parquet_file_that_holds_a_gigabyte_stays_small(served: Processes, tmp_path: Path) -> None:
     repeated = pa.DictionaryArray.from_arrays(pa.array(np.zeros(1024, np.int32)), pa.array(["x" * 1_000_000]))
     file = tmp_path / "bomb.parquet"
-    pq.write_table(pa.table({"text": [f"t{i}" for i in range(1024)], "beside": repeated}), file, compression="zstd")
+    pq.write_table(pa.table({"text": [f"t{i}" for i in range(1024)], "other": repeated}), file, compression="zstd")
     assert file.stat().st_size < 10_000
     with watched(served) as seen:
         answer = httpx.post(
@@ -206,9 +206,9 @@ def test_a_small_parquet_file_that_holds_a_gigabyte_stays_small(served: Processe
     assert seen["bytes"] < 600e6
 
 
-def test_rows_with_megabytes_beside_a_letter_are_stored_some_at_a_time(served: Processes) -> None:
-    beside = "y" * 3_000_000
-    lines = (json.dumps({"text": "a", "beside": beside}).encode() + b"\n" for _ in range(250))
+def test_rows_with_megabytes_next_to_a_letter_are_stored_some_at_a_time(served: Processes) -> None:
+    other = "y" * 3_000_000
+    lines = (json.dumps({"text": "a", "other": other}).encode() + b"\n" for _ in range(250))
     with watched(served) as seen:
         answer = httpx.post(
             f"{served.url}/v1/jobs?model=fake",

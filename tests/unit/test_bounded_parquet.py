@@ -57,7 +57,7 @@ EACH = pa.array(np.arange(1025), pa.int32())
 
 
 @pytest.mark.parametrize(
-    "beside",
+    "other",
     [
         REPEATED,
         pa.ListArray.from_arrays(EACH, REPEATED),
@@ -66,8 +66,8 @@ EACH = pa.array(np.arange(1025), pa.int32())
     ],
     ids=["strings", "lists", "structs", "maps"],
 )
-def test_pieces_of_a_small_file_that_holds_a_gigabyte_are_small(tmp_path: Path, beside: Any) -> None:
-    path = write(tmp_path / "bomb.parquet", text=[f"t{i}" for i in range(1024)], beside=beside)
+def test_pieces_of_a_small_file_that_holds_a_gigabyte_are_small(tmp_path: Path, other: Any) -> None:
+    path = write(tmp_path / "bomb.parquet", text=[f"t{i}" for i in range(1024)], other=other)
     assert path.stat().st_size < 100_000
     seen = 0
     with BoundedParquet(path, columns=None) as file:
@@ -107,7 +107,7 @@ def test_a_column_that_is_nothing_but_compression_is_refused(tmp_path: Path) -> 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_the_process_stays_small(tmp_path: Path) -> None:
-    path = write(tmp_path / "bomb.parquet", text=[f"t{i}" for i in range(1024)], beside=REPEATED)
+    path = write(tmp_path / "bomb.parquet", text=[f"t{i}" for i in range(1024)], other=REPEATED)
     program = f"""
 from pathlib import Path
 from semel.rows import read_records

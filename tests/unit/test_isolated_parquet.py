@@ -61,11 +61,11 @@ def test_a_crash_of_the_reader_is_an_error_of_the_file(tmp_path: Path, monkeypat
 def test_a_row_that_is_too_large_does_not_travel(tmp_path: Path) -> None:
     many = 30_000_000
     lists = pa.ListArray.from_arrays(pa.array([0, many, many], pa.int32()), pa.array(np.zeros(many, np.int8)))
-    pq.write_table(pa.table({"text": ["a", "b"], "beside": lists}), tmp_path / "a.parquet", compression="zstd")
+    pq.write_table(pa.table({"text": ["a", "b"], "other": lists}), tmp_path / "a.parquet", compression="zstd")
     with IsolatedParquet(tmp_path / "a.parquet", columns=None) as file:
         first, second = (row for piece in file.pieces() for row in piece)
     assert first == "the row is larger than 67108864 bytes"
-    assert second == {"text": "b", "beside": []}
+    assert second == {"text": "b", "other": []}
 
 
 def test_a_dictionary_that_fills_the_memory_is_refused(tmp_path: Path) -> None:

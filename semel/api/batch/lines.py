@@ -28,7 +28,7 @@ from semel.values.text import Input, ItemError, Outcome
 from semel.values.vectors import Vectors
 
 _MOST_ID_CHARACTERS = 512
-"""Of a line's `custom_id`, which its answer and its errors repeat."""
+"""A `custom_id` has at most this many: the answer to the line, and its errors, repeat it."""
 
 
 @dataclass(frozen=True)

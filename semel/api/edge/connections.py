@@ -18,6 +18,8 @@ log = get_log("connections")
 MAX_HEAD_BYTES = 64 << 10
 """Request line and headers; h11 and nginx have about the same bound."""
 
+_TOO_LARGE = f"the head of the request is larger than {MAX_HEAD_BYTES} bytes"
+
 HEAD_S = 20.0
 """How long the head of a request may take to arrive, from its first byte, or after the connection was made."""
 
@@ -75,7 +77,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
+                self._refuse(431, _TOO_LARGE)
 
     @override
     def on_message_begin(self) -> None:
@@ -88,7 +90,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._idle_since = None
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES:  # it arrived in one piece
-            self._refuse(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
+            self._refuse(431, _TOO_LARGE)
             return
         super().on_headers_complete()
 

@@ -29,7 +29,7 @@ from semel.log import get_log
 log = get_log("api")
 
 _MOST_CHARACTERS = 2000
-"""Of a message: nobody reads more, and an answer should not be as large as a hostile request."""
+"""A message has at most this many: nobody reads more, and an answer should not be as large as a hostile request."""
 
 _RETRY_AFTER_S = 2
 """A worker restarts within seconds."""

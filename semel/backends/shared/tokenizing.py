@@ -18,7 +18,7 @@ _MARGIN_TOKENS = 512
 ways in which byte pairs or a unigram model split a run without a space, are shorter than this by far."""
 
 _CHARACTERS_PER_TOKEN = 8
-"""Of a head: English has four to five, so one try is enough for nearly every text."""
+"""The first head has this many for each token. English has four to five, so it is nearly always long enough."""
 
 
 class TextTokenizer:

@@ -9,10 +9,11 @@ The process that works on a batch holds a lease on it, so API processes share th
 import json
 import uuid
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, func, or_, select, true, tuple_, update
 
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
@@ -80,15 +81,17 @@ class Batch:
 
 
 class BatchStore:
-    """Batches by id.
+    """Batches by id."""
 
-    Args:
-        namespace: the batches of no other one exist for those who use this store; None for all.
-    """
-
-    def __init__(self, db: Database, *, namespace: str | None = None) -> None:
-        self._namespace = namespace
+    def __init__(self, db: Database) -> None:
         self._db = db
+        self._visible: ColumnElement[bool] = true()
+
+    def within(self, namespace: str) -> "BatchStore":
+        """The same store for those for whom only the batches of a namespace exist."""
+        scoped = copy(self)
+        scoped._visible = batches.c.namespace == namespace
+        return scoped
 
     def create(
         self,
@@ -133,8 +136,8 @@ class BatchStore:
     def get(self, batch_id: str) -> Batch:
         """The batch with this id. Raises NotFoundError."""
         with self._db.read() as conn:
-            row = conn.execute(select(batches).where(batches.c.id == batch_id)).first()
-        if row is None or self._namespace not in (None, row.namespace):
+            row = conn.execute(select(batches).where(batches.c.id == batch_id, self._visible)).first()
+        if row is None:
             raise NotFoundError("batch", batch_id)
         return _batch(row)
 
@@ -147,9 +150,8 @@ class BatchStore:
         Raises:
             NotFoundError: `after` is no batch.
         """
-        query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc()).limit(limit)
-        if self._namespace is not None:
-            query = query.where(batches.c.namespace == self._namespace)
+        newest = (batches.c.created_at.desc(), batches.c.id.desc())
+        query = select(batches).where(self._visible).order_by(*newest).limit(limit)
         if after is not None:
             last = self.get(after)
             place: Any = (last.created_at, last.id)
@@ -260,12 +262,11 @@ class BatchStore:
             NotFoundError: there is no such batch.
             ConflictError: the batch has ended, or its output is being written.
         """
-        self.get(batch_id)
         states = [state.value for state in _CAN_STOP]
         with self._db.write(reserve=True) as conn:
             conn.execute(
                 update(batches)
-                .where(batches.c.id == batch_id, batches.c.status.in_(states))
+                .where(batches.c.id == batch_id, self._visible, batches.c.status.in_(states))
                 .values(status=JobStatus.CANCELLING.value, cancelling_at=self._db.now())
             )
         batch = self.get(batch_id)

@@ -4,11 +4,12 @@ import errno
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import ColumnElement, delete, select, true, tuple_
 
 from semel.db import Database
 from semel.errors import BadInputError, ConflictError, NotFoundError, StorageFullError
@@ -40,20 +41,23 @@ class FileStore:
         folder: holds the contents; several API processes share it.
         retention_s: how long a file without its own expiry is kept.
         database_id: identifies the database.
-        namespace: the files of no other one exist for those who use this store; None for all.
 
     Raises:
         BadInputError: the folder belongs to another database.
     """
 
-    def __init__(
-        self, db: Database, folder: Path, *, retention_s: float, database_id: str, namespace: str | None = None
-    ) -> None:
-        self._namespace = namespace
+    def __init__(self, db: Database, folder: Path, *, retention_s: float, database_id: str) -> None:
+        self._visible: ColumnElement[bool] = true()
         self._db = db
         self._folder = folder
         self._retention_s = retention_s
         self._check_folder(database_id)
+
+    def within(self, namespace: str) -> "FileStore":
+        """The same store for those for whom only the files of a namespace exist."""
+        scoped = copy(self)
+        scoped._visible = files.c.namespace == namespace
+        return scoped
 
     def _check_folder(self, database_id: str) -> None:
         """Note which database this folder belongs to: a sweep deletes every file that its database does not know.
@@ -135,8 +139,8 @@ class FileStore:
     def get(self, file_id: str) -> StoredFile:
         """The file with this id. Raises NotFoundError."""
         with self._db.read() as conn:
-            row = conn.execute(select(files).where(files.c.id == file_id)).first()
-        if row is None or self._namespace not in (None, row.namespace):
+            row = conn.execute(select(files).where(files.c.id == file_id, self._visible)).first()
+        if row is None:
             raise NotFoundError("file", file_id)
         return StoredFile(**row._mapping)
 
@@ -153,12 +157,10 @@ class FileStore:
             NotFoundError: `after` is no file.
         """
         place = tuple_(files.c.created_at, files.c.id)
-        query = select(files).limit(limit)
+        query = select(files).where(self._visible).limit(limit)
         query = query.order_by(*(column if ascending else column.desc() for column in (files.c.created_at, files.c.id)))
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
-        if self._namespace is not None:
-            query = query.where(files.c.namespace == self._namespace)
         if after is not None:
             last = self.get(after)
             last_place: Any = (last.created_at, last.id)

@@ -5,6 +5,7 @@ kept for a day, as Stripe does.
 """
 
 import hashlib
+from copy import copy
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -36,15 +37,17 @@ class Earlier:
 
 
 class IdempotencyKeys:
-    """The keys that clients chose for their submissions.
+    """The keys that clients chose for their submissions."""
 
-    Args:
-        namespace: whose keys these are: two namespaces may use the same ones.
-    """
-
-    def __init__(self, db: Database, *, namespace: str = "") -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
-        self._namespace = namespace
+        self._namespace = ""
+
+    def within(self, namespace: str) -> "IdempotencyKeys":
+        """The keys of a namespace: two namespaces may use the same ones."""
+        scoped = copy(self)
+        scoped._namespace = namespace
+        return scoped
 
     def _stored(self, key: str) -> str:
         """The key as it is stored, at most 255 characters."""

@@ -4,8 +4,9 @@ Whatever process dies, the rows record what is left to do: `semel.tasks.jobs.swe
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from copy import copy
 
-from sqlalchemy import Connection, bindparam, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, true, tuple_, update
 
 from semel.clock import time_of
 from semel.db import Database
@@ -64,14 +65,21 @@ class JobStore:
     Args:
         window_s: seconds from the creation of a job until it expires.
         retention_s: how long an ended job, and the vectors that it needs, are kept.
-        namespace: the jobs of no other one exist for those who use this store; None for all.
     """
 
-    def __init__(self, db: Database, *, window_s: float, retention_s: float, namespace: str | None = None) -> None:
-        self._namespace = namespace
+    def __init__(self, db: Database, *, window_s: float, retention_s: float) -> None:
+        self._visible: ColumnElement[bool] = true()
+        self._get = _GET
         self._db = db
         self._window_s = window_s
         self._retention_s = retention_s
+
+    def within(self, namespace: str) -> "JobStore":
+        """The same store for those for whom only the jobs of a namespace exist."""
+        scoped = copy(self)
+        scoped._visible = jobs.c.namespace == namespace
+        scoped._get = _GET.where(scoped._visible)
+        return scoped
 
     # Submitting
 
@@ -134,8 +142,8 @@ class JobStore:
     def get(self, job_id: str) -> Job:
         """The job with this id. Raises NotFoundError."""
         with self._db.read(single=True) as conn:
-            row = conn.execute(_GET, {"id": job_id}).first()
-        if row is None or self._namespace not in (None, row.namespace):
+            row = conn.execute(self._get, {"id": job_id}).first()
+        if row is None:
             raise NotFoundError("job", job_id)
         return job_of(row)
 
@@ -151,13 +159,11 @@ class JobStore:
         Raises:
             NotFoundError: `after` is no job.
         """
-        query = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        query = select(jobs).where(self._visible).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
         if status is not None:
             query = query.where(jobs.c.status == status.value)
         if model is not None:
             query = query.where(jobs.c.model == model)
-        if self._namespace is not None:
-            query = query.where(jobs.c.namespace == self._namespace)
         if after is not None:
             last = self.get(after)
             query = query.where(tuple_(jobs.c.created_at, jobs.c.id) < (last.created_at, last.id))
@@ -245,12 +251,11 @@ class JobStore:
             NotFoundError: there is no such job.
             ConflictError: the job has ended in another way.
         """
-        self.get(job_id)
         now = self._db.now()
         with self._db.write(reserve=True) as conn:
             changed = conn.execute(
                 update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.status.in_(ACTIVE))
+                .where(jobs.c.id == job_id, self._visible, jobs.c.status.in_(ACTIVE))
                 .values(status=JobStatus.CANCELLING.value, cancelling_at=now)
             ).rowcount
             if changed:
@@ -268,9 +273,9 @@ class JobStore:
             NotFoundError: there is no such job.
             ConflictError: the job has not ended.
         """
-        self.get(job_id)
+        ended = (jobs.c.id == job_id) & self._visible & jobs.c.status.in_(ENDED)
         with self._db.write(reserve=True) as conn:
-            deleted = conn.execute(jobs.delete().where(jobs.c.id == job_id, jobs.c.status.in_(ENDED))).rowcount
+            deleted = conn.execute(jobs.delete().where(ended)).rowcount
             if deleted:
                 conn.execute(chunks.delete().where(chunks.c.job_id == job_id))
                 conn.execute(webhooks.delete().where(webhooks.c.job_id == job_id))

@@ -47,27 +47,27 @@ def test_both_sides_of_a_pair_count() -> None:
 def test_the_other_fields_of_a_row_fill_a_chunk_too() -> None:
     made = cutter(texts=100, size=100)
     for i in range(4):
-        made.add_row({"text": "a", "beside": "x" * 60}, f"row {i}")
+        made.add_row({"text": "a", "other": "x" * 60}, f"row {i}")
     assert made.has(2)
     assert [len(chunk.texts) for chunk in made.take()] == [2, 2]
 
 
 def test_chunks_with_large_fields_are_taken_sooner() -> None:
     made = cutter(texts=100, size=100, longest=1000)
-    made.add_row({"text": "a", "beside": "x" * 900}, "row 1")
+    made.add_row({"text": "a", "other": "x" * 900}, "row 1")
     assert made.has(8)
 
 
 def test_other_fields_count_as_no_work() -> None:
     made = cutter(texts=64, size=1000, longest=2000)
-    made.add_row({"text": "a", "beside": ["x" * 500, "y" * 600]}, "row 1")
+    made.add_row({"text": "a", "other": ["x" * 500, "y" * 600]}, "row 1")
     assert made.take()[0].weight == 1 / 64
 
 
 def test_a_row_with_other_fields_above_the_limit_keeps_its_place_and_fails() -> None:
     made = cutter(texts=100, size=10_000, longest=500)
-    made.add_row({"text": "a", "beside": "x" * 501}, "row 1")
-    made.add_row({"text": "b", "beside": "x" * 400}, "row 2")
+    made.add_row({"text": "a", "other": "x" * 501}, "row 1")
+    made.add_row({"text": "b", "other": "x" * 400}, "row 2")
     (chunk,) = made.take_rest()
     assert chunk.texts == ["", "b"]
     assert list(chunk.errors) == [0]
