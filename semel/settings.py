@@ -36,14 +36,20 @@ OWN_REDIS_CONF = "redis.conf"
 """The file in SEMEL_HOME that `semel up` starts its Redis with. It holds the password; only its owner can read it."""
 
 
-def own_redis_url(home: Path, port: int) -> str:
-    """The URL of the Redis that `semel up` starts, with its password if `home` has one already."""
+def own_redis_password(home: Path) -> str | None:
+    """The password of the Redis that `semel up` starts; None if `home` has none yet."""
     try:
         conf = (home.expanduser() / OWN_REDIS_CONF).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, RuntimeError):  # RuntimeError: there is no home folder
-        conf = ""
+        return None
     password = re.search(r"^requirepass (\w+)$", conf, re.MULTILINE)
-    return f"redis://{f':{password[1]}@' if password else ''}127.0.0.1:{port}/0"
+    return password[1] if password else None
+
+
+def own_redis_url(home: Path, port: int) -> str:
+    """The URL of the Redis that `semel up` starts, with its password if `home` has one already."""
+    password = own_redis_password(home)
+    return f"redis://{f':{password}@' if password else ''}127.0.0.1:{port}/0"
 
 
 _SECRET = re.compile("key|secret|password|url|token", re.IGNORECASE)

@@ -3,8 +3,6 @@
 Without any key in the settings every caller may do everything, which `semel serve` allows on a loopback address only.
 """
 
-import time
-
 from fastapi import Request
 
 from semel.api.edge.foreign_pages import refuse_foreign_pages
@@ -32,7 +30,7 @@ def admit(request: Request, needed: Scope) -> None:
     known = find_key(keys, presented)
     if known is None:
         raise UnauthorizedError("this server does not know this API key; check it, or ask the operator for one")
-    if known.expires_at <= time.time():
+    if known.has_expired:
         raise UnauthorizedError("this API key has expired; ask the operator for a new one")
     if known.scope < needed:
         raise ForbiddenError(
@@ -54,7 +52,8 @@ def _presented(request: Request) -> str | None:
 def may_see_details(request: Request) -> bool:
     """Whether the caller of a public route has a key of this server, or the server needs none."""
     keys = _keys(request)
-    return not keys or find_key(keys, _presented(request) or "") is not None
+    known = find_key(keys, _presented(request) or "")
+    return not keys or (known is not None and not known.has_expired)
 
 
 def submitter_of(request: Request) -> Submitter:

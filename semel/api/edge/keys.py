@@ -65,6 +65,11 @@ class ApiKey:
         return Submitter(self.digest.hex()[:16], self.share, self.namespace, self.private)
 
     @property
+    def has_expired(self) -> bool:
+        """Whether it is refused by now."""
+        return self.expires_at <= time.time()
+
+    @property
     def shown(self) -> str:
         """What the log calls it."""
         return self.name or f"key {self.digest.hex()[:8]}"

@@ -16,7 +16,7 @@ from semel.backends.devices.find import usable_cores
 from semel.client import Client
 from semel.errors import SemelError, UnavailableError
 from semel.private import private_file, private_folder
-from semel.settings import OWN_REDIS_CONF
+from semel.settings import OWN_REDIS_CONF, own_redis_password
 from semel.values.device import DeviceInfo
 
 
@@ -71,7 +71,7 @@ def redis_part(port: int, folder: Path) -> Part:
     """
     private_folder(folder)
     conf = folder / OWN_REDIS_CONF
-    if not conf.exists():
+    if own_redis_password(folder) is None:  # also after a crash that left an empty file: Redis would need no password
         private_file(conf)
         conf.write_text(f"requirepass {secrets.token_hex(24)}\n", encoding="utf-8")
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]

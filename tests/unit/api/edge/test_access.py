@@ -338,12 +338,19 @@ def test_readiness_gives_its_reasons_to_those_with_a_key(guarded: Service, monke
 KEYS_THAT_END = {"sk-old": "2020-01-01", "sk-new": "2999-01-01"}
 
 
-def test_a_key_that_has_expired_is_refused(tmp_path: Path) -> None:
+def _not_there() -> None:
+    raise UnavailableError("db.internal does not answer")
+
+
+def test_a_key_that_has_expired_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [file_line(key, "admin", [f"expires={day}"]) for key, day in KEYS_THAT_END.items()]
     (tmp_path / "keys").write_text("\n".join(lines))
     with service(tmp_path, api_keys_file=tmp_path / "keys") as api:
         old, new = (
             api.http.get("/v1/jobs", headers={"authorization": f"Bearer {key}"}) for key in ("sk-old", "sk-new")
         )
+        monkeypatch.setattr(type(api.services), "pings", property(lambda _: {"database": _not_there}))
+        ready = api.http.get("/health/ready", headers={"authorization": "Bearer sk-old"})
     assert (old.status_code, new.status_code) == (401, 200)
+    assert ready.json()["parts"] == {"database": "not ok"}
     assert "has expired" in old.json()["error"]["message"]

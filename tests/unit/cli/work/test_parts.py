@@ -149,6 +149,13 @@ def test_redis_has_a_password_that_only_the_owner_can_read_and_that_stays(
     assert own_redis_url(tmp_path, 6391) == url
 
 
+def test_a_file_without_a_password_gets_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(parts_module, "find_redis_server", lambda: "redis-server")
+    (tmp_path / "redis.conf").touch(mode=0o600)
+    redis_part(6391, tmp_path)
+    assert own_redis_url(tmp_path, 6391).startswith("redis://:")
+
+
 def test_flower_is_read_only_and_local(tmp_path: Path) -> None:
     part = flower_part(5556, redis_url="redis://here:1/0", folder=tmp_path)
     assert {"--address=127.0.0.1", "--port=5556", "--read_only=True"} <= set(part.command)
