@@ -17,13 +17,14 @@ help: ## list the commands
 
 setup: $(STAMP) ## create .venv with all dependencies (does nothing if it is up to date)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt constraints.hashes.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "semel needs Python 3.11 or newer; choose one: make setup PYTHON=python3.12"; exit 1; }
 	@echo "setting up $(VENV) (takes some minutes the first time, because torch is large)"
 	@$(PYTHON) -m venv $(VENV)
 	@# torch first and alone, because its pin decides which build is fetched
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch 2>&1 | { grep -v '^WARNING: Location' || true; }
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]' 2>&1 | { grep -v '^WARNING: Location' || true; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --report $(VENV)/installed.json --editable '.[$(EXTRAS)]' 2>&1 | { grep -v '^WARNING: Location' || true; }
+	@scripts/check-hashes $(VENV)/installed.json
 	@$(BIN)/python -c 'import semel, torch, sentence_transformers, celery, fastapi'
 	@touch $(STAMP)
 

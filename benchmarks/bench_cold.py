@@ -17,13 +17,14 @@ from semel.backends.engine import Engine
 from semel.cache.claims import LocalClaims
 from semel.cache.store import VectorStore
 from semel.cli.work.embedding import EmbedOptions, embed_blocks, read_source, write_blocks
-from semel.cli.work.local import MMAP_BYTES
 from semel.db import Database
+from semel.local import MMAP_BYTES
 from semel.pipeline import Pipeline
 from semel.settings import load_settings
 from semel.tasks.worker.embed import Embedder
 from semel.tasks.worker.local import LocalSender
 from semel.tasks.worker.models import LoadedModels
+from semel.values.result_columns import ResultColumns
 
 
 class Semel:
@@ -47,7 +48,8 @@ class Semel:
             device=self.device,
             text_field="text",
             prompt_name="",
-            skip_bad=False,
+            input_type="none",
+            strict=True,
             truncate=True,
         )
         started = time.perf_counter()
@@ -57,7 +59,7 @@ class Semel:
         space = self.models.spaces("minilm")[""]
         pipeline = Pipeline(store, LocalSender(self.models, Embedder(self.engine, store, LocalClaims())))
         blocks = embed_blocks(pipeline, space, options, read_source(self.settings, options))
-        write_blocks(options, blocks, dim=space.dim, label="semel")
+        write_blocks(options, blocks, ResultColumns(space.kind, space.dim), label="semel")
         db.close()
         return time.perf_counter() - started, np.load(folder / "out.npy")
 

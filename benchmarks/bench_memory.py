@@ -1,10 +1,13 @@
 """Does memory stay flat? A job of 2,000,000 short texts on the fake backend: growth of each process, and Redis.
 
+With --mixed N: a job of N texts of 3 to 2,000 words with all-MiniLM-L6-v2, in parts, and the memory after each.
+
 Peaks are sampled from outside, ten times per second; "start" is when the stack is ready and has embedded one text.
 """
 
 import argparse
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -14,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.corpora import SEED
+from semel.cli.work.docstrings import standard_library_docstrings
 from semel.cli.work.stack import throwaway_stack
 from semel.client import Client
 
@@ -52,7 +57,11 @@ def main() -> None:
     """Print the rate, and the peak and growth of each process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=2_000_000)
+    parser.add_argument("--mixed", type=int, default=0)
     options = parser.parse_args()
+    if options.mixed:
+        mixed(options.mixed)
+        return
     config = 'default_model = "fake"\n[models.fake]\nsource = "fake:?dim=32"\n'
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in.txt"
@@ -74,6 +83,29 @@ def main() -> None:
     print(f"{options.texts:,} texts in {seconds:.0f} s ({rate:,.0f} texts/s), vectors fetched and written")
     for name, peak in sorted(peaks.peak.items()):
         print(f"  {name:<8} peak {peak:.0f} MB, {peak - peaks.start[name]:.0f} MB above start")
+
+
+def mixed(count: int) -> None:
+    """Print the memory of the worker with a real model while it embeds texts of very different lengths."""
+    words: list[str] = []
+    for docstring in standard_library_docstrings():
+        words += docstring.text.split()
+    chance = random.Random(SEED)
+
+    def text() -> str:
+        length = int(3 * (2000 / 3) ** chance.random())  # as many of 3 to 10 words as of 600 to 2,000
+        first = chance.randrange(len(words) - length)
+        return " ".join(words[first : first + length])
+
+    with tempfile.TemporaryDirectory() as home, throwaway_stack(Path(home)) as url, Client(url) as client:
+        client.embed(["start"])
+        worker = next(child for child in psutil.Process().children() if _name(child) == "worker")
+        print(f"worker with the model loaded: {worker.memory_info().rss / 1e6:.0f} MB")
+        started = time.perf_counter()
+        for done in range(count // 10, count + 1, count // 10):
+            client.wait(client.submit([text() for _ in range(count // 10)]).id)
+            rate = done / (time.perf_counter() - started)
+            print(f"  after {done:,} texts: {worker.memory_info().rss / 1e6:.0f} MB ({rate:.0f} texts/s)", flush=True)
 
 
 def run_cli(source: Path, folder: Path, url: str, peaks: Peaks) -> None:

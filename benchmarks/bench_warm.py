@@ -18,8 +18,8 @@ from typing_extensions import override
 
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
-from semel.cli.work.local import MMAP_BYTES
 from semel.db import Database
+from semel.local import MMAP_BYTES
 from semel.pipeline import Pipeline
 from semel.values.model import Producer, Space
 from semel.values.vectors import Computed

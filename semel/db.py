@@ -44,7 +44,7 @@ _UNLIMITED = "; ".join(
     f"SET LOCAL {name} = 0" for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 )
 
-HEAD = "0012"
+HEAD = "0015"
 """The newest migration in semel/migrations/versions; a test compares the two."""
 
 
@@ -213,6 +213,15 @@ class Database:
                 raise StorageFullError(str(self)) from error
             if isinstance(error, DataError):  # PostgreSQL refuses NUL in a text
                 raise BadInputError(f"the database cannot store one of the values: {reason.strip()}") from error
+            if "file is not a database" in reason:
+                raise BadInputError(
+                    f"{self._url.database} is no SQLite database: move it away, or set SEMEL_HOME to another folder"
+                ) from error
+            if "readonly database" in reason or "unable to open database file" in reason:
+                raise BadInputError(
+                    f"{self._url.database} cannot be written ({reason.strip()}): check its owner and mode, or set "
+                    "SEMEL_HOME to a folder that you may write"
+                ) from error
             if isinstance(error, OperationalError) or error.connection_invalidated:
                 raise UnavailableError(f"the database {self} failed: {reason.strip()}") from error
             raise

@@ -1,5 +1,7 @@
 """Matryoshka models: vectors that can be cut to a smaller size."""
 
+import numpy as np
+
 from semel.errors import BadInputError
 from semel.values.model import Space
 from semel.values.vectors import Vectors, unit_rows
@@ -16,11 +18,14 @@ def check_dimensions(dimensions: int | None, space: Space) -> None:
 
 
 def cut_dimensions(vectors: Vectors, dimensions: int | None, space: Space) -> Vectors:
-    """Cut matryoshka vectors to their first `dimensions` numbers, scaled to length 1 again; float32 (n, dimensions).
+    """Cut matryoshka vectors to their first `dimensions` numbers; float32 (n, dimensions).
+
+    They are scaled to length 1 again, except in a variant that asks for vectors that are not.
 
     Raises BadInputError as `check_dimensions` does.
     """
     check_dimensions(dimensions, space)
     if dimensions is None or dimensions == space.dim:
         return vectors
-    return unit_rows(vectors[:, :dimensions])
+    cut = np.ascontiguousarray(vectors[:, :dimensions])
+    return cut if space.variant.normalize is False else unit_rows(cut)

@@ -9,7 +9,8 @@
     │   └── BodyTooLargeError     a request body above its limit (HTTP 413)
     ├── UnauthorizedError         no API key, or an unknown one (HTTP 401)
     ├── ForbiddenError            an API key without the required scope (HTTP 403)
-    │   └── ForeignPageError      a request from another website's page, to a server without API keys
+    │   ├── ForeignPageError      a request from another website's page, to a server without API keys
+    │   └── QuotaExceededError    an API key that may keep no more on disk
     ├── NotFoundError             an unknown id (HTTP 404)
     ├── ConflictError             the state of a job, batch or file does not allow the request (HTTP 409)
     ├── OverloadedError           more work waits than is allowed (HTTP 429)
@@ -28,7 +29,6 @@ Every message states what is wrong, where, and what to do about it.
 """
 
 import re
-from functools import cache
 from typing import ClassVar, Self
 
 
@@ -103,6 +103,32 @@ class UnknownModelError(BadInputError):
             f"there is no model named {name!r} (known: {names}); add [models.{name}] to semel.toml "
             "and start a worker with it"
         )
+
+
+class EmptyInputError(BadInputError):
+    """A list of texts without a text."""
+
+    code = "empty_input"
+
+
+class TooManyTextsError(BadInputError):
+    """More texts than one request takes."""
+
+    code = "too_many_texts"
+
+
+class UnknownPromptError(BadInputError):
+    """A prompt that the model does not have.
+
+    Args:
+        name: the name in the request.
+        known: the names of the prompts that the model has.
+    """
+
+    code = "prompt_not_found"
+
+    def __init__(self, model: str, name: str, known: list[str]) -> None:
+        super().__init__(f"model {model!r} has no prompt {name!r} (it has: {', '.join(sorted(known)) or 'none'})")
 
 
 class UnknownDeviceError(BadInputError):
@@ -208,6 +234,12 @@ class TimedOutError(UnavailableError):
     code = "timeout"
 
 
+class QuotaExceededError(ForbiddenError):
+    """An API key may keep no more files and texts of jobs."""
+
+    code = "quota_exceeded"
+
+
 class StorageFullError(SemelError):
     """The database has no room left; what it already holds stays readable.
 
@@ -265,26 +297,3 @@ class DeviceLostError(BackendError):
     """The device failed permanently, whatever the text; another worker may compute it."""
 
     code = "device_lost"
-
-
-def revive(code: str, message: str, *, retry_after_s: float | None = None) -> SemelError:
-    """Rebuild another process's error from its code and message; an unknown code becomes a plain SemelError.
-
-    Every documented attribute of the class is set.
-    """
-    kind = _kinds().get(code, SemelError)
-    return kind.revived(message, retry_after_s=retry_after_s)
-
-
-@cache
-def _kinds() -> dict[str, type[SemelError]]:
-    """Every error class by its code; a class that inherits its code from its base does not replace it."""
-    kinds: list[type[SemelError]] = [SemelError]
-    for kind in kinds:  # the list grows during the loop until it holds the whole tree
-        kinds += kind.__subclasses__()
-    return {kind.code: kind for kind in reversed(kinds)}
-
-
-def is_fault_of_the_text(code: str) -> bool:
-    """Whether the text itself makes the model fail; an error with any other code is the service's fault."""
-    return code in {InvalidTextError.code, TextTooLongError.code, InvalidVectorError.code, BackendError.code}

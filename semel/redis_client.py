@@ -10,8 +10,17 @@ from semel.log import get_log
 log = get_log("redis")
 
 
+_REFUSALS = ("OOM ", "READONLY ", "MISCONF ", "You can't write against a read only", "command not allowed when used")
+"""How the messages begin of a Redis that is full, of a replica, and of one that cannot save to its disk."""
+
+
 def unreachable(error: Exception) -> UnavailableError:
-    """The error for a Redis that does not answer."""
+    """The error for a Redis that does not answer, or that answers and refuses to write."""
+    if any(str(error).startswith(refusal) or f"({refusal}" in str(error) for refusal in _REFUSALS):
+        return UnavailableError(
+            f"Redis refuses to write ({error}); give it more memory (maxmemory) or disk space, or let SEMEL_REDIS_URL "
+            "name the primary and not a replica"
+        )
     return UnavailableError(
         f"Redis does not answer ({error}); start it, set SEMEL_REDIS_URL, or run 'semel up', which starts one"
     )

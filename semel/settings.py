@@ -24,6 +24,7 @@ from semel.errors import BadInputError
 from semel.values.address import is_loopback
 from semel.values.device import UseCase
 from semel.values.model import ModelEntry
+from semel.values.sync import SYNC_NAME, SyncEntry, seconds_of, share_of
 from semel.values.text import Lane
 
 BUILT_IN_MODELS = {"minilm": ModelEntry(source="sentence-transformers/all-MiniLM-L6-v2")}
@@ -120,6 +121,12 @@ class Settings(BaseSettings):
     hung_after_s: float = Field(default=60.0, gt=0)
     """A worker ends itself if its device takes this long for one batch, and 20 times as long as usual."""
 
+    syncs: dict[str, SyncEntry] = Field(default_factory=dict)
+    """Documents that an index follows: `semel sync`; see docs/reference/sync.md."""
+
+    qdrant_api_key: SecretStr = SecretStr("")
+    """The key of the Qdrant server that is a sink of a sync."""
+
     # Cache
     vector_dtype: Literal["float32", "float16"] = "float32"
     claim_ttl_s: float = 30.0
@@ -173,13 +180,27 @@ class Settings(BaseSettings):
 
     @field_validator("models")
     @classmethod
-    def _check_model_names(cls, models: dict[str, ModelEntry]) -> dict[str, ModelEntry]:
-        for name in models:
+    def _check_models(cls, models: dict[str, ModelEntry]) -> dict[str, ModelEntry]:
+        for name, entry in models.items():
+            if (entry.price_per_million_tokens or 0) < 0:
+                raise ValueError(f"the price_per_million_tokens of model {name!r} is negative")
             if "@" in name:
                 raise ValueError(
                     f"a model cannot be named {name!r}: NAME@DEVICE is reserved for source_mlx and its like"
                 )
         return models
+
+    @field_validator("syncs")
+    @classmethod
+    def _check_syncs(cls, syncs: dict[str, SyncEntry]) -> dict[str, SyncEntry]:
+        for name, entry in syncs.items():
+            if not SYNC_NAME.fullmatch(name):
+                raise ValueError(f"a sync cannot be named {name!r}: use at most 40 letters, digits, - and _")
+            try:
+                seconds_of(entry.keep), share_of(entry.max_delete)
+            except BadInputError as error:
+                raise ValueError(f"sync {name!r}: {error}") from None
+        return syncs
 
     @field_validator("otlp_endpoint")
     @classmethod
@@ -217,6 +238,11 @@ class Settings(BaseSettings):
         return {Lane.BULK: self.max_bulk_queue_s, Lane.INTERACTIVE: self.max_interactive_queue_s}
 
     @cached_property
+    def rates(self) -> Path:
+        """Where workers keep how fast they compute with each model."""
+        return self.home / "rates.json"
+
+    @property
     def measurements(self) -> Path:
         """The file in which `semel devices --measure` stores its results."""
         return self.home / "devices.json"

@@ -3,8 +3,10 @@
 A wrong hit is worse than a miss, so some texts of each part are computed here and compared.
 """
 
+import math
+import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,8 +30,11 @@ _FIELDS = ("text", "embedding")
 _SLICE = 512
 """Rows of a file that are imported at a time."""
 
-_CHECKED = 3
-"""Texts of each part that are computed here for the comparison."""
+LEAST_CHECKED = 3
+"""At least this many texts of each part are computed here for the comparison, the first and the last among them."""
+
+CHECKED_SHARE = 0.05
+"""Share of the texts that are computed here for the comparison, unless the caller asks for another."""
 
 
 class TokenCounter(Protocol):
@@ -46,10 +51,13 @@ class Imported:
     Attributes:
         stored: new in the cache.
         present: dropped, because the cache already had a vector for the text.
+        compared: computed again, and found to be the same. Any comparison finds a shift of all rows; a swap of two rows
+            is found if one of them was compared, so with a probability of 1 - (1 - share)².
     """
 
     stored: int
     present: int
+    compared: int = field(default=0, compare=False)
 
 
 class Importer:
@@ -62,14 +70,26 @@ class Importer:
     """
 
     def __init__(self, store: VectorStore, pipeline: Pipeline, counter: TokenCounter) -> None:
+        self._random = random.SystemRandom()  # no pattern in a file can escape it
         self._store = store
         self._pipeline = pipeline
         self._counter = counter
 
-    def take_file(self, space: Space, path: Path, *, max_text_bytes: int, isolate: bool = False) -> Iterator[Imported]:
+    def take_file(
+        self,
+        space: Space,
+        path: Path,
+        *,
+        max_text_bytes: int,
+        isolate: bool = False,
+        share: float = CHECKED_SHARE,
+    ) -> Iterator[Imported]:
         """Store the rows of a .jsonl or .parquet file with the fields `text` and `embedding`.
 
         Yields the numbers so far after each part.
+
+        Args:
+            share: as for `take`.
 
         Raises:
             BadInputError: as for `take`; the message states how many rows were imported before.
@@ -79,13 +99,16 @@ class Importer:
         try:
             while part := list(islice(records, _SLICE)):
                 texts, vectors = _texts_and_vectors(part, dim=space.dim, first=done.stored + done.present)
-                more = self.take(space, texts, vectors, first=done.stored + done.present)
-                done = Imported(done.stored + more.stored, done.present + more.present)
+                more = self.take(space, texts, vectors, first=done.stored + done.present, share=share)
+                compared = done.compared + more.compared
+                done = Imported(done.stored + more.stored, done.present + more.present, compared)
                 yield done
         except BadInputError as error:
             raise BadInputError(f"{error} ({done.stored + done.present} rows before it were imported)") from None
 
-    def take(self, space: Space, texts: Sequence[str], vectors: Vectors, *, first: int = 0) -> Imported:
+    def take(
+        self, space: Space, texts: Sequence[str], vectors: Vectors, *, first: int = 0, share: float = CHECKED_SHARE
+    ) -> Imported:
         """Store the vectors of these texts; on an error, only those that were computed for the comparison.
 
         Args:
@@ -93,20 +116,22 @@ class Importer:
             texts: at least one text.
             vectors: float32 (len(texts), space.dim), computed by the model of this space with its prompt.
             first: position of the first text in the whole import, for error messages.
+            share: of the texts, those that are computed again and compared, 0 to 1; at least `LEAST_CHECKED` of them.
 
         Raises:
             InvalidTextError: a text that has no key.
-            BadInputError: the model is a cross-encoder, a vector is not that of this model, or a vector is NaN,
+            BadInputError: the model computes no dense vectors, a vector is not that of this model, or a vector is NaN,
                 infinite or zero.
         """
-        space.check_input(texts[0])
+        space.check_kind("embed")
         keys = [input_key(space.key_base, text, first + i) for i, text in enumerate(texts)]
         try:
             check_vectors(vectors, dim=space.dim)
         except InvalidVectorError as error:
             raise BadInputError(str(error)) from None
         unknown = np.flatnonzero(~self._store.lookup(keys).present).tolist()
-        self._compare(space, texts, vectors, unknown, first)
+        picked = self._pick(unknown, share)
+        self._compare(space, texts, vectors, picked, first)
         counted = self._counter.count_tokens(space, texts)
         stored = self._store.put_many(
             space,
@@ -116,15 +141,18 @@ class Importer:
             truncated=[cut for _, cut in counted],
             producer=IMPORTED,
         )
-        return Imported(stored, len(texts) - stored)
+        return Imported(stored, len(texts) - stored, len(picked))
 
-    def _compare(
-        self, space: Space, texts: Sequence[str], vectors: Vectors, unknown: Sequence[int], first: int
-    ) -> None:
-        """Compute some of the texts that the cache lacks: evenly spread, with the first and the last of them."""
-        if not unknown:
+    def _pick(self, unknown: Sequence[int], share: float) -> list[int]:
+        """Some of the texts that the cache lacks: the first, the last, and others at random."""
+        count = min(len(unknown), max(LEAST_CHECKED, math.ceil(share * len(unknown))))
+        inner = self._random.sample(unknown[1:-1], max(0, count - 2)) if count > 2 else []
+        return sorted({*unknown[:1], *unknown[-1:], *inner})
+
+    def _compare(self, space: Space, texts: Sequence[str], vectors: Vectors, picked: Sequence[int], first: int) -> None:
+        """Compute these texts. Raises BadInputError if one of the vectors differs."""
+        if not picked:
             return
-        picked = sorted({unknown[at] for at in np.linspace(0, len(unknown) - 1, _CHECKED).astype(int).tolist()})
         computed = self._pipeline.embed(space, [texts[i] for i in picked])
         for row, i in enumerate(picked):
             if row in computed.errors:

@@ -1,15 +1,19 @@
 """Fixtures that several tiers share: databases, a Redis, a Vulkan device."""
 
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis
+import structlog
 
 from semel.backends.devices.find import find_devices
 from semel.cache.store import VectorStore
@@ -17,6 +21,7 @@ from semel.cli.work.parts import find_redis_server, free_port
 from semel.db import Database
 from tests.support.databases import POSTGRES_URL, migrated, postgresql_database, sqlite_database
 from tests.support.processes import answers, wait_until
+from tests.support.syncs import pgvector_server
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background commands like this
     signal.signal(signal.SIGINT, signal.default_int_handler)  # processes that tests interrupt would inherit SIG_IGN
@@ -44,6 +49,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("service")
         if fixtures & _MODEL_FIXTURES and "fake" not in values:
             item.add_marker("model")
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The configuration of logs, which all tests of a process share, does not outlive the test that made it."""
+    root, config, configure = logging.getLogger(), structlog.get_config(), structlog.configure
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(  # loggers of modules would keep what they had at their first line
+        structlog, "configure", lambda **options: configure(**{**options, "cache_logger_on_first_use": False})
+    )
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    configure(**config)
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -129,3 +149,30 @@ def plain_floats() -> Iterator[None]:
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
+
+
+@pytest.fixture(scope="session")
+def _pgvector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Starts a PostgreSQL with pgvector when a test first asks for it."""
+    started: list[str] = []
+    with ExitStack() as stack:
+
+        def url() -> str:
+            if not started:
+                started.append(stack.enter_context(pgvector_server(tmp_path_factory.mktemp("pgvector"))))
+            return started[0]
+
+        yield url
+
+
+@pytest.fixture
+def pgvector(_pgvector: Callable[[], str]) -> Callable[[], str]:
+    """Makes an empty database with pgvector, and returns its URL."""
+
+    def empty() -> str:
+        url, name = _pgvector(), f"semel_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {name}")
+        return url.replace("/postgres?", f"/{name}?")
+
+    return empty

@@ -24,11 +24,33 @@ from semel.api.edge.traits import RouteTable
 from semel.api.jobs.small import SmallSubmissions
 from semel.api.jobs.small_reads import SmallReads
 from semel.api.jobs.webhooks import WebhookSender
-from semel.api.routes import batches, cache, cohere, embeddings, files, health, jobs, live, models, page, rerank, tei
+from semel.api.routes import (
+    batches,
+    cache,
+    classify,
+    cohere,
+    embed_rerank,
+    embeddings,
+    files,
+    health,
+    jobs,
+    keys,
+    live,
+    models,
+    ollama,
+    page,
+    predict,
+    rerank,
+    score,
+    sparse,
+    syncs,
+    tei,
+    uploads,
+)
 from semel.api.routes import metrics as metrics_route
 from semel.api.services import Services, build_services
 from semel.api.tenants import Tenants
-from semel.api.watch.live import Live
+from semel.api.watch.live import Live, Lives
 from semel.api.watch.metrics import COUNT_CACHE_S
 from semel.api.watch.overview import overview
 from semel.repeating import Repeating
@@ -37,6 +59,7 @@ from semel.tasks.fleet.redis_owner import RENEW_S
 from semel.tasks.fleet.roster import BEAT_S
 from semel.tasks.queue.care import LOOK_S
 from semel.tracing import close_traces, trace_requests
+from semel.values.job import Submitter
 
 _THREADS = 64
 """Threads for synchronous routes: they read and write the database. Requests that wait for a device hold none."""
@@ -47,7 +70,11 @@ _WRITE_USE_S = 5.0
 _COUNT_JOBS_S = 10.0
 """Finding the jobs that have ended reads every stored job, so it is done rarely."""
 
-_ROUTES = (embeddings, jobs, files, batches, cache, models, rerank, cohere, tei, health, live, metrics_route, page)
+_ROUTES = (
+    *(embeddings, jobs, files, uploads, batches, cache, models, keys, syncs),
+    *(rerank, score, classify, cohere, tei, predict, sparse, ollama, embed_rerank),
+    *(health, live, metrics_route, page),
+)
 
 
 def create_app(settings: Settings, *, build: Callable[[Settings], Services] = build_services) -> FastAPI:
@@ -64,7 +91,7 @@ def create_app(settings: Settings, *, build: Callable[[Settings], Services] = bu
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         services = app.state.services = build(settings)
-        app.state.live, app.state.tenants = _live(services), Tenants(services)
+        app.state.tenants, app.state.lives = _views(services)
         app.state.small_jobs, app.state.small_reads = SmallSubmissions(services), SmallReads(services)
         app.state.joint_steps = JointSteps(services.fleet.sender)
         background = _background(services)
@@ -100,9 +127,15 @@ def create_app(settings: Settings, *, build: Callable[[Settings], Services] = bu
     return app
 
 
-def _live(services: Services) -> Live:
-    stores, roster, throughput = services.stores, services.fleet.roster, services.watch.throughput
-    return Live(stores.jobs, stores.parts, roster, throughput, overview=lambda: overview(services))
+def _views(services: Services) -> tuple[Tenants, Lives]:
+    """What the namespaces see of the server, and of what happens there."""
+    tenants, watch = Tenants(services), services.watch
+
+    def live(namespace: str | None) -> Live:
+        seen = services if namespace is None else tenants.view(Submitter(namespace=namespace), sees_all=False)
+        return Live(seen.stores.jobs, watch.running, watch.throughput, overview=lambda: overview(seen))
+
+    return tenants, Lives(live)
 
 
 def _end(services: Services, background: Sequence["_Part"]) -> None:
@@ -141,6 +174,7 @@ def _background(services: Services) -> tuple[_Part, ...]:
         Repeating("sweep", sweep, every_s=BEAT_S),
         Repeating("owner of Redis", services.fleet.redis_owner.renew, every_s=RENEW_S),
         Repeating("cache size", watch.readings.count_cache, every_s=COUNT_CACHE_S, at_once=True),
+        Repeating("use of keys", stores.key_use.write, every_s=_WRITE_USE_S),
         Repeating("use of spaces", stores.space_use.write, every_s=_WRITE_USE_S),
         Repeating("throughput", sample, every_s=BEAT_S),
         Repeating("ended jobs", lambda: watch.metrics.ended(watch.ended_jobs.new()), every_s=_COUNT_JOBS_S),

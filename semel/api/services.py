@@ -12,6 +12,7 @@ from semel.api.watch.contents import CacheContents
 from semel.api.watch.ended_jobs import EndedJobs
 from semel.api.watch.machine import Machine
 from semel.api.watch.metrics import ApiMetrics, ApiReadings
+from semel.api.watch.running_texts import RunningTexts
 from semel.api.watch.throughput import Throughput
 from semel.cache.catalog import Catalog
 from semel.cache.prune import Pruner
@@ -31,13 +32,17 @@ from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.batches import BatchStore
 from semel.tasks.jobs.chunks import ChunkStore
 from semel.tasks.jobs.counts import JobCounts
+from semel.tasks.jobs.disk_use import DiskUse
 from semel.tasks.jobs.files import FileStore
+from semel.tasks.jobs.holding import Holding
 from semel.tasks.jobs.idempotency import IdempotencyKeys
 from semel.tasks.jobs.installation import installation_id
+from semel.tasks.jobs.key_use import KeyUse
 from semel.tasks.jobs.moves import JobMoves
 from semel.tasks.jobs.parts import JobParts
 from semel.tasks.jobs.store import JobStore
 from semel.tasks.jobs.sweep import Sweeper
+from semel.tasks.jobs.uploads import UploadStore
 from semel.tasks.jobs.webhooks import WebhookStore
 from semel.tasks.queue.app import make_app
 from semel.tasks.queue.backlog import Backlog
@@ -50,6 +55,12 @@ from semel.values.device import device_kind
 from semel.vector_import import Importer
 
 log = get_log("api")
+
+_PING_S = 60
+"""How long the key of a ping lasts, in seconds."""
+
+_SILENT_S = 20.0
+"""Workers ask their queues every second; after this long without an answer, none of them takes work."""
 
 _SWEPT_S = 60.0
 """Sweeps run every two seconds; without one for this long, lost work stays lost."""
@@ -69,6 +80,9 @@ class Stores:
     parts: JobParts
     idempotency: IdempotencyKeys
     files: FileStore
+    uploads: UploadStore
+    disk_use: DiskUse
+    key_use: KeyUse
     batches: BatchStore
     webhooks: WebhookStore
 
@@ -89,9 +103,12 @@ class Fleet:
     sender: QueueSender
 
     def ping(self) -> None:
-        """Check that Redis answers. Raises UnavailableError."""
+        """Check that Redis answers, and that it takes writes: a full one and a replica do not.
+
+        Raises UnavailableError.
+        """
         try:
-            self.redis.ping()
+            self.redis.set("semel:ping", 1, ex=_PING_S)
         except redis.RedisError as error:
             raise unreachable(error) from error
 
@@ -105,6 +122,7 @@ class Watch:
     contents: CacheContents
     throughput: Throughput
     ended_jobs: EndedJobs
+    running: RunningTexts
     machine: Machine
 
 
@@ -134,6 +152,12 @@ class Services:
             raise UnavailableError("no worker is alive; start one: semel worker --device cpu")
         if "ready" not in states:
             raise UnavailableError("the workers are still loading their model")
+        silent_s = min(worker.polled_s for worker in live if worker.state == "ready")
+        if silent_s > _SILENT_S:
+            raise UnavailableError(
+                f"no worker has had an answer from its queues for {silent_s:.0f} s: their connections to Redis are "
+                "stuck, and are opened again within a minute"
+            )
         present = {device_kind(worker.device) for worker in live}
         if missing := [kind for kind in self.settings.required_devices if kind not in present]:
             kinds = ", ".join(missing)
@@ -161,8 +185,9 @@ class Services:
         """Write the counts that are still in memory, and close every connection."""
         try:
             self.stores.space_use.write()
+            self.stores.key_use.write()
         except SemelError as error:
-            log.warning("could not write the last usage counts of the vector spaces", reason=str(error))
+            log.warning("could not write the last counts of use", reason=str(error))
         self.watch.machine.close()
         self.fleet.outbox.close()
         self.fleet.redis.close()
@@ -189,13 +214,14 @@ def assemble(settings: Settings, client: "redis.Redis", celery: Celery) -> Servi
     stores = _stores(settings)
     fleet = _fleet(settings, stores, client, celery)
     contents = CacheContents(CacheStats(stores.db), stores.space_use)
-    pruner = Pruner(stores.db, keep=stores.jobs.needed_keys)
+    pruner = Pruner(stores.db, keep=Holding(stores.db).needed_keys)
     watch = Watch(
         metrics=ApiMetrics(stores.space_use),
         readings=ApiReadings(stores.counts, stores.vectors, pruner, contents, fleet.roster, fleet.backlog),
         contents=contents,
         throughput=Throughput(),
         ended_jobs=EndedJobs(stores.counts),
+        running=RunningTexts(stores.parts, fleet.roster),
         machine=Machine(),
     )
     watch.metrics.registry.register(watch.readings.collector())
@@ -223,17 +249,22 @@ def _stores(settings: Settings) -> Stores:
     db = Database(settings.database, max_bytes=settings.database_max_bytes, kept_connections=8)
     db.upgrade()
     installation = installation_id(db)
+    folder = settings.home / "files"
+    files = FileStore(db, folder, retention_s=settings.file_retention_s, database_id=installation)
     return Stores(
         db=db,
         installation=installation,
         vectors=VectorStore(db, dtype=settings.vector_dtype),
-        catalog=Catalog(db, default_model=settings.default_model),
+        catalog=Catalog(db, default_model=settings.default_model, configured=settings.all_models),
         space_use=SpaceUse(db),
         jobs=JobStore(db, window_s=settings.job_window_s, retention_s=settings.job_retention_s),
         counts=JobCounts(db),
         parts=JobParts(db),
         idempotency=IdempotencyKeys(db),
-        files=FileStore(db, settings.home / "files", retention_s=settings.file_retention_s, database_id=installation),
+        files=files,
+        disk_use=DiskUse(db),
+        key_use=KeyUse(db),
+        uploads=UploadStore(db, files, settings.home / "uploads"),
         batches=BatchStore(db),
         webhooks=WebhookStore(db),
     )

@@ -39,10 +39,13 @@ class Tenants:
         catalog = stores.catalog.within(submitter.cache_namespace)
         stores = replace(stores, catalog=catalog, idempotency=stores.idempotency.within(namespace))
         if not sees_all:
+            files = stores.files.within(namespace)
             stores = replace(
                 stores,
                 jobs=stores.jobs.within(namespace),
-                files=stores.files.within(namespace),
+                counts=stores.counts.within(namespace),
+                files=files,
+                uploads=stores.uploads.within(namespace, files),
                 batches=stores.batches.within(namespace),
             )
         return replace(services, stores=stores, reranker=Reranker(services.pipeline, catalog))

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from semel.errors import BackendError
 from semel.values.text import Input, Pair
-from semel.values.vectors import Vectors, cosines, sound_rows
+from semel.values.variant import AS_DEFINED, Variant
+from semel.values.vectors import AnyVectors, Vectors, cosines, sound_rows, unit_rows
 
 _MAX_WARM_UP_S = 2.0
 """The longest batch of a warm-up: workers start often, and a longer delay for each model would be a nuisance."""
@@ -62,10 +63,11 @@ class ModelInfo:
         device: the device's name, such as `cuda:0`.
         dtype: the dtype of the arithmetic; the vectors that come out are always float32.
         why: the reason for the device's dtype and thread count.
-        dim: length of a vector; 1 for a cross-encoder.
+        dim: length of a row, as of `Space`.
         max_tokens: the longest text that the model reads, special tokens included.
         max_batch_tokens: padded tokens in one batch that suit this device.
         weight_bytes: memory that the weights take; 0 if unknown.
+        normalizes: the model's definition scales its vectors to length 1.
     """
 
     name: str
@@ -77,6 +79,7 @@ class ModelInfo:
     max_tokens: int
     max_batch_tokens: int
     weight_bytes: int = 0
+    normalizes: bool = False
 
 
 SAMPLES: Sequence[Input] = ("warm up", "a second, somewhat longer text: is this device still computing?")
@@ -113,11 +116,15 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
         """Return the tokens of `prompt + text` for each text, in order.
 
+        Args:
+            variant: where texts are cut.
+
         Raises:
-            BadInputError: the model cannot read this kind of input (a text for a cross-encoder, or the reverse).
+            BadInputError: the model cannot read this kind of input (a text for a cross-encoder, or the reverse), or
+                not in this variant.
         """
 
     @abstractmethod
@@ -130,8 +137,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def forward(self, batch: Sequence[Tokens]) -> Vectors:
-        """Return vectors, float32 (len(batch), dim), row i for `batch[i]`.
+    def forward(self, batch: Sequence[Tokens]) -> AnyVectors:
+        """Return one row for each of the batch, in order.
+
+        They are vectors, float32 (n, dim); logits, float32 (n, 1) of a cross-encoder and (n, labels) of a classifier;
+        or the `SparseVectors` of a sparse model.
+
+        The vectors have the length that the model gives them: they are normalised when they are stored.
 
         Raises:
             DeviceMemoryError: the batch is too large for the memory that is left.
@@ -174,15 +186,16 @@ class Backend(ABC):
     def health_check(self) -> None:
         """Compute vectors for known inputs. Raises BackendError if this fails or gives a NaN or zero vector."""
         try:
-            vectors = self.embed_texts(self.samples())
+            vectors = self.forward(self.tokenize(self.samples()))
         except Exception as error:  # any failure of the framework means: not healthy
             raise BackendError(f"the device failed its health check: {error}") from error
         if not sound_rows(vectors).all():
             raise BackendError("the device failed its health check: it returns NaN or zero vectors")
 
     def embed_texts(self, texts: Sequence[Input], *, prompt: str = "") -> Vectors:
-        """Return vectors, float32 (len(texts), dim), from one batch and without the engine."""
-        return self.forward(self.tokenize(texts, prompt=prompt))
+        """Return vectors as they are stored, float32 (len(texts), dim), from one batch and without the engine."""
+        vectors = self.forward(self.tokenize(texts, prompt=prompt))
+        return unit_rows(vectors) if self.get_model_info().normalizes else vectors
 
     def rerank_documents(self, query: str, documents: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return scores, float32 (len(documents),), higher is more relevant: here the cosine of the vectors."""

@@ -17,6 +17,7 @@ from semel.errors import BackendError
 from semel.log import get_log
 from semel.tracing import span
 from semel.values.text import Input, ItemError, Lane
+from semel.values.variant import AS_DEFINED, Variant
 
 log = get_log("engine")
 
@@ -74,15 +75,14 @@ class Engine:
             raise self._failure
         if backend.loads_in_any_thread:
             Call(lambda: self._load(backend)).run_aside(f"load {backend.name}")
-        warm_ups = list[str]()
+        warm_ups: list[str] = []
         self._call(lambda: warm_ups.append(self._start(backend)))
         return warm_ups[0]
 
     def unload(self, backend: Backend) -> None:
         """Free a model's memory, between two batches. Texts that still wait for it fail.
 
-        Raises:
-            BackendError: the device is lost.
+        Raises BackendError: the device is lost.
         """
         self._call(lambda: self._unload(backend))
 
@@ -110,8 +110,8 @@ class Engine:
             after_s: a batch never hangs before this time; the first batch, and a step, never before ten times this.
             factor: a batch hangs after this many times the usual time for its number of tokens.
         """
-        hang = None
-        if (in_hand := self._in_hand) is not None:
+        hang, in_hand = None, self._in_hand
+        if in_hand is not None:
             taken_s = time.perf_counter() - in_hand[0]
             hang = slow_batch(taken_s, in_hand[1], usual=self.stats, after_s=after_s, factor=factor)
         return hang or self._steps.hanging(after_s=after_s)
@@ -122,6 +122,7 @@ class Engine:
         texts: Sequence[Input],
         *,
         prompt: str = "",
+        variant: Variant = AS_DEFINED,
         lane: Lane = Lane.BULK,
         label: object = None,
         alone: bool = False,
@@ -133,7 +134,8 @@ class Engine:
             backend: one that `load` loaded.
             texts: non-empty strings, or pairs of them for a cross-encoder.
             prompt: put before each text.
-            lane: interactive texts go before bulk texts.
+            variant: where texts are cut.
+            lane: interactive texts go first.
             label: identifies the owner of the texts in `in_hand`.
             alone: run the texts in batches of their own, because one of them may have killed a device.
             wanted: asked for the position of each text when its turn has come; one that nobody wants any more gets the
@@ -149,7 +151,7 @@ class Engine:
             started = time.perf_counter()
             part = texts[start : start + _TOKENIZE_SLICE]
             with span("semel.tokenise", texts=len(part)):
-                tokens = backend.tokenize(part, prompt=prompt)
+                tokens = backend.tokenize(part, prompt=prompt, variant=variant)
             self._observe("tokenise", time.perf_counter() - started)
             items = [Item(each, submission, start + i) for i, each in enumerate(tokens)]
             with self._changed:
@@ -260,13 +262,13 @@ class Engine:
 
     def _run_batch(self, backend: Backend, items: list[Item]) -> None:
         """Compute a batch and deliver its rows. Raises BackendError if the device is lost."""
-        started, padded = time.perf_counter(), max(item.length for item in items) * len(items)
-        self._in_hand = (started, padded, items)
+        padded = max(item.length for item in items) * len(items)
+        self._in_hand = (started := time.perf_counter(), padded, items)
         try:
             with batch_span(backend, items):
                 results = self._isolation.compute(backend, items)
             seconds = time.perf_counter() - started
-            self._count(items, padded, seconds)
+            self._count(backend.name, items, padded, seconds)
             self._budgets.measured(backend, padded=padded, seconds=seconds)
             if all(isinstance(result, ItemError) for result in results):
                 backend.health_check()  # a known text shows whether the texts are bad or the device is lost
@@ -277,11 +279,11 @@ class Engine:
     def _count_halving(self) -> None:
         self.stats = replace(self.stats, memory_halvings=self.stats.memory_halvings + 1)
 
-    def _count(self, items: list[Item], padded: int, seconds: float) -> None:
+    def _count(self, model: str, items: list[Item], padded: int, seconds: float) -> None:
         self._observe("device", seconds)
         self._on_batch(len(items), padded)
-        tokens = sum(item.length for item in items)
-        self.stats = self.stats.after_batch(texts=len(items), tokens=tokens, padded_tokens=padded, seconds=seconds)
+        n, tokens = len(items), sum(item.length for item in items)
+        self.stats = self.stats.after_batch(model, texts=n, tokens=tokens, padded_tokens=padded, seconds=seconds)
 
     def _fail_waiting(self, error: BackendError) -> None:
         """Refuse what comes from now on with `error`, and fail what waits with it."""

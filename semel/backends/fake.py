@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -17,9 +18,12 @@ from typing_extensions import override
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.errors import BackendError, BadInputError, DeviceMemoryError
+from semel.values.activation import IDENTITY
 from semel.values.model import Kind
+from semel.values.sparse import SPARSE_DIM, SparseVector
 from semel.values.text import Input, Pair
-from semel.values.vectors import Vectors
+from semel.values.variant import AS_DEFINED, Variant
+from semel.values.vectors import AnyVectors, Vectors, stacked
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class FakeOptions:
     """The options of a source such as `fake:?dim=16&fail_on=poison`.
 
     Attributes:
-        dim: length of a vector.
+        dim: length of a vector; the number of a classifier's labels.
         max_tokens: words that the model reads of a text.
         weights: stands for the content of the weights: another value gives other vectors and another fingerprint.
         text_ms: time that each text takes.
@@ -41,6 +45,7 @@ class FakeOptions:
         hang_in: this step never ends: `load`, `health_check`, `warm_up` or `close`.
         unfit: the device fails its self-test, for this reason.
         weight_bytes: memory that the weights appear to take.
+        activation: the function from logits to scores, a name of `semel.values.activation`.
         journal: a file that gets a line for each text that reaches the device.
     """
 
@@ -58,6 +63,7 @@ class FakeOptions:
     hang_in: str = ""
     unfit: str = ""
     weight_bytes: int = 0
+    activation: str = IDENTITY
     journal: str = ""
 
     @classmethod
@@ -74,11 +80,10 @@ class FakeOptions:
 
 
 class FakeBackend(Backend):
-    """A model whose vectors are hashes of the words, or whose score is the share of the query's words in the document.
+    """A model whose vectors and logits are hashes of the words.
 
-    Args:
-        name: the model's name.
-        kind: `embed` for vectors, `cross-encoder` for scores.
+    The score of a cross-encoder is the share of the query's words in the document, and the sparse weight of a word
+    depends on how often the text has it.
     """
 
     loads_in_any_thread = True
@@ -100,15 +105,18 @@ class FakeBackend(Backend):
             raise BackendError(f"the device failed its self-test: {self._options.unfit}")
 
     @override
-    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        tokens = []
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
+        tokens, limit = [], variant.max_tokens or self._options.max_tokens
+        read = slice(-limit, None) if variant.truncate_side == "left" else slice(limit)
         for text in texts:
             query, document = text if isinstance(text, Pair) else ("", text)
-            query_words = query.split(" ") if query else []
-            words = [*query_words, *(prompt + document).split(" ")]
-            ids = [self._id(word) for word in words[: self._options.max_tokens]]
-            segments = ([0] * len(query_words) + [1] * len(words))[: len(ids)]
-            tokens.append(Tokens(ids, truncated=len(words) > len(ids), segments=segments))
+            query_words, whole = query.split(" ") if query else [], document.split(" ")
+            kept = " ".join(whole[: variant.document_tokens])
+            words = [*query_words, *(prompt + kept).split(" ")]
+            ids = [self._id(word) for word in words[read]]
+            segments = ([0] * len(query_words) + [1] * len(words))[read][: len(ids)]
+            cut = len(words) > len(ids) or kept != document
+            tokens.append(Tokens(ids, truncated=cut, segments=segments))
         return tokens
 
     @override
@@ -122,7 +130,7 @@ class FakeBackend(Backend):
     @override
     def samples(self) -> Sequence[Input]:
         texts = super().samples()
-        return texts if self._kind == "embed" else [Pair(text, text) for text in texts if isinstance(text, str)]
+        return texts if self._kind != "cross-encoder" else [Pair(text, text) for text in texts if isinstance(text, str)]
 
     @override
     def health_check(self) -> None:
@@ -142,7 +150,7 @@ class FakeBackend(Backend):
         return word_id
 
     @override
-    def forward(self, batch: Sequence[Tokens]) -> Vectors:
+    def forward(self, batch: Sequence[Tokens]) -> AnyVectors:
         self._batches += 1
         o = self._options
         if o.dead_after and self._batches > o.dead_after:
@@ -161,16 +169,24 @@ class FakeBackend(Backend):
             os.kill(os.getpid(), signal.SIGKILL)
         if o.text_ms:
             time.sleep(o.text_ms * len(batch) / 1000)
-        vectors = np.stack([self._vector(t) if self._kind == "embed" else _overlap(t) for t in batch])
-        vectors[[o.nan_on != "" and o.nan_on in w for w in words]] = np.nan
-        return vectors
+        rows = [self._row(tokens) for tokens in batch]
+        for row, found in zip(rows, words, strict=True):
+            if o.nan_on and o.nan_on in found:
+                (row.values if isinstance(row, SparseVector) else row)[:] = np.nan
+        return stacked(rows)
+
+    def _row(self, tokens: Tokens) -> Any:
+        if self._kind == "cross-encoder":
+            return _overlap(tokens)
+        if self._kind == "sparse":
+            return _counted(tokens)
+        vector = self._vector(tokens)
+        return vector if self._kind == "embed" else vector / 8192
 
     def _vector(self, tokens: Tokens) -> Vectors:
         seed = repr((self._options.weights, list(tokens.ids))).encode()
         digest = hashlib.shake_128(seed).digest(2 * self._options.dim)
-        vector = np.frombuffer(digest, "<u2").astype(np.float32) - 32767.5
-        unit: Vectors = vector / np.linalg.norm(vector)
-        return unit
+        return np.frombuffer(digest, "<u2").astype(np.float32) - 32767.5
 
     @override
     def get_model_info(self) -> ModelInfo:
@@ -180,9 +196,10 @@ class FakeBackend(Backend):
             device=self._device,
             dtype="float32",
             why="a fake model has no weights",
-            dim=self._options.dim if self._kind == "embed" else 1,
+            dim=dim_of(self._kind, self._options.dim),
             max_tokens=self._options.max_tokens,
             max_batch_tokens=4096,
+            normalizes=self._kind == "embed",
             weight_bytes=self._options.weight_bytes,
         )
 
@@ -193,6 +210,21 @@ class FakeBackend(Backend):
     def _hang_in(self, step: str) -> None:
         if self._options.hang_in == step:
             time.sleep(3600)
+
+
+_VOCABULARY = 100_000
+"""The number of words that a sparse fake model can distinguish."""
+
+
+def dim_of(kind: Kind, dim: int) -> int:
+    """Numbers in a row of a model of this kind, if a vector or the labels have `dim`."""
+    return {"cross-encoder": 1, "sparse": SPARSE_DIM}.get(kind, dim)
+
+
+def _counted(tokens: Tokens) -> SparseVector:
+    """The logarithm of 1 + the number of times that each word occurs."""
+    ids, counts = np.unique(np.array([i % _VOCABULARY for i in tokens.ids], np.uint32), return_counts=True)
+    return SparseVector(ids, np.log1p(counts).astype(np.float32))
 
 
 def _overlap(tokens: Tokens) -> Vectors:

@@ -1,6 +1,7 @@
 """One batch on the device: a text that makes the model fail is found, and fails alone."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from semel.backends.submission import Results
 from semel.errors import BackendError, DeviceMemoryError, SemelError
 from semel.log import get_log
 from semel.values.text import ItemError
-from semel.values.vectors import Vectors, sound_rows
+from semel.values.vectors import AnyVectors, sound_rows
 
 log = get_log("engine")
 
@@ -45,12 +46,12 @@ class Isolation:
         half = len(items) // 2
         return [*self.compute(backend, items[:half]), *self.compute(backend, items[half:])]
 
-    def _check(self, backend: Backend, items: list[Item], vectors: Vectors) -> Results:
+    def _check(self, backend: Backend, items: list[Item], vectors: AnyVectors) -> Results:
         """Compute NaN and zero rows again alone, because padding by itself can cause them; an error if they stay."""
         unsound = np.flatnonzero(~sound_rows(vectors))
         if not len(unsound):
             return vectors
-        results: list[Vectors | ItemError] = list(vectors)
+        results: list[Any] = list(vectors)
         for row in unsound:
             if len(items) == 1:
                 return [ItemError("invalid_vector", "the model returns a NaN or zero vector for this text")]

@@ -2,11 +2,11 @@
 
 import queue
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import Condition
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from semel.backends.batching import Item
 from semel.errors import BackendError
 from semel.tracing import NO_SPAN, Span, current_caller, is_on, span
 from semel.values.text import ItemError
-from semel.values.vectors import Vectors
+from semel.values.vectors import AnyVectors, stacked
 
 _MOST_UNREAD_S = 0.25
 """Enough to compute the next batches while one is stored."""
@@ -27,7 +27,7 @@ class Part:
 
     Attributes:
         indices: positions in the submitted list; row i of `vectors` belongs to `indices[i]`.
-        vectors: float32 (len(indices), dim).
+        vectors: `AnyVectors` of len(indices).
         tokens: number of tokens that the model read, for each of `indices`.
         truncated: whether the text was longer than the model reads, for each of `indices`.
         errors: position → why that text failed; these positions are not in `indices`.
@@ -35,7 +35,7 @@ class Part:
     """
 
     indices: list[int]
-    vectors: Vectors
+    vectors: AnyVectors
     tokens: list[int]
     truncated: list[bool]
     errors: dict[int, ItemError] = field(default_factory=dict)
@@ -69,6 +69,15 @@ class Unread:
 
 
 @dataclass(frozen=True)
+class ModelStats:
+    """What one model has computed since the start of the engine, and the device's seconds that it took."""
+
+    texts: int = 0
+    tokens: int = 0
+    busy_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class EngineStats:
     """Counters since the start of the engine.
 
@@ -76,6 +85,7 @@ class EngineStats:
         padded_tokens: tokens that the device computed, padding included.
         busy_s: seconds in which the device ran batches.
         memory_halvings: batches that were too large for the device's memory.
+        by_model: model → what it computed.
     """
 
     batches: int = 0
@@ -84,10 +94,14 @@ class EngineStats:
     padded_tokens: int = 0
     busy_s: float = 0.0
     memory_halvings: int = 0
+    by_model: Mapping[str, ModelStats] = field(default_factory=dict)
 
-    def after_batch(self, *, texts: int, tokens: int, padded_tokens: int, seconds: float) -> "EngineStats":
+    def after_batch(self, model: str, *, texts: int, tokens: int, padded_tokens: int, seconds: float) -> "EngineStats":
         """The counters after one more batch."""
+        before = self.by_model.get(model, ModelStats())
+        after = ModelStats(before.texts + texts, before.tokens + tokens, before.busy_s + seconds)
         return EngineStats(
+            by_model={**self.by_model, model: after},
             batches=self.batches + 1,
             texts=self.texts + texts,
             tokens=self.tokens + tokens,
@@ -186,8 +200,8 @@ NOT_WANTED = ItemError("not_wanted", "nobody waits for this text any more, so it
 """The error of a text that reached the device too late."""
 
 
-Results: TypeAlias = Vectors | list[Vectors | ItemError]
-"""One row, float32 (dim,), or error for each text of a batch: an array where no text failed."""
+Results: TypeAlias = AnyVectors | list[Any]
+"""One row, or `ItemError`, for each text of a batch: `AnyVectors` where no text failed."""
 
 
 def deliver(items: list[Item], results: Results, *, device_s: float = 0.0) -> None:
@@ -214,7 +228,7 @@ def _part(items: list[Item], results: Results, rows: list[int], device_s: float)
         errors = {items[row].index: result for row, result in found if isinstance(result, ItemError)}
         good = [(row, result) for row, result in found if not isinstance(result, ItemError)]
         rows = [row for row, _ in good]
-        vectors = np.stack([vector for _, vector in good]) if good else np.empty((0, 0), np.float32)
+        vectors = stacked([vector for _, vector in good])
     return Part(
         indices=[items[row].index for row in rows],
         vectors=vectors,

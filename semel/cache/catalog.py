@@ -4,7 +4,7 @@ Workers publish their spaces when they start. The API reads them, so it computes
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from typing import Any, Literal
 
@@ -13,10 +13,10 @@ from sqlalchemy import delete, select, update
 from semel.cache.schema import models
 from semel.clock import time_of
 from semel.db import Database
-from semel.errors import BadInputError, FingerprintError, UnknownModelError
+from semel.errors import BadInputError, FingerprintError, UnavailableError, UnknownModelError, UnknownPromptError
 from semel.kept import Kept
 from semel.values.device import device_kind
-from semel.values.model import Space
+from semel.values.model import Kind, Space, base_name
 
 LIVE_S = 20.0
 """A publication that has not been renewed for this long is dead: other weights may then take its name."""
@@ -36,16 +36,34 @@ _PROMPT_NAMES: dict[InputType, tuple[str, ...]] = {
 """What model authors call the prompt for each input type, the most common name first."""
 
 
+def prompt_for(input_type: str, prompts: Collection[str]) -> str:
+    """The name of the prompt for an input type, among the prompts of a model; "" if it has none for it.
+
+    Args:
+        input_type: `query` or `document`, or `none` for no prompt.
+
+    Raises:
+        BadInputError: there is no such input type.
+    """
+    if input_type == "none":
+        return ""
+    if input_type not in _PROMPT_NAMES:
+        raise BadInputError(f"there is no input type {input_type!r} (known: {', '.join(_PROMPT_NAMES)}, none)")
+    return next((name for name in _PROMPT_NAMES[input_type] if name in prompts), "")
+
+
 class Catalog:
     """Vector spaces by model name and prompt name.
 
     Args:
         default_model: the model of a caller that names none.
+        configured: the models that this process's configuration names.
     """
 
-    def __init__(self, db: Database, *, default_model: str) -> None:
+    def __init__(self, db: Database, *, default_model: str, configured: Collection[str] = ()) -> None:
         self._db = db
         self._default = default_model
+        self._configured = frozenset(configured)
         self._seen: Kept[dict[tuple[str, str], Any]] = Kept(_KEPT_S)
         self._namespace = ""
 
@@ -93,22 +111,52 @@ class Catalog:
         """The space of a model and prompt, chosen as in `find`.
 
         Raises:
-            UnknownModelError: no worker ever served this model with this prompt.
+            UnknownModelError: no worker ever served this model.
+            UnknownPromptError: it has no such prompt.
+            UnavailableError: no worker ever served it, though it is configured.
             BadInputError: a name contains a character that cannot be printed.
         """
         return self.find(model, prompt_name, device=device)[0]
+
+    def space_of_kind(self, kind: Kind, model: str | None = None, prompt_name: str = "") -> Space:
+        """The space of a model of this kind: the one that is named, else the default, else the only one.
+
+        Raises:
+            BadInputError: the named model is of another kind; or none is named, and there is none or several.
+            UnknownModelError, UnknownPromptError, UnavailableError: as of `space`.
+        """
+        model = model or self.only_model(kind)
+        space = self.space(model, prompt_name)
+        space.check_kind(kind)
+        return space
+
+    def only_model(self, kind: Kind) -> str:
+        """The model that a caller means who names none: the default if it is of this kind, or the only one that is.
+
+        Models that no live worker serves count if no live one is of this kind. It is the default if there is none.
+
+        Raises:
+            BadInputError: there are several; the message names them.
+        """
+        rows = [row for row in self._seen.get(self._read).values() if _space(row).kind == kind]
+        alive = [row for row in rows if row.seen_at > self._db.now() - LIVE_S] if len(rows) > 1 else []
+        known = {base_name(row.name) for row in alive or rows}
+        if self._default in {base_name(row.name) for row in rows} or not known:
+            return self._default
+        if len(known) > 1:
+            raise BadInputError(f"name one of the models of kind {kind!r}: {', '.join(sorted(known))}")
+        return next(iter(known))
 
     def space_for_input(self, model: str | None, input_type: InputType | None, *, device: str = "auto") -> Space:
         """The space of the model's prompt for this input type, or the space without a prompt if it has none.
 
         Raises:
-            UnknownModelError: no worker ever served this model.
+            UnknownModelError, UnavailableError: as of `space`.
             BadInputError: the name contains a character that cannot be printed.
         """
         chosen = self.space(model, device=device).model
-        names = () if input_type is None else _PROMPT_NAMES[input_type]
-        rows = self._rows(chosen, "")
-        return self.space(chosen, next((name for name in names if (chosen, name) in rows), ""))
+        prompts = [prompt for name, prompt in self._rows(chosen, "") if name == chosen]
+        return self.space(chosen, prompt_for(input_type or "none", prompts))
 
     def find(self, model: str | None, prompt_name: str = "", *, device: str = "auto") -> tuple[Space, str]:
         """The space of a model and prompt, and the device that served it last.
@@ -117,7 +165,9 @@ class Catalog:
         space is chosen if `device` is this device, or if no worker ever served NAME itself.
 
         Raises:
-            UnknownModelError: no worker ever served this model with this prompt.
+            UnknownModelError: no worker ever served this model.
+            UnknownPromptError: it has no such prompt.
+            UnavailableError: no worker ever served it, though it is configured.
             BadInputError: a name contains a character that cannot be printed.
         """
         model = model or self._default
@@ -128,10 +178,14 @@ class Catalog:
         names = [name for name in own if name == f"{model}@{device_kind(device)}"] + [model] + own
         row = next((rows[name, prompt_name] for name in names if (name, prompt_name) in rows), None)
         if row is None:
-            prompts = [prompt for name, prompt in rows if name == model and prompt]
-            if (model, "") in rows or prompts:
-                raise UnknownModelError(f"{model} (prompt {prompt_name})", [f"{model} (prompt {p})" for p in prompts])
-            raise UnknownModelError(model, list({name for name, _ in rows}))
+            served = {name for name, _ in rows}
+            if prompts := {prompt for name, prompt in rows if name == model or name.startswith(f"{model}@")}:
+                raise UnknownPromptError(model, prompt_name, [prompt for prompt in prompts if prompt])
+            if model in self._configured:
+                raise UnavailableError(
+                    f"model {model!r} is configured, and no worker has served it yet; start one: semel worker"
+                )
+            raise UnknownModelError(model, list(served))
         return _space(row).within(self._namespace), row.device
 
     def _rows(self, model: str, prompt_name: str) -> dict[tuple[str, str], Any]:

@@ -12,15 +12,9 @@ import hashlib
 from collections.abc import Sequence
 
 from semel.errors import InvalidTextError
-from semel.values.model import FingerprintSpec
 from semel.values.text import Input, Pair, lone_surrogate
 
 KEY_BYTES = 32
-
-
-def fingerprint(spec: FingerprintSpec) -> bytes:
-    """The 32 bytes that stand for everything that changes a vector."""
-    return hashlib.sha256(spec.canonical_json()).digest()
 
 
 def input_key(fingerprint: bytes, item: Input, index: int = 0) -> bytes:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, column, func, select, table, text
@@ -20,6 +21,14 @@ _PAUSE_S = 0.02
 
 _OVERLAP_S = 60.0
 """A transaction that began this long before a prune may become visible to it late."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The number of vectors that would be deleted, and of those that are kept only because jobs need them."""
+
+    delete: int
+    kept: int
 
 
 class Pruner:
@@ -44,10 +53,19 @@ class Pruner:
         self, *, max_bytes: int | None = None, older_than_s: float | None = None, fingerprint: bytes | None = None
     ) -> int:
         """The number of vectors that `prune` would delete with the same conditions. No writer waits for it."""
+        return self.plan(max_bytes=max_bytes, older_than_s=older_than_s, fingerprint=fingerprint).delete
+
+    def plan(
+        self, *, max_bytes: int | None = None, older_than_s: float | None = None, fingerprint: bytes | None = None
+    ) -> "Plan":
+        """What `prune` would do with the same conditions. No writer waits for it."""
+        counts = []
         with self._db.read() as conn:
-            _fill(conn, "prune_keep", self._keep(conn, 0.0))
-            selected = _to_delete(conn, max_bytes, older_than_s, fingerprint)
-            return conn.execute(select(func.count()).select_from(selected.subquery())).scalar_one()
+            for needed in (self._keep(conn, 0.0), ()):
+                _fill(conn, "prune_keep", needed)
+                selected = _to_delete(conn, max_bytes, older_than_s, fingerprint).subquery()
+                counts.append(conn.execute(select(func.count()).select_from(selected)).scalar_one())
+        return Plan(delete=counts[0], kept=counts[1] - counts[0])
 
     def prune(
         self, *, max_bytes: int | None = None, older_than_s: float | None = None, fingerprint: bytes | None = None

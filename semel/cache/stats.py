@@ -122,10 +122,9 @@ def verify(db: Database, store: VectorStore, *, repair: bool = False) -> Iterato
         store: counts the damaged rows.
         repair: delete the damaged rows, so that the next request for them computes them again.
     """
-    with db.read() as conn:
-        dims = {row.id: row.dim for row in conn.execute(select(spaces.c.id, spaces.c.dim))}
-    columns = (vectors.c.key, vectors.c.space_id, vectors.c.truncated, vectors.c.crc, vectors.c.data)
-    query = select(*columns).order_by(vectors.c.key).limit(SLICE_KEYS * 4)
+    columns = (vectors.c.key, vectors.c.tokens, vectors.c.truncated, vectors.c.crc, vectors.c.data, spaces.c.dim)
+    query = select(*columns).outerjoin(spaces, spaces.c.id == vectors.c.space_id)
+    query = query.order_by(vectors.c.key).limit(SLICE_KEYS * 4)
     seen, damaged, last = 0, list[bytes](), b""
     while True:
         with db.read() as conn:
@@ -133,7 +132,7 @@ def verify(db: Database, store: VectorStore, *, repair: bool = False) -> Iterato
         if not rows:
             yield Verified(seen, damaged)
             return
-        bad = [row for row in rows if not is_sound(row, dims.get(row[1], 0))]
+        bad = [row[:5] for row in rows if row[5] is None or not is_sound(row[:5], row[5])]
         damaged += [row[0] for row in bad]
         store.count_damaged(len(bad))
         if repair and bad:

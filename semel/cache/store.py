@@ -9,13 +9,14 @@ import numpy as np
 from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from semel.cache.codec import DTYPES, checksum, decode_into, encode, has_size
+from semel.cache import codec
+from semel.cache.codec import checksum, decode_into, encode, has_size
 from semel.cache.schema import producers, spaces, vectors
 from semel.db import Database
 from semel.errors import InvalidVectorError
 from semel.log import get_log
 from semel.values.model import Producer, Space
-from semel.values.vectors import Found, Vectors, sound_rows
+from semel.values.vectors import AnyVectors, Found, empty_rows
 
 log = get_log("cache")
 
@@ -62,7 +63,7 @@ class VectorStore:
 
         Args:
             keys: 32 bytes each; order and duplicates are kept.
-            dim: length of the vectors of this space.
+            dim: length of the vectors of this space; 0 for sparse ones.
         """
         rows, damaged = self._read(keys, _VECTOR_COLUMNS, dim)
         if damaged:
@@ -96,14 +97,14 @@ class VectorStore:
         present = np.zeros(n, np.bool_)
         tokens = np.zeros(n, np.int32)
         truncated = np.zeros(n, np.bool_)
-        values = None if dim is None else np.full((n, dim), np.nan, np.float32)
+        values = None if dim is None else empty_rows(n, dim)
         damaged: list[Any] = []
         single = len(first_row) <= SLICE_KEYS
         with self._db.read(single=single) if on is None else nullcontext(on) as conn:
             for part in _slices(list(first_row)):
                 rows = self._fetch(conn, columns, part)
-                if values is not None:
-                    rows = _undamaged(rows, values.shape[1], damaged)
+                if dim is not None:
+                    rows = _undamaged(rows, dim, damaged)
                 if not rows:
                     continue
                 found = list(zip(*rows, strict=True))
@@ -147,11 +148,15 @@ class VectorStore:
 
     # Writing
 
+    def dtype_of(self, space: Space) -> str:
+        """The name of the type in which vectors of this space are stored; logits stay float32."""
+        return self._dtype if space.kind in ("embed", "sparse") else "float32"
+
     def put_many(
         self,
         space: Space,
         keys: Sequence[bytes],
-        values: Vectors,
+        values: AnyVectors,
         *,
         tokens: Sequence[int],
         truncated: Sequence[bool],
@@ -160,14 +165,14 @@ class VectorStore:
         """Store vectors in one transaction; a key that has a row keeps it. Returns the number of new rows.
 
         Args:
-            values: float32 (len(keys), space.dim).
+            values: float32 (len(keys), space.dim), or sparse.
             tokens, truncated: one for each key; see `Found`.
 
         Raises:
             InvalidVectorError: a vector is NaN, infinite, zero or of the wrong size; nothing of the call is stored.
             StorageFullError: the database is full; nothing of the call is stored.
         """
-        blobs = encode(values, dim=space.dim, dtype=self._dtype if space.dim > 1 else "float32")
+        blobs = encode(values, dim=space.dim, dtype=self.dtype_of(space))
         rows = [
             (key, int(count), bool(cut), checksum(key, blob), blob)
             for key, count, cut, blob in zip(keys, tokens, truncated, blobs, strict=True)
@@ -234,14 +239,7 @@ def _undamaged(rows: list[Any], dim: int, damaged: list[Any]) -> list[Any]:
     return [row for row in rows if row[0] not in keys]
 
 
-def is_sound(row: tuple[Any, ...], dim: int) -> bool:
-    """Whether size, checksum and values of a row are right.
-
-    Args:
-        row: a `StoredRow`; the columns between key and checksum are not looked at.
-    """
+def is_sound(row: Sequence[Any], dim: int) -> bool:
+    """Whether size, checksum and values of a `StoredRow` are right."""
     key, _, _, crc, data = row
-    if checksum(key, data) != crc or not has_size(data, dim=dim):
-        return False
-    dtype = next(d for d in DTYPES.values() if len(data) == dim * d.itemsize)
-    return bool(sound_rows(np.frombuffer(data, dtype).reshape(1, dim).astype(np.float32))[0])
+    return checksum(key, data) == crc and codec.is_sound(data, dim=dim)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +10,7 @@ from sqlalchemy import select
 
 from semel.atomic_write import atomic_write
 from semel.cache.schema import spaces, vectors
-from semel.cache.store import IMPORTED, StoredRow, VectorStore
+from semel.cache.store import IMPORTED, SPACE_COLUMNS, StoredRow, VectorStore
 from semel.db import Database
 from semel.errors import BadInputError, InvalidVectorError
 from semel.values.model import Space
@@ -37,7 +36,7 @@ def export_space(db: Database, space: Space, path: Path) -> Iterator[int]:
     Raises:
         OSError: the folder does not exist, or has no room.
     """
-    fields = {name: value for name, value in asdict(space).items() if name != "matryoshka_dims"}
+    fields = {name: getattr(space, name) for name in SPACE_COLUMNS}
     header = json.dumps({**fields, "fingerprint": space.fingerprint.hex()})
     count = 0
     with atomic_write(path) as file, pq.ParquetWriter(file, _SCHEMA.with_metadata({_HEADER: header})) as writer:

@@ -14,6 +14,16 @@ app = typer.Typer(
 )
 
 
+_EXTRAS = {
+    **dict.fromkeys(("celery", "fastapi", "fastapi_offline", "kombu", "orjson", "prometheus_client"), "server"),
+    **dict.fromkeys(("python_multipart", "redis", "starlette", "uvicorn", "zstandard"), "server"),
+    **dict.fromkeys(("sentence_transformers", "torch"), "cpu"),
+    "flower": "flower",
+    "psycopg": "postgres",
+}
+"""Package → the extra that installs it; the base installation has the client alone."""
+
+
 def _add(module: str, name: str) -> None:
     command = importlib.import_module(f"semel.cli.commands.{module}")
     app.command(name)(getattr(command, name))
@@ -21,7 +31,8 @@ def _add(module: str, name: str) -> None:
 
 for _name in ("demo", "up", "serve", "worker", "embed", "rerank", "devices", "key"):
     _add(_name, _name)
-for _name in ("jobs", "cache", "models"):
+_add("sync", "search")
+for _name in ("jobs", "cache", "models", "sync"):
     app.add_typer(importlib.import_module(f"semel.cli.commands.{_name}").app, name=_name)
 
 
@@ -63,3 +74,14 @@ def main(*args: Any) -> None:
     except BrokenPipeError:  # `semel jobs list | head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # a file or folder that cannot be read or written
+        if error.filename is None:
+            raise
+        typer.secho(f"error: {error.filename}: {error.strerror}", err=True, fg="red")
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        typer.secho(f"error: this command needs {error.name}: pip install 'semel[{extra}]'", err=True, fg="red")
+        sys.exit(2)

@@ -1,6 +1,6 @@
 """LangChain: `Embeddings` and a document compressor. Needs the extra: pip install 'semel[langchain]'.
 
-store = InMemoryVectorStore(SemelEmbeddings(Client("http://127.0.0.1:8700")))
+store = InMemoryVectorStore(SemelEmbeddings(model="minilm", base_url="http://127.0.0.1:8700"))
 """
 
 from collections.abc import Sequence
@@ -9,32 +9,36 @@ from typing import Any
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.embeddings import Embeddings
-from pydantic import ConfigDict
+from pydantic import ConfigDict, SecretStr
 
 from semel.client import Client
-
-_REQUEST_TEXTS = 1024
-"""Texts in one request; the server's limit is 2,048 by default."""
 
 
 class SemelEmbeddings(Embeddings):
     """Embeddings from a semel server; documents and queries get the model's own prompts, if it has them.
 
     Args:
-        client: the connection to the server.
+        client: the connection to the server; without it, one is made from `base_url` and `api_key`.
         model: a name from the server's list; None for its default.
+        base_url, api_key: as `url` and `api_key` of `Client`.
     """
 
-    def __init__(self, client: Client, *, model: str | None = None) -> None:
-        self._client = client
+    def __init__(
+        self,
+        client: Client | None = None,
+        *,
+        model: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+    ) -> None:
+        self._client = client or Client(base_url, api_key=api_key)
         self._model = model
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector for each text, in order. Raises what `Client.embed` raises."""
-        vectors: list[list[float]] = []
-        for at in range(0, len(texts), _REQUEST_TEXTS):
-            part = texts[at : at + _REQUEST_TEXTS]
-            vectors += self._client.embed(part, model=self._model, input_type="document").tolist()
+        if not texts:
+            return []
+        vectors: list[list[float]] = self._client.embed(texts, model=self._model, input_type="document").tolist()
         return vectors
 
     def embed_query(self, text: str) -> list[float]:
@@ -47,16 +51,24 @@ class SemelRerank(BaseDocumentCompressor):
     """Keeps the documents that are most relevant to a query, the best first, with their scores in the metadata.
 
     Attributes:
-        client: the `semel.Client` that connects to the server.
+        client: the `semel.Client` that connects to the server; without it, one is made from `base_url` and `api_key`.
         model: a name from the server's list; None for its default.
         top_n: how many documents to keep.
+        base_url, api_key: as `url` and `api_key` of `Client`.
     """
 
-    client: Any
+    client: Any = None
     model: str | None = None
     top_n: int = 3
+    base_url: str | None = None
+    api_key: SecretStr | None = None
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    def model_post_init(self, _: Any) -> None:
+        """Connect to the server."""
+        if self.client is None:
+            self.client = Client(self.base_url, api_key=self.api_key.get_secret_value() if self.api_key else None)
 
     def compress_documents(
         self,

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-import semel.tasks.jobs.schema  # noqa: F401  # adds its tables to the metadata
+import semel.sync.ledger.schema
+import semel.tasks.jobs.schema  # noqa: F401  # both add their tables to the metadata
 from semel.cache.schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)

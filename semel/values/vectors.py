@@ -2,16 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from semel.errors import TextTooLongError
+from semel.values.sparse import SPARSE_DIM, sparse_rows
 from semel.values.text import ItemError, Outcome
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 """float32 (n, dim), one row for each text, in the order of the texts."""
+
+AnyVectors: TypeAlias = npt.NDArray[Any]
+"""What a model computes, one row for each text: `Vectors`, or the `SparseVectors` of a sparse model."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,13 @@ class Found:
         present: bool (n,). The rows of `vectors`, `tokens` and `truncated` are meaningful only where it is true.
         tokens: int32 (n,), the tokens that the model read, special ones included.
         truncated: bool (n,), whether the text was longer than the model's limit.
-        vectors: float32 (n, dim), or None for a look-up without vectors.
+        vectors: `AnyVectors`, or None for a look-up without vectors.
     """
 
     present: npt.NDArray[np.bool_]
     tokens: npt.NDArray[np.int32]
     truncated: npt.NDArray[np.bool_]
-    vectors: Vectors | None = None
+    vectors: AnyVectors | None = None
 
     def part(self, rows: slice) -> "Found":
         """Some of these rows."""
@@ -84,7 +88,7 @@ class Embedded:
     """The answer for a list of texts, row i for text i.
 
     Attributes:
-        vectors: float32 (n, dim); the row of a failed text is NaN and must not be read.
+        vectors: `AnyVectors`; the row of a failed text is NaN or None, and must not be read.
         outcomes: one for each text.
         errors: index of a failed text → why it failed.
         tokens: int32 (n,).
@@ -93,7 +97,7 @@ class Embedded:
         inference_s: the worker's share of `waited_s`; None if it was not measured.
     """
 
-    vectors: Vectors
+    vectors: AnyVectors
     outcomes: Sequence[Outcome]
     errors: dict[int, ItemError]
     tokens: npt.NDArray[np.int32]
@@ -106,8 +110,25 @@ class Embedded:
         return sum(1 for o in self.outcomes if o is outcome)
 
 
-def sound_rows(vectors: Vectors) -> npt.NDArray[np.bool_]:
-    """Which rows are finite and not all zero, as bool (n,). A row of one number is a score, and may be zero."""
+def empty_rows(n: int, dim: int) -> AnyVectors:
+    """Rows of NaN, or of None for a sparse model."""
+    return sparse_rows([None] * n) if dim == SPARSE_DIM else np.full((n, dim), np.nan, np.float32)
+
+
+def stacked(rows: Sequence[Any]) -> AnyVectors:
+    """One array of the rows of a model."""
+    if not rows:
+        return np.empty((0, 0), np.float32)
+    return np.stack(rows) if isinstance(rows[0], np.ndarray) else sparse_rows(rows)
+
+
+def sound_rows(vectors: AnyVectors) -> npt.NDArray[np.bool_]:
+    """Which rows are finite and not all zero, as bool (n,).
+
+    A row of one number is a score, and may be zero; so may a sparse vector.
+    """
+    if vectors.dtype == object:
+        return np.fromiter((row.is_finite for row in vectors), np.bool_, count=len(vectors))
     return np.asarray(np.isfinite(vectors).all(axis=1) & (vectors.any(axis=1) | (vectors.shape[1] == 1)))
 
 
@@ -118,9 +139,17 @@ def unit_rows(vectors: Vectors) -> Vectors:
 
 
 def cosines(one: Vectors, others: Vectors) -> Vectors:
-    """The cosine of `one` (dim,) with each row of `others` (n, dim); float32 (n,) in -1..1."""
-    lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(one)
-    scaled: Vectors = np.clip((others @ one) / lengths, -1, 1).astype(np.float32)
+    """The cosine of `one` (dim,) with each row of `others` (n, dim); float32 (n,) in -1..1.
+
+    Equal rows have equal cosines: BLAS would round a product differently at another position of the matrix.
+    """
+    return pairwise_cosines(np.broadcast_to(one, others.shape), others)
+
+
+def pairwise_cosines(ones: Vectors, others: Vectors) -> Vectors:
+    """The cosine of each row of `ones` (n, dim) with the same row of `others` (n, dim); float32 (n,) in -1..1."""
+    lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(ones, axis=1)
+    scaled: Vectors = np.clip((ones * others).sum(axis=1) / lengths, -1, 1).astype(np.float32)
     return scaled
 
 

@@ -395,3 +395,17 @@ def test_the_client_runs_a_batch(semel: Processes, tmp_path: Path) -> None:
     assert "line 1: not JSON" in failed.errors[0]
     with pytest.raises(ConflictError):
         semel.client.cancel_batch(failed.id)
+
+
+def test_a_large_file_arrives_in_parts(semel: Processes, client: openai.OpenAI, tmp_path: Path) -> None:
+    lines = [line(str(i), input=f"in parts {i}") for i in range(50)]
+    file = tmp_path / "lines.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    done = client.uploads.upload_file_chunked(file=file, mime_type="application/jsonl", purpose="batch", part_size=1000)
+    assert (done.status, done.file and done.file.bytes) == ("completed", file.stat().st_size)
+    assert done.file is not None
+    batch = client.batches.create(input_file_id=done.file.id, endpoint="/v1/embeddings", completion_window="24h")
+    assert ended(client, batch.id).request_counts.completed == 50  # type: ignore[union-attr]
+    begun = client.uploads.create(bytes=5, filename="a.jsonl", mime_type="application/jsonl", purpose="batch")
+    client.uploads.parts.create(begun.id, data=b"12345")
+    assert client.uploads.cancel(begun.id).status == "cancelled"

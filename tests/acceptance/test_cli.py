@@ -1,11 +1,12 @@
 """`semel embed` and other commands, as a user types them, locally and through a server."""
 
 import datetime
+import gzip
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.processes import Processes, stored_vectors, wait_until
+from tests.support.processes import Processes, processes, stored_vectors, wait_until
 
 TEXTS = ["one", "two words", "one", "three words here", "émigré 漢字"]
 WHERE = pytest.mark.parametrize("where", ["local", "server"])
@@ -47,6 +48,18 @@ def _parquet(folder: Path) -> Path:
     return path
 
 
+def _json(folder: Path) -> Path:
+    path = folder / "in.json"
+    path.write_text(json.dumps([{"id": i, "text": t} for i, t in enumerate(TEXTS)]))
+    return path
+
+
+def _gz(folder: Path) -> Path:
+    path = folder / "in.tsv.gz"
+    path.write_bytes(gzip.compress(("id\ttext\n" + "".join(f"{i}\t{t}\n" for i, t in enumerate(TEXTS))).encode()))
+    return path
+
+
 def _folder(folder: Path) -> Path:
     path = folder / "in"
     (path / "deep").mkdir(parents=True)
@@ -56,7 +69,7 @@ def _folder(folder: Path) -> Path:
 
 
 @WHERE
-@pytest.mark.parametrize("make", [_txt, _jsonl, _csv, _parquet, _folder])
+@pytest.mark.parametrize("make", [_txt, _jsonl, _json, _csv, _gz, _parquet, _folder])
 def test_every_input_gives_its_rows_in_order(
     semel: Processes, tmp_path: Path, where: str, make: Callable[[Path], Path]
 ) -> None:
@@ -82,7 +95,7 @@ def test_every_output_holds_the_same_vectors(semel: Processes, tmp_path: Path, w
 
 
 @WHERE
-def test_skipped_and_failed_inputs_keep_their_places(semel: Processes, tmp_path: Path, where: str) -> None:
+def test_unreadable_and_failed_inputs_keep_their_places(semel: Processes, tmp_path: Path, where: str) -> None:
     source = tmp_path / "in.jsonl"
     lines = [
         b'{"text": "one"}',
@@ -94,7 +107,7 @@ def test_skipped_and_failed_inputs_keep_their_places(semel: Processes, tmp_path:
     ]
     source.write_bytes(b"\n".join([*lines, b'{"text": "two words"}', b'{"text": 5}']) + b"\n")
     out = tmp_path / "out.parquet"
-    done = semel.semel("embed", str(source), "-o", str(out), "--skip-bad", *arguments(semel, where))
+    done = semel.semel("embed", str(source), "-o", str(out), *arguments(semel, where))
     table = pq.read_table(out)
     assert table["index"].to_pylist() == list(range(8))
     assert [e is not None for e in table["embedding"].to_pylist()] == [i in (0, 6) for i in range(8)]
@@ -109,11 +122,12 @@ def test_skipped_and_failed_inputs_keep_their_places(semel: Processes, tmp_path:
 @pytest.mark.parametrize(
     ("name", "content", "options", "message"),
     [
-        ("in.txt", "a\n\nb\n", [], "in.txt:2: the text is empty (use --skip-bad"),
-        ("in.txt", b"a\nb\xff\n", [], "in.txt:2: not UTF-8 (byte 0xff at 1)"),
-        ("in.jsonl", '{"text": "a"}\n{oops\n', [], "in.jsonl:2: not JSON"),
-        ("in.jsonl", '{"text": "a"}\n{"txt": "b"}\n', [], "in.jsonl:2: no field 'text'"),
-        ("in.jsonl", '{"text": "a\\ud800"}\n', [], "in.jsonl:1: the text contains a lone surrogate"),
+        ("in.txt", "a\n\nb\n", ["--strict"], "in.txt:2: the text is empty (without --strict, such inputs fail in"),
+        ("in.txt", "a\n\nb\n", [], "in.txt:2 has no vector (the text is empty), and .npy cannot mark a missing row"),
+        ("in.txt", b"a\nb\xff\n", ["--strict"], "in.txt:2: not UTF-8 (byte 0xff at 1)"),
+        ("in.jsonl", '{"text": "a"}\n{oops\n', ["--strict"], "in.jsonl:2: not JSON"),
+        ("in.jsonl", '{"text": "a"}\n{"txt": "b"}\n', ["--strict"], "in.jsonl:2: no field 'text'"),
+        ("in.jsonl", '{"text": "a\\ud800"}\n', ["--strict"], "in.jsonl:1: the text contains a lone surrogate"),
         ("in.csv", "a,b\n1,2\n", [], "no column 'text' (columns: a, b)"),
         ("in.parquet", "no", [], "not a Parquet file"),
         ("in.txt", "", [], "contains no texts"),
@@ -226,7 +240,15 @@ def _ticket_identity(source: Path, output: Path) -> str:
     from semel.cli.work.remote_embedding import _Ticket
 
     options = EmbedOptions(
-        source, output, model=None, device="auto", text_field="text", prompt_name="", skip_bad=False, truncate=True
+        source,
+        output,
+        model=None,
+        device="auto",
+        text_field="text",
+        prompt_name="",
+        input_type="document",
+        strict=False,
+        truncate=True,
     )
     return _Ticket(options)._identity
 
@@ -264,10 +286,10 @@ def test_a_submitted_row_comes_back_with_its_id_and_metadata(semel: Processes, t
 def test_rerank_indices_count_the_rows_of_the_input(semel: Processes, tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text('{"text": ""}\n{"text": "one"}\n{"text": "two words"}\n')
-    command = ("rerank", "two words", str(source), "--skip-bad", "--json", "--url", semel.url)
+    command = ("rerank", "two words", str(source), "--json", "--url", semel.url)
     done = semel.semel(*command)
     assert [row["index"] for row in json.loads(done.stdout)] == [2, 1]
-    assert "1 inputs were not sent" in done.stderr
+    assert "1 inputs cannot be read" in done.stderr
     assert "in.jsonl:1: the text is empty" in done.stderr
 
 
@@ -300,8 +322,9 @@ def test_cache_stats_verify_and_prune(semel: Processes, tmp_path: Path, monkeypa
     assert "choose what to delete" in semel.semel("cache", "prune", ok=False).stderr
     assert "takes a number with a unit" in semel.semel("cache", "prune", "--max-bytes", "many", ok=False).stderr
     assert "2 vectors would" in semel.semel("cache", "prune", "--max-bytes", "128", "--dry-run").stdout
-    assert "2 vectors deleted" in semel.semel("cache", "prune", "--max-bytes", "128").stdout
-    deleted = semel.semel("cache", "prune", "--fingerprint", space["fingerprint"][:8]).stdout
+    assert "add --yes" in semel.semel("cache", "prune", "--max-bytes", "128", ok=False).stderr
+    assert "2 vectors deleted" in semel.semel("cache", "prune", "--max-bytes", "128", "--yes").stdout
+    deleted = semel.semel("cache", "prune", "--fingerprint", space["fingerprint"][:8], "--yes").stdout
     assert "2 vectors deleted" in deleted
     assert "the cache is empty" in semel.semel("cache", "stats").stdout
 
@@ -320,3 +343,48 @@ def test_a_wrong_setting_is_reported_in_one_sentence(semel: Processes, monkeypat
     refused = semel.semel("models", ok=False)
     assert refused.returncode == 2
     assert "setting 'chunk_texts' (SEMEL_CHUNK_TEXTS" in refused.stderr
+
+
+MINILM = 'default_model = "minilm"\n'
+
+
+@pytest.fixture(scope="module")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    with processes(tmp_path_factory.mktemp("minilm"), toml=MINILM) as running:
+        yield running
+
+
+@WHERE
+def test_long_files_are_split_into_pieces_that_the_model_reads_whole(
+    minilm: Processes, where: str, tmp_path: Path
+) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for name in ("one.md", "two.txt"):
+        (docs / name).write_text("\n\n".join(f"{name} has a paragraph number {i}, with words." for i in range(120)))
+    (docs / "short.txt").write_text("A short text.")
+    run = ["embed", str(docs), *arguments(minilm, where), "--overwrite", "-o", str(tmp_path / "out.parquet")]
+    whole = minilm.semel(*run)
+    assert "2 texts (66.7 %) were longer than the model's limit: about 8" in whole.stderr
+    split = minilm.semel(*run, "--chunk", "--chunk-overlap", "20")
+    assert "longer than the model's limit" not in split.stderr
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["id"] for row in rows if row["id"].startswith("short")] == ["short.txt#0"]
+    first = [row["text"] for row in rows if row["id"].startswith("one.md#")]
+    assert len(first) > 5
+    assert "number 0," in first[0]
+    assert "number 119," in first[-1]
+    assert not any(row["truncated"] for row in rows)
+
+
+def test_a_server_with_other_files_does_not_get_pieces(minilm: Processes, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a text\n")
+    (tmp_path / "semel.toml").write_text('[models.minilm]\nsource = "fake:"\n')
+    run = ["embed", str(tmp_path / "in.txt"), "--url", minilm.url, "--chunk", "-o", str(tmp_path / "out.jsonl")]
+    before = minilm.environment["SEMEL_CONFIG"]
+    minilm.environment["SEMEL_CONFIG"] = str(tmp_path / "semel.toml")
+    try:
+        done = minilm.semel(*run, ok=False)
+    finally:
+        minilm.environment["SEMEL_CONFIG"] = before
+    assert (done.returncode, "the server's 'minilm' has other files" in done.stderr) == (2, True)

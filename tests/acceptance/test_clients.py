@@ -1,7 +1,9 @@
 """Widely used clients against a running stack; only the base URL is changed."""
 
+import base64
 import json
 from collections.abc import Iterator
+from datetime import datetime
 
 import cohere
 import httpx
@@ -60,7 +62,15 @@ def test_openai_asks_for_queries_and_documents(semel: Processes, openai_client: 
 
 
 def test_openai_lists_the_models(openai_client: openai.OpenAI) -> None:
-    assert {"fake", "prompted"} <= {model.id for model in openai_client.models.list()}
+    found = [model.id for model in openai_client.models.list()]
+    assert {"fake", "prompted"} <= set(found)
+    assert found[0] == "fake", "examples take the first model of the list"
+
+
+def test_openai_retrieves_a_model(openai_client: openai.OpenAI) -> None:
+    assert openai_client.models.retrieve("fake").id == "fake"
+    with pytest.raises(openai.NotFoundError, match="no model named 'no/such'"):
+        openai_client.models.retrieve("no/such")
 
 
 def test_cohere_embeds_in_every_type(semel: Processes, cohere_client: cohere.ClientV2) -> None:
@@ -94,10 +104,46 @@ def test_cohere_reads_the_error(cohere_client: cohere.ClientV2) -> None:
     assert caught.value.status_code == 404
     assert "no model named 'nope'" in caught.value.body["message"]
     with pytest.raises(ApiError) as caught:
-        cohere_client.embed(
-            model="fake", texts=["x"], input_type="clustering", embedding_types=["float"], truncate="START"
-        )
-    assert (caught.value.status_code, "send END or NONE" in caught.value.body["message"]) == (400, True)
+        cohere_client.embed(model="fake", input_type="clustering", embedding_types=["float"])
+    assert (caught.value.status_code, "send either texts" in caught.value.body["message"]) == (400, True)
+
+
+def test_cohere_cuts_the_beginning_of_a_text(semel: Processes, cohere_client: cohere.ClientV2) -> None:
+    words = [f"word{i}" for i in range(25)]
+    answer = cohere_client.embed(
+        model="fake", texts=[" ".join(words)], input_type="clustering", embedding_types=["float"], truncate="START"
+    )
+    expected = semel.client.embed([" ".join(words[5:])], model="fake")
+    np.testing.assert_array_equal(np.array(answer.embeddings.float_, np.float32), expected)
+
+
+def test_cohere_embeds_inputs_and_returns_base64(semel: Processes, cohere_client: cohere.ClientV2) -> None:
+    answer = cohere_client.embed(
+        model="fake",
+        inputs=[{"content": [{"type": "text", "text": "one"}, {"type": "text", "text": "text"}]}],
+        input_type="clustering",
+        embedding_types=["base64"],
+    )
+    assert answer.embeddings.base64 is not None
+    vector = np.frombuffer(base64.b64decode(answer.embeddings.base64[0]), "<f4")
+    np.testing.assert_array_equal(vector, semel.client.embed(["one\ntext"], model="fake")[0])
+    assert answer.meta is not None
+    assert answer.meta.tokens is not None
+    assert answer.meta.tokens.input_tokens == 1
+
+
+@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20", "ignore::pydantic.PydanticDeprecatedSince211")
+def test_coheres_older_client_embeds(semel: Processes) -> None:
+    expected = semel.client.embed(TEXTS, model="fake")
+    with httpx.Client() as http:
+        client = cohere.Client(api_key="any", base_url=semel.url, httpx_client=http)
+        plain = client.embed(texts=TEXTS, model="fake")
+        typed = client.embed(texts=TEXTS, model="fake", input_type="clustering", embedding_types=["float", "int8"])
+    assert plain.response_type == "embeddings_floats"
+    np.testing.assert_array_equal(np.array(plain.embeddings, np.float32), expected)
+    assert typed.response_type == "embeddings_by_type"
+    np.testing.assert_array_equal(np.array(typed.embeddings.float_, np.float32), expected)
+    np.testing.assert_array_equal(typed.embeddings.int8, np.rint(expected * 127))
 
 
 def test_cohere_reranks_in_both_versions(semel: Processes, cohere_client: cohere.ClientV2) -> None:
@@ -124,7 +170,7 @@ def test_rerank_omits_what_was_not_requested_and_names_its_kind(semel: Processes
     answer = httpx.post(f"{semel.url}/v1/rerank", json=body).json()
     assert set(answer["results"][0]) == {"index", "relevance_score"}
     assert answer["meta"]["kind"] == "embedding similarity"
-    assert answer["usage"] == {"total_tokens": 3}
+    assert answer["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
 
 
 def test_rerank_takes_the_documents_from_the_cache(semel: Processes) -> None:
@@ -185,8 +231,75 @@ def test_tei_shapes(semel: Processes) -> None:
     long = httpx.post(f"{semel.url}/embed", json={"inputs": "word " * 30})
     assert (long.status_code, long.json()["error_type"]) == (422, "Validation")
     assert httpx.post(f"{semel.url}/embed", json={"inputs": "word " * 30, "truncate": True}).status_code == 200
-    bad = httpx.post(f"{semel.url}/embed", json={"inputs": "x", "normalize": False})
-    assert (bad.status_code, "scales vectors to length 1" in bad.json()["error"]) == (422, True)
+    raw = np.array(httpx.post(f"{semel.url}/embed", json={"inputs": "x", "normalize": False}).json()[0])
+    assert np.linalg.norm(raw) > 2
+    unit = semel.client.embed(["x"], model="fake")[0]
+    np.testing.assert_allclose(raw / np.linalg.norm(raw), unit, atol=1e-6)
+
+
+def test_tei_names_what_is_wrong_with_a_batch(semel: Processes) -> None:
+    empty = httpx.post(f"{semel.url}/embed", json={"inputs": []})
+    assert (empty.status_code, empty.json()["error_type"]) == (400, "Empty")
+    many = httpx.post(f"{semel.url}/embed", json={"inputs": ["x"] * 3000})
+    assert (many.status_code, many.json()["error_type"]) == (413, "Validation")
+    unknown = httpx.post(f"{semel.url}/embed", json={"inputs": "x", "prompt_name": "nope"})
+    assert (unknown.status_code, unknown.json()["error_type"]) == (422, "Validation")
+    assert unknown.json()["error"] == "model 'fake' has no prompt 'nope' (it has: none)"
+
+
+def test_tei_describes_the_model(semel: Processes) -> None:
+    info = httpx.get(f"{semel.url}/info").json()
+    assert info["model_type"] == {"embedding": {"pooling": "fake"}}
+    required = {"model_id", "served_model_name", "model_dtype", "max_concurrent_requests", "max_input_length"}
+    required |= {"max_batch_tokens", "max_client_batch_size", "tokenization_workers", "version"}
+    assert required <= info.keys()
+
+
+def test_health_has_what_monitors_read(semel: Processes) -> None:
+    for path in ("/health", "/health/"):
+        body = httpx.get(semel.url + path).raise_for_status().json()
+        assert (body["status"], body["backend"]["status"]) == ("healthy", "healthy")
+        assert datetime.fromisoformat(body["timestamp"])
+
+
+def test_rerank_without_a_version_takes_documents(semel: Processes) -> None:
+    body = {"model": "reranker", "query": "the blue whale", "documents": ["nothing", "the blue whale"]}
+    answer = httpx.post(f"{semel.url}/rerank", json=body).json()
+    assert [each["index"] for each in answer["results"]] == [1, 0]
+    assert answer["usage"]["prompt_tokens"] > 0
+
+
+def test_vllms_scores(semel: Processes) -> None:
+    one = httpx.post(f"{semel.url}/v1/score", json={"model": "reranker", "text_1": "a b", "text_2": ["a b", "a", "c"]})
+    assert [each["score"] for each in one.json()["data"]] == [1.0, 0.5, 0.0]
+    pairs = {"model": "fake", "queries": ["x", "y"], "documents": ["x", "z"]}
+    vectors = semel.client.embed(["x", "y", "z"], model="fake")
+    expected = [1.0, float(vectors[1] @ vectors[2])]
+    answer = httpx.post(f"{semel.url}/score", json=pairs).json()
+    assert [each["score"] for each in answer["data"]] == pytest.approx(expected, abs=1e-6)
+    assert answer["kind"] == "embedding similarity"
+    uneven = httpx.post(f"{semel.url}/score", json={"text_1": ["a", "b"], "text_2": ["a", "b", "c"]})
+    assert (uneven.status_code, "text_1 has 2 texts and text_2 has 3" in uneven.text) == (400, True)
+
+
+def test_infinitys_paths(semel: Processes) -> None:
+    answer = httpx.post(f"{semel.url}/embeddings", json={"model": "fake", "input": TEXTS}).json()
+    vectors = np.array([each["embedding"] for each in answer["data"]], np.float32)
+    np.testing.assert_array_equal(vectors, semel.client.embed(TEXTS, model="fake"))
+    assert httpx.get(f"{semel.url}/models").json()["data"][0]["id"] == "fake"
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_embed_reranks_own_routes(semel: Processes, slash: str) -> None:
+    embedded = httpx.post(f"{semel.url}/api/v1/embed{slash}", json={"texts": TEXTS, "batch_size": 2}).json()
+    expected = semel.client.embed(TEXTS, model="fake")
+    np.testing.assert_array_equal(np.array(embedded["vectors"], np.float32), expected)
+    assert [each["embedding"] for each in embedded["embeddings"]] == embedded["vectors"]
+    assert (embedded["dim"], embedded["num_texts"], embedded["device"]) == (16, 3, "cpu")
+    body = {"query": "x", "passages": ["y", "x", "z"], "top_k": 1}
+    ranked = httpx.post(f"{semel.url}/api/v1/rerank{slash}", json=body).json()
+    assert [(each["index"], each["text"]) for each in ranked["results"]] == [(1, "x")]
+    assert ranked["method"] == "embedding similarity"
 
 
 @pytest.mark.parametrize("name", ["\ud800", "\0", "a\nb"])

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,19 @@ def test_a_body_of_a_million_lists_is_refused_and_stops_nobody(api: Narrow, path
     assert max(len(answer.content) for answer in answers) < 5000
     assert seen["bytes"] < 600e6
     assert seen["live_s"] < 2, "with Python's own thresholds of the collector it was 5 s"
+
+
+def test_many_bodies_of_a_million_lists_at_once_stop_nobody(api: Narrow) -> None:
+    body = b'{"model":"fake","input":[%s[]]}' % (b"[]," * 1_300_000)
+
+    def send(_: int) -> int:
+        return httpx.post(f"{api.url}/v1/embeddings", content=body, headers=AS_USER, timeout=60).status_code
+
+    with watched(api) as seen, ThreadPoolExecutor(16) as pool:
+        statuses = set(pool.map(send, range(16)))
+    assert statuses <= {400, 503}
+    assert seen["bytes"] < 600e6
+    assert seen["live_s"] < 2, "without turns it was the time of all of them"
 
 
 def test_a_head_without_end_is_refused(api: Narrow) -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from collections.abc import Iterator
 
 import httpx
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.processes import Processes
+from tests.support.processes import Processes, wait_until
 
 
 def post(semel: Processes, path: str, **body: object) -> httpx.Response:
@@ -59,13 +60,13 @@ def test_a_large_request_goes_through_the_database_and_comes_back_in_order(semel
 @pytest.mark.parametrize(
     ("body", "status", "code", "message"),
     [
-        ({"input": []}, 400, "invalid_input", "empty list"),
+        ({"input": []}, 400, "empty_input", "empty list"),
         ({"input": ""}, 400, "invalid_text", "text 0 is empty"),
         ({"input": ["a", ""]}, 400, "invalid_text", "text 1 is empty"),
         ({"input": ["a", 3]}, 400, "invalid_text", "text 1 is int, not a string"),
         ({"input": [[1, 2], [3]]}, 400, "invalid_input", "check_embedding_ctx_length=False"),
         ({"input": {"a": 1}}, 400, "invalid_input", "not dict"),
-        ({"input": ["x"] * 2049}, 400, "invalid_input", "POST /v1/jobs"),
+        ({"input": ["x"] * 2049}, 400, "too_many_texts", "POST /v1/jobs"),
         ({"input": "x", "model": "nope"}, 404, "model_not_found", r"no model named 'nope' \(known: fake"),
         ({"input": "x", "dimensions": 7}, 400, "invalid_input", "cannot be cut to 7"),
         ({"input": "x", "encoding_format": "hex"}, 400, "invalid_input", "encoding_format"),
@@ -167,26 +168,48 @@ def test_failed_texts_keep_their_rows(semel: Processes) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (b'{"text": "a"}\nnot json\n', "line 2 is not JSON"),
-        (b'{"text": "a"}\n{"txt": "b"}\n', 'line 2 has no string in "text"'),
-        (b'{"text": "a"}\n\n{"text": 5}\n', "line 3 has no string"),
-        (b"", "empty"),
+        (b'{"text": "a"}\nnot json\n', "line 2: not JSON"),
+        (b'{"text": "a"}\n{"txt": "b"}\n', 'line 2: "text" is missing; each row must be {"text"'),
+        (b'{"text": "a"}\n\n{"text": 5}\n', 'line 3: "text" is int, not a string'),
     ],
 )
-def test_a_bad_line_fails_the_upload_with_its_number(semel: Processes, lines: bytes, message: str) -> None:
+def test_a_bad_line_fails_in_its_place(semel: Processes, lines: bytes, message: str) -> None:
+    def post(query: str) -> httpx.Response:
+        header = {"content-type": "application/x-ndjson"}
+        return httpx.post(f"{semel.url}/v1/jobs{query}", content=lines, headers=header)
+
+    job = semel.client.wait(post("").json()["id"])
+    assert (job.total, job.counts.failed) == (2, 1)
+    results = httpx.get(f"{semel.url}/v1/jobs/{job.id}/results").text.splitlines()
+    assert message in json.loads(results[1])["error"]["message"]
+    before = semel.client.jobs(limit=1)[0]
+    refused = post("?strict=true")
+    assert (refused.status_code, message in refused.json()["error"]["message"]) == (400, True)
+    assert semel.client.jobs(limit=1)[0] == before, "what is refused leaves no job"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"), [(b"", "empty"), (b'{"txt": "a"}\n{"txt": "b"}', 'line 1: "text" is missing')]
+)
+def test_a_submission_without_a_row_is_refused(semel: Processes, lines: bytes, message: str) -> None:
+    before = semel.client.jobs(limit=1)
     answer = httpx.post(f"{semel.url}/v1/jobs", content=lines, headers={"content-type": "application/x-ndjson"})
-    assert answer.status_code == 400
-    assert message in answer.json()["error"]["message"]
-    newest = semel.client.jobs(limit=1)[0]
-    assert (newest.status, newest.error is not None) == ("failed", True)
+    assert (answer.status_code, message in answer.json()["error"]["message"]) == (400, True)
+    assert semel.client.jobs(limit=1) == before
 
 
 def test_results_of_a_failed_job_are_a_conflict_with_the_reason(semel: Processes) -> None:
-    httpx.post(f"{semel.url}/v1/jobs", content=b"not json", headers={"content-type": "application/x-ndjson"})
+    def breaks_off() -> Iterator[bytes]:
+        yield b'{"text": "a"}\n'
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        httpx.post(f"{semel.url}/v1/jobs", content=breaks_off(), headers={"content-type": "application/x-ndjson"})
+    wait_until(lambda: semel.client.jobs(limit=1)[0].status == "failed")
     failed = semel.client.jobs(limit=1)[0]
     answer = httpx.get(f"{semel.url}/v1/jobs/{failed.id}/results")
     assert answer.status_code == 409
-    assert "is failed: line 1 is not JSON" in answer.json()["error"]["message"]
+    assert "is failed: the client disconnected" in answer.json()["error"]["message"]
 
 
 def test_models_and_health(semel: Processes) -> None:

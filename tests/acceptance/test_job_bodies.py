@@ -138,18 +138,31 @@ def test_a_bad_row_of_a_table_fails_only_that_text(semel: Processes) -> None:
     assert "row 2: not UTF-8" in bad["error"]["message"]
 
 
+def test_a_bad_row_of_a_stream_fails_alone_or_refuses_all_without_a_trace(semel: Processes) -> None:
+    content = b'{"text": "good"}\noops\n{"id": 7}\n'
+    job = done(semel, post(semel, content, "application/x-ndjson"))
+    good, no_json, no_text = results(semel, job.id)
+    assert good["outcome"] in ("computed", "hit")
+    assert no_json["error"]["message"].startswith("line 2: not JSON")
+    assert (no_text["id"], no_text["error"]["message"].partition(";")[0]) == (7, 'line 3: "text" is missing')
+    before = [job.id for job in semel.client.jobs()]
+    refused = post(semel, content, "application/x-ndjson", strict="true")
+    assert (refused.status_code, "line 2: not JSON" in refused.json()["error"]["message"]) == (400, True)
+    assert [job.id for job in semel.client.jobs()] == before
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "message"),
     [
         (b"a,b\n1,2\n", "text/csv", "no column 'text' (columns: a, b)"),
         (b"not parquet", "application/x-parquet", "not a Parquet file"),
         (b"<x/>", "application/xml", "unsupported Content-Type 'application/xml' for a job"),
-        (b'{"input": [{"id": 1}]}', "application/json", 'input[0] has no string in "text"'),
-        (b'{"text": 5}', "application/x-ndjson", 'line 1 has no string in "text"'),
+        (b'{"input": [{"id": 1}]}', "application/json", 'input[0]: "text" is missing'),
+        (b'{"text": 5}', "application/x-ndjson", 'line 1: "text" is int, not a string'),
         (b"--x--", "multipart/form-data; boundary=x", "the form has no file"),
         (b"text\n", "text/csv", "the list of texts is empty"),
-        (b'{"text": ' + b"[" * 100_000, "application/x-ndjson", "line 1 is not JSON"),
-        (b'{"text":"a"},{"text":"b"}\n{"text":"c","x":1\n"y":2}\n', "application/x-ndjson", "line 1 is not JSON"),
+        (b'{"text": ' + b"[" * 100_000, "application/x-ndjson", "line 1: not JSON"),
+        (b'{"text":"a"},{"text":"b"}\n{"text":"c","x":1\n"y":2}\n', "application/x-ndjson", "line 1: not JSON"),
     ],
 )
 def test_a_body_that_cannot_be_read_is_refused_with_the_reason(
@@ -178,8 +191,8 @@ def test_a_job_of_pairs_gives_scores_and_scores_no_pair_twice(semel: Processes) 
 @pytest.mark.parametrize(
     ("model", "row", "message"),
     [
-        ("reranker", {"text": "a text"}, 'no string in \\"query\\"; each must be {\\"query\\"'),
-        ("fake", {"query": "a", "document": "b"}, 'no string in \\"text\\"'),
+        ("reranker", {"text": "a text"}, '\\"query\\" is missing; each row must be {\\"query\\"'),
+        ("fake", {"query": "a", "document": "b"}, '\\"text\\" is missing'),
     ],
 )
 def test_pairs_and_texts_do_not_mix(semel: Processes, model: str, row: dict[str, str], message: str) -> None:

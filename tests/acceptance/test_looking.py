@@ -40,7 +40,7 @@ def lines(texts: list[str]) -> str:
 def test_an_estimate_counts_what_is_cached_and_submits_nothing(semel: Processes) -> None:
     known = [f"estimated {i}" for i in range(30)]
     semel.client.wait(semel.client.submit(known, model="fake").id)
-    wait_until(lambda: semel.pools()["cpu"]["texts_per_s"] > 0)
+    wait_until(lambda: estimate(semel, lines(["not known"])).json()["compute_s"] is not None)
     jobs = httpx.get(f"{semel.url}/v1/jobs").json()["data"]
     new = [f"unheard of {i}" for i in range(20)]
     answer = estimate(semel, lines([*known, *new, *known[:5], *new[:5], "", "x" * 9_000_000])).json()

@@ -46,7 +46,7 @@ def test_every_route_answers_as_described(semel: Processes, label: str) -> None:
     )
     @given(case=OPERATIONS[label].as_strategy())
     def check(case: Any) -> None:
-        response = case.call(base_url=semel.url, timeout=30)
+        response = case.call(base_url=semel.url, timeout=120)  # the example names a model that must first be loaded
         case.validate_response(response, checks=CHECKS)
 
     check()

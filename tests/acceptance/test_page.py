@@ -13,8 +13,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from semel import sync
 from semel.client import Client
 from semel.db import Database
+from semel.settings import Settings
+from semel.values.model import ModelEntry
 from semel.values.text import Lane
 from tests.conftest import missing
 from tests.support.browser import browser, find_chromium
@@ -23,7 +26,7 @@ from tests.support.processes import FAKE_TOML, Processes, processes, wait_until
 from tests.support.up import Up, up
 from tests.support.values import space
 
-VIEWS = ("now", "jobs", "submit", "try", "cache", "models")
+VIEWS = ("now", "jobs", "submit", "try", "cache", "models", "syncs")
 PATIENCE_MS = 60_000
 HOSTILE = '<script>window.hurt = 1</script><img src="x" onerror="window.hurt = 1">'
 
@@ -405,6 +408,46 @@ def test_similarity_and_order_are_those_of_the_model(page: Page, semel: Up, clie
     page.get_by_label("Query").fill("")
     page.get_by_role("button", name="Rerank").click()
     expect(page.get_by_role("alert").filter(has_text="Enter a query")).to_be_visible()
+
+
+def test_syncs_are_shown_and_cut_over_after_a_confirmation(page: Page, semel: Up) -> None:
+    settings = Settings(
+        home=semel.folder / "home",
+        models={
+            name: ModelEntry(f"fake:?{options}")
+            for name, options in {"old": "dim=8&fail_on=poison", "new": "dim=8&weights=b&fail_on=poison"}.items()
+        },
+    )
+    sink = f"parquet:{semel.folder / 'index' / 'handbook'}"
+
+    def run(documents: list[dict[str, str]], model: str) -> None:
+        sync.run(source=documents, sink=sink, model=model, chunk_characters=50, settings=settings)
+
+    visit(page, semel, "syncs")
+    expect(page.get_by_text("No sync has run on this database")).to_be_visible()
+    documents = [{"id": f"doc {i}", "text": f"text {i}"} for i in range(12)]
+    run([*documents, {"id": HOSTILE, "text": "poison"}], "old")
+    handbook = page.locator("section", has=page.get_by_role("heading", name="handbook"))
+    runs = handbook.get_by_role("table", name="Runs of handbook, newest first").locator("tbody tr")
+    expect(runs.first).to_contain_text("incomplete")
+    expect(runs.first).to_contain_text("+13 ~0 −0")
+    expect(handbook.get_by_role("listitem")).to_contain_text(f"{HOSTILE}: chunk 0:")
+    run(documents, "new")
+    collections = handbook.get_by_role("table", name="Collections of handbook").locator("tbody tr")
+    expect(collections).to_have_count(2)
+    expect(collections.nth(0)).to_contain_text("serving")
+    expect(handbook.get_by_text("'semel sync cutover handbook' switches")).to_be_visible()
+    collections.nth(1).get_by_role("button", name="Cut over").click()
+    page.get_by_role("button", name="Go back").click()
+    expect(collections.nth(1)).to_contain_text("ready")
+    collections.nth(1).get_by_role("button", name="Cut over").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cut over").click()
+    expect(page.get_by_text("answers now.")).to_be_visible()
+    expect(collections.nth(1)).to_contain_text("serving")
+    collections.nth(0).get_by_role("button", name="Roll back").click()
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(collections.nth(0)).to_contain_text("serving")
+    assert page.evaluate("window.hurt") is None
 
 
 def test_the_cache_is_verified_and_pruned_after_a_count_and_a_confirmation(

@@ -48,5 +48,6 @@ def test_a_worker_that_starts_while_redis_is_away_waits_for_it(tmp_path: Path) -
         time.sleep(6)
         check_alive(semel, "late")
         semel.start_redis()
+        semel.wait_ready()
         assert semel.client.embed(["a new text"], model="fake").shape == (1, 16)
         check_alive(semel, "late")

@@ -140,6 +140,9 @@ def test_flower_shows_tasks_without_texts_and_remembers_them(tmp_path: Path) -> 
         assert "secret" not in seen(running)
         refused = httpx.post(f"{address}/api/worker/shutdown/any")
         assert refused.status_code in (401, 403)
+        for path in ("/", "/tasks", "/api/workers"):
+            foreign = httpx.get(f"{address}{path}", headers={"host": "a.website"})
+            assert (foreign.status_code, "semel" in foreign.text) == (403, False)
         wait_until(lambda: bool(list((tmp_path / "home").glob("flower.db*"))))
     with up(tmp_path, "--flower-port", str(port)) as running:
         wait_until(lambda: job.id in seen(running), timeout_s=60, detail=running.text)

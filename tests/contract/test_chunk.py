@@ -9,7 +9,8 @@ import pytest
 from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.errors import BackendError, DeviceLostError, ModelLoadError, SemelError, is_fault_of_the_text
+from semel.error_codes import is_fault_of_the_text
+from semel.errors import BackendError, DeviceLostError, ModelLoadError, SemelError
 from semel.tasks.fleet.meter import Message
 from semel.tasks.jobs.rows import NO_KEY, NewChunk
 from semel.tasks.worker.chunk import ChunkRunner

@@ -10,6 +10,7 @@ from semel.cache.prune import Pruner
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
+from semel.tasks.jobs.holding import Holding
 from semel.tasks.jobs.rows import NO_KEY, ChunkWork, NewChunk
 from semel.values.job import Job, JobStatus
 from semel.values.text import ItemError, Lane, Outcome
@@ -268,8 +269,8 @@ def test_the_keys_of_unexpired_jobs_are_needed(db: Database, jobs: Jobs, store: 
     expired = submit(Jobs(db, window_s=0, retention_s=-1), store, chunk(0, "b"))
     assert expired.status is JobStatus.COMPLETED
     with db.read() as conn:
-        assert list(jobs.needed_keys(conn)) == input_keys(SPACE.fingerprint, ["a"])
-    assert Pruner(db, keep=jobs.needed_keys).prune(max_bytes=0) == 1
+        assert list(Holding(db).needed_keys(conn)) == input_keys(SPACE.fingerprint, ["a"])
+    assert Pruner(db, keep=Holding(db).needed_keys).prune(max_bytes=0) == 1
 
 
 def test_jobs_are_listed_newest_first_page_by_page(jobs: Jobs, store: VectorStore) -> None:
@@ -317,5 +318,5 @@ def test_a_prune_uses_one_connection(
         alone.setattr(
             db, "read", lambda: pytest.fail("with its lock held, a prune must not wait for a second connection")
         )
-        assert Pruner(db, keep=jobs.needed_keys).prune(max_bytes=0) == 1
+        assert Pruner(db, keep=Holding(db).needed_keys).prune(max_bytes=0) == 1
     assert Pruner(db, keep=lambda *_: []).prune(max_bytes=0) == 1  # the first prune left no temporary table

@@ -11,6 +11,7 @@ from semel.db import Database
 from semel.tasks.jobs.rows import Finished, NewChunk
 from semel.tasks.jobs.turns import Window
 from semel.values.job import Job, Submitter
+from semel.values.read_counts import ReadCounts
 from semel.values.text import Lane, Outcome
 from tests.support.job_rows import SPACE
 from tests.support.jobs import Jobs
@@ -136,7 +137,7 @@ def test_finishing_chunks_takes_the_next_turns_in_the_same_transaction(jobs: Job
     job = submit(jobs, store, "job", chunks=6)
     places = take(jobs, window=2)
     works = jobs.lease(places, owner="w", ttl_s=60)
-    finished = [Finished(work, [Outcome.COMPUTED], {}, 0, 1) for work in works]
+    finished = [Finished(work, [Outcome.COMPUTED], {}, ReadCounts(tokens=1)) for work in works]
     recorded, turns = jobs.finish(finished, Window(Lane.BULK, "cpu", 2))
     assert recorded == [True, True]
     assert [turn[:2] for turn in turns] == [(job.id, 2), (job.id, 3)]

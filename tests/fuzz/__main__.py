@@ -3,10 +3,12 @@
 import argparse
 import sys
 import tempfile
+import time
+from itertools import takewhile
 from pathlib import Path
 
-from tests.fuzz.run import fuzz
-from tests.support.processes import processes
+from tests.fuzz.run import damaged_cases, fuzz
+from tests.support.processes import KINDS_TOML, processes
 
 
 def main() -> None:
@@ -17,10 +19,13 @@ def main() -> None:
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        processes(Path(folder), model="fail_on=poison&max_tokens=20", SEMEL_LOG_LEVEL="warning") as semel,
+        processes(
+            Path(folder), toml=KINDS_TOML, model="fail_on=poison&max_tokens=20", SEMEL_LOG_LEVEL="warning"
+        ) as semel,
     ):
         print(f"sending damaged bodies for {options.minutes:g} minutes, seed {options.seed} …", flush=True)
-        result = fuzz(semel, seconds=60 * options.minutes, seed=options.seed)
+        deadline = time.monotonic() + 60 * options.minutes
+        result = fuzz(semel, takewhile(lambda _: time.monotonic() < deadline, damaged_cases(options.seed)))
     for status, count in sorted(result.answers.items()):
         print(f"{status}  {count:,}")
     print(f"{result.answers.total():,} requests, the API used at most {result.bytes / 1e6:,.0f} MB")

@@ -13,7 +13,10 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, Q
 
 from semel.backends.engine import Engine
 from semel.backends.models.factory import create_backend
+from semel.backends.models.head import activation_of
 from semel.errors import BadInputError, ModelLoadError
+from semel.values.activation import activated
+from semel.values.variant import Variant
 from tests.support.tiny_models import CHAT, PAIRS, SIZES, reranker, tokenizer
 
 
@@ -39,21 +42,53 @@ def test_scores_equal_those_of_the_library(kind: str, request: pytest.FixtureReq
     folder = request.getfixturevalue(kind)
     expected = CrossEncoder(str(folder), device="cpu").predict([tuple(pair) for pair in PAIRS])
     assert np.ptp(expected) > 0.05, "equal scores would prove nothing"
-    backend = create_backend(reranker(folder), "cpu")
+    model = reranker(folder)
+    backend = create_backend(model, "cpu")
     engine = Engine(max_batch_tokens=64)  # several batches, sorted by length
     try:
         engine.load(backend)
-        scores = np.full(len(PAIRS), np.nan)
+        logits = np.full(len(PAIRS), np.nan, np.float32)
         truncated = [False] * len(PAIRS)
         for part in engine.submit(backend, PAIRS):
-            scores[part.indices] = part.vectors[:, 0]
+            logits[part.indices] = part.vectors[:, 0]
             for i, cut in zip(part.indices, part.truncated, strict=True):
                 truncated[i] = cut
     finally:
         engine.close()
+    scores = activated(activation_of(model), logits)
     np.testing.assert_allclose(scores, expected, atol=1e-3)
     assert np.argsort(-scores).tolist() == np.argsort(-expected).tolist()
     assert truncated == [False, False, False, False, True]
+
+
+@pytest.mark.parametrize("kind", ["bert", "qwen"])
+def test_pairs_are_tokenised_as_the_library_does_and_without_padding(kind: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(kind)
+    library = CrossEncoder(str(folder), device="cpu")
+    backend = create_backend(reranker(folder), "cpu")
+    backend.load()
+    expected = [library.preprocess([tuple(pair)])["input_ids"][0].tolist() for pair in PAIRS]
+    assert len({len(ids) for ids in expected}) > 2, "pairs of one length would need no padding"
+    assert [tokens.ids for tokens in backend.tokenize(PAIRS)] == expected
+
+
+def test_a_smaller_limit_gives_the_logits_that_the_library_gives_under_it(bert: Path) -> None:
+    library = CrossEncoder(str(bert), device="cpu", max_length=9, activation_fn=torch.nn.Identity())
+    backend = create_backend(reranker(bert), "cpu")
+    backend.load()
+    tokens = backend.tokenize(PAIRS, variant=Variant(max_tokens=9))
+    np.testing.assert_allclose(backend.forward(tokens)[:, 0], library.predict([tuple(p) for p in PAIRS]), atol=1e-3)
+    assert [each.truncated for each in tokens] == [False, True, True, False, True]
+
+
+@pytest.mark.parametrize("limit", [16, 12])
+def test_the_template_of_a_causal_model_is_cut_as_the_library_cuts_it(qwen: Path, limit: int) -> None:
+    library = CrossEncoder(str(qwen), device="cpu", max_length=limit, activation_fn=torch.nn.Identity())
+    backend = create_backend(reranker(qwen), "cpu")
+    backend.load()
+    tokens = backend.tokenize(PAIRS, variant=Variant(max_tokens=limit))
+    np.testing.assert_allclose(backend.forward(tokens)[:, 0], library.predict([tuple(p) for p in PAIRS]), atol=1e-3)
+    assert max(len(each.ids) for each in tokens) == limit
 
 
 def test_a_text_instead_of_a_pair_is_refused(bert: Path) -> None:
@@ -110,9 +145,12 @@ def test_the_activation_that_the_library_saved_is_used_and_is_in_the_fingerprint
     library.save_pretrained(str(saved))
     expected = library.predict([tuple(pair) for pair in PAIRS])
     assert not ((expected > 0) & (expected < 1)).all(), "a sigmoid would give the same scores"
-    backend = create_backend(reranker(saved), device)
+    model = reranker(saved)
+    assert activation_of(model) == "Identity"
+    backend = create_backend(model, device)
     backend.load()
-    np.testing.assert_allclose(backend.forward(backend.tokenize(PAIRS))[:, 0], expected, atol=1e-3)
+    scores = activated(activation_of(model), backend.forward(backend.tokenize(PAIRS))[:, 0])
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
     before = reranker(saved).described.spec
     file = saved / "config_sentence_transformers.json"
     changed = {**json.loads(file.read_text()), "activation_fn": "torch.nn.modules.activation.Sigmoid"}

@@ -10,7 +10,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 import semel.migrations
-import semel.tasks.jobs.schema  # adds its tables
+import semel.sync.ledger.schema
+import semel.tasks.jobs.schema  # both add their tables
 from semel.cache.schema import metadata
 from semel.db import HEAD, Database
 from semel.errors import SchemaError
@@ -38,6 +39,10 @@ LANDED = {
     "v0008_jobs_that_wait.py": "0ebabc0be45a7b8f",
     "v0009_turns.py": "80fec62e6f3fa362",
     "v0010_suspects.py": "be164f5d4699cbd2",
+    "v0011_tries.py": "b4e91c9f51e674d8",
+    "v0012_namespaces.py": "2d4c523d26c86991",
+    "v0013_variants.py": "111e3a697d28249a",
+    "v0014_uploads.py": "d82d6e49377c36cc",
 }
 """The first half of the SHA-256 of each migration that has landed. Add a migration with the change that follows it."""
 

@@ -39,9 +39,11 @@ from transformers import (
 )
 
 from semel.backends.models.factory import create_backend
+from semel.backends.models.head import activation_of
 from semel.backends.models.source import ModelSource
 from semel.errors import BackendError, ModelLoadError
 from semel.settings import BUILT_IN_MODELS
+from semel.values.activation import activated
 from semel.values.vectors import Vectors
 from tests.support.tiny_models import CHAT, PAIRS, SIZES, WORDS, reranker, source, tokenizer
 
@@ -197,7 +199,8 @@ def test_rerankers_score_as_the_library_does(kind: str, tmp_path: Path) -> None:
     backend = create_backend(reranker(tmp_path), "mlx")
     backend.load()
     tokens = backend.tokenize(PAIRS)
-    np.testing.assert_allclose(backend.forward(tokens)[:, 0], expected, atol=1e-3)
+    scores = activated(activation_of(reranker(tmp_path)), backend.forward(tokens)[:, 0])
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
     assert [read.truncated for read in tokens] == [False, False, False, False, True]
     with pytest.raises(Exception, match="pairs of query and document"):
         backend.tokenize(["a text"])
@@ -290,7 +293,8 @@ def test_segments_go_only_to_models_whose_tokenizer_names_them(tmp_path: Path) -
     settings["model_input_names"] = ["input_ids", "attention_mask"]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     BertForSequenceClassification(BertConfig(**SIZES, num_labels=1)).save_pretrained(tmp_path)
-    expected = CrossEncoder(str(tmp_path), device="cpu", max_length=32).predict([tuple(pair) for pair in PAIRS])
+    library = CrossEncoder(str(tmp_path), device="cpu", max_length=32, activation_fn=torch.nn.Identity())
+    expected = library.predict([tuple(pair) for pair in PAIRS])
     backend = create_backend(reranker(tmp_path), "mlx")
     backend.load()
     np.testing.assert_allclose(backend.forward(backend.tokenize(PAIRS))[:, 0], expected, atol=1e-4)

@@ -26,7 +26,7 @@ def reference(*modules: torch.nn.Module) -> np.ndarray:
 
 @pytest.mark.parametrize("modes", [*([mode] for mode in MODES), ["mean", "cls"]], ids=str)
 def test_each_mode_gives_the_vectors_of_the_library(modes: list[str], tmp_path: Path) -> None:
-    head = read_head("m", tmp_path, [["Pooling", {"pooling_mode": modes}, ""]], normalize=False)
+    head = read_head("m", tmp_path, [["Pooling", {"pooling_mode": modes}, ""]])
     np.testing.assert_allclose(head(HIDDEN, LENGTHS), reference(Pooling(8, pooling_mode=tuple(modes))), atol=1e-6)
 
 
@@ -38,7 +38,5 @@ def test_a_projection_gives_the_vectors_of_the_library(activation: torch.nn.Modu
     dense.save(str(tmp_path / "2_Dense"))
     settings = json.loads((tmp_path / "2_Dense" / "config.json").read_text())
     modules = [["Pooling", {"pooling_mode": "mean"}, ""], ["Dense", settings, "2_Dense"], ["Normalize", {}, ""]]
-    head = read_head("m", tmp_path, modules, normalize=False)
+    head = read_head("m", tmp_path, modules)
     np.testing.assert_allclose(head(HIDDEN, LENGTHS), reference(Pooling(8), dense), atol=1e-6)
-    scaled = read_head("m", tmp_path, modules, normalize=True)(HIDDEN, LENGTHS)
-    np.testing.assert_allclose(np.linalg.norm(scaled, axis=1), 1, atol=1e-6)

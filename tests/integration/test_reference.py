@@ -15,6 +15,7 @@ from semel.cli.work.docstrings import standard_library_docstrings
 from semel.errors import ModelLoadError
 from semel.settings import BUILT_IN_MODELS
 from semel.values.model import ModelEntry
+from semel.values.variant import TruncateSide, Variant
 from semel.values.vectors import Vectors
 
 TEXTS = [
@@ -96,6 +97,23 @@ def test_a_model_with_its_own_pooling_and_projection_gives_the_reference_vectors
 def test_the_entry_can_ask_for_normalised_vectors(tiny_model: Path) -> None:
     model = source(str(tiny_model), precision="float32", normalize=True)
     np.testing.assert_allclose(np.linalg.norm(ours(model), axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("limit", [32, 9])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_variant_gives_the_vectors_of_the_library_that_cuts_there(
+    tiny_model: Path, limit: int, side: TruncateSide
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    library = SentenceTransformer(str(tiny_model), device="cpu")
+    library.max_seq_length, library.tokenizer.truncation_side = limit, side
+    backend = create_backend(source(str(tiny_model), precision="float32"), "cpu")
+    backend.load()
+    texts = [text for text in TEXTS if len(text) < 400]
+    tokens = backend.tokenize(texts, variant=Variant(max_tokens=limit, truncate_side=side))
+    assert {each.truncated for each in tokens} == {True, False}
+    np.testing.assert_allclose(backend.forward(tokens), library.encode(texts), atol=2e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from typing import Any
 import httpx
 
 SHAPES: dict[str, Any] = {
-    "openai": {"error": {"message", "type", "code", "param"}},
-    "cohere": {"message", "code"},
+    "openai": {"error": {"message", "type", "code", "param"}, "detail": None},
+    "cohere": {"message", "code", "detail"},
     "tei": {"error", "error_type"},
+    "ollama": {"error": None},
 }
-"""The fields of an error, by dialect."""
+"""The fields of an error, by dialect; Ollama's `error` is the message itself."""
 
 
 def message_of(answer: httpx.Response) -> str:

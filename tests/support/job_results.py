@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from semel.api.jobs.results import FORMATS
+from semel.api.jobs.result_formats import FORMATS
 from semel.api.jobs.submission import new_job
 from semel.api.jobs.wire import JobRequest
 from semel.values.job import Job

@@ -12,6 +12,7 @@ from semel.tasks.jobs.sweep import Sweeper, Swept
 from semel.tasks.jobs.turns import Window
 from semel.values.job import Job
 from semel.values.model import Space
+from semel.values.read_counts import ReadCounts
 from semel.values.text import ItemError, Lane, Outcome
 
 
@@ -46,4 +47,4 @@ class Jobs(JobStore, ChunkStore):
         tokens: int,
     ) -> bool:
         """Record the outcomes of one chunk; returns whether they were recorded."""
-        return self.finish([Finished(work, outcomes, errors, truncated, tokens)])[0][0]
+        return self.finish([Finished(work, outcomes, errors, ReadCounts(truncated, tokens))])[0][0]

@@ -33,6 +33,19 @@ source = "fake:?fail_on=poison&max_tokens=20&journal=scored"
 kind = "cross-encoder"
 """
 
+KINDS_TOML = (
+    FAKE_TOML
+    + """
+[models.labels]
+source = "fake:?dim=3&activation=Softmax&fail_on=poison&max_tokens=20"
+kind = "classifier"
+[models.sparse]
+source = "fake:?fail_on=poison&max_tokens=20"
+kind = "sparse"
+"""
+)
+"""With a model of every kind."""
+
 
 class Processes:
     """The processes of one semel, with their logs in `folder`.

@@ -18,7 +18,7 @@ from semel.api.services import Services, assemble
 from semel.backends.engine import Engine
 from semel.cache.claims import LocalClaims
 from semel.settings import Settings
-from semel.tasks.fleet.card import WorkerCard
+from semel.tasks.fleet.card import ModelRate, WorkerCard
 from semel.tasks.fleet.meter import Message, Meter
 from semel.tasks.jobs.chunks import ChunkStore
 from semel.tasks.queue.message import RequestMessage
@@ -96,6 +96,7 @@ class InlineWorker:
         self._card = WorkerCard(
             id="inline", device="cpu", host="here", pid=1, started_at=0.0, models=list(served), loaded=["fake"],
             spaces=[space.fingerprint.hex() for space in spaces], texts_per_s=1000.0,
+            rates=dict.fromkeys(served, ModelRate(5000.0, 5.0)),
         )  # fmt: skip
         self.beat(services)
 

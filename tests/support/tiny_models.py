@@ -29,6 +29,13 @@ CHAT = (
     "{% for m in messages %}{% if m['role'] == 'query' %}what {{ m['content'] }} "
     "{% elif m['role'] == 'document' %}the {{ m['content'] }} {% else %}on {{ m['content'] }} {% endif %}{% endfor %}is"
 )
+TEXTS = [
+    "the cat sat on the mat",
+    "what is a pet",
+    "no stone",
+    "a dog is a pet the dog sat",
+    " ".join(["cat stone"] * 40),
+]
 PAIRS = [
     Pair("what is a pet", "the cat"),
     Pair("what is a pet", "a stone on the mat"),

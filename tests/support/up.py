@@ -32,6 +32,7 @@ class Up:
     ) -> None:
         redis = f'redis_url = "{redis_url}"\n' if redis_url else ""
         (folder / "semel.toml").write_text(redis + FAKE_TOML.format(options=model))
+        self.folder = folder
         self.port, self.redis_port = port or free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log: list[str] = []

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from semel.cache.keys import fingerprint, input_keys
+from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.values.model import FingerprintSpec, Producer, Space
 from semel.values.vectors import Vectors
@@ -28,7 +28,7 @@ SPEC = FingerprintSpec(
 def space(dim: int = 4, **changed: object) -> Space:
     """A vector space of model `m`; `changed` are fields of its fingerprint."""
     spec = replace(SPEC, **changed)  # type: ignore[arg-type]
-    return Space(fingerprint(spec), "m", "", dim, spec.max_tokens, spec.precision, spec.canonical_json().decode())
+    return Space(spec.fingerprint, "m", "", dim, spec.max_tokens, spec.precision, spec.canonical_json().decode())
 
 
 def vectors(n: int, dim: int = 4, *, seed: int = 0) -> Vectors:

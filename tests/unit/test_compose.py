@@ -3,11 +3,15 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from semel.api.edge.keys import Scope, find_key, load_keys
+from semel.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -22,6 +26,8 @@ def test_only_this_machine_can_reach_a_port(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_what_a_service_mounts_exists(name: str) -> None:
+    """The only secret is the one that `docker/make-env` makes."""
+    assert set(SERVICES[name].get("secrets", [])) <= {"api-keys"}
     for volume in SERVICES[name].get("volumes", []):
         place = volume.partition(":")[0]
         assert (ROOT / place).exists() if place.startswith("./") else place in COMPOSE["volumes"]
@@ -48,6 +54,17 @@ def test_the_image_runs_as_a_user_and_installs_dependencies_before_the_code() ->
     assert "--constraint constraints.txt" in lines[first_install]
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_part_can_take_a_bounded_amount_of_memory(name: str) -> None:
+    assert SERVICES[name]["deploy"]["resources"]["limits"]["memory"]
+
+
+def test_the_linter_finds_nothing() -> None:
+    command = [Path(sys.executable).parent / "compose-lint", "check", "--fail-on", "low", "docker-compose.yml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def test_no_password_is_written_down() -> None:
     for line in (ROOT / "docker-compose.yml").read_text().splitlines():
         for value in re.findall(r"(?:PASSWORD|_KEYS?|AUTH): +\"?([^\s,}\"]+)", line):
@@ -65,6 +82,9 @@ def test_docker_compose_accepts_the_file_with_the_generated_environment(tmp_path
     assert environment.stat().st_mode & 0o777 == 0o600
     words = [line.partition("=")[2] for line in environment.read_text().splitlines()]
     assert len(set(words)) == 5
+    keys = load_keys(Settings(home=tmp_path, api_keys_file=tmp_path / "docker" / "api-keys"))
+    scopes = [found.scope for word in words[3:] if (found := find_key(keys, word))]
+    assert scopes == [Scope.ADMIN, Scope.READ]
     assert min(map(len, words)) == 48
     before = environment.read_text()
     subprocess.run([tmp_path / "docker" / "make-env"], check=True, capture_output=True)

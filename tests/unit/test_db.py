@@ -268,3 +268,9 @@ def test_another_error_of_the_switch_is_raised() -> None:
 
     with pytest.raises(sqlite3.OperationalError, match="disk I/O"):
         sqlite_lock.enter_wal(Broken(), timeout_s=1)  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "semel.db").write_bytes(b"this file is a text and no database at all\n" * 100)
+    with pytest.raises(BadInputError, match=r"semel\.db is no SQLite database: move it away"):
+        Database(f"sqlite:///{tmp_path / 'semel.db'}").upgrade()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from semel import errors
+from semel import error_codes, errors
+from semel.error_codes import is_fault_of_the_text, revive
 from semel.errors import (
     BackendError,
     BadInputError,
@@ -17,8 +18,6 @@ from semel.errors import (
     TimedOutError,
     UnavailableError,
     UnknownModelError,
-    is_fault_of_the_text,
-    revive,
 )
 
 CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SemelError)]
@@ -63,7 +62,7 @@ def test_a_subclass_without_a_code_of_its_own_does_not_replace_its_base() -> Non
     class SpecialError(BackendError):
         """Inherits its code."""
 
-    errors._kinds.cache_clear()  # so that it is found
+    error_codes._kinds.cache_clear()  # so that it is found
     assert SpecialError.code == BackendError.code
     assert type(revive(BackendError.code, "broken")) is BackendError
 

@@ -7,18 +7,19 @@ import sys
 import pytest
 
 import semel
-from semel.client import Client
+from semel.client import AsyncClient, Client
 
 
-def test_the_client_is_imported_when_it_is_used() -> None:
-    code = "import sys, semel; assert 'semel.client' not in sys.modules; semel.Client; assert 'httpx' in sys.modules"
+@pytest.mark.parametrize("name", ["Client", "AsyncClient"])
+def test_a_client_is_imported_when_it_is_used(name: str) -> None:
+    code = f"import sys, semel; assert 'semel.client' not in sys.modules; semel.{name}; assert 'httpx' in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_package_offers_the_client_and_its_version() -> None:
-    assert semel.Client is Client
-    assert set(semel.__all__) == {"Client", "__version__"}
+def test_the_package_offers_both_clients_and_its_version() -> None:
+    assert (semel.Client, semel.AsyncClient) == (Client, AsyncClient)
+    assert set(semel.__all__) == {"AsyncClient", "Client", "Local", "__version__"}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -12,6 +12,7 @@ from semel.errors import BadInputError, InvalidTextError, UnavailableError
 from semel.pipeline import Pipeline
 from semel.values.model import Space
 from semel.values.text import Input, ItemError, Lane, Outcome, Pair
+from semel.values.variant import Variant
 from semel.values.vectors import Computed, Vectors
 from tests.support.values import PRODUCER, put, space, vectors
 
@@ -218,6 +219,13 @@ def test_a_cut_vector_has_length_one_again() -> None:
     assert cut.shape == (3, 2)
     np.testing.assert_allclose(np.linalg.norm(cut, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(cut[0] / cut[0, 0], rows[0, :2] / rows[0, 0], rtol=1e-5)
+
+
+def test_a_cut_vector_keeps_its_length_in_a_variant_that_asks_for_it() -> None:
+    rows = vectors(3, 8) * 5
+    assert np.array_equal(cut_dimensions(rows, 2, matryoshka(4, 2).with_variant(Variant(normalize=False))), rows[:, :2])
+    plain = cut_dimensions(rows, 2, matryoshka(4, 2).with_variant(Variant(max_tokens=5)))
+    np.testing.assert_allclose(np.linalg.norm(plain, axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("dimensions", [None, 8])

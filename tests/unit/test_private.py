@@ -3,7 +3,10 @@
 import stat
 from pathlib import Path
 
+import pytest
+
 from semel.db import Database
+from semel.errors import BadInputError
 from semel.private import private_file, private_folder
 
 
@@ -42,3 +45,10 @@ def test_the_database_and_what_lies_next_to_it_is_for_its_owner(tmp_path: Path) 
     assert {name: modes[name] for name in ("semel.db", "semel.db-wal", "semel.db-shm")} == dict.fromkeys(
         ("semel.db", "semel.db-wal", "semel.db-shm"), 0o600
     )
+
+
+def test_a_folder_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for folder in (Path("/proc/semel-home"), tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(BadInputError, match="set SEMEL_HOME to a folder that you may write"):
+            private_folder(folder)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -13,11 +13,13 @@ from semel.rerank import Ranked, Reranker, best_first, no_score, scores_of
 from semel.steps import finish
 from semel.values.model import ModelEntry
 from semel.values.text import ItemError, Outcome, Pair
+from semel.values.variant import Variant
 from semel.values.vectors import cosines
 from tests.support.local import LocalSemel, local_semel
 
 MODELS = {
     "reranker": ModelEntry("fake:?fail_on=poison&max_tokens=20", kind="cross-encoder"),
+    "sigmoid": ModelEntry("fake:?activation=Sigmoid", kind="cross-encoder"),
     "prompted": ModelEntry("fake:?dim=8", prompts={"query": "find ", "document": "text "}),
     "fragile": ModelEntry("fake:?dim=8&weights=b&fail_on=poison"),
 }
@@ -47,7 +49,7 @@ def reranker(semel: LocalSemel, catalog: Catalog) -> Reranker:
 
 @pytest.fixture
 def rank(semel: LocalSemel, reranker: Reranker) -> Rank:
-    def ranked(model: str | None, query: str, documents: list[str], **options: bool) -> Ranked:
+    def ranked(model: str | None, query: str, documents: list[str], **options: Any) -> Ranked:
         return finish(reranker.rank(model, query, documents, **options), semel.sender)
 
     return ranked
@@ -140,9 +142,50 @@ def test_equal_scores_keep_the_order_of_the_documents() -> None:
     assert best_first(scores) == [*range(1, 100, 2), *range(0, 100, 2)]
 
 
-def test_scores_of_a_cross_encoder_are_its_only_numbers() -> None:
-    vectors = np.array([[0.25], [0.75]], np.float32)
-    assert scores_of("cross-encoder", vectors).tolist() == [0.25, 0.75]
+def test_scores_of_a_cross_encoder_are_its_logits_after_its_activation(semel: LocalSemel) -> None:
+    logits = np.array([[0.0], [2.0]], np.float32)
+    assert scores_of(semel.space("sigmoid"), logits).tolist() == pytest.approx([0.5, 0.8808], abs=1e-4)
+    assert scores_of(semel.space("reranker"), logits).tolist() == [0.0, 2.0]
+    for model in ("sigmoid", "reranker"):
+        assert scores_of(semel.space(model), logits, raw=True).tolist() == [0.0, 2.0]
+
+
+def test_scores_of_an_embedding_model_are_cosines_whether_raw_or_not(semel: LocalSemel) -> None:
+    vectors = np.array([[3, 4], [6, 8], [4, -3]], np.float32)
+    for raw in (True, False):
+        assert scores_of(semel.space("prompted"), vectors, raw=raw).tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
+
+
+def test_raw_scores_are_logits_from_the_same_rows(rank: Rank) -> None:
+    documents = ["an owl", "a fox", "the red fox"]
+    scores, logits = rank("sigmoid", "red fox", documents), rank("sigmoid", "red fox", documents, raw=True)
+    assert logits.scores.tolist() == [0.0, 0.5, 1.0]
+    assert scores.scores.tolist() == pytest.approx([0.5, 0.6225, 0.7311], abs=1e-4)
+    assert logits.parts[0].outcomes == [Outcome.HIT] * 3
+
+
+@pytest.mark.parametrize("model", ["prompted", "reranker"])
+def test_equal_documents_have_equal_scores_at_every_position(rank: Rank, model: str) -> None:
+    scores = rank(model, "which fox", [f"a fox {i % 2}" for i in range(74)]).scores
+    assert (len(set(scores[::2].tolist())), len(set(scores[1::2].tolist()))) == (1, 1)
+
+
+def test_a_variant_reads_pairs_in_another_way(rank: Rank) -> None:
+    documents = ["one two red fox", "red fox one two"]
+    assert rank("reranker", "red fox", documents).scores.tolist() == [1.0, 1.0]
+    cut = rank("reranker", "red fox", documents, variant=Variant(document_tokens=2))
+    assert cut.scores.tolist() == [0.0, 1.0]
+    assert cut.parts[0].truncated.tolist() == [True, True]
+
+
+def test_the_query_of_an_embedding_model_is_not_cut_with_the_documents(reranker: Reranker, semel: LocalSemel) -> None:
+    variant = Variant(max_tokens=9, document_tokens=2)
+    _, inputs = reranker.inputs("prompted", "q", ["a"], variant=variant)
+    query, document = (semel.space("prompted", name) for name in ("query", "document"))
+    assert [space for space, _ in inputs] == [
+        query.with_variant(Variant(max_tokens=9)),
+        document.with_variant(variant),
+    ]
 
 
 def test_a_fault_of_the_service_keeps_its_class() -> None:

@@ -97,10 +97,11 @@ def test_vectors_of_something_else_are_refused_with_the_figures(
     semel: LocalSemel, elsewhere: LocalSemel, importer: Importer, change: Any, message: str
 ) -> None:
     texts = some(8)
-    vectors: Vectors = change(elsewhere.embed(*texts).vectors)
+    right = elsewhere.embed(*texts).vectors
+    vectors: Vectors = change(right.copy())
     with pytest.raises(BadInputError, match=f"the vector of {message}; check that it comes from the same model"):
         importer.take(semel.space(), texts, vectors, first=10)
-    assert Outcome.HIT not in semel.embed(*texts[1:3]).outcomes
+    np.testing.assert_allclose(semel.embed(*texts).vectors, right, atol=1e-6)
 
 
 def test_the_first_and_the_last_unknown_text_are_compared(
@@ -196,3 +197,28 @@ def test_a_bad_row_is_named_with_the_number_of_rows_before_it(
 
 def test_an_empty_file_imports_nothing(semel: LocalSemel, importer: Importer, tmp_path: Path) -> None:
     assert take(importer, semel, as_jsonl(tmp_path / "rows.jsonl", [])) == []
+
+
+def test_a_swap_of_two_rows_is_found_when_all_are_compared(
+    semel: LocalSemel, elsewhere: LocalSemel, importer: Importer
+) -> None:
+    texts = some(40, "swapped")
+    vectors = elsewhere.embed(*texts).vectors
+    vectors[[7, 23]] = vectors[[23, 7]]
+    with pytest.raises(BadInputError, match="the vector of text 7 differs from the one"):
+        importer.take(semel.space(), texts, vectors, share=1.0)
+
+
+def test_an_import_reports_how_many_texts_were_compared(
+    semel: LocalSemel, elsewhere: LocalSemel, importer: Importer
+) -> None:
+    texts = some(40, "compared")
+    assert importer.take(semel.space(), texts, elsewhere.embed(*texts).vectors, share=1.0).compared == 40
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 3), (0.05, 5), (0.1, 10), (1.0, 100)])
+def test_the_share_decides_how_many_texts_are_compared(importer: Importer, share: float, count: int) -> None:
+    picked = importer._pick(range(100), share)
+    assert (len(picked), picked[0], picked[-1]) == (count, 0, 99)
+    assert importer._pick([5], share) == [5]
+    assert importer._pick([], share) == []

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -12,10 +13,12 @@ import numpy as np
 import orjson
 from pydantic import ValidationError
 
+from semel.api.dialects.classify import ClassifyRequest, classify_body
 from semel.api.dialects.cohere import RerankRequest, documents_of, rerank_body
 from semel.api.dialects.embedding import no_vector, space_of, texts_of
 from semel.api.dialects.errors import Dialect
 from semel.api.dialects.openai import EmbeddingsRequest, embeddings_body
+from semel.api.dialects.tei import TeiSparseRequest, sparse_entries, variant_of
 from semel.api.edge.problems import as_bad_input
 from semel.api.services import Services
 from semel.cache.keys import check_text
@@ -23,9 +26,9 @@ from semel.dimensions import check_dimensions, cut_dimensions
 from semel.errors import BadInputError, SemelError, TextTooLongError
 from semel.rerank import no_score, scores_of
 from semel.tasks.jobs.batches import LineError
-from semel.values.model import Space
+from semel.values.activation import activated
+from semel.values.model import Kind, Space
 from semel.values.text import Input, ItemError, Outcome
-from semel.values.vectors import Vectors
 
 _MOST_ID_CHARACTERS = 512
 """A `custom_id` has at most this many: the answer to the line, and its errors, repeat it."""
@@ -41,10 +44,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Row:
-    """The result of one input of a line; `vector`, float32 (dim,), is meaningless when there is an error."""
+    """The result of one input of a line; `vector`, a row of the model, is meaningless when there is an error."""
 
     key: bytes
-    vector: Vectors
+    vector: Any
     outcome: Outcome
     tokens: int
     truncated: bool
@@ -62,7 +65,7 @@ class LineRequest:
     """
 
     inputs: list[tuple[Space, Input]]
-    answer: Callable[[Sequence[Row]], dict[str, Any]]
+    answer: Callable[[Sequence[Row]], Any]
     failed: Callable[[int, ItemError], SemelError]
 
 
@@ -152,15 +155,12 @@ def _embeddings(services: Services, body: dict[str, Any]) -> LineRequest:
     request = EmbeddingsRequest.model_validate(body)
     space = space_of(services.stores.catalog, request)
     texts = texts_of(request.input, services.settings)
-    for index, text in enumerate(texts):
-        check_text(text, index)
-    space.check_input(texts[0])
+    _check_texts(texts)
+    space.check_kind("embed")
     check_dimensions(request.dimensions, space)
 
     def answer(rows: Sequence[Row]) -> dict[str, Any]:
-        for index, row in enumerate(rows):
-            if row.truncated and not request.truncate:
-                raise no_vector(index, ItemError.of(TextTooLongError()))
+        _check_whole(rows, truncate=request.truncate, failed=no_vector)
         vectors = cut_dimensions(np.stack([row.vector for row in rows]), request.dimensions, space)
         return embeddings_body(request, vectors, model=space.model, tokens=sum(row.tokens for row in rows))
 
@@ -170,17 +170,58 @@ def _embeddings(services: Services, body: dict[str, Any]) -> LineRequest:
 def _rerank(services: Services, body: dict[str, Any]) -> LineRequest:
     request = RerankRequest.model_validate(body)
     documents = documents_of(request, services.settings)
-    kind, inputs = services.reranker.inputs(request.model, request.query, documents)
+    kind, inputs = services.reranker.inputs(request.model, request.query, documents, variant=request.variant)
+    failed = partial(no_score, kind)
 
     def answer(rows: Sequence[Row]) -> dict[str, Any]:
-        scores = scores_of(kind, np.stack([row.vector for row in rows]))
+        _check_whole(rows, truncate=request.truncate, failed=failed)
+        space = inputs[0][0]
+        scores = scores_of(space, np.stack([row.vector for row in rows]), raw=request.raw)
         tokens = sum(row.tokens for row in rows)
-        model = inputs[0][0].model
-        return rerank_body(request, documents, scores, model=model, kind=kind, tokens=tokens).model_dump(
-            exclude_none=True
-        )
+        return rerank_body(request, scores, model=space.model, kind=kind, tokens=tokens).model_dump(exclude_none=True)
 
-    return LineRequest(inputs, answer, partial(no_score, kind))
+    return LineRequest(inputs, answer, failed)
+
+
+def _classify(services: Services, body: dict[str, Any]) -> LineRequest:
+    request = ClassifyRequest.model_validate(body)
+    space = services.stores.catalog.space_of_kind("classifier", request.model).with_variant(request.variant)
+    texts = texts_of(request.input, services.settings)
+    _check_texts(texts)
+
+    def answer(rows: Sequence[Row]) -> dict[str, Any]:
+        logits = np.stack([row.vector for row in rows])
+        scores = logits if request.use_activation is False else activated(space.head.activation, logits)
+        return classify_body(space, scores, tokens=sum(row.tokens for row in rows)).model_dump()
+
+    return LineRequest([(space, text) for text in texts], answer, no_vector)
+
+
+def _embed_sparse(services: Services, body: dict[str, Any]) -> LineRequest:
+    request = TeiSparseRequest.model_validate(body)
+    space = services.stores.catalog.space_of_kind("sparse", request.model, request.prompt_name or "")
+    space = space.with_variant(variant_of(request.truncation_direction))
+    texts = texts_of(request.inputs, services.settings, name="inputs")
+    _check_texts(texts)
+
+    def answer(rows: Sequence[Row]) -> list[Any]:
+        _check_whole(rows, truncate=bool(request.truncate), failed=no_vector)
+        return [sparse_entries(row.vector) for row in rows]
+
+    return LineRequest([(space, text) for text in texts], answer, no_vector)
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    """Raise BadInputError for the first text that no model can read."""
+    for index, text in enumerate(texts):
+        check_text(text, index)
+
+
+def _check_whole(rows: Sequence[Row], *, truncate: bool, failed: Callable[[int, ItemError], SemelError]) -> None:
+    """Raise the error that `failed` makes of the first cut text, unless the request allows cuts with `truncate`."""
+    for index, row in enumerate(rows):
+        if row.truncated and not truncate:
+            raise failed(index, ItemError.of(TextTooLongError()))
 
 
 @dataclass(frozen=True)
@@ -190,14 +231,27 @@ class BatchEndpoint:
     Attributes:
         read: makes a line's request from the services and the line's body.
         dialect: the shape of errors in the output.
+        kind: of the models that lines without a model take; None for the server's default.
     """
 
     read: Callable[[Services, dict[str, Any]], LineRequest]
     dialect: Dialect
+    kind: Kind | None = None
 
 
 ENDPOINTS = {
     "/v1/embeddings": BatchEndpoint(_embeddings, "openai"),
     "/v1/rerank": BatchEndpoint(_rerank, "cohere"),
+    "/classify": BatchEndpoint(_classify, "openai", "classifier"),
+    "/embed_sparse": BatchEndpoint(_embed_sparse, "tei", "sparse"),
 }
 """Path → endpoint, for every endpoint that a batch may call."""
+
+
+def default_model(services: Services, endpoint: str) -> str:
+    """The model of lines that name none. If several could be meant, it is the default, which the lines then refuse."""
+    kind = ENDPOINTS[endpoint].kind
+    with suppress(BadInputError):
+        if kind is not None:
+            return services.stores.catalog.only_model(kind)
+    return services.settings.default_model

@@ -17,9 +17,10 @@ from semel.tasks.jobs.rows import NO_KEY
 from semel.values.job import Job
 from semel.values.model import Space
 from semel.values.text import Input, ItemError, Outcome
+from semel.values.variant import Variant
 
-Place = tuple[str, str]
-"""Model and prompt name; all inputs of one place form one job, in the order of the lines."""
+Place = tuple[str, str, Variant]
+"""Model, prompt name and variant; all inputs of one place form one job, in the order of the lines."""
 
 
 @dataclass
@@ -118,7 +119,7 @@ class OutputWriter:
 
 def place_of(space_or_job: Space | Job) -> Place:
     """The place of a space's inputs, or of a job."""
-    return space_or_job.model, space_or_job.prompt_name
+    return space_or_job.model, space_or_job.prompt_name, space_or_job.variant
 
 
 def rows_in_order(results: ResultReader, job: Job) -> Iterator[Row | None]:

@@ -6,8 +6,9 @@ Each step can be repeated from its start, so another process continues a batch w
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
-from semel.api.batch.lines import LineProblemError, raw_lines, read_line, request_of
+from semel.api.batch.lines import LineProblemError, default_model, raw_lines, read_line, request_of
 from semel.api.batch.output import OutputWriter, Place, place_of
 from semel.api.jobs.ingest import JobIngest
 from semel.api.jobs.submission import create, job_ingest
@@ -75,6 +76,7 @@ class BatchRunner:
         if time.monotonic() - self._swept > _SWEEP_S:
             self._swept = time.monotonic()
             self._services.stores.files.sweep()
+            self._services.stores.uploads.sweep()
             self._services.stores.batches.sweep(retention_s=self._services.settings.job_retention_s)
         for batch in self._services.stores.batches.lease(owner=self._owner):
             if time.monotonic() < self._paused.get(batch.id, 0.0):
@@ -172,9 +174,9 @@ class BatchRunner:
 
     def _validate(self, batch: Batch) -> tuple[str, int, list[LineError]]:
         """The model, the number of lines, and the errors: nothing is computed before all lines are valid."""
-        errors: list[LineError] = []
-        seen: set[str] = set()
+        errors, seen = list[LineError](), set[str]()
         model, total, limit = "", 0, self._services.settings.max_batch_lines
+        default = default_model(self._services, batch.endpoint)
         for number, raw in self._lines(batch):
             self._renew_lease(batch)
             total += 1
@@ -185,7 +187,7 @@ class BatchRunner:
             except LineProblemError as problem:
                 errors.append(problem.line)
                 continue
-            line_model = line.body.get("model") or self._services.settings.default_model
+            line_model = line.body.get("model") or default
             model = model or line_model
             errors += _conflicts(line.custom_id, line_model, number, seen=seen, model=model)
             seen.add(line.custom_id)
@@ -212,7 +214,9 @@ class BatchRunner:
                 raise UnavailableError(f"the weights of {space.model!r} changed while the batch was being submitted")
             if place not in ingests:
                 origin = {"origin": "batch", "batch": batch.id}
-                options = JobRequest(input=[], model=space.model, prompt_name=space.prompt_name, metadata=origin)
+                prompt = {"prompt_name": space.prompt_name} if space.prompt_name else {"input_type": "none"}
+                fields = {"model": space.model, **prompt, **asdict(space.variant)}
+                options = JobRequest(input=[], metadata=origin, **fields)
                 ingests[place] = job_ingest(services, create(services, options, batch.submitter))
             ingests[place].add(item)
 
@@ -258,7 +262,7 @@ class BatchRunner:
                         purpose="batch_output",
                         filename=name,
                         expires_s=batch.output_expires_s,
-                        namespace=batch.submitter.namespace,
+                        submitter=batch.submitter,
                     ).id
         ended = services.stores.batches.end(
             batch.id,

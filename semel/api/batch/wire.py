@@ -1,6 +1,6 @@
 """OpenAI's file and batch objects in JSON."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,6 +9,7 @@ from semel.api.dialects.strict import StrictRequest
 from semel.errors import BadInputError
 from semel.tasks.jobs.batches import Batch
 from semel.tasks.jobs.files import StoredFile
+from semel.tasks.jobs.uploads import MOST_PARTS, Upload
 
 
 class BatchRequest(StrictRequest):
@@ -23,7 +24,7 @@ class BatchRequest(StrictRequest):
     input_file_id: str = Field(max_length=MOST_NAME_CHARACTERS)
     endpoint: str = Field(
         max_length=MOST_NAME_CHARACTERS,
-        description="/v1/embeddings or /v1/rerank; the `url` of every line must equal it.",
+        description="/v1/embeddings, /v1/rerank, /classify or /embed_sparse; the `url` of every line must equal it.",
     )
     completion_window: Literal["24h"] = "24h"
     metadata: dict[str, str] | None = None
@@ -167,6 +168,56 @@ class FileList(BaseModel):
     has_more: bool
 
 
+class UploadRequest(StrictRequest):
+    """OpenAI's request for an upload in parts."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"filename": "lines.jsonl", "purpose": "batch", "bytes": 1000, "mime_type": "application/jsonl"}
+        }
+    )
+
+    filename: str = Field(min_length=1, max_length=255)
+    purpose: Literal["batch"]
+    bytes: int = Field(ge=1, description="Those that the parts have together.")
+    mime_type: str = Field(max_length=MOST_NAME_CHARACTERS, description="Accepted without effect.")
+    expires_after: dict[str, Any] | None = Field(
+        default=None, description='{"anchor": "created_at", "seconds": 3600 to 2592000}: the lifetime of the file.'
+    )
+
+
+class CompleteRequest(StrictRequest):
+    """OpenAI's request to make a file of parts."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"part_ids": ["part_…"]}})
+
+    part_ids: list[Annotated[str, Field(max_length=MOST_NAME_CHARACTERS)]] = Field(min_length=1, max_length=MOST_PARTS)
+    md5: str | None = Field(default=None, pattern="^[0-9a-fA-F]{32}$", description="Of the whole file.")
+
+
+class UploadObject(BaseModel):
+    """OpenAI's upload object. Times are Unix seconds."""
+
+    id: str
+    object: Literal["upload"] = "upload"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: str
+    file: FileObject | None = None
+
+
+class PartObject(BaseModel):
+    """OpenAI's part of an upload."""
+
+    id: str
+    object: Literal["upload.part"] = "upload.part"
+    created_at: int
+    upload_id: str
+
+
 class FileDeleted(BaseModel):
     """Confirms that a file was deleted."""
 
@@ -203,4 +254,18 @@ def file_object(stored: StoredFile) -> FileObject:
         expires_at=None if stored.expires_at is None else int(stored.expires_at),
         filename=stored.filename,
         purpose=stored.purpose,
+    )
+
+
+def upload_object(upload: Upload, stored: StoredFile | None = None) -> UploadObject:
+    """The wire object of an upload, with the file that it became."""
+    return UploadObject(
+        id=upload.id,
+        bytes=upload.bytes,
+        created_at=int(upload.created_at),
+        expires_at=int(upload.expires_at),
+        filename=upload.filename,
+        purpose=upload.purpose,
+        status=upload.status,
+        file=None if stored is None else file_object(stored),
     )

@@ -1,17 +1,27 @@
 """What the dialects share: reading texts, embedding all of them or failing, and headers about the cache."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from semel.api.dialects.openai import EmbeddingsRequest
+from semel.api.dialects.openai import JINAS_TASKS, EmbeddingsRequest
 from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
 from semel.cache.catalog import Catalog
 from semel.dimensions import check_dimensions, cut_dimensions
-from semel.errors import BadInputError, InvalidTextError, SemelError, is_fault_of_the_text, revive
+from semel.error_codes import is_fault_of_the_text, revive
+from semel.errors import (
+    BadInputError,
+    EmptyInputError,
+    InvalidTextError,
+    SemelError,
+    TooManyTextsError,
+    UnknownPromptError,
+)
 from semel.settings import Settings
 from semel.steps import Steps
 from semel.values.model import Space
-from semel.values.text import ItemError, Outcome
+from semel.values.text import Input, ItemError, Outcome
 from semel.values.vectors import Embedded, Vectors
 
 
@@ -34,9 +44,9 @@ def texts_of(given: Any, settings: Settings, *, name: str = "input") -> list[str
     if not isinstance(texts, list):
         raise BadInputError(f"{name} must be a text or a list of texts, not {type(given).__name__}")
     if not texts:
-        raise BadInputError(f"{name} is an empty list; send at least one text")
+        raise EmptyInputError(f"{name} is an empty list; send at least one text")
     if len(texts) > limit:
-        raise BadInputError(
+        raise TooManyTextsError(
             f"{name} has {len(texts)} texts, and one request takes at most {limit}; submit a job: POST /v1/jobs"
         )
     if all(isinstance(item, int | list) for item in texts):
@@ -69,14 +79,21 @@ def embed_all(
 
     Raises:
         InvalidTextError: a text has no vector; the error names the first one. The others are cached.
-        BadInputError: the model is a cross-encoder, or cannot be cut to this size; nothing was computed.
+        BadInputError: the model computes no dense vectors, or cannot be cut to this size; nothing was computed.
         UnavailableError, OverloadedError, BackendError, StorageFullError: nothing can compute or store the vectors now.
     """
+    space.check_kind("embed")
     check_dimensions(dimensions, space)
-    embedded = yield from services.pipeline.steps(space, texts, truncate=truncate)
+    embedded = yield from computed(services, space, texts, truncate=truncate)
+    return embedded, cut_dimensions(embedded.vectors, dimensions, space)
+
+
+def computed(services: Services, space: Space, items: Sequence[Input], *, truncate: bool = True) -> Steps[Embedded]:
+    """What the model computes of every text or pair, or an error, as of `embed_all`."""
+    embedded = yield from services.pipeline.steps(space, items, truncate=truncate)
     for index, error in embedded.errors.items():
         raise no_vector(index, error)
-    return embedded, cut_dimensions(embedded.vectors, dimensions, space)
+    return embedded
 
 
 def no_vector(index: int, error: ItemError) -> SemelError:
@@ -107,11 +124,39 @@ def space_of(catalog: Catalog, request: EmbeddingsRequest | JobRequest, *, devic
     """Return the vector space that a request or a job names.
 
     Raises:
-        UnknownModelError: no worker has ever served the model, or it has no such prompt.
-        BadInputError: the request names a prompt in two ways.
+        UnknownModelError: no worker has ever served the model.
+        UnknownPromptError: the model has no such prompt.
+        BadInputError: the request names a prompt in two ways, or the model cannot be read in its variant.
     """
-    if request.input_type and request.prompt_name:
-        raise BadInputError("input_type and prompt_name both choose a prompt; send only one of them")
-    if request.input_type:
-        return catalog.space_for_input(request.model, request.input_type, device=device)
+    return _prompted(catalog, request, device).with_variant(request.variant)
+
+
+def _prompted(catalog: Catalog, request: EmbeddingsRequest | JobRequest, device: str) -> Space:
+    """The space of the prompt that a request chooses."""
+    task = request.task if isinstance(request, EmbeddingsRequest) else None
+    chosen = [
+        name
+        for name, value in (("input_type", request.input_type), ("prompt_name", request.prompt_name), ("task", task))
+        if value
+    ]
+    if len(chosen) > 1:
+        raise BadInputError(f"{' and '.join(chosen)} both choose a prompt; send only one of them")
+    if task:
+        return _space_for_task(catalog, request.model, task, device)
+    kind = request.input_type
+    if isinstance(request, JobRequest) and not chosen:
+        kind = "document"
+    if kind:
+        return catalog.space_for_input(request.model, None if kind == "none" else kind, device=device)
     return catalog.space(request.model, request.prompt_name, device=device)
+
+
+def _space_for_task(catalog: Catalog, model: str | None, task: str, device: str) -> Space:
+    """The space of the prompt that a model has for one of Jina's tasks. Raises UnknownPromptError if it has none."""
+    if task in JINAS_TASKS:
+        with suppress(UnknownPromptError):
+            return catalog.space(model, task, device=device)
+        space = catalog.space_for_input(model, JINAS_TASKS[task], device=device)
+        if space.prompt_name:
+            return space
+    return catalog.space(model, task, device=device)

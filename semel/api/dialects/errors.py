@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from semel.errors import BackendError, DeviceLostError
+from semel.errors import BackendError, DeviceLostError, EmptyInputError, TooManyTextsError
 
-Dialect: TypeAlias = Literal["openai", "cohere", "tei"]
+Dialect: TypeAlias = Literal["openai", "cohere", "tei", "ollama"]
 """The dialect of a route's errors; semel's own routes answer with OpenAI's."""
 
 
@@ -30,29 +30,39 @@ class ErrorShape:
 
 def _openai(status: int, message: str, code: str, param: str | None) -> tuple[int, Any]:
     kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
-    return status, {"error": {"message": message, "type": kind, "code": code, "param": param}}
+    # Voyage's and Jina's clients, which use the same paths, read the message in `detail`.
+    return status, {"error": {"message": message, "type": kind, "code": code, "param": param}, "detail": message}
 
 
 def _cohere(status: int, message: str, code: str, _param: str | None) -> tuple[int, Any]:
-    return status, {"message": message, "code": code}
+    return status, {"message": message, "code": code, "detail": message}
 
 
 def _tei(status: int, message: str, code: str, _param: str | None) -> tuple[int, Any]:
     if code in (BackendError.code, DeviceLostError.code):
         return 424, {"error": message, "error_type": "Backend"}
+    if code == EmptyInputError.code:
+        return 400, {"error": message, "error_type": "Empty"}
+    if code == TooManyTextsError.code:
+        return 413, {"error": message, "error_type": "Validation"}
     if status == 400:
         return 422, {"error": message, "error_type": "Validation"}
-    kinds = {429: "Overloaded", 503: "Unhealthy", 504: "Unhealthy"}
-    return status, {"error": message, "error_type": kinds.get(status, code)}
+    kinds = {429: "Overloaded", 500: "Backend", 503: "Unhealthy", 504: "Unhealthy", 507: "Unhealthy"}
+    return status, {"error": message, "error_type": kinds.get(status, "Validation")}
+
+
+def _ollama(status: int, message: str, _code: str, _param: str | None) -> tuple[int, Any]:
+    return status, {"error": message}
 
 
 _STATUSES = {
     400: "The request cannot be used; the message explains where and why.",
     401: "The API key is missing or unknown.",
-    403: "The scope of the API key is too small.",
+    403: "The scope of the API key is too small, or its quota on disk is used up.",
     404: "The model or the id is unknown.",
     409: "The current state of the object does not allow this.",
     413: "The body is too large.",
+    415: "The body is compressed.",
     429: "Too much work waits; try again after `Retry-After` seconds.",
     500: "An unexpected error.",
     503: "A part of the service does not answer, or no worker serves the model.",
@@ -61,7 +71,9 @@ _STATUSES = {
 }
 
 _OF_TEI = {
-    **{status: why for status, why in _STATUSES.items() if status != 400},
+    **_STATUSES,
+    400: "The request has no text.",
+    413: "The request has too many texts, or its body is too large.",
     422: _STATUSES[400],
     424: "The device failed.",
 }
@@ -71,8 +83,9 @@ _TEXT: dict[str, Any] = {"type": "string"}
 _OPENAI_SCHEMA = {
     "title": "Error",
     "type": "object",
-    "required": ["error"],
+    "required": ["error", "detail"],
     "properties": {
+        "detail": {"type": "string", "description": "The message once more, for Voyage's and Jina's clients."},
         "error": {
             "type": "object",
             "required": ["message", "type", "code", "param"],
@@ -82,15 +95,15 @@ _OPENAI_SCHEMA = {
                 "code": _TEXT,
                 "param": {"anyOf": [_TEXT, {"type": "null"}]},
             },
-        }
+        },
     },
 }
 
 _COHERE_SCHEMA = {
     "title": "CohereError",
     "type": "object",
-    "required": ["message", "code"],
-    "properties": {"message": _TEXT, "code": _TEXT},
+    "required": ["message", "code", "detail"],
+    "properties": {"message": _TEXT, "code": _TEXT, "detail": _TEXT},
 }
 
 _TEI_SCHEMA = {
@@ -100,8 +113,16 @@ _TEI_SCHEMA = {
     "properties": {"error": _TEXT, "error_type": _TEXT},
 }
 
+_OLLAMA_SCHEMA = {
+    "title": "OllamaError",
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": _TEXT},
+}
+
 SHAPES: dict[Dialect, ErrorShape] = {
     "openai": ErrorShape(_openai, _OPENAI_SCHEMA, _STATUSES),
     "cohere": ErrorShape(_cohere, _COHERE_SCHEMA, _STATUSES),
     "tei": ErrorShape(_tei, _TEI_SCHEMA, _OF_TEI),
+    "ollama": ErrorShape(_ollama, _OLLAMA_SCHEMA, _STATUSES),
 }

@@ -18,11 +18,11 @@ class StrictRequest(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_harmless(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or given.keys() <= cls.model_fields.keys():
+    def _without_unset(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or (given.keys() <= cls.model_fields.keys() and None not in given.values()):
             return given
         return {
             name: value
             for name, value in given.items()
-            if name in cls.model_fields or (name not in HARMLESS and value is not None)
+            if value is not None and (name in cls.model_fields or name not in HARMLESS)
         }

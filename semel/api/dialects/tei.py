@@ -4,14 +4,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from semel.api.dialects.openai import MOST_NAME_CHARACTERS
+from semel.api.dialects.openai import MOST_NAME_CHARACTERS, ModelName
 from semel.api.dialects.strict import StrictRequest
+from semel.values.sparse import SparseVector
+from semel.values.variant import Variant
 
 Truncate = Annotated[bool | None, Field(description="Cut texts above the model's limit instead of refusing them.")]
 """TEI's switch for texts above the limit; null means false."""
 
-Direction = Annotated[Literal["Right", "right"], Field(description="semel always cuts the end of a text.")]
-"""TEI's side to cut; semel refuses the left one."""
+Direction = Annotated[Literal["Right", "right", "Left", "left"], Field(description="The side that is cut.")]
+"""TEI's side to cut."""
+
+
+def variant_of(direction: Direction, *, normalize: bool | None = None) -> Variant:
+    """How the texts of a request are read."""
+    return Variant(truncate_side="left" if direction in ("Left", "left") else "right", normalize=normalize)
 
 
 class TeiEmbedRequest(StrictRequest):
@@ -27,6 +34,32 @@ class TeiEmbedRequest(StrictRequest):
     dimensions: int | None = Field(default=None, ge=1)
 
 
+class TeiSparseRequest(StrictRequest):
+    """TEI's request for sparse vectors."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"inputs": ["The cat sat on the mat."]}})
+
+    model: ModelName = Field(default=None, description="semel: a sparse model; null for the default, or the only one.")
+    inputs: Any = Field(description="A text, or a list of texts.")
+    truncate: Truncate = False
+    truncation_direction: Direction = "Right"
+    prompt_name: str | None = Field(default=None, max_length=MOST_NAME_CHARACTERS)
+
+
+class SparseEntry(BaseModel):
+    """A token of the vocabulary, and its weight."""
+
+    index: int
+    value: float
+
+
+def sparse_entries(row: SparseVector) -> list[dict[str, int | float]]:
+    """A sparse vector as TEI sends it."""
+    return [
+        {"index": index, "value": value} for index, value in zip(row.indices.tolist(), row.values.tolist(), strict=True)
+    ]
+
+
 class TeiRerankRequest(StrictRequest):
     """TEI's request to rerank texts."""
 
@@ -36,7 +69,7 @@ class TeiRerankRequest(StrictRequest):
     texts: Annotated[list[str], FailFast()]
     truncate: Truncate = False
     truncation_direction: Direction = "Right"
-    raw_scores: Literal[False] = Field(default=False, description="semel returns its own score, never the logit.")
+    raw_scores: bool = Field(default=False, description="Return a cross-encoder's logits.")
     return_text: bool = False
 
 
@@ -91,4 +124,4 @@ class TeiSimilarityRequest(StrictRequest):
     )
 
     inputs: TeiSentences
-    parameters: TeiParameters = TeiParameters()
+    parameters: TeiParameters | None = None

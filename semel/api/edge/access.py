@@ -37,6 +37,7 @@ def admit(request: Request, needed: Scope) -> None:
             f"this API key has the scope '{known.scope.name.lower()}'; this request needs '{needed.name.lower()}'"
         )
     request.state.scope, request.state.submitter, request.state.key = known.scope, known.submitter, known.shown
+    request.app.state.services.stores.key_use.used(known.submitter.owner)
 
 
 def _keys(request: Request) -> tuple[ApiKey, ...]:

@@ -1,5 +1,7 @@
 """Bounds of a body: 413 for one that is parsed whole and is too large, 408 for one that arrives too slowly.
 
+A compressed body is refused with 415: its size is not known before it is decompressed.
+
 A body that declares its size is refused at once, any other one while it arrives.
 """
 
@@ -10,7 +12,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from semel.api.edge.problems import body_too_large
+from semel.api.edge.problems import body_compressed, body_too_large
 from semel.api.edge.traits import RouteTable
 
 PAUSE_S = 30.0
@@ -43,6 +45,10 @@ class BodyLimit:
             return
         is_streamed = self._routes.traits(scope["method"], scope["path"]).streams_body
         limit = math.inf if is_streamed else self._max_bytes
+        encoding = Headers(scope=scope).get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            await body_compressed(self._routes.dialect(scope["path"]), encoding)(scope, receive, send)
+            return
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit() and int(declared) > limit:
             await body_too_large(self._routes.dialect(scope["path"]), self._max_bytes)(scope, receive, send)

@@ -50,7 +50,7 @@ def refuse_foreign_pages(request: Request, own: OwnNames) -> None:
         ForeignPageError: another website sends this request.
     """
     host = request.headers.get("host")
-    if host and not own.any and not _is_ours(host, own.names):
+    if host and not own.any and not is_ours(host, own.names):
         raise ForeignPageError(
             f"a server without API keys answers to localhost and to IP addresses, not to {host!r}: set "
             "SEMEL_API_KEYS, or add the name to SEMEL_ALLOWED_HOSTS"
@@ -63,7 +63,7 @@ def refuse_foreign_pages(request: Request, own: OwnNames) -> None:
 
 
 @lru_cache(maxsize=64)
-def _is_ours(host: str, names: frozenset[str]) -> bool:
+def is_ours(host: str, names: frozenset[str]) -> bool:
     """Whether a host header names this server. IP addresses and localhost always do: no DNS server can rebind them.
 
     It does not use `request.url.hostname`, which is the server's own address when the header is malformed.

@@ -22,6 +22,8 @@ from semel.values.job import Submitter
 
 log = get_log("keys")
 
+_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+
 _LOOK_S = 1.0
 """How often a request looks whether the file of keys has changed."""
 
@@ -49,6 +51,7 @@ class ApiKey:
         namespace: whose jobs, files and batches it sees; empty for those of all keys without a namespace.
         private: whether the vectors of the namespace are its own, too.
         expires_at: it is refused from then on; Unix seconds.
+        quota_bytes: of files and texts of jobs that it may keep; None for any number.
     """
 
     digest: bytes
@@ -58,11 +61,12 @@ class ApiKey:
     namespace: str = ""
     private: bool = False
     expires_at: float = math.inf
+    quota_bytes: int | None = None
 
     @property
     def submitter(self) -> Submitter:
         """Who submits with this key."""
-        return Submitter(self.digest.hex()[:16], self.share, self.namespace, self.private)
+        return Submitter(self.digest.hex()[:16], self.share, self.namespace, self.private, self.quota_bytes)
 
     @property
     def has_expired(self) -> bool:
@@ -80,7 +84,7 @@ def load_keys(settings: Settings) -> tuple[ApiKey, ...]:
 
     The setting has plain keys, `KEY`, `KEY:SCOPE` or `KEY:SCOPE:SHARE`, separated by commas. A line of the file is
     `SHA256-IN-HEX SCOPE`, then the share if it is not 1, and options: `name=…`, `namespace=…`, `cache=private` or
-    `cache=shared` (the default) for the namespace, `expires=YYYY-MM-DD`. A # starts a comment.
+    `cache=shared` (the default) for the namespace, `expires=YYYY-MM-DD`, `disk=10GB`. A # starts a comment.
 
     Raises:
         BadInputError: the file cannot be read, a setting is set but holds no key, a line is not a key, a scope is
@@ -195,6 +199,8 @@ def _options(words: Sequence[str], where: str) -> dict[str, Any]:
                 fields["expires_at"] = datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp()
             except ValueError:
                 raise BadInputError(f"{where}: expires must be a date, such as expires=2027-01-31") from None
+        elif name == "disk" and (size := re.fullmatch(r"(\d+(?:\.\d+)?)(MB|GB|TB)", value)):
+            fields["quota_bytes"] = int(float(size[1]) * _UNITS[size[2]])
         elif name == "cache" and value in ("private", "shared"):
             fields["private"] = value == "private"
         elif name in ("name", "namespace") and re.fullmatch(r"[\w.-]{1,64}", value):
@@ -202,7 +208,8 @@ def _options(words: Sequence[str], where: str) -> dict[str, Any]:
         else:
             raise BadInputError(
                 f"{where}: {name!r} is no option, or its value cannot be used; the options are name and namespace (up "
-                "to 64 letters, digits, '.', '-' and '_'), cache=private or cache=shared, and expires=YYYY-MM-DD"
+                "to 64 letters, digits, '.', '-' and '_'), cache=private or cache=shared, expires=YYYY-MM-DD, and the "
+                "files and texts of jobs that it may keep, such as disk=500MB or disk=10GB"
             )
     if fields.get("private") and "namespace" not in fields:
         raise BadInputError(f"{where}: cache=private needs a namespace, whose vectors are then its own")

@@ -79,6 +79,15 @@ def body_too_large(dialect: Dialect, limit: int) -> JSONResponse:
     return problem(dialect, BodyTooLargeError.status, message, code=BodyTooLargeError.code)
 
 
+def body_compressed(dialect: Dialect, encoding: str) -> JSONResponse:
+    """Return the answer to a body with a Content-Encoding."""
+    message = (
+        f"the body has the Content-Encoding {encoding!r}: send it as it is. A compressed file of rows (.jsonl.gz, "
+        ".csv.zst) can be uploaded to /v1/jobs in a form"
+    )
+    return problem(dialect, 415, message, code="unsupported_encoding")
+
+
 def problem_body(dialect: Dialect, error: SemelError) -> tuple[int, Any]:
     """Return the status and the body of an error, for an answer that is written to a file."""
     return SHAPES[dialect].error(error.status, str(error), error.code, _param(error))
@@ -146,4 +155,4 @@ def _said(error: Any) -> str:
     if error.get("type") == "extra_forbidden":
         return "semel does not know this field, and to ignore it could change the answer; leave it out"
     message: str = error["msg"]
-    return message
+    return message.removeprefix("Value error, ")

@@ -5,18 +5,25 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
-from semel.api.edge.traits import LARGE_BODY_BYTES
+from semel.api.edge.traits import LARGE_BODY_BYTES, parse_aside
 from semel.errors import BadInputError
 
 M = TypeVar("M", bound=BaseModel)
 
 
 async def read_json(request: Request, model: type[M]) -> M:
-    """Read a JSON body. A request without a Content-Type is taken for JSON.
+    """Read a JSON body. A request without a Content-Type is taken for JSON. Raises as `read_either`."""
+    return await read_either(request, lambda _given: model)
+
+
+async def read_either(request: Request, choose: Callable[[Any], type[M]]) -> M:
+    """Read a JSON body whose model depends on its content.
+
+    Args:
+        choose: returns the model for the parsed body.
 
     Raises:
         BadInputError: another Content-Type.
@@ -33,9 +40,9 @@ async def read_json(request: Request, model: type[M]) -> M:
             given = json.loads(body)  # pydantic's own parser refuses lone surrogates without naming the text
         except ValueError as error:
             raise RequestValidationError([{"loc": ("body",), "msg": f"not JSON: {error}"}]) from None
-        return _validated(lambda: model.model_validate(given), "body")
+        return _validated(lambda: choose(given).model_validate(given), "body")
 
-    return await run_in_threadpool(parse) if len(body) > LARGE_BODY_BYTES else parse()
+    return await parse_aside(parse) if len(body) > LARGE_BODY_BYTES else parse()
 
 
 def read_query(request: Request, model: type[M]) -> M:

@@ -22,7 +22,7 @@ from semel.api.jobs.uploads import NDJSON, PARQUET, content_type, file_of, named
 from semel.api.jobs.wire import JobQuery, JobRequest, check_metadata
 from semel.api.services import Services
 from semel.errors import BadInputError, BodyTooLargeError
-from semel.rows import FILE_SUFFIXES, read_records
+from semel.rows import COMPRESSED, FILE_SUFFIXES, has_known_format, read_records
 from semel.values.text import Extra
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ _FEED_BYTES = 256 << 10
 _TOUCH_S = 10.0
 """How often a slow upload is recorded as active; a sweep ends one that was silent for two minutes."""
 
-TABLES = {"text/csv": ".csv", **PARQUET}
+TABLES = {"text/csv": ".csv", "text/tab-separated-values": ".tsv", **PARQUET}
 """Content type → file suffix of tables, which are read only once they have arrived completely."""
 
 
@@ -133,9 +133,13 @@ async def _receive_form(
         fields = {name: value for name, value in form.items() if isinstance(value, str)}
         _refuse_unknown(fields, "form field")
         options = _validated(lambda: _options(JobQuery.model_validate(query.model_dump(exclude_unset=True) | fields)))
-        suffix = Path(upload.filename or "").suffix.lower()
-        if suffix not in FILE_SUFFIXES:
-            raise BadInputError(f"file: the name must end in {', '.join(FILE_SUFFIXES)}, which shows the format")
+        name = Path(upload.filename or "")
+        if not has_known_format(name):
+            raise BadInputError(
+                f"file: the name must end in {', '.join(FILE_SUFFIXES)}, which shows the format; all but Parquet may "
+                f"be compressed ({', '.join(COMPRESSED)})"
+            )
+        suffix = "".join(name.suffixes[-2:] if name.suffix.lower() in COMPRESSED else name.suffixes[-1:]).lower()
         with services.stores.files.writing(suffix) as target:
             await run_in_threadpool(shutil.copyfileobj, upload.file, target, 1 << 20)
             await run_in_threadpool(target.flush)
@@ -196,12 +200,11 @@ def _read_file(services: Services, path: Path, options: JobRequest, open_ingest:
     """Feed the rows of a file; a row that cannot be read keeps its place and carries its error."""
     with open_ingest(services, options) as ingest, named("the file", path):
         limit = services.settings.max_text_bytes
-        records = read_records(path, ingest.fields, max_text_bytes=limit, isolate=True)
+        most = services.settings.max_file_bytes
+        records = read_records(path, ingest.fields, max_text_bytes=limit, isolate=True, max_bytes=most)
         for number, record in enumerate(records, start=1):
-            bad = next((n for n in ingest.fields if not isinstance(record.fields.get(n), str)), None)
-            if record.error or bad:
-                problem = record.error or f'no string in "{bad}"'
-                ingest.add_bad(f"row {number}: {problem}", Extra(record.fields.get("id"), {}))
+            if record.error:
+                ingest.add_unusable(f"row {number}: {record.error}", Extra(record.fields.get("id"), {}))
             else:
                 ingest.add_row(record.fields, f"row {number}")
         return ingest.finish()

@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from semel.api.edge.as_json import as_json
 from semel.api.jobs.wire import job_object
+from semel.api.watch.running_texts import RunningTexts
 from semel.errors import NotFoundError
 from semel.tasks.jobs.store import JobStore
 from semel.values.job import Job
@@ -20,26 +21,30 @@ _KEEP_ALIVE_S = 15.0
 """A comment at this interval keeps proxies from closing a quiet connection."""
 
 
-async def job_events(jobs: JobStore, job: Job, pause: Callable[[float], Awaitable[bool]]) -> AsyncIterator[bytes]:
+async def job_events(
+    jobs: JobStore, running: RunningTexts, job: Job, pause: Callable[[float], Awaitable[bool]]
+) -> AsyncIterator[bytes]:
     """Yield a `progress` event whenever the job changed, and an `end` event when it has ended.
 
-    Each event carries the job, its rate in texts/s and the seconds left.
+    Each event carries the job, its rate in texts/s since the events began, and the seconds left.
 
     Args:
+        running: counts the texts in chunks that are still running.
         pause: waits for a number of seconds; returns False when the server is shutting down.
     """
-    started, at_start, last_sent = time.monotonic(), job.counts.done, 0.0
-    last_job: Job | None = None
+    started, last_sent = time.monotonic(), 0.0
+    in_hand = await run_in_threadpool(_in_hand, running, job)
+    at_start, last = job.counts.done + in_hand, None
     while True:
-        elapsed = time.monotonic() - started
-        rate = (job.counts.done - at_start) / elapsed if elapsed > 0 else 0.0
+        elapsed, done = time.monotonic() - started, job.counts.done + in_hand
+        rate = (done - at_start) / elapsed if elapsed > 0 else 0.0
         if job.status.ended:
-            yield event("end", _payload(job, rate, 0.0))
+            yield event("end", _payload(job, 0, rate, 0.0))
             return
-        if job != last_job:
-            eta_s = (job.total - job.counts.done) / rate if rate else None
-            yield event("progress", _payload(job, rate, eta_s))
-            last_job, last_sent = job, time.monotonic()
+        if (job, in_hand) != last:
+            eta_s = (job.total - done) / rate if rate > 0 else None
+            yield event("progress", _payload(job, in_hand, rate, eta_s))
+            last, last_sent = (job, in_hand), time.monotonic()
         elif time.monotonic() - last_sent > _KEEP_ALIVE_S:
             yield KEEP_ALIVE
             last_sent = time.monotonic()
@@ -47,8 +52,13 @@ async def job_events(jobs: JobStore, job: Job, pause: Callable[[float], Awaitabl
             return
         try:
             job = await run_in_threadpool(jobs.get, job.id)
+            in_hand = await run_in_threadpool(_in_hand, running, job)
         except NotFoundError:  # deleted meanwhile: there is nothing left to report
             return
+
+
+def _in_hand(running: RunningTexts, job: Job) -> int:
+    return 0 if job.status.ended else running.by_job({job.id})[job.id]
 
 
 def event(name: str, data: object) -> bytes:
@@ -62,6 +72,10 @@ def event_stream(events: AsyncIterable[bytes] | Iterable[bytes]) -> StreamingRes
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
-def _payload(job: Job, texts_per_s: float, eta_s: float | None) -> dict[str, object]:
+def _payload(job: Job, in_hand: int, texts_per_s: float, eta_s: float | None) -> dict[str, object]:
     rounded = None if eta_s is None else round(eta_s, 1)
-    return {"job": job_object(job).model_dump(mode="json"), "texts_per_s": round(texts_per_s, 1), "eta_s": rounded}
+    return {
+        "job": job_object(job, in_hand=in_hand).model_dump(mode="json"),
+        "texts_per_s": round(texts_per_s, 1),
+        "eta_s": rounded,
+    }

@@ -34,7 +34,7 @@ _MARK = secrets.randbits(60)
 _AFTER_LINE = b",%d," % _MARK
 
 
-def cutter(settings: Settings, space: Space, *, key_base: bytes, text_field: str) -> ChunkCutter:
+def cutter(settings: Settings, space: Space, *, key_base: bytes, text_field: str, strict: bool = False) -> ChunkCutter:
     """A cutter with the limits of the settings; see `ChunkCutter`."""
     return ChunkCutter(
         space,
@@ -43,6 +43,7 @@ def cutter(settings: Settings, space: Space, *, key_base: bytes, text_field: str
         chunk_texts=settings.chunk_texts,
         chunk_bytes=settings.chunk_bytes,
         max_text_bytes=settings.max_text_bytes,
+        strict=strict,
     )
 
 
@@ -52,13 +53,17 @@ class Ingest(ABC, Generic[T]):
     Args:
         key_base: that of the space when the submission began.
         text_field: the field of a row that holds the text.
+        strict: refuse the submission if a row cannot be embedded, instead of letting the row fail in its place.
     """
 
-    def __init__(self, settings: Settings, space: Space, *, key_base: bytes, text_field: str = "text") -> None:
+    def __init__(
+        self, settings: Settings, space: Space, *, key_base: bytes, text_field: str = "text", strict: bool = False
+    ) -> None:
         self.space = space
         self._longest_line = settings.max_text_bytes * 2
-        self._cutter = cutter(settings, space, key_base=key_base, text_field=text_field)
+        self._cutter = cutter(settings, space, key_base=key_base, text_field=text_field, strict=strict)
         self._rest = b""
+        self._passing_over = False  # the rest of a line that is too long
         self._lines = 0
 
     @abstractmethod
@@ -80,16 +85,21 @@ class Ingest(ABC, Generic[T]):
     def feed_lines(self, data: bytes) -> None:
         """Receive NDJSON bytes; `data` may end in the middle of a line.
 
+        A line that is too long, is not JSON, or lacks a field of a row keeps its place, with its error.
+
         Raises:
-            BadInputError: a line is too long, is not JSON, or lacks a field of a row; the message has its number.
+            BadInputError: there is such a line, and the submission is strict; the message has its number.
         """
+        if self._passing_over:
+            _, end, data = data.partition(b"\n")
+            self._passing_over = not end
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > self._longest_line:
-            raise BadInputError(
-                f"line {self._lines + len(lines) + 1} is longer than {self._longest_line} bytes, "
-                "twice SEMEL_MAX_TEXT_BYTES; split the text"
-            )
         self._take_lines(lines)
+        if len(self._rest) > self._longest_line:
+            self._lines += 1
+            limit = f"{self._longest_line} bytes, twice SEMEL_MAX_TEXT_BYTES"
+            self.add_bad(f"line {self._lines}: longer than {limit}; split the text")
+            self._rest, self._passing_over = b"", True
 
     def _take_lines(self, lines: list[bytes]) -> None:
         items = _parse_together(lines)
@@ -98,13 +108,21 @@ class Ingest(ABC, Generic[T]):
             if items is not None:
                 self.add_row(items[i], f"line {self._lines}")
             elif line.strip():  # an empty line is no record
-                self.add_row(_parse(line, self._lines), f"line {self._lines}")
+                self._take_line(line)
+
+    def _take_line(self, line: bytes) -> None:
+        try:
+            row = json.loads(line)  # accepts lone surrogates, so that only the text with one fails
+        except (ValueError, RecursionError) as error:
+            self.add_unusable(f"line {self._lines}: not JSON: {error}")
+        else:
+            self.add_row(row, f"line {self._lines}")
 
     def add_row(self, row: object, where: str) -> None:
         """Add one row, as `ChunkCutter.add_row` does.
 
         Raises:
-            BadInputError: the row lacks a field; the message names the row as `where`.
+            BadInputError: the row cannot be embedded, and the submission is strict; the message has `where`.
         """
         self._cutter.add_row(row, where)
         self._write_if_full()
@@ -112,6 +130,11 @@ class Ingest(ABC, Generic[T]):
     def add_bad(self, message: str, extra: Extra | None = None) -> None:
         """Add a row that could not be read: it keeps its place and carries its error."""
         self._cutter.add_bad(message, extra)
+        self._write_if_full()
+
+    def add_unusable(self, message: str, extra: Extra | None = None) -> None:
+        """As `add_bad`; if all rows are like that, `finish` refuses the submission."""
+        self._cutter.add_unusable(message, extra)
         self._write_if_full()
 
     def add(self, item: Input) -> None:
@@ -131,12 +154,14 @@ class Ingest(ABC, Generic[T]):
         """Process the rest, and return the result.
 
         Raises:
-            BadInputError: the submission has no rows, or its last line cannot be used.
+            BadInputError: the submission has no rows, or none that is a row of this job.
         """
         if self._rest.strip():
             self._take_lines([self._rest])
         if self._cutter.is_empty:
             raise BadInputError("the list of texts is empty; send at least one text")
+        if (why := self._cutter.why_unusable) is not None:
+            raise BadInputError(why)
         if rest := self._cutter.take_rest():
             self.take(rest)
         return self.end()
@@ -149,6 +174,7 @@ class JobIngest(Ingest[Job]):
         space: the current space of the job's model.
         job: a job in state `validating`.
         on_added: called after each write with the space, the number of texts without an error, and what was added.
+        check_quota: called before each write; raises QuotaExceededError.
     """
 
     def __init__(
@@ -161,17 +187,21 @@ class JobIngest(Ingest[Job]):
         store: VectorStore,
         dispatcher: Dispatcher,
         on_added: Callable[[Space, int, Added], None],
+        check_quota: Callable[[], None] = lambda: None,
         text_field: str = "text",
+        strict: bool = False,
     ) -> None:
-        super().__init__(settings, space, key_base=job.key_base, text_field=text_field)
+        super().__init__(settings, space, key_base=job.key_base, text_field=text_field, strict=strict)
         self.job = job
         self._jobs = jobs
         self._store = store
         self._dispatcher = dispatcher
         self._on_added = on_added
+        self._check_quota = check_quota
 
     @override
     def take(self, chunks: Sequence[NewChunk]) -> None:
+        self._check_quota()
         added = self._jobs.add_chunks(self.job, chunks, lookup=self._store.lookup_on)
         self._on_added(self.space, sum(len(chunk.keys) - len(chunk.errors) for chunk in chunks), added)
         self._dispatcher.top_up(self.job.lane, self.job.device)
@@ -196,10 +226,3 @@ def _parse_together(lines: list[bytes]) -> list[object] | None:
         return None
     whole = len(items) == 2 * len(lines) + 1 and all(mark == _MARK for mark in items[1::2])
     return items[:-1:2] if whole else None
-
-
-def _parse(line: bytes, number: int) -> object:
-    try:
-        return json.loads(line)  # accepts lone surrogates, so that only the text with one fails
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"line {number} is not JSON: {error}") from None

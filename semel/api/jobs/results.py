@@ -1,25 +1,18 @@
-"""Streams the results of a job, chunk by chunk, in four formats. Memory holds one chunk."""
+"""Reads the results of a job, chunk by chunk. Memory holds one chunk."""
 
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from typing_extensions import override
-
-from semel.api.edge.as_json import as_json
 from semel.cache.catalog import Catalog
 from semel.cache.store import VectorStore
 from semel.errors import ConflictError, ForbiddenError
 from semel.pipeline import Pipeline
 from semel.tasks.jobs.rows import NO_KEY, ChunkResult
 from semel.tasks.jobs.store import JobStore
-from semel.values.job import Job, JobStatus
+from semel.values.activation import activated
+from semel.values.job import Job
 from semel.values.text import Extra, ItemError, Lane, Outcome
-from semel.values.vectors import Found, Vectors
+from semel.values.vectors import AnyVectors, Found
 
 
 @dataclass(frozen=True)
@@ -28,13 +21,13 @@ class Rows:
 
     Attributes:
         first_index: position of the first row in the job.
-        vectors: float32 (n, dim); the row of a failed text is meaningless.
+        vectors: a row for each text; that of a failed one is meaningless.
         errors: position in this part → why that text failed.
         extras: the id and the other fields of each row, or None.
     """
 
     first_index: int
-    vectors: Vectors
+    vectors: AnyVectors
     outcomes: list[Outcome]
     errors: dict[int, ItemError]
     truncated: list[bool]
@@ -75,12 +68,14 @@ class ResultReader:
             )
 
     def chunks(self, job: Job) -> Iterator[tuple[ChunkResult, Rows]]:
-        """Yield every finished chunk of a job with its rows, in order."""
+        """Yield every finished chunk of a job with its rows, in order; those of scores hold logits."""
         for chunk in self._jobs.results(job.id):
-            yield chunk, self.rows(job, chunk, may_submit=True)
+            yield chunk, self._stored(job, chunk, None, may_submit=True)
 
     def rows(self, job: Job, chunk: ChunkResult, found: Found | None = None, *, may_submit: bool) -> Rows:
         """The rows of a chunk, read from the cache; lost vectors are recomputed where the texts were kept.
+
+        Those of a cross-encoder or a classifier hold scores.
 
         Args:
             found: the rows of the cache, if they were read already.
@@ -91,6 +86,13 @@ class ResultReader:
             ForbiddenError: vectors are lost, and the reader may only read.
             ConflictError: vectors are lost, and the texts too, or the model's weights have changed.
         """
+        rows = self._stored(job, chunk, found, may_submit=may_submit)
+        if job.kind not in ("cross-encoder", "classifier"):
+            return rows
+        return replace(rows, vectors=activated(job.head.activation, rows.vectors))
+
+    def _stored(self, job: Job, chunk: ChunkResult, found: Found | None, *, may_submit: bool) -> Rows:
+        """As `rows`, with what the cache holds."""
         found = found or self._vectors.get_many(chunk.keys, dim=job.dim)
         lost = lost_vectors(chunk, found)
         vectors, truncated, errors = found.vectors, found.truncated, dict(chunk.errors)
@@ -113,6 +115,7 @@ class ResultReader:
                     f"the cache has lost vectors of job {job.id}, and model {job.model!r} has different weights now; "
                     "submit the job again"
                 )
+            space = space.with_variant(job.variant)
             again = self._pipeline.embed(space, [texts[i] for i in lost], lane=Lane.INTERACTIVE)
             vectors[lost], truncated[lost], found.tokens[lost] = again.vectors, again.truncated, again.tokens
             errors |= {lost[i]: error for i, error in again.errors.items()}
@@ -146,146 +149,3 @@ def _cut(chunk: ChunkResult, span: range) -> ChunkResult:
         extras=chunk.extras[start:stop],
         skipped=start,
     )
-
-
-def check_ready(job: Job, fmt: str) -> None:
-    """Raises ConflictError unless the job has completed and this format can represent its results."""
-    if job.status is not JobStatus.COMPLETED:
-        reason = f": {job.error.message}" if job.error else ""
-        raise ConflictError(f"job {job.id} is {job.status}{reason}; results are available once it is completed")
-    if fmt == "npy" and job.counts.failed:
-        raise ConflictError(
-            f"{job.counts.failed} of {job.total} texts failed, and npy cannot mark their rows; "
-            "use format=ndjson, arrow or parquet"
-        )
-
-
-def ndjson(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
-    """One JSON object per line: index, the row's id and metadata, outcome, and embedding, score or error."""
-    for part in rows:
-        lines = []
-        for i, outcome in enumerate(part.outcomes):
-            extra = part.extras[i]
-            item: dict[str, Any] = {"index": part.first_index + i, **(extra._asdict() if extra else {})}
-            item["outcome"] = outcome.value
-            if i in part.errors:
-                item["error"] = {"code": part.errors[i].code, "message": part.errors[i].message}
-            else:
-                made = {"score": part.vectors[i, 0]} if job.scores else {"embedding": part.vectors[i]}
-                item |= {"truncated": part.truncated[i], **made}
-            lines.append(as_json(item))
-        yield b"\n".join(lines) + b"\n"
-
-
-def npy(job: Job, span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
-    """NumPy's .npy format: float32 (len(span), dim).
-
-    Raises:
-        ConflictError: a text has no vector any more; the stream is then shorter than its header promises.
-    """
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "<f4", "fortran_order": False, "shape": (len(span), job.dim)}
-    )
-    yield header.getvalue()
-    for part in rows:
-        if part.errors:
-            raise ConflictError(f"a text of job {job.id} no longer has a vector; use format=ndjson, arrow or parquet")
-        yield part.vectors.astype("<f4", copy=False).tobytes()
-
-
-def _schema(dim: int) -> pa.Schema:
-    return pa.schema(
-        [
-            ("index", pa.int64()),
-            ("id", pa.string()),
-            ("metadata", pa.string()),
-            ("embedding", pa.list_(pa.float32(), dim)),
-            ("outcome", pa.string()),
-            ("truncated", pa.bool_()),
-            ("error", pa.string()),
-        ]
-    )
-
-
-def _batch(job: Job, part: Rows) -> pa.RecordBatch:
-    n = len(part.outcomes)
-    failed = np.zeros(n, np.bool_)
-    failed[list(part.errors)] = True
-    flat = pa.array(part.vectors.reshape(-1))
-    embedding = pa.FixedSizeListArray.from_arrays(flat, job.dim, mask=pa.array(failed))
-    errors = [part.errors[i].message if i in part.errors else None for i in range(n)]
-    return pa.record_batch(
-        [
-            pa.array(np.arange(part.first_index, part.first_index + n)),
-            pa.array([_id_text(e) for e in part.extras], pa.string()),
-            pa.array([as_json(e.metadata) if e else None for e in part.extras], pa.string()),
-            embedding,
-            pa.array([o.value for o in part.outcomes]),
-            pa.array(part.truncated),
-            pa.array(errors, pa.string()),
-        ],
-        schema=_schema(job.dim),
-    )
-
-
-def _id_text(extra: Extra | None) -> str | None:
-    """The row's id as text; a lone surrogate, which Arrow cannot hold, becomes a question mark."""
-    return None if extra is None or extra.id is None else str(extra.id).encode("utf-8", "replace").decode()
-
-
-class _Pipe(io.RawIOBase):
-    """A write-only file that Arrow writes into and a generator drains with `take`."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._at = 0
-
-    @override
-    def writable(self) -> bool:
-        return True
-
-    @override
-    def write(self, data: Any) -> int:
-        part = bytes(data)
-        self._parts.append(part)
-        self._at += len(part)
-        return len(part)
-
-    @override
-    def tell(self) -> int:
-        return self._at
-
-    def take(self) -> bytes:
-        """The bytes written since the last call."""
-        parts, self._parts = self._parts, []
-        return b"".join(parts)
-
-
-def arrow(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
-    """An Arrow IPC stream; a failed text has a null embedding and its error, and `metadata` is JSON."""
-    pipe = _Pipe()
-    with pa.ipc.new_stream(pipe, _schema(job.dim)) as writer:
-        for part in rows:
-            writer.write_batch(_batch(job, part))
-            yield pipe.take()
-    yield pipe.take()
-
-
-def parquet(job: Job, _span: range, rows: Iterator[Rows]) -> Iterator[bytes]:
-    """A Parquet file with one row group per chunk; columns as in `arrow`."""
-    pipe = _Pipe()
-    with pq.ParquetWriter(pipe, _schema(job.dim)) as writer:
-        for part in rows:
-            writer.write_batch(_batch(job, part))
-            yield pipe.take()
-    yield pipe.take()
-
-
-FORMATS: dict[str, tuple[str, Callable[[Job, range, Iterator[Rows]], Iterator[bytes]]]] = {
-    "ndjson": ("application/x-ndjson", ndjson),
-    "npy": ("application/octet-stream", npy),
-    "arrow": ("application/vnd.apache.arrow.stream", arrow),
-    "parquet": ("application/vnd.apache.parquet", parquet),
-}
-"""Format name → media type and writer; a writer takes the job, the range of texts and their rows."""

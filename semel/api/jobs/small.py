@@ -76,12 +76,20 @@ class SmallSubmissions:
         """The texts of a request; None if they do not fit into one chunk."""
         if not request.input:
             raise BadInputError("input is an empty list; send at least one text")
-        cut = cutter(self._services.settings, space, key_base=space.key_base, text_field=request.text_field)
+        cut = cutter(
+            self._services.settings,
+            space,
+            key_base=space.key_base,
+            text_field=request.text_field,
+            strict=request.strict,
+        )
         for i, row in enumerate(request.input):
             if isinstance(row, dict):
                 cut.add_row(row, f"input[{i}]")
             else:
                 cut.add(row)
+        if cut.why_unusable is not None:
+            raise BadInputError(cut.why_unusable)
         chunks = cut.take_rest()
         return chunks[0] if len(chunks) == 1 else None
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
-from semel.api.jobs.results import FORMATS, check_ready, lost_vectors
+from semel.api.jobs.result_formats import FORMATS, check_ready
+from semel.api.jobs.results import lost_vectors
 from semel.api.services import Services
 from semel.errors import ConflictError, NotFoundError, SemelError
 from semel.tasks.jobs.rows import ChunkResult, parts_of
@@ -36,10 +37,11 @@ class Wanted(NamedTuple):
 
 
 class Read(NamedTuple):
-    """A job, and its results if they were wanted and are small."""
+    """A job with its texts in running chunks, and its results if they were wanted and are small."""
 
     job: Job
     body: bytes | None = None
+    in_hand: int = 0
 
 
 class SmallReads:
@@ -59,18 +61,19 @@ class SmallReads:
 
     def _read(self, wanted: Sequence[Wanted]) -> list[Read | Exception]:
         found = {job.id: job for job in self._services.stores.jobs.find({each.job_id for each in wanted})}
+        running = self._services.watch.running.by_job({job.id for job in found.values() if not job.status.ended})
         asked = {each.job_id for each in wanted if each.format is not None}
         small = {job_id: job for job_id, job in found.items() if job_id in asked and _is_small(job)}
         chunks = self._chunks_with_vectors(small) if small else {}
-        return [self._one(each, found.get(each.job_id), chunks) for each in wanted]
+        return [self._one(each, found.get(each.job_id), chunks, running[each.job_id]) for each in wanted]
 
     def _one(
-        self, wanted: Wanted, job: Job | None, chunks: dict[str, list[tuple[ChunkResult, Found]]]
+        self, wanted: Wanted, job: Job | None, chunks: dict[str, list[tuple[ChunkResult, Found]]], in_hand: int
     ) -> Read | Exception:
         if job is None or wanted.namespace not in (None, job.namespace):
             return NotFoundError("job", wanted.job_id)
         if wanted.format is None:
-            return Read(job)
+            return Read(job, in_hand=in_hand)
         try:
             check_ready(job, wanted.format)
             parts = chunks.get(job.id, [])

@@ -15,7 +15,7 @@ from semel.api.jobs.ingest import Ingest, JobIngest
 from semel.api.jobs.webhooks import check_webhook
 from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
-from semel.errors import BadInputError, ConflictError, SemelError, UnavailableError
+from semel.errors import BadInputError, ConflictError, QuotaExceededError, SemelError, UnavailableError
 from semel.tasks.jobs.idempotency import RESERVED_S, IdempotencyKeys
 from semel.tasks.jobs.new_job import NewJob
 from semel.tasks.queue.router import Route
@@ -97,8 +97,10 @@ def as_new_job(services: Services, request: JobRequest, submitter: Submitter) ->
 
     Raises:
         BadInputError: the server cannot call this webhook URL.
+        QuotaExceededError: the submitter may keep no more texts.
         SemelError: whatever `destination` raises.
     """
+    services.stores.disk_use.check(submitter)
     space, route = destination(services, request)
     space = space.within(submitter.cache_namespace)
     if request.webhook_url is not None:
@@ -130,17 +132,21 @@ def create(services: Services, request: JobRequest, submitter: Submitter = NOBOD
     return job
 
 
-def job_ingest(services: Services, job: Job, *, text_field: str = "text") -> JobIngest:
+def job_ingest(
+    services: Services, job: Job, *, text_field: str = "text", strict: bool = False, submitter: Submitter = NOBODY
+) -> JobIngest:
     """The ingest for a job in state `validating`. Raises UnknownModelError when its model is gone."""
     return JobIngest(
         services.settings,
-        services.stores.catalog.space(job.model, job.prompt_name).within(job.cache_namespace),
+        services.stores.catalog.space(job.model, job.prompt_name).within(job.cache_namespace).with_variant(job.variant),
         job,
         jobs=services.stores.jobs,
         store=services.stores.vectors,
         dispatcher=services.fleet.dispatcher,
         on_added=services.watch.metrics.ingested,
+        check_quota=lambda: services.stores.disk_use.check(submitter),
         text_field=text_field,
+        strict=strict,
     )
 
 
@@ -148,17 +154,23 @@ def job_ingest(services: Services, job: Job, *, text_field: str = "text") -> Job
 def new_job(services: Services, request: JobRequest, *, submitter: Submitter = NOBODY) -> Iterator[Ingest[Job]]:
     """The ingest of a new job; an error in the block ends the job as failed, so that no client waits for it.
 
+    What is refused as bad input, or because of a quota, leaves no job: it was never accepted.
+
     Raises:
         SemelError: whatever `create` raises.
     """
     job = create(services, request, submitter)
     try:
-        yield job_ingest(services, job, text_field=request.text_field)
+        yield job_ingest(services, job, text_field=request.text_field, strict=request.strict, submitter=submitter)
     except ConflictError:  # the job was cancelled meanwhile, which is not a failure
         raise
     except ClientDisconnect:
         cut_off = ItemError("upload_cut_off", "the client disconnected before it had sent all texts")
         services.stores.jobs.fail(job.id, cut_off)
+        raise
+    except (BadInputError, QuotaExceededError) as error:
+        services.stores.jobs.fail(job.id, ItemError.of(error))
+        services.stores.jobs.delete(job.id)
         raise
     except SemelError as error:
         services.stores.jobs.fail(job.id, ItemError.of(error))

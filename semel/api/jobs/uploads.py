@@ -30,11 +30,19 @@ def content_type(request: Request, default: str = "") -> str:
     return request.headers.get("content-type", default).partition(";")[0].strip().lower()
 
 
-async def read_form(request: Request, *, max_bytes: int, body: AsyncIterable[bytes] | None = None) -> FormData:
+async def read_form(
+    request: Request,
+    *,
+    max_bytes: int,
+    body: AsyncIterable[bytes] | None = None,
+    fields: str = "file and purpose",
+    limit: str = "SEMEL_MAX_FILE_BYTES",
+) -> FormData:
     """Parse a multipart form with at most one file, which is kept in a temporary file; the caller closes the form.
 
     Args:
         body: read this instead of the request's own stream, for example to hash it on the way.
+        fields, limit: what the form has, and what bounds it, for messages.
 
     Raises:
         BadInputError: the body is not such a form.
@@ -42,11 +50,11 @@ async def read_form(request: Request, *, max_bytes: int, body: AsyncIterable[byt
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
-        raise BadInputError("upload the file as multipart/form-data, with the fields file and purpose")
+        raise BadInputError(f"upload the file as multipart/form-data, with the fields {fields}")
     charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
     if charset.lower() not in ("utf-8", "utf8"):  # Python would decode names with codecs that make no Unicode text
         raise BadInputError(f"the form's charset is {charset!r}: send it as UTF-8")
-    stream = bounded(request.stream() if body is None else body, max_bytes, slack=_ENVELOPE_BYTES)
+    stream = bounded(request.stream() if body is None else body, max_bytes, slack=_ENVELOPE_BYTES, limit=limit)
     try:
         parser = MultiPartParser(request.headers, cast(Any, stream), max_files=1, max_fields=20)
         return await parser.parse()
@@ -54,11 +62,11 @@ async def read_form(request: Request, *, max_bytes: int, body: AsyncIterable[byt
         raise BadInputError(f"the body is not valid multipart/form-data: {error}") from None
 
 
-def file_of(form: FormData) -> UploadFile:
-    """The file in the form's field `file`. Raises BadInputError when there is none."""
-    upload = form.get("file")
+def file_of(form: FormData, field: str = "file") -> UploadFile:
+    """The file in a field of the form. Raises BadInputError when there is none."""
+    upload = form.get(field)
     if not isinstance(upload, UploadFile):
-        raise BadInputError("file: the form has no file in this field")
+        raise BadInputError(f"{field}: the form has no file in this field")
     return upload
 
 
@@ -75,11 +83,14 @@ async def received(files: FileStore, body: AsyncIterable[bytes], suffix: str, *,
         yield Path(target.name)
 
 
-async def bounded(body: AsyncIterable[bytes], max_bytes: int, *, slack: int = 0) -> AsyncIterator[bytes]:
+async def bounded(
+    body: AsyncIterable[bytes], max_bytes: int, *, slack: int = 0, limit: str = "SEMEL_MAX_FILE_BYTES"
+) -> AsyncIterator[bytes]:
     """Pass a body through, up to a limit.
 
     Args:
         slack: bytes allowed on top of `max_bytes`, for example for the other fields of a form.
+        limit: what bounds it, for the message.
 
     Raises:
         BodyTooLargeError: the body is larger.
@@ -88,7 +99,7 @@ async def bounded(body: AsyncIterable[bytes], max_bytes: int, *, slack: int = 0)
     async for part in body:
         read += len(part)
         if read > max_bytes + slack:
-            raise BodyTooLargeError(f"the file is larger than {max_bytes} bytes (SEMEL_MAX_FILE_BYTES); split it")
+            raise BodyTooLargeError(f"the file is larger than {max_bytes} bytes ({limit}); split it")
         yield part
 
 

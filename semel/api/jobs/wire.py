@@ -1,26 +1,35 @@
 """The JSON of jobs: requests and the objects in answers."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from semel.api.dialects.openai import MOST_NAME_CHARACTERS, InputTypeOfTexts, ModelName
+from semel.api.dialects.openai import MOST_NAME_CHARACTERS, ModelName
+from semel.api.dialects.variants import VariantFields
 from semel.errors import BadInputError
 from semel.tasks.jobs.parts import ChunkView, FailedText
-from semel.values.job import Counts, IfNoWorker, Job
+from semel.values.job import Counts, IfNoWorker, Job, JobStatus
 from semel.values.text import ItemError, lone_surrogate
 
 
-class JobFields(BaseModel):
+class JobFields(VariantFields):
     """The options of a job, except its metadata; `semel.values.job.JobOptions` has the same fields for the client."""
 
     model: ModelName = None
     device: str = Field(default="auto", max_length=MOST_NAME_CHARACTERS)
-    input_type: InputTypeOfTexts = None
+    input_type: Literal["query", "document", "none"] | None = Field(
+        default=None,
+        description="Use the model's prompt for texts of this kind, if it has one. Without it, and without "
+        "`prompt_name`, the texts are documents.",
+    )
     prompt_name: str = Field(default="", max_length=MOST_NAME_CHARACTERS)
     truncate: bool = True
+    strict: bool = Field(
+        default=False, description="Refuse the whole submission if a row cannot be embedded; it fails in its place."
+    )
     if_no_worker: IfNoWorker = Field(
         default="wait",
         description="What the job does when no worker serves its vector space any more: wait for one, or fail. Work "
@@ -81,6 +90,7 @@ class CountsObject(BaseModel):
     failed: int
     truncated: int
     tokens: int
+    unread: int = Field(default=0, description="About the tokens that were cut off.")
 
 
 class ErrorObject(BaseModel):
@@ -98,10 +108,19 @@ class JobObject(BaseModel):
     status: str
     model: str
     prompt_name: str
-    dimensions: int
+    kind: str = Field(default="embed", description="What its model computes: embed, cross-encoder, classifier, sparse.")
+    dimensions: int = Field(description="Numbers in a row of the results; 0 for sparse vectors, which differ.")
+    labels: list[str] = Field(default=[], description="The names of a classifier's scores.")
     device: str
     why: str
     counts: CountsObject
+    in_hand: int = Field(
+        default=0, description="Texts done in chunks that are still running; `counts` does not include them yet."
+    )
+    texts_per_s: float | None = Field(
+        default=None, description="The rate since the job began; null if it has ended or has no text done."
+    )
+    eta_s: float | None = Field(default=None, description="Seconds left at this rate.")
     error: ErrorObject | None
     metadata: dict[str, str]
     created_at: float
@@ -115,31 +134,6 @@ class JobObject(BaseModel):
     cancelled_at: float | None
     first_result_at: float | None = Field(default=None, description="When its first chunk was finished.")
     retried_at: float | None = Field(default=None, description="When it was last retried.")
-
-
-class BadRow(BaseModel):
-    """A row that would fail; `index` counts from 0."""
-
-    index: int
-    message: str
-
-
-class EstimateObject(BaseModel):
-    """What a job would do. An estimate stores and computes nothing."""
-
-    object: Literal["estimate"] = "estimate"
-    model: str
-    texts: int
-    distinct: int
-    cached: int = Field(description="Texts whose vectors are in the cache, repetitions included.")
-    to_compute: int = Field(description="Distinct texts whose vectors are missing.")
-    failed: int = Field(description="Rows that cannot be embedded: empty, too long, or not a string.")
-    device: str
-    why: str
-    queue_s: float = Field(description="Seconds of work that already wait for that device.")
-    compute_s: float | None = Field(description="Seconds to compute the missing texts; null while no rate is known.")
-    preview: list[dict[str, str]] = Field(description="The first texts or pairs, cut to 300 characters.")
-    bad_rows: list[BadRow] = Field(description="The first rows that would fail.")
 
 
 class ChunkObject(BaseModel):
@@ -201,13 +195,34 @@ def error_object(error: ItemError | None) -> ErrorObject | None:
     return None if error is None else ErrorObject(code=error.code, message=error.message)
 
 
-def job_object(job: Job) -> JobObject:
-    """The wire object of a job."""
-    own = {"object", "dimensions", "counts", "error"}
+def job_object(job: Job, *, in_hand: int = 0) -> JobObject:
+    """The wire object of a job.
+
+    Args:
+        in_hand: texts done in chunks that are still running.
+    """
+    own = {"object", "dimensions", "labels", "counts", "error", "in_hand", "texts_per_s", "eta_s"}
     same = {name: getattr(job, name) for name in JobObject.model_fields if name not in own}
+    in_hand = 0 if job.status.ended else min(in_hand, job.total - job.counts.done)
+    rate = _rate(job, in_hand)
     return JobObject(
-        **same, dimensions=job.dim, counts=counts_object(job.counts, job.total), error=error_object(job.error)
+        **same,
+        dimensions=job.dim,
+        labels=list(job.head.labels),
+        counts=counts_object(job.counts, job.total),
+        in_hand=in_hand,
+        texts_per_s=None if rate is None else round(rate, 1),
+        eta_s=None if rate is None else round((job.total - job.counts.done - in_hand) / rate, 3),
+        error=error_object(job.error),
     )
+
+
+def _rate(job: Job, in_hand: int) -> float | None:
+    """Texts per second since the job began; None if it has ended or has no text done."""
+    began_at, done = job.in_progress_at, job.counts.done + in_hand
+    if job.status is not JobStatus.IN_PROGRESS or began_at is None or not done:
+        return None
+    return done / max(0.001, time.time() - began_at)
 
 
 _TEXT_CHARACTERS = 500

@@ -10,9 +10,10 @@ import { follow, listen, now } from "./live.js";
 import * as models from "./models.js";
 import * as nowView from "./now.js";
 import * as submit from "./submit.js";
+import * as syncs from "./syncs.js";
 import * as tryView from "./try.js";
 
-const VIEWS = { now: nowView, jobs, submit, try: tryView, cache, models };
+const VIEWS = { now: nowView, jobs, submit, try: tryView, cache, models, syncs };
 const main = document.getElementById("main");
 let leaveView = () => {};
 

@@ -68,8 +68,3 @@ export function offer(select, models) {
 function modelOption(model) {
   return h("option", { value: model.id }, model.live ? model.id : `${model.id} (no live worker)`);
 }
-
-/** Whether a model gives a score for a pair (a cross-encoder does, as one number) and not a vector. */
-export function givesScores({ dimensions }) {
-  return dimensions === 1;
-}

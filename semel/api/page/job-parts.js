@@ -1,6 +1,5 @@
 // The parts of a job's view, and how they show its state.
 
-import { givesScores } from "./choices.js";
 import { badge, button, fact, fill, h, section, setText } from "./dom.js";
 import { count, dateTime, progress, rate, seconds, share, statusText, texts } from "./format.js";
 import { outcomeBar, outcomeSummary } from "./outcomes.js";
@@ -84,13 +83,24 @@ function showButtons(parts, job) {
   for (const [format, download] of parts.formats) download.hidden = format === "npy" && job.counts.failed > 0;
 }
 
+const OUTPUTS = {
+  "cross-encoder": () => "a score for each pair",
+  classifier: ({ labels }) => `a score for each of ${count(labels.length)} labels`,
+  sparse: () => "sparse vectors",
+  embed: ({ dimensions }) => `vectors of ${count(dimensions)} dimensions`,
+};
+
+function cut({ truncated, tokens, unread }) {
+  return `${texts(truncated)}: about ${Math.round((100 * unread) / (tokens + unread))} % of all tokens were not read`;
+}
+
 function facts(job) {
   return [
     fact("model", job.prompt_name ? `${job.model}, prompt ${job.prompt_name}` : job.model),
     fact("device", job.why),
-    fact("output", givesScores(job) ? "a score for each pair" : `vectors of ${count(job.dimensions)} dimensions`),
+    fact("output", OUTPUTS[job.kind](job)),
     fact("tokens", count(job.counts.tokens)),
-    job.counts.truncated ? fact("truncated to the model's length", texts(job.counts.truncated)) : null,
+    job.counts.truncated ? fact("cut at the model's limit", cut(job.counts)) : null,
     times(job),
     Object.entries(job.metadata).map(([name, value]) => fact(name, value)),
   ];

@@ -74,9 +74,10 @@ function inventoryTables({ devices, models }, served) {
 }
 
 function modelsTable(models, served) {
-  const columns = ["Name", "Source", "Dimensions", "Longest text", "Size", "Status"];
+  const columns = ["Name", "Kind", "Source", "Dimensions", "Longest text", "Size", "Status"];
   const rows = models.map((model) => [
     model.name,
+    model.kind,
     h("code", { class: "long" }, model.source),
     model.dimensions ? count(model.dimensions) : "–",
     model.max_tokens ? `${count(model.max_tokens)} tokens` : "–",

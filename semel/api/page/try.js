@@ -1,6 +1,6 @@
 // Try: how similar a few texts are, and documents in the order of a query.
 
-import { givesScores, offer, watchModels } from "./choices.js";
+import { offer, watchModels } from "./choices.js";
 import { busyNote, emptyNote, errorNote, field, fill, h, liveRegion, runUnlessBusy, section } from "./dom.js";
 import { count } from "./format.js";
 import { post } from "./http.js";
@@ -30,9 +30,9 @@ export function show(root) {
   const note = h("div");
   root.append(note, similaritySection(embedder), rerankSection(reranker));
   const showModels = (models) => {
-    const embedders = models.filter((model) => !givesScores(model));
+    const embedders = models.filter((model) => model.kind === "embed");
     offer(embedder, embedders);
-    offer(reranker, [...models.filter(givesScores), ...embedders]);
+    offer(reranker, [...models.filter((model) => model.kind === "cross-encoder"), ...embedders]);
     fill(note, models.length ? null : emptyNote("No worker has served a model yet."));
   };
   return watchModels(showModels, (error) => fill(note, errorNote(error)));

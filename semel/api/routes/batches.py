@@ -31,6 +31,7 @@ def create_batch(request: Request, body: BatchRequest, services: ServicesDep) ->
         raise BadInputError(
             f"file {stored.id} has the purpose {stored.purpose!r}; upload the input of a batch with purpose 'batch'"
         )
+    services.stores.disk_use.check(submitter_of(request), more=stored.bytes)  # its texts become those of jobs
     expires = body.output_expires_after
     batch = services.stores.batches.create(
         endpoint=body.endpoint,

@@ -18,7 +18,7 @@ from semel.api.services import Services
 from semel.api.watch.cache_wire import CacheObject, ImportedObject, PrunedObject, PruneRequest
 from semel.cache.stats import CacheStats, Verified, verify
 from semel.errors import BadInputError
-from semel.vector_import import Imported
+from semel.vector_import import CHECKED_SHARE, Imported
 
 router = DialectRouter(tags=["Cache"], needs=Scope.READ)
 
@@ -106,6 +106,9 @@ async def put_vectors(
     services: ServicesDep,
     model: str,
     prompt_name: Annotated[str, Query(description="The name of the prompt that the texts were embedded with.")] = "",
+    check: Annotated[
+        float, Query(ge=0, le=1, description="Share of the texts that are computed again and compared.")
+    ] = CHECKED_SHARE,
 ) -> ImportedObject:
     """Import vectors of exactly this model: rows with `text` and `embedding`, as NDJSON or Parquet.
 
@@ -117,12 +120,13 @@ async def put_vectors(
         raise BadInputError(f"the Content-Type of vectors must be one of {content_types}, not {kind or 'missing'}")
     limit = services.settings.max_file_bytes
     async with received(services.stores.files, request.stream(), _SUFFIXES[kind], max_bytes=limit) as path:
-        done = await run_in_threadpool(_import, services, path, model, prompt_name)
-    return ImportedObject(stored=done.stored, present=done.present)
+        done = await run_in_threadpool(_import, services, path, model, prompt_name, check)
+    return ImportedObject(stored=done.stored, present=done.present, compared=done.compared)
 
 
-def _import(services: Services, path: Path, model: str, prompt_name: str) -> Imported:
+def _import(services: Services, path: Path, model: str, prompt_name: str, share: float) -> Imported:
     space, limit = services.stores.catalog.space(model, prompt_name), services.settings.max_text_bytes
     with named("the file", path):
-        *_, done = [Imported(0, 0), *services.importer.take_file(space, path, max_text_bytes=limit, isolate=True)]
+        parts = services.importer.take_file(space, path, max_text_bytes=limit, isolate=True, share=share)
+        *_, done = [Imported(0, 0), *parts]
     return done

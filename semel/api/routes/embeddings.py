@@ -16,6 +16,7 @@ from semel.steps import Steps
 router = DialectRouter(tags=["OpenAI"], needs=Scope.SUBMIT)
 
 
+@router.post("/embeddings", response_model=EmbeddingsResponse, openapi_extra=shows_json(EmbeddingsRequest))
 @router.post("/v1/embeddings", response_model=EmbeddingsResponse, openapi_extra=shows_json(EmbeddingsRequest))
 @direct
 async def create_embeddings(request: Request) -> Response:

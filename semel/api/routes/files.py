@@ -24,6 +24,7 @@ from semel.api.edge.traits import DialectRouter, audited, needs, streams_body
 from semel.api.jobs.uploads import file_of, read_form
 from semel.api.services import Services
 from semel.errors import BadInputError, ConflictError
+from semel.values.job import Submitter
 
 router = DialectRouter(tags=["OpenAI files and batches"], needs=Scope.READ)
 
@@ -59,21 +60,22 @@ async def upload_file(request: Request, services: ServicesDep) -> FileObject:
     """Upload a file of batch requests (`purpose=batch`), streamed to disk."""
     form = await read_form(request, max_bytes=services.settings.max_file_bytes)
     try:
-        return await run_in_threadpool(_store, services, form, submitter_of(request).namespace)
+        return await run_in_threadpool(_store, services, form, submitter_of(request))
     finally:
         await form.close()
 
 
-def _store(services: Services, form: FormData, namespace: str) -> FileObject:
+def _store(services: Services, form: FormData, submitter: Submitter) -> FileObject:
     upload, purpose = file_of(form), form.get("purpose")
     if purpose != "batch":
         raise BadInputError(f"purpose must be 'batch', the only use that semel has for files, not {purpose!r}")
     expires_s = expires_after(form.get("expires_after[anchor]"), form.get("expires_after[seconds]"))
+    services.stores.disk_use.check(submitter, more=upload.size or 0)
     with services.stores.files.writing() as target:
         shutil.copyfileobj(upload.file, target, 1 << 20)
         name = (upload.filename or "file.jsonl")[-255:]  # file systems have the same bound
         add = services.stores.files.add
-        return file_object(add(target, purpose=purpose, filename=name, expires_s=expires_s, namespace=namespace))
+        return file_object(add(target, purpose=purpose, filename=name, expires_s=expires_s, submitter=submitter))
 
 
 @router.get("/v1/files", response_model=FileList)

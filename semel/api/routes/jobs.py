@@ -17,16 +17,15 @@ from semel.api.edge.keys import Scope
 from semel.api.edge.reading import read_query, shows_query
 from semel.api.edge.traits import DialectRouter, audited, direct, needs, streams_body
 from semel.api.jobs.bodies import TABLES, HashedBody, receive
-from semel.api.jobs.estimate import estimating
+from semel.api.jobs.estimate import EstimateObject, estimating
 from semel.api.jobs.events import event_stream, job_events
-from semel.api.jobs.results import FORMATS
+from semel.api.jobs.result_formats import FORMATS
 from semel.api.jobs.small import SmallSubmissions
 from semel.api.jobs.small_reads import SmallReads, Wanted
 from semel.api.jobs.submission import new_job, once
 from semel.api.jobs.uploads import NDJSON
 from semel.api.jobs.wire import (
     ChunkList,
-    EstimateObject,
     FailedList,
     JobList,
     JobObject,
@@ -134,7 +133,9 @@ def list_jobs(
     if model is not None:
         model = services.stores.catalog.space(model).model  # an unknown name is an error, not an empty list
     found = services.stores.jobs.list_jobs(limit=limit + 1, after=after, status=status, model=model)
-    return JobList(data=[job_object(job) for job in found[:limit]], has_more=len(found) > limit)
+    running = services.watch.running.by_job({job.id for job in found if not job.status.ended})
+    data = [job_object(job, in_hand=running[job.id]) for job in found[:limit]]
+    return JobList(data=data, has_more=len(found) > limit)
 
 
 @router.get("/v1/jobs/{job_id}", response_model=JobObject, openapi_extra={"parameters": [_JOB_ID]})
@@ -143,7 +144,7 @@ async def get_job(request: Request) -> Response:
     """Return one job with its counts."""
     small_reads: SmallReads = request.app.state.small_reads
     read = await asyncio.wrap_future(small_reads.read(Wanted(request.path_params["job_id"], namespace=sees(request))))
-    return Response(job_object(read.job).model_dump_json(), media_type="application/json")
+    return Response(job_object(read.job, in_hand=read.in_hand).model_dump_json(), media_type="application/json")
 
 
 @router.get("/v1/jobs/{job_id}/chunks")
@@ -220,7 +221,8 @@ def delete_job(job_id: str, services: ServicesDep) -> None:
 def get_events(request: Request, job_id: str, services: ServicesDep) -> Response:
     """Follow a job by server-sent events: `progress` with the job, its rate and the seconds left, then `end`."""
     job = services.stores.jobs.get(job_id)
-    return event_stream(job_events(services.stores.jobs, job, request.app.state.live.pause))
+    pause = request.app.state.lives.of(None).pause
+    return event_stream(job_events(services.stores.jobs, services.watch.running, job, pause))
 
 
 @router.get(

@@ -10,6 +10,7 @@ class ImportedObject(BaseModel):
 
     stored: int
     present: int
+    compared: int = Field(default=0, description="Texts that were computed again, and whose vectors were the same.")
 
 
 class SpaceObject(BaseModel):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,12 +10,11 @@ from typing import Any
 
 from semel.api.jobs.events import KEEP_ALIVE, event
 from semel.api.jobs.wire import job_object
+from semel.api.watch.running_texts import RunningTexts
 from semel.api.watch.threads import for_watchers
 from semel.api.watch.throughput import Throughput
 from semel.errors import SemelError
 from semel.log import get_log
-from semel.tasks.fleet.roster import Roster
-from semel.tasks.jobs.parts import JobParts
 from semel.tasks.jobs.store import JobStore
 from semel.values.job import Job
 
@@ -48,6 +47,27 @@ class Frame:
     jobs: bytes
 
 
+class Lives:
+    """What each namespace sees: a `Live` for each that somebody watches, and one for those who see all.
+
+    Args:
+        make: makes the one of a namespace; None stands for all.
+    """
+
+    def __init__(self, make: Callable[[str | None], "Live"]) -> None:
+        self._make = make
+        self._made: dict[str | None, Live] = {}
+
+    def of(self, namespace: str | None) -> "Live":
+        """The frames for those who see the jobs of a namespace, or of all."""
+        return self._made.get(namespace) or self._made.setdefault(namespace, self._make(namespace))
+
+    def stop(self) -> None:
+        """End the streams of all watchers, so that the server can shut down."""
+        for live in self._made.values():
+            live.stop()
+
+
 class Live:
     """Frames for any number of watchers: the first watcher that needs a newer frame reads it for all.
 
@@ -58,15 +78,13 @@ class Live:
     def __init__(
         self,
         jobs: JobStore,
-        parts: JobParts,
-        roster: Roster,
+        running: RunningTexts,
         throughput: Throughput,
         *,
         overview: Callable[[], dict[str, Any]],
     ) -> None:
         self._store = jobs
-        self._parts = parts
-        self._roster = roster
+        self._running = running
         self._throughput = throughput
         self._overview = overview
         self._frame = Frame(0, b"", b"")
@@ -132,19 +150,8 @@ class Live:
         store = self._store
         listed = {job.id: job for job in (*store.list_jobs(limit=_NEWEST), *store.list_open(limit=_OPEN))}
         listed |= self._ended(listed)
-        in_chunks = self._done_in_running_chunks()  # after the counts: a chunk that ends in between never counts twice
+        in_chunks = self._running.by_job()
         return [self._entry(job, in_chunks[job.id]) for job in listed.values()]
-
-    def _done_in_running_chunks(self) -> Counter[str]:
-        """Job id → texts done in chunks that are still running, as workers reported within the last two seconds."""
-        cards = self._roster.recently_live()
-        reported = [(job_id, position, texts) for card in cards for job_id, position, texts in card.progress]
-        running = self._parts.running({(job_id, position) for job_id, position, _ in reported})
-        done = Counter[str]()
-        for job_id, position, texts in reported:
-            if (job_id, position) in running:
-                done[job_id] += texts
-        return done
 
     def _ended(self, listed: dict[str, Job]) -> dict[str, Job]:
         """Jobs that were open a few frames ago and have ended; open jobs that are no longer listed are forgotten."""
@@ -166,4 +173,9 @@ class Live:
             passed_s = seen[-1][0] - seen[0][0]
             rate = (done - seen[0][1]) / passed_s if passed_s else 0.0
         eta_s = round((job.total - done) / rate, 1) if rate else None
-        return {"job": job_object(job).model_dump(), "done": done, "texts_per_s": round(rate, 1), "eta_s": eta_s}
+        return {
+            "job": job_object(job, in_hand=in_chunks).model_dump(),
+            "done": done,
+            "texts_per_s": round(rate, 1),
+            "eta_s": eta_s,
+        }

@@ -13,7 +13,7 @@ from semel.values.text import Lane
 
 
 class QueueState(BaseModel):
-    """One queue. A text that arrives now waits `work_s`, at the measured rate."""
+    """One queue. A text that arrives now waits `work_s`, at the measured rates."""
 
     queue: str
     lane: Lane
@@ -30,13 +30,12 @@ class QueueState(BaseModel):
 def queue_states(counts: JobCounts, backlog: Backlog, live: Sequence[WorkerCard]) -> list[QueueState]:
     """Every queue that has a live worker or work. Raises UnavailableError when Redis does not answer."""
     kinds, waiting = [device_kind(card.device) for card in live], counts.waiting()
+    work = [each for here in waiting.values() for each in here.work]
     states, now = [], counts.now()
     for device in sorted({*kinds, *(device for _, device in waiting), *backlog.devices()}):
-        rate, before = backlog.rate(device), 0  # the bulk lane waits for the interactive one
         for lane in Lane:
-            here = waiting.get((lane, device), Waiting(0, None))
+            here = waiting.get((lane, device), Waiting([], None))
             texts = here.texts + (backlog.requests(device) if lane is Lane.INTERACTIVE else 0)
-            before += texts
             states.append(
                 QueueState(
                     queue=queue_name(lane, device),
@@ -44,7 +43,7 @@ def queue_states(counts: JobCounts, backlog: Backlog, live: Sequence[WorkerCard]
                     device=device,
                     messages=backlog.messages(lane, device),
                     texts=texts,
-                    work_s=before / rate if rate else (None if before else 0.0),
+                    work_s=backlog.known_seconds(lane, device, waiting=work),
                     oldest_s=max(0.0, now - (here.oldest_sent_at or now)),
                     workers=kinds.count(device),
                 )

@@ -56,9 +56,15 @@ def find_device(
     Raises:
         UnknownDeviceError: as `choose_device`.
     """
-    kind = device_kind(requested)
-    found = find_devices(software=software, kind=kind if kind in KINDS else None)
-    return choose_device(requested, found, use_case=use_case, measured=measured)
+    kind = device_kind(requested) if device_kind(requested) in KINDS else None
+    found = find_devices(software=software, kind=kind)
+    try:
+        return choose_device(requested, found, use_case=use_case, measured=measured)
+    except UnknownDeviceError:
+        if kind is None:
+            raise
+        # look at every kind, for the list of those that are usable
+        return choose_device(requested, find_devices(software=software), use_case=use_case, measured=measured)
 
 
 class Measurements:

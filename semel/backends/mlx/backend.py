@@ -17,6 +17,7 @@ from semel.backends.shared.tokenizing import TextTokenizer, check_positions, loa
 from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
 from semel.values.model import Precision
 from semel.values.text import Input
+from semel.values.variant import AS_DEFINED, Variant
 from semel.values.vectors import Vectors
 
 _MAX_BATCH_TOKENS = {"gpu": 16384, "cpu": 1024}
@@ -56,9 +57,9 @@ class MlxBackend(Backend):
         source = self._source
         described = source.described
         self._model = self._open(with_head=False)
-        self._head = read_head(source.name, source.path, source.modules, normalize=described.spec.normalize)
+        self._head = read_head(source.name, source.path, source.modules)
         self._tokenizer = TextTokenizer(source.name, load_tokenizer(source), max_tokens=described.spec.max_tokens)
-        width = self.embed_texts(["dimension"]).shape[1]
+        width = self.forward(self.tokenize(["dimension"])).shape[1]
         if width != described.dim:
             raise ModelLoadError(
                 f"model {source.name!r}: its files define {described.dim} dimensions, but it returns {width}"
@@ -115,8 +116,8 @@ class MlxBackend(Backend):
         self._why = f"{stored}{self._dtype}: {why}"
 
     @override
-    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        return self._tokenizer.tokenize(texts, prompt=prompt)
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
+        return self._tokenizer.tokenize(texts, prompt=prompt, variant=variant)
 
     @override
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
@@ -162,6 +163,7 @@ class MlxBackend(Backend):
             max_tokens=described.spec.max_tokens,
             max_batch_tokens=_MAX_BATCH_TOKENS["gpu" if mx.metal.is_available() else "cpu"],
             weight_bytes=self._weight_bytes,
+            normalizes=described.spec.normalize,
         )
 
     @override

@@ -12,9 +12,10 @@ from semel.backends.base import SAMPLE_PAIRS, Tokens
 from semel.backends.mlx.backend import MlxBackend
 from semel.backends.models.source import ModelSource
 from semel.backends.shared.pair_template import PairTemplate, answer_tokens
-from semel.backends.shared.scoring import activation_of, check_one_score
+from semel.backends.shared.scoring import check_one_score
 from semel.backends.shared.tokenizing import TextTokenizer, load_tokenizer, padded_segments
 from semel.values.text import Input
+from semel.values.variant import AS_DEFINED, Variant
 from semel.values.vectors import Vectors
 
 
@@ -36,7 +37,6 @@ class MlxReranker(MlxBackend):
         self._model = self._open(with_head=True)
         loaded = load_tokenizer(source)
         self._tokenizer = TextTokenizer(source.name, loaded, max_tokens=max_tokens)
-        self._activation = activation_of(source)
         if source.is_causal:
             self._template = PairTemplate(source.name, loaded, self._tokenizer.whole, max_tokens=max_tokens)
             self._yes, self._no = answer_tokens(source, loaded)
@@ -48,10 +48,12 @@ class MlxReranker(MlxBackend):
         return SAMPLE_PAIRS
 
     @override
-    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        if self._template is not None:
-            return self._template.tokenize(texts, prompt=prompt)
-        return self._tokenizer.tokenize_pairs(texts, prompt=prompt)
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
+        if (template := self._template) is not None:
+            return self._tokenizer.with_short_documents(
+                texts, variant, lambda short: template.tokenize(short, prompt=prompt, variant=variant)
+            )
+        return self._tokenizer.tokenize_pairs(texts, prompt=prompt, variant=variant)
 
     @override
     def _compute(self, batch: Sequence[Tokens]) -> Vectors:
@@ -66,4 +68,4 @@ class MlxReranker(MlxBackend):
             scores = logits[:, self._yes : self._yes + 1]
             if self._no is not None:
                 scores = scores - logits[:, self._no : self._no + 1]
-        return self._activation(np.asarray(scores[: len(batch)].astype(self._mx.float32)))
+        return np.asarray(scores[: len(batch)].astype(self._mx.float32))

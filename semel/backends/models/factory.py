@@ -6,10 +6,13 @@ from semel.backends.base import Backend
 from semel.backends.fake import FakeBackend, FakeOptions
 from semel.backends.mlx.backend import MlxBackend
 from semel.backends.mlx.rerank import MlxReranker
+from semel.backends.models.head import is_lexical
 from semel.backends.models.layout import stored_precision
 from semel.backends.models.source import ModelSource
 from semel.backends.torch.backend import TorchBackend
+from semel.backends.torch.classify import TorchClassifier
 from semel.backends.torch.rerank import TorchReranker
+from semel.backends.torch.sparse import TorchLexical, TorchSparse
 from semel.backends.vulkan.backend import VulkanBackend, VulkanReranker
 from semel.errors import ModelLoadError
 from semel.values.device import device_kind
@@ -37,7 +40,7 @@ def create_backend(
     entry = source.entry
     if source.is_fake:
         return FakeBackend(source.name, FakeOptions.parse(entry.source), device=device, kind=entry.kind)
-    _check_precision(source, device)
+    check_runs(source, device)
     reranks, framework = entry.kind == "cross-encoder", BACKENDS[device_kind(device)]
     if framework == "mlx":
         return MlxReranker(source) if reranks else MlxBackend(source)
@@ -45,8 +48,35 @@ def create_backend(
         graphs = converted or Path("~/.cache/semel").expanduser()
         vulkan = VulkanReranker if reranks else VulkanBackend
         return vulkan(source, device=device, converted=graphs)
-    torch = TorchReranker if reranks else TorchBackend
-    return torch(source, device=device, threads=threads)
+    return _torch_class(source)(source, device=device, threads=threads)
+
+
+def _torch_class(source: ModelSource) -> type[TorchBackend]:
+    if source.entry.kind == "sparse":
+        return TorchLexical if is_lexical(source) else TorchSparse
+    kinds = {"embed": TorchBackend, "cross-encoder": TorchReranker, "classifier": TorchClassifier}
+    return kinds[source.entry.kind]
+
+
+def check_runs(source: ModelSource, device: str) -> None:
+    """Check that a device's framework has a backend for a model. Raises ModelLoadError.
+
+    Args:
+        device: the device's name, or its kind.
+    """
+    if not source.is_fake:
+        _check_precision(source, device)
+        _check_kind(source, device)
+
+
+def _check_kind(source: ModelSource, device: str) -> None:
+    """Raises ModelLoadError where the device's framework has no backend for this kind of model."""
+    kind = source.entry.kind
+    if kind in ("classifier", "sparse") and BACKENDS[device_kind(device)] != "torch":
+        raise ModelLoadError(
+            f"model {source.name!r}: {device} does not run models of kind {kind}; start a worker with --device cpu, "
+            "cuda or mps"
+        )
 
 
 def _check_precision(source: ModelSource, device: str) -> None:

@@ -126,7 +126,7 @@ class ModelFiles:
         if pooling:
             rest = [module for module in modules or [] if module[0] != "Pooling"]
             return [["Pooling", {"pooling_mode": pooling}, ""], *rest]
-        if modules is None and self.entry.kind == "cross-encoder":
+        if modules is None and self.entry.kind != "embed":
             return []
         if modules is None and self.is_causal:
             raise ModelLoadError(

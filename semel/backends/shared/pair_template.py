@@ -10,8 +10,9 @@ from typing import Any
 from semel.backends.base import Tokens
 from semel.backends.models.source import ModelSource
 from semel.backends.shared.tokenizing import as_pairs
-from semel.errors import ModelLoadError
+from semel.errors import BadInputError, ModelLoadError
 from semel.values.text import Input, Pair
+from semel.values.variant import AS_DEFINED, Variant
 
 
 class PairTemplate:
@@ -39,16 +40,18 @@ class PairTemplate:
         self._max_tokens = max_tokens
         self._ends: dict[str, list[int]] = {}
 
-    def tokenize(self, pairs: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        """Tokenise pairs as `Backend.tokenize` does. Raises BadInputError for a text."""
-        return [self._tokenize(pair, prompt) for pair in as_pairs(self._model, pairs)]
+    def tokenize(self, pairs: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
+        """Tokenise pairs as `Backend.tokenize` does. Raises BadInputError for a text, and for a cut on the left."""
+        check_template_variant(self._model, variant)
+        limit = variant.max_tokens or self._max_tokens
+        return [self._tokenize(pair, prompt, limit) for pair in as_pairs(self._model, pairs)]
 
-    def _tokenize(self, pair: Pair, prompt: str) -> Tokens:
+    def _tokenize(self, pair: Pair, prompt: str, limit: int) -> Tokens:
         ids = self._render(pair, prompt)
-        if len(ids) <= self._max_tokens:
+        if len(ids) <= limit:
             return Tokens(ids, truncated=False)
-        end = self._end_of_template(prompt)[-self._max_tokens :]
-        return Tokens([*ids[: self._max_tokens - len(end)], *end], truncated=True)
+        end = self._end_of_template(prompt)[-limit:]
+        return Tokens([*ids[: limit - len(end)], *end], truncated=True)
 
     def _render(self, pair: Pair, prompt: str) -> list[int]:
         messages = [{"role": "query", "content": pair.query}, {"role": "document", "content": pair.document}]
@@ -67,6 +70,15 @@ class PairTemplate:
                 same += 1
             self._ends[prompt] = one[len(one) - same :] if same < shorter else []
         return self._ends[prompt]
+
+
+def check_template_variant(model: str, variant: Variant) -> None:
+    """Raises BadInputError for a cut on the left, where the template begins."""
+    if variant.truncate_side == "left":
+        raise BadInputError(
+            f"model {model!r} reads pairs through a chat template, which begins on the left: it can be cut on the "
+            "right only"
+        )
 
 
 def answer_tokens(source: ModelSource, tokenizer: Any) -> tuple[int, int | None]:

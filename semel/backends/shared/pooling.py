@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semel.errors import ModelLoadError
-from semel.values.vectors import Vectors, unit_rows
+from semel.values.vectors import Vectors
 
 _ACTIVATIONS: dict[str, Callable[[Vectors], Vectors]] = {
     "Identity": lambda values: values,
@@ -64,12 +64,10 @@ class Head:
     Attributes:
         modes: pooling modes; the vectors of several modes are concatenated.
         layers: projections after the pooling, in order.
-        normalize: scale to length 1 at the end.
     """
 
     modes: Sequence[str]
     layers: Sequence[Dense] = field(default_factory=list)
-    normalize: bool = False
 
     def __call__(self, hidden: npt.NDArray[np.float32], lengths: Sequence[int]) -> Vectors:
         """Return vectors, float32 (texts, dim).
@@ -82,7 +80,7 @@ class Head:
         vectors = np.concatenate([_pool(mode, hidden, counts) for mode in self.modes], axis=1)
         for layer in self.layers:
             vectors = layer(vectors)
-        return unit_rows(vectors) if self.normalize else np.ascontiguousarray(vectors, np.float32)
+        return np.ascontiguousarray(vectors, np.float32)
 
 
 def _pool(mode: str, hidden: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]) -> Vectors:
@@ -104,14 +102,13 @@ def _pool(mode: str, hidden: npt.NDArray[np.float32], counts: npt.NDArray[np.int
     return pooled
 
 
-def read_head(model: str, root: Path, modules: Sequence[Sequence[Any]], *, normalize: bool) -> Head:
+def read_head(model: str, root: Path, modules: Sequence[Sequence[Any]]) -> Head:
     """Read the head that a model's files define.
 
     Args:
         model: its name, for messages.
         root: the model's folder.
         modules: the modules after the transformer: [kind, configuration, folder] each.
-        normalize: scale to length 1, as the fingerprint has it.
 
     Raises:
         ModelLoadError: a module other than Pooling, Dense and Normalize, an unknown setting, or missing weights.
@@ -133,7 +130,7 @@ def read_head(model: str, root: Path, modules: Sequence[Sequence[Any]], *, norma
     if not modes or any(mode not in _MODES for mode in modes):
         given = f"unknown pooling {modes}" if modes else "its files define no pooling"
         raise ModelLoadError(f"model {model!r}: {given}; set pooling in semel.toml to one of {', '.join(_MODES)}")
-    return Head(modes, layers, normalize)
+    return Head(modes, layers)
 
 
 def prompt_left_out(model: str) -> str:

@@ -1,6 +1,8 @@
 """From texts to token ids and back, in the same way for every backend: with the tokenizer in the model's folder."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +14,7 @@ from semel.backends.models.layout import lower_cases
 from semel.backends.models.source import ModelSource
 from semel.errors import BadInputError, ModelLoadError
 from semel.values.text import Input, Pair
+from semel.values.variant import AS_DEFINED, Variant
 
 _MARGIN_TOKENS = 512
 """Tokens beyond the model's limit that a head has: a cut changes the tokens next to it. Words of one piece, and the
@@ -43,47 +46,116 @@ class TextTokenizer:
                 f"model {model!r} has only a slow Python tokenizer; save it with "
                 "AutoTokenizer.from_pretrained(…).save_pretrained(…), which adds a tokenizer.json"
             )
+        fast = _copy(fast)  # padding and truncation are states of a tokenizer, and the library sets them for its calls
         fast.no_padding()
         fast.enable_truncation(max_tokens)
-        self._enough = max_tokens + _MARGIN_TOKENS
+        self._max_tokens = max_tokens
         self._model = model
         self._fast = fast
+        self._cutting_elsewhere = threading.Lock()
         self._segments = "token_type_ids" in loaded.model_input_names
         self.pad_id: int = loaded.pad_token_id or 0
 
-    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        """Tokenise texts as `Backend.tokenize` does. Raises BadInputError for a pair."""
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
+        """Tokenise texts as `Backend.tokenize` does. Raises BadInputError for a pair, and for too small a limit."""
         if any(isinstance(text, Pair) for text in texts):
             raise BadInputError(f"model {self._model!r} makes vectors of texts and scores no pairs; send it texts")
-        encodings = self._fast.encode_batch_fast([self._head(f"{prompt}{text}") for text in texts])
+        return self.with_short_documents(texts, variant, lambda short: self._of_texts(short, prompt, variant))
+
+    def _of_texts(self, texts: Sequence[Input], prompt: str, variant: Variant) -> list[Tokens]:
+        with self._cutting(variant, is_pair=False) as fast:
+            encodings = fast.encode_batch_fast([self._read(f"{prompt}{text}", variant) for text in texts])
         return [Tokens(e.ids, truncated=bool(e.overflowing)) for e in encodings]
 
-    def tokenize_pairs(self, pairs: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        """Tokenise pairs as `Backend.tokenize` does. Raises BadInputError for a text."""
+    def tokenize_pairs(
+        self, pairs: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED
+    ) -> list[Tokens]:
+        """Tokenise pairs as `Backend.tokenize` does. Raises BadInputError for a text, and for too small a limit."""
+        return self.with_short_documents(
+            as_pairs(self._model, pairs), variant, lambda short: self._of_pairs(short, prompt, variant)
+        )
+
+    def _of_pairs(self, pairs: Sequence[Input], prompt: str, variant: Variant) -> list[Tokens]:
         whole = ((prompt + pair.query, pair.document) for pair in as_pairs(self._model, pairs))
-        prompted = [(self._head(query), self._head(document)) for query, document in whole]
-        encodings = self._fast.encode_batch(prompted)
+        read = [(self._read(query, variant), self._read(document, variant)) for query, document in whole]
+        with self._cutting(variant, is_pair=True) as fast:
+            encodings = fast.encode_batch(read)
         return [
             Tokens(e.ids, truncated=bool(e.overflowing), segments=e.type_ids if self._segments else ())
             for e in encodings
         ]
 
-    def _head(self, text: str) -> str:
-        """As much of a text as decides the tokens that the model reads.
+    def with_short_documents(
+        self, inputs: Sequence[Input], variant: Variant, tokenize: Callable[[Sequence[Input]], list[Tokens]]
+    ) -> list[Tokens]:
+        """Tokenise texts, or pairs, whose documents are first cut at the variant's `document_tokens`."""
+        limit = variant.document_tokens
+        if limit is None:
+            return tokenize(inputs)
+        short = [self._shorten(item, limit) for item in inputs]
+        return [
+            tokens._replace(truncated=tokens.truncated or after != before)
+            for tokens, before, after in zip(tokenize(short), inputs, short, strict=True)
+        ]
+
+    def _shorten(self, item: Input, limit: int) -> Input:
+        if isinstance(item, Pair):
+            return item._replace(document=str(self._shorten(item.document, limit)))
+        encoding = self.whole.encode(self._head(item, limit + _MARGIN_TOKENS), add_special_tokens=False)
+        return item if len(encoding.ids) <= limit else item[: encoding.offsets[limit - 1][1]]
+
+    @contextmanager
+    def _cutting(self, variant: Variant, *, is_pair: bool) -> Iterator[Any]:
+        """The tokenizer, which cuts where this variant does; one at a time, except for the model's own cut."""
+        if variant.max_tokens is None and variant.truncate_side == "right":
+            yield self._fast
+            return
+        special, limit = self._fast.num_special_tokens_to_add(is_pair), variant.max_tokens or self._max_tokens
+        if limit <= special:
+            raise BadInputError(
+                f"a limit of {limit} tokens leaves no room for a text next to the {special} special tokens of model "
+                f"{self._model!r}; ask for at least {special + 1}"
+            )
+        with self._cutting_elsewhere:
+            self._varied.enable_truncation(limit, direction=variant.truncate_side)
+            yield self._varied
+
+    def _read(self, text: str, variant: Variant) -> str:
+        """As much of a text as decides the tokens that the model reads, see `_head`."""
+        enough = self._max_tokens + _MARGIN_TOKENS
+        return self._head(text, enough) if variant.truncate_side == "right" else self._tail(text, enough)
+
+    def _head(self, text: str, enough: int) -> str:
+        """The beginning of a text, with at least so many tokens, or all of it.
 
         Tokenising megabytes takes gigabytes, and of a pair the library joins each piece that it cuts off one text with
         each of the other: two texts of some ten thousand words ended the process.
 
         The cut is at a space, where every tokenizer has a border; in a run without one, the margin makes up for it.
         """
-        length = _CHARACTERS_PER_TOKEN * self._enough
+        length = _CHARACTERS_PER_TOKEN * enough
         while length < len(text):
             space = text.rfind(" ", length // 2, length)
             head = text[: length if space == -1 else space].rstrip(" ")
-            if len(self.whole.encode(head, add_special_tokens=False).ids) >= self._enough:
+            if self._has(head, enough):
                 return head
             length *= 4  # long tokens, or runs of white space
         return text
+
+    def _tail(self, text: str, enough: int) -> str:
+        """The end of a text, with at least so many tokens, or all of it; otherwise as `_head`."""
+        length = _CHARACTERS_PER_TOKEN * enough
+        while length < len(text):
+            start = len(text) - length
+            space = text.find(" ", start, start + length // 2)
+            tail = text[start if space == -1 else space :]
+            if self._has(tail, enough):
+                return tail
+            length *= 4
+        return text
+
+    def _has(self, text: str, tokens: int) -> bool:
+        return len(self.whole.encode(text, add_special_tokens=False).ids) >= tokens
 
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
         """Return the tokens of a text as `Backend.spell` does."""
@@ -101,9 +173,18 @@ class TextTokenizer:
     @cached_property
     def whole(self) -> Any:
         """A copy that truncates nothing: truncation is a state of the tokenizer, which other threads are using."""
-        tokenizer = type(self._fast).from_str(self._fast.to_str())
+        tokenizer = _copy(self._fast)
         tokenizer.no_truncation()
         return tokenizer
+
+    @cached_property
+    def _varied(self) -> Any:
+        """A copy that truncates at other places, for one caller at a time."""
+        return _copy(self._fast)
+
+
+def _copy(tokenizer: Any) -> Any:
+    return type(tokenizer).from_str(tokenizer.to_str())
 
 
 def as_pairs(model: str, inputs: Sequence[Input]) -> list[Pair]:

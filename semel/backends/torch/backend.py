@@ -22,7 +22,8 @@ from semel.backends.torch.traits import DEVICES
 from semel.errors import DeviceMemoryError, ModelLoadError
 from semel.values.model import Precision
 from semel.values.text import Input
-from semel.values.vectors import Vectors
+from semel.values.variant import AS_DEFINED, Variant
+from semel.values.vectors import AnyVectors, Vectors
 
 if TYPE_CHECKING:  # the module imports torch, which is loaded with the model
     from semel.backends.torch.packed import PackedEncoder
@@ -30,7 +31,6 @@ if TYPE_CHECKING:  # the module imports torch, which is loaded with the model
 _FEW_TOKENS = 64
 """Up to this many tokens one CPU thread is faster than two, which wait for each other after each layer (5 ms against 9
 for one sentence, measured), and it leaves the other cores to the server."""
-
 
 _MPS_SHARE = 0.7
 """Share of the memory that macOS recommends; above it MPS frees the buffers that it keeps for earlier shapes."""
@@ -71,17 +71,14 @@ class TorchBackend(Backend):
 
     def _build(self, dtype: Any) -> None:
         """Load the model in a dtype. Raises ModelLoadError."""
-        from sentence_transformers import SentenceTransformer
-
-        described = self._source.described
-        model = self._open(SentenceTransformer, dtype)
+        model, described = self._open(self._library_class(), dtype), self._source.described
         precision = self._source.entry.precision
         if precision in (Precision.INT8, Precision.INT4):
             from semel.backends.torch.quantise import quantise
 
             self._why += f"; {quantise(self._source.name, model[0], precision, self._device)}"
         self._transformer, *after = list(model.children())
-        # The fingerprint decides whether to normalise; see `_compute`.
+        # Without the module that normalises: see `Backend.forward`.
         self._after = [self._with_entry_pooling(module) for module in after if type(module).__name__ != "Normalize"]
         for module in self._after:
             module.float().to(self._device)  # pooling and projection in float32: bfloat16 sums over tokens lose digits
@@ -93,6 +90,11 @@ class TorchBackend(Backend):
         self._check_dim(described.dim)
         if self._kind in ("cpu", "cuda") and precision not in (Precision.INT8, Precision.INT4):
             self._why += f"; {self._rebuild()}"
+
+    def _library_class(self) -> Any:
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer
 
     def _with_entry_pooling(self, module: Any) -> Any:
         """The module; a Pooling module with the entry's mode, if the entry has one."""
@@ -124,7 +126,7 @@ class TorchBackend(Backend):
         batches = [texts, texts * 4] if self._kind == "cuda" else [texts]  # a GPU runs few tokens in another way
 
         def vectors() -> Vectors:
-            return np.concatenate([self.embed_texts(batch) for batch in batches])
+            return np.concatenate([self.forward(self.tokenize(batch)) for batch in batches])
 
         before = vectors()
 
@@ -165,22 +167,22 @@ class TorchBackend(Backend):
 
     def _check_dim(self, expected: int) -> None:
         """Raises ModelLoadError unless the vectors have the length that the files define."""
-        actual = self.embed_texts(["dimension"]).shape[1]
+        actual = self.forward(self.tokenize(["dimension"])).shape[1]
         if actual != expected:
             raise ModelLoadError(
                 f"model {self._source.name!r}: its files define {expected} dimensions, but it returns {actual}"
             )
 
     @override
-    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        return self._tokenizer.tokenize(texts, prompt=prompt)
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
+        return self._tokenizer.tokenize(texts, prompt=prompt, variant=variant)
 
     @override
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
         return self._tokenizer.spell(text, special=special)
 
     @override
-    def forward(self, batch: Sequence[Tokens]) -> Vectors:
+    def forward(self, batch: Sequence[Tokens]) -> AnyVectors:
         torch = self._torch
         try:
             with turns.computing, torch.inference_mode():
@@ -192,7 +194,7 @@ class TorchBackend(Backend):
                 raise DeviceMemoryError(f"{self._device} has no memory for {tokens} tokens: {error}") from error
             raise
 
-    def _to_host(self, vectors: Any) -> Vectors:
+    def _to_host(self, vectors: Any) -> AnyVectors:
         """A tensor's numbers; waits for the device."""
         if not vectors.is_cuda:
             return np.asarray(vectors.cpu())
@@ -212,10 +214,7 @@ class TorchBackend(Backend):
 
     def _compute(self, batch: Sequence[Tokens]) -> Any:
         """The vectors of a batch, a tensor (len(batch), dim) on the device."""
-        pooled = self._pooled(batch) if self._packed is None else self._pooled_unpadded(batch, self._packed)
-        if self._source.described.spec.normalize:
-            pooled = self._torch.nn.functional.normalize(pooled, dim=1)
-        return pooled
+        return self._pooled(batch) if self._packed is None else self._pooled_unpadded(batch, self._packed)
 
     def _pooled(self, batch: Sequence[Tokens]) -> Any:
         ids, mask = self._pad(batch)
@@ -273,6 +272,7 @@ class TorchBackend(Backend):
             max_tokens=described.spec.max_tokens,
             max_batch_tokens=self._traits.max_batch_tokens,
             weight_bytes=self._weight_bytes,
+            normalizes=described.spec.normalize,
         )
 
     @override

@@ -83,6 +83,13 @@ class Kernels(ABC):
             inputs: query, key and value, (tokens, 3, heads, size).
         """
 
+    def padded(self, rows: Tensor) -> Tensor:
+        """Return rows (tokens, hidden), with more rows of zeros where the device computes some sizes better.
+
+        Every layer works on each row alone, and `attend` receives all rows.
+        """
+        return rows
+
     @abstractmethod
     def texts(self, rows: Tensor, batch: PackedBatch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield the texts for pooling, in order: (rows, ids, mask), each (texts, longest of them, …).
@@ -128,9 +135,11 @@ class PackedEncoder:
     def __call__(self, batch: PackedBatch) -> Tensor:
         """Return the hidden states of the last layer, (tokens, hidden) in the dtype of the weights."""
         hidden = self._norm(self._words(batch.ids) + self._places(batch.positions) + self._kind)
+        tokens = len(hidden)
+        hidden = self.kernels.padded(hidden)
         for layer in self._layers:
             hidden = layer(hidden, batch, self._heads)
-        return hidden
+        return hidden[:tokens]
 
 
 def _positions(ids: Integers, starts: Integers, pad_id: int | None) -> Integers:

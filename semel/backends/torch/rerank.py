@@ -1,7 +1,7 @@
 """Cross-encoders on torch: sentence-transformers reads and scores the pairs, semel runs the batches.
 
 They are BERT-class classifiers with one label, and causal models whose score is the log-odds of "yes" over "no", such
-as Qwen3-Reranker. The score is that of `CrossEncoder.predict`, after the model's own activation function.
+as Qwen3-Reranker. The logit is that of `CrossEncoder.predict` without an activation function.
 """
 
 import threading
@@ -14,11 +14,13 @@ from typing_extensions import override
 
 from semel.backends.base import SAMPLE_PAIRS, Tokens
 from semel.backends.models.source import ModelSource
+from semel.backends.shared.pair_template import check_template_variant
 from semel.backends.shared.tokenizing import TextTokenizer, as_pairs
 from semel.backends.torch.backend import TorchBackend, weight_bytes
 from semel.errors import ModelLoadError
 from semel.values.model import Precision
 from semel.values.text import Input
+from semel.values.variant import AS_DEFINED, Variant
 
 
 class TorchReranker(TorchBackend):
@@ -43,21 +45,25 @@ class TorchReranker(TorchBackend):
 
         if self._source.entry.precision in (Precision.INT8, Precision.INT4):
             raise ModelLoadError(
-                f"model {self._source.name!r}: a cross-encoder is not quantised, because its scores would lose "
-                "their order; leave out precision"
+                f"model {self._source.name!r}: a {self._source.entry.kind} is not quantised, because its scores would "
+                "lose their order; leave out precision"
             )
         model = self._model = self._open(CrossEncoder, dtype).eval()
-        if model.num_labels != 1:
-            raise ModelLoadError(
-                f"model {self._source.name!r} sorts pairs into {model.num_labels} classes and gives no score; "
-                "use a model with one label"
-            )
+        self._check_labels(model.num_labels)
         self._weight_bytes = weight_bytes(model)
         self._check_weights(dtype)
         self._max_tokens = model.max_seq_length = self._source.described.spec.max_tokens
         self._tokenizer = TextTokenizer(self._source.name, model.tokenizer, max_tokens=self._max_tokens)
         sample = model.preprocess(self.samples())
         self._other_inputs = {name: value for name, value in sample.items() if not hasattr(value, "shape")}
+
+    def _check_labels(self, labels: int) -> None:
+        """Raises ModelLoadError unless the model computes what its entry says."""
+        if labels != 1:
+            raise ModelLoadError(
+                f"model {self._source.name!r} sorts pairs into {labels} classes and gives no score; use a model with "
+                'one label, or give this one kind = "classifier"'
+            )
 
     def _check_weights(self, dtype: Any) -> None:
         """Raises ModelLoadError if the files lack a weight: transformers would initialise it at random."""
@@ -76,42 +82,39 @@ class TorchReranker(TorchBackend):
         return SAMPLE_PAIRS
 
     @override
-    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        tokens = self._preprocess(as_pairs(self._source.name, texts), prompt)
-        full = [i for i, each in enumerate(tokens) if len(each.ids) >= self._max_tokens]
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
+        if not self._source.is_causal:
+            return self._tokenizer.tokenize_pairs(texts, prompt=prompt, variant=variant)
+        check_template_variant(self._source.name, variant)
+        limit = variant.max_tokens or self._max_tokens
+        return self._tokenizer.with_short_documents(
+            as_pairs(self._source.name, texts), variant, lambda short: self._of_template(short, prompt, limit)
+        )
+
+    def _of_template(self, pairs: Sequence[Input], prompt: str, limit: int) -> list[Tokens]:
+        tokens = self._preprocess(pairs, prompt, max_length=limit)
+        full = [i for i, each in enumerate(tokens) if len(each.ids) >= limit]
         if full:  # cut, or exactly as long as the limit: only its full length can tell
-            whole = self._preprocess(
-                [texts[i] for i in full], prompt, processing_kwargs={"text": {"truncation": False}}
-            )
+            whole = self._preprocess([pairs[i] for i in full], prompt, truncation=False)
             for i, uncut in zip(full, whole, strict=True):
-                cut = len(uncut.ids) > len(tokens[i].ids)
-                tokens[i] = Tokens(tokens[i].ids, truncated=cut, segments=tokens[i].segments)
+                tokens[i] = tokens[i]._replace(truncated=len(uncut.ids) > len(tokens[i].ids))
         return tokens
 
     def _preprocess(self, pairs: Sequence[Input], prompt: str, **options: Any) -> list[Tokens]:
-        """Tokenise as the library does, chat template included. The tokenizer keeps state, so one thread at a time."""
+        """Tokenise as the library does, by the chat template. The tokenizer keeps state, so one thread at a time."""
         with self._tokenizing:
-            features = self._model.preprocess(list(pairs), prompt=prompt or None, **options)
+            features = self._model.preprocess(list(pairs), prompt=prompt or None, processing_kwargs={"text": options})
         masks = features["attention_mask"].numpy().astype(bool)
         ids: npt.NDArray[np.int64] = features["input_ids"].numpy()
-        segments = features["token_type_ids"].numpy() if "token_type_ids" in features else None
-        return [
-            Tokens(
-                ids[row][mask].tolist(),
-                truncated=False,
-                segments=() if segments is None else segments[row][mask].tolist(),
-            )
-            for row, mask in enumerate(masks)
-        ]
+        return [Tokens(ids[row][mask].tolist(), truncated=False) for row, mask in enumerate(masks)]
 
     def _compute(self, batch: Sequence[Tokens]) -> Any:
         rows: dict[str, list[Any]] = {"input_ids": [list(tokens.ids) for tokens in batch]}
-        if batch[0].segments:
-            rows["token_type_ids"] = [list(tokens.segments) for tokens in batch]
+        if any(tokens.segments for tokens in batch):
+            rows["token_type_ids"] = [list(tokens.segments) or [0] * len(tokens.ids) for tokens in batch]
         padded = self._model.tokenizer.pad(rows, return_tensors="pt")  # on the model's own padding side
         features = {name: tensor.to(self._device) for name, tensor in padded.items()}
-        scores = self._model({**features, **self._other_inputs})["scores"].float()
-        return self._model.activation_fn(scores).reshape(len(batch), 1)
+        return self._model({**features, **self._other_inputs})["scores"].float().reshape(len(batch), -1)
 
     @override
     def close(self) -> None:

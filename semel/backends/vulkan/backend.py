@@ -16,12 +16,13 @@ from semel.backends.batching import bucket
 from semel.backends.models.source import ModelSource
 from semel.backends.shared import turns
 from semel.backends.shared.pooling import read_head
-from semel.backends.shared.scoring import activation_of, check_one_score
+from semel.backends.shared.scoring import check_one_score
 from semel.backends.shared.tokenizing import TextTokenizer, check_positions, load_tokenizer, padded, padded_segments
 from semel.backends.vulkan.export import Exported, exported
 from semel.backends.vulkan.session import LIMIT_BYTES, open_session
 from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
 from semel.values.text import Input
+from semel.values.variant import AS_DEFINED, Variant
 from semel.values.vectors import Vectors
 
 _MAX_BATCH_TOKENS = 8192
@@ -74,7 +75,7 @@ class VulkanBackend(Backend):
         """Load the tokenizer and the pooling, which run outside the graph. Raises ModelLoadError."""
         source = self._source
         spec = source.described.spec
-        self._head = read_head(source.name, source.path, source.modules, normalize=spec.normalize)
+        self._head = read_head(source.name, source.path, source.modules)
         self._tokenizer = TextTokenizer(source.name, load_tokenizer(source), max_tokens=spec.max_tokens)
 
     def _check_longest(self, graph: Exported) -> None:
@@ -103,8 +104,8 @@ class VulkanBackend(Backend):
             )
 
     @override
-    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        return self._tokenizer.tokenize(texts, prompt=prompt)
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
+        return self._tokenizer.tokenize(texts, prompt=prompt, variant=variant)
 
     @override
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
@@ -163,6 +164,7 @@ class VulkanBackend(Backend):
             max_tokens=described.spec.max_tokens,
             max_batch_tokens=_MAX_BATCH_TOKENS,
             weight_bytes=len(self._graph.graph),
+            normalizes=described.spec.normalize,
         )
 
     @override
@@ -187,7 +189,6 @@ class VulkanReranker(VulkanBackend):
     def _prepare(self) -> None:
         source = self._source
         check_one_score(source)
-        self._activation = activation_of(source)
         self._tokenizer = TextTokenizer(
             source.name, load_tokenizer(source), max_tokens=source.described.spec.max_tokens
         )
@@ -197,9 +198,9 @@ class VulkanReranker(VulkanBackend):
         return SAMPLE_PAIRS
 
     @override
-    def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
-        return self._tokenizer.tokenize_pairs(texts, prompt=prompt)
+    def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
+        return self._tokenizer.tokenize_pairs(texts, prompt=prompt, variant=variant)
 
     @override
     def _finish(self, states: npt.NDArray[np.float32], batch: Sequence[Tokens]) -> Vectors:
-        return self._activation(states)
+        return states

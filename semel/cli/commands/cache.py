@@ -85,6 +85,10 @@ def verify(
         raise typer.Exit(1)
 
 
+_HOLDERS = 3
+"""Jobs that are named as the reason why vectors are kept."""
+
+
 @app.command()
 def prune(
     max_bytes: Annotated[str | None, typer.Option(help="Keep the newest vectors up to this size: 500MB, 20GB.")] = None,
@@ -95,25 +99,51 @@ def prune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report how many vectors would be deleted, and delete none.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without a question.")] = False,
 ) -> None:
     """Delete vectors, the oldest first. Vectors that an unexpired job still needs are kept."""
     from semel.cache.prune import Pruner
     from semel.cache.stats import CacheStats
     from semel.errors import BadInputError
-    from semel.tasks.jobs.store import JobStore
+    from semel.tasks.jobs.holding import Holding
 
     if max_bytes is None and older_than is None and fingerprint is None:
         raise BadInputError("choose what to delete with --max-bytes, --older-than or --fingerprint")
-    db, settings = _open()
-    jobs = JobStore(db, window_s=settings.job_window_s, retention_s=settings.job_retention_s)
-    pruner = Pruner(db, keep=jobs.needed_keys)
-    delete = pruner.count if dry_run else pruner.prune
-    count = delete(
-        max_bytes=None if max_bytes is None else _bytes(max_bytes),
-        older_than_s=None if older_than is None else _seconds(older_than),
-        fingerprint=None if fingerprint is None else _find_space(CacheStats(db), fingerprint),
+    db, _ = _open()
+    holding = Holding(db)
+    pruner = Pruner(db, keep=holding.needed_keys)
+    space = None if fingerprint is None else _find_space(CacheStats(db), fingerprint)
+    size = None if max_bytes is None else _bytes(max_bytes)
+    age_s = None if older_than is None else _seconds(older_than)
+    plan = pruner.plan(max_bytes=size, older_than_s=age_s, fingerprint=space)
+    if plan.kept:
+        _print_kept(plan.kept, *holding.holders(limit=_HOLDERS, fingerprint=space))
+    if dry_run or not plan.delete:
+        typer.echo(f"{plan.delete:,} vectors {'would be deleted' if dry_run else 'deleted'}")
+        return
+    if not yes:
+        _confirm(plan.delete)
+    typer.echo(f"{pruner.prune(max_bytes=size, older_than_s=age_s, fingerprint=space):,} vectors deleted")
+
+
+def _print_kept(kept: int, named: list[str], count: int) -> None:
+    more = ", …" if count > len(named) else ""
+    typer.echo(
+        f"{kept:,} more vectors are kept for {count:,} jobs that have not expired ({', '.join(named)}{more}); "
+        "'semel jobs delete JOB' lets them go",
+        err=True,
     )
-    typer.echo(f"{count:,} vectors {'would be deleted' if dry_run else 'deleted'}")
+
+
+def _confirm(count: int) -> None:
+    """Ask before vectors are deleted. Raises BadInputError if nobody is there to answer."""
+    import sys
+
+    from semel.errors import BadInputError
+
+    if not sys.stdin.isatty():
+        raise BadInputError(f"{count:,} vectors would be deleted; add --yes to delete them without a question")
+    typer.confirm(f"Delete {count:,} vectors?", abort=True)
 
 
 @app.command("export")
@@ -156,6 +186,9 @@ def import_vectors(
     model: options.Model = None,
     prompt_name: options.Prompt = "",
     device: options.Device = "auto",
+    check: Annotated[
+        float, typer.Option(min=0, max=100, help="Per cent of the texts that are computed again and compared.")
+    ] = 5.0,
 ) -> None:
     """Store vectors that the same model computed elsewhere, so that their texts become hits.
 
@@ -165,10 +198,16 @@ def import_vectors(
     from semel.cli.work.importing import import_file
     from semel.settings import load_settings
 
-    stored, present = import_file(
-        load_settings(device=None if device == "auto" else device), source, model=model, prompt_name=prompt_name
-    )
-    typer.echo(f"{stored:,} vectors stored, {present:,} were in the cache already")
+    settings = load_settings(device=None if device == "auto" else device)
+    done = import_file(settings, source, model=model, prompt_name=prompt_name, share=check / 100)
+    typer.echo(f"{done.stored:,} vectors stored, {done.present:,} were in the cache already")
+    if done.compared:
+        share = done.compared / max(1, done.stored)
+        typer.echo(
+            f"{done.compared:,} of them were computed again, and are the same: a shift of all rows would have been "
+            f"found, a swap of two rows with a probability of {1 - (1 - share) ** 2:.0%} (--check 100 finds all)",
+            err=True,
+        )
 
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -117,7 +117,7 @@ def _load(settings: "Settings", device: "DeviceInfo", model: str) -> "tuple[Engi
         verify(device.name)
         loaded = LoadedModels(settings, engine, device=device.name).get(model)
         if loaded.spaces[""].kind != "embed":
-            raise ModelLoadError(f"{model!r} is a cross-encoder; choose an embedding model")
+            raise ModelLoadError(f"{model!r} is a model of kind {loaded.spaces[''].kind}; choose one that embeds")
         return engine, loaded.backend
     except (BackendError, ModelLoadError) as error:
         engine.close()

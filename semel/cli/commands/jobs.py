@@ -1,6 +1,7 @@
 """`semel jobs …`: submit jobs to a server and follow them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from semel.cli.commands import options
 
 if TYPE_CHECKING:
-    from semel.client import Client, RemoteJob
+    from semel.client import Client, Estimate, RemoteJob
     from semel.rows import Item
 
 app = typer.Typer(help="Submit jobs to a server, follow them and download their results.", no_args_is_help=True)
@@ -31,7 +32,9 @@ def submit(
     device: options.Device = "auto",
     text_field: options.TextField = "text",
     prompt_name: options.Prompt = "",
-    skip_bad: options.SkipBad = False,
+    input_type: options.InputType = "document",
+    strict: options.Strict = False,
+    include: options.Include = [],  # noqa: B006  # typer's way to say that it may be given any number of times
     no_truncate: options.NoTruncate = False,
     fail_if_no_worker: Annotated[
         bool,
@@ -47,34 +50,79 @@ def submit(
     from semel.cli.work.skipped import print_skipped
     from semel.values.job import Counts
 
-    skipped: list[Item] = []
-    rows = _rows(source, skipped, text_field=text_field, skip_bad=skip_bad)
-    with _client(url) as client, progress_line("sending texts") as line:
+    bad: list[Item] = []
+    rows = _rows(source, bad, text_field=text_field, strict=strict, include=include)
+    with ExitStack() as stack:
+        stack.callback(lambda: print_skipped(bad, "they fail in their places"))
+        client, line = stack.enter_context(_client(url)), stack.enter_context(progress_line("sending texts"))
         job = client.submit(
             rows,
             text_field=text_field,
             model=model,
             device=device,
             prompt_name=prompt_name,
+            input_type=None if prompt_name else input_type,
+            strict=strict,
             truncate=not no_truncate,
             if_no_worker="fail" if fail_if_no_worker else "wait",
             on_sent=lambda count: line.show(Counts(computed=count), total=None),
         )
-    print_skipped(skipped, "the rows of the results are numbered without them")
     typer.echo(job.id)
 
 
-def _rows(source: Path, skipped: "list[Item]", *, text_field: str, skip_bad: bool) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the input that have a text, and add the others to `skipped`."""
+@app.command()
+def estimate(
+    source: options.Source,
+    model: options.Model = None,
+    device: options.Device = "auto",
+    text_field: options.TextField = "text",
+    prompt_name: options.Prompt = "",
+    input_type: options.InputType = "document",
+    strict: options.Strict = False,
+    include: options.Include = [],  # noqa: B006  # as of `submit`
+    url: options.Url = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what a job with the texts of a file or folder would do: hits, tokens, time, disk and cost.
+
+    Nothing is stored or computed.
+    """
+    from semel.cli.work.skipped import print_skipped
+
+    bad: list[Item] = []
+    rows = _rows(source, bad, text_field=text_field, strict=strict, include=include)
+    with ExitStack() as stack:
+        stack.callback(lambda: print_skipped(bad, "they would fail in their places"))
+        found = stack.enter_context(_client(url)).estimate(
+            rows,
+            text_field=text_field,
+            model=model,
+            device=device,
+            prompt_name=prompt_name,
+            input_type=None if prompt_name else input_type,
+            strict=strict,
+        )
+    if as_json:
+        _print_json(found)
+    else:
+        _print_estimate(found)
+
+
+def _rows(
+    source: Path, bad: "list[Item]", *, text_field: str, strict: bool, include: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the input. Those without a readable text are sent without one, and are added to `bad`."""
     from semel.rows import read_items
     from semel.settings import load_settings
 
     limit = load_settings().max_text_bytes
-    for item in read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=limit, whole=True):
+    items = read_items(source, text_field=text_field, strict=strict, max_text_bytes=limit, whole=True, include=include)
+    for item in items:
         if item.text is None:
-            skipped.append(item)
+            bad.append(item)
+            yield {"id": item.id, text_field: None}
         else:
-            yield item.fields
+            yield {**item.fields, **({} if item.id is None else {"id": item.id})}
 
 
 @app.command("list")
@@ -194,12 +242,33 @@ def _print_job(job: "RemoteJob") -> None:
     typer.echo(f"  device   {job.why}")
     typer.echo(
         f"  texts    {c.done:,} of {job.total:,}: {c.computed:,} computed, {c.hit:,} hits, "
-        f"{c.coalesced:,} coalesced, {c.failed:,} failed; {c.truncated:,} truncated"
+        f"{c.coalesced:,} coalesced, {c.failed:,} failed"
     )
+    if c.truncated:
+        typer.echo(f"  cut      {c.truncated:,} texts: about {c.read.unread_share:.0%} of all tokens were not read")
     if job.completed_at:
         typer.echo(f"  took     {job.completed_at - job.created_at:.1f} s")
     if job.error:
         typer.echo(f"  error    {job.error.message}")
+
+
+def _print_estimate(found: "Estimate") -> None:
+    from rich.filesize import decimal
+
+    if found.compute_s is None:
+        time = f"the speed of {found.model} on {found.device} is not measured yet"
+    else:
+        time = f"about {found.compute_s:,.0f} s, after {found.queue_s:,.0f} s of other work"
+    typer.echo(f"  model    {found.model}")
+    typer.echo(f"  device   {found.why}")
+    typer.echo(f"  texts    {found.texts:,}: {found.distinct:,} distinct, {found.cached:,} hits, {found.failed:,} bad")
+    typer.echo(f"  compute  {found.to_compute:,} texts of about {found.tokens:,} tokens")
+    if found.truncated:
+        typer.echo(f"  cut      about {found.truncated:,} texts: {found.unread_share:.0%} of all tokens are not read")
+    typer.echo(f"  time     {time}")
+    typer.echo(f"  disk     {'unknown' if found.disk_bytes is None else f'about {decimal(found.disk_bytes)}'}")
+    if found.cost is not None:
+        typer.echo(f"  cost     {found.cost:,.2f}")
 
 
 def _print_json(value: object) -> None:

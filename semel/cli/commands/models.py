@@ -62,7 +62,7 @@ def _source(settings: "Settings", name: str, entries: Any, *, fetch: bool = True
 def _row(source: "ModelSource") -> dict[str, Any]:
     from semel.errors import ModelLoadError
 
-    row: dict[str, Any] = {"name": source.name, "source": source.entry.source}
+    row: dict[str, Any] = {"name": source.name, "kind": source.entry.kind, "source": source.entry.source}
     try:
         described = source.described
         row |= {"dimensions": described.dim, "max_tokens": described.spec.max_tokens}
@@ -79,10 +79,11 @@ def _row(source: "ModelSource") -> dict[str, Any]:
 def pull(name: Name) -> None:
     """Fetch a model's files, or explain how to get them. Files that are on this machine are not fetched again."""
     from semel.settings import load_settings
+    from semel.values.model import base_name
 
     settings = load_settings()
     sources = _sources(settings, fetch=True)
-    found = [source for source in sources if source.name.partition("@")[0] == name or source.name == name]
+    found = [source for source in sources if base_name(source.name) == name or source.name == name]
     for source in found or [_source(settings, name, settings.all_models)]:  # this raises UnknownModelError
         typer.echo(f"{source.name}: {source.entry.source} …", err=True)
         typer.echo(f"{source.name}: {source.path}, {source.weight_bytes / 1e6:,.0f} MB of weights")

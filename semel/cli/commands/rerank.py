@@ -12,7 +12,7 @@ def rerank(
     source: options.Source,
     model: options.Model = None,
     text_field: options.TextField = "text",
-    skip_bad: options.SkipBad = False,
+    strict: options.Strict = False,
     top_n: Annotated[int, typer.Option("--top-n", min=1, help="How many texts to print.")] = 10,
     url: options.Url = None,
     as_json: options.AsJson = False,
@@ -24,7 +24,7 @@ def rerank(
     from semel.settings import load_settings
 
     settings = load_settings(url=url)
-    items = list(read_items(source, text_field=text_field, skip_bad=skip_bad, max_text_bytes=settings.max_text_bytes))
+    items = list(read_items(source, text_field=text_field, strict=strict, max_text_bytes=settings.max_text_bytes))
     good = [item for item in items if item.text is not None]
     texts = [str(item.text) for item in good]
     print_skipped([item for item in items if item.text is None], "the printed numbers are positions in the input")

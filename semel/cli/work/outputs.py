@@ -13,9 +13,11 @@ import numpy as np
 from typing_extensions import override
 
 from semel.atomic_write import atomic_write
+from semel.client.tables import IncomingFile
 from semel.errors import BadInputError, UnavailableError
 from semel.rows import Item
-from semel.values.vectors import Vectors
+from semel.values.result_columns import ResultColumns
+from semel.values.vectors import AnyVectors
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,13 @@ class Block:
 
     Attributes:
         items: n inputs.
-        vectors: float32 (n, dim); the row of an input with an error is not written.
+        vectors: a row for each; that of an input with an error is not written.
         errors: position in the block → why there is no vector.
         truncated: n flags, whether the model truncated the text.
     """
 
     items: Sequence[Item]
-    vectors: Vectors
+    vectors: AnyVectors
     errors: dict[int, str]
     truncated: Sequence[bool]
 
@@ -40,12 +42,15 @@ class Output(ABC):
 
     Args:
         file: open for writing, and seekable.
-        dim: size of the vectors.
+        columns: those that the model fills.
+
+    Raises:
+        BadInputError: the format has no place for what the model computes.
     """
 
-    def __init__(self, file: BinaryIO, *, dim: int) -> None:
+    def __init__(self, file: BinaryIO, columns: ResultColumns) -> None:
         self._file = file
-        self._dim = dim
+        self._columns = columns
 
     @abstractmethod
     def write(self, block: Block) -> None:
@@ -59,14 +64,15 @@ class Output(ABC):
 class NpyOutput(Output):
     """An array float32 (n, dim) in NumPy's format. It has no place for a row without a vector."""
 
-    def __init__(self, file: BinaryIO, *, dim: int) -> None:
-        super().__init__(file, dim=dim)
+    def __init__(self, file: BinaryIO, columns: ResultColumns) -> None:
+        super().__init__(file, columns)
+        columns.check_matrix()
         self._rows = 0
         self._write_header()
 
     def _write_header(self) -> None:
         # numpy pads the header so that the first axis can grow without moving the data.
-        shape = (self._rows, self._dim)
+        shape = (self._rows, self._columns.dim)
         np.lib.format.write_array_header_1_0(self._file, {"descr": "<f4", "fortran_order": False, "shape": shape})
 
     @override
@@ -87,7 +93,7 @@ class NpyOutput(Output):
 
 
 class JsonlOutput(Output):
-    """One JSON object per line: index, id, text, truncated and embedding, or error."""
+    """One JSON object per line: index, id, text, truncated and the model's fields, or error."""
 
     @override
     def write(self, block: Block) -> None:
@@ -99,8 +105,8 @@ class JsonlOutput(Output):
             if i in block.errors:
                 record["error"] = block.errors[i]
             else:
-                record |= {"truncated": bool(block.truncated[i]), "embedding": block.vectors[i].tolist()}
-            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+                record |= {"truncated": bool(block.truncated[i]), **self._columns.as_json(block.vectors[i])}
+            self._file.write(_json(record) + b"\n")
 
     @override
     def finish(self) -> None:
@@ -108,20 +114,20 @@ class JsonlOutput(Output):
 
 
 class ParquetOutput(Output):
-    """Columns index, id, text, embedding (fixed-size list of float32), truncated, error."""
+    """Columns index, id, text, those of the model, truncated, error."""
 
-    def __init__(self, file: BinaryIO, *, dim: int) -> None:
+    def __init__(self, file: BinaryIO, columns: ResultColumns) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        super().__init__(file, dim=dim)
+        super().__init__(file, columns)
         self._pa = pa
         self._schema = pa.schema(
             [
                 ("index", pa.int64()),
                 ("id", pa.string()),
                 ("text", pa.string()),
-                ("embedding", pa.list_(pa.float32(), dim)),
+                *columns.fields(),
                 ("truncated", pa.bool_()),
                 ("error", pa.string()),
             ]
@@ -131,22 +137,37 @@ class ParquetOutput(Output):
     @override
     def write(self, block: Block) -> None:
         pa, n = self._pa, len(block.items)
-        failed = np.zeros(n, np.bool_)
-        failed[list(block.errors)] = True
-        flat = pa.array(np.ascontiguousarray(block.vectors).reshape(-1))
         columns = [
             pa.array([item.index for item in block.items]),
-            pa.array([None if item.id is None else str(item.id) for item in block.items], pa.string()),
+            pa.array([None if item.id is None else _storable(str(item.id)) for item in block.items], pa.string()),
             pa.array([item.text for item in block.items], pa.string()),
-            pa.FixedSizeListArray.from_arrays(flat, self._dim, mask=pa.array(failed)),
+            *self._columns.arrays(block.vectors, list(block.errors)),
             pa.array([bool(t) for t in block.truncated]),
-            pa.array([block.errors.get(i) for i in range(n)], pa.string()),
+            pa.array([_storable(block.errors[i]) if i in block.errors else None for i in range(n)], pa.string()),
         ]
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
 
     @override
     def finish(self) -> None:
         self._writer.close()
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    """A record as JSON; half a surrogate pair, which UTF-8 cannot hold, is escaped."""
+    try:
+        return json.dumps(record, ensure_ascii=False, default=_numbers).encode()
+    except UnicodeEncodeError:
+        return json.dumps(record, default=_numbers).encode()
+
+
+def _numbers(value: Any) -> Any:
+    """Numbers of numpy as those of Python."""
+    return value.tolist()
+
+
+def _storable(text: str) -> str:
+    """The text with a question mark for half a surrogate pair, which Arrow cannot hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 _OUTPUTS: dict[str, type[Output]] = {".npy": NpyOutput, ".jsonl": JsonlOutput, ".parquet": ParquetOutput}
@@ -172,37 +193,18 @@ def check_folder(path: Path) -> None:
 
 
 @contextmanager
-def open_output(path: Path, *, dim: int) -> Iterator[Output]:
-    """Open the writer for this file's format. The file appears only if the block ends without an error or Ctrl-C."""
+def open_output(path: Path, columns: ResultColumns) -> Iterator[Output]:
+    """Open the writer for this file's format. The file appears only if the block ends without an error or Ctrl-C.
+
+    Raises:
+        BadInputError: the format has no place for what the model computes.
+    """
     with atomic_write(path) as file:
-        output = _OUTPUTS[path.suffix.lower()](file, dim=dim)
+        output = _OUTPUTS[path.suffix.lower()](file, columns)
         try:
             yield output
         finally:  # also after an error, or pyarrow would close its writer later and complain that the file is closed
             output.finish()
-
-
-class _Incoming(io.RawIOBase):
-    """A file that Arrow can read, over byte strings as they arrive."""
-
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts = parts
-        self._rest = b""
-
-    @override
-    def readable(self) -> bool:
-        return True
-
-    @override
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            part = next(self._parts, None)
-            if part is None:
-                return 0
-            self._rest = part
-        taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
-        buffer[: len(taken)] = taken
-        return len(taken)
 
 
 def read_record_batches(parts: Iterator[bytes]) -> Iterator[Any]:
@@ -214,7 +216,7 @@ def read_record_batches(parts: Iterator[bytes]) -> Iterator[Any]:
     import pyarrow as pa
 
     try:
-        with pa.ipc.open_stream(io.BufferedReader(_Incoming(parts), 1 << 20)) as reader:
+        with pa.ipc.open_stream(io.BufferedReader(IncomingFile(parts), 1 << 20)) as reader:
             yield from reader
     except (pa.ArrowInvalid, OSError) as error:
         raise UnavailableError(f"the results ended early ({error}); run the command again") from error

@@ -98,7 +98,7 @@ def flower_part(port: int, *, redis_url: str, folder: Path) -> Part:
     given = [f"--{name}={value}" for name, value in options.items()]
     # Not as an argument: other users of this machine can read those, and the URL may have a password.
     environment = {"CELERY_BROKER_URL": redis_url}
-    return Part("flower", [sys.executable, "-m", "celery", "flower", *given], environment)
+    return Part("flower", [sys.executable, "-m", "semel.cli.work.flower", *given], environment)
 
 
 def semel_part(name: str, *arguments: str, environment: dict[str, str]) -> Part:

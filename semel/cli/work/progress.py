@@ -17,17 +17,22 @@ class ProgressLine:
         self._progress = progress
         self._task = progress.add_task(label, total=total, rate="", hits="")
 
-    def show(self, counts: Counts, *, total: int | None) -> None:
+    def show(self, counts: Counts, *, total: int | None, in_hand: int = 0) -> None:
         """Draw the texts done so far and the share of them that were hits.
 
         Args:
             total: texts in all; None while that is not known.
+            in_hand: texts that are done and not in `counts` yet.
         """
-        self._progress.update(self._task, completed=counts.done, total=total)
+        self._progress.update(self._task, completed=counts.done + in_hand, total=total)
         speed = self._progress.tasks[0].finished_speed or self._progress.tasks[0].speed
         rate = f"{speed:,.0f} texts/s" if speed else ""
-        share = f"{counts.hit / counts.done:.0%} hits" if counts.done else ""
+        share = f"{100 * counts.hit // counts.done}% hits" if counts.done else ""  # 100% only if all were
         self._progress.update(self._task, rate=rate, hits=share)
+
+    def waits_for(self, what: str) -> None:
+        """Say what the first text waits for, until `show` is called."""
+        self._progress.update(self._task, rate=what)
 
 
 @contextmanager

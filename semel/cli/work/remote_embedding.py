@@ -2,12 +2,20 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from semel.cli.work.embedding import EmbeddedBlock, EmbedOptions, Summary, read_source, spread, write_blocks
+from semel.cli.work.embedding import (
+    EmbeddedBlock,
+    EmbedOptions,
+    Summary,
+    model_here,
+    read_source,
+    spread,
+    write_blocks,
+)
 from semel.cli.work.outputs import read_record_batches
 from semel.cli.work.progress import progress_line
 from semel.client import Client, RemoteJob
@@ -15,7 +23,10 @@ from semel.errors import BadInputError, NotFoundError, SemelError
 from semel.rows import Item
 from semel.settings import Settings
 from semel.values.job import Counts, JobStatus
+from semel.values.read_counts import ReadCounts
+from semel.values.result_columns import ResultColumns
 from semel.values.text import Outcome
+from semel.values.vectors import empty_rows
 
 
 def embed_remote(settings: Settings, options: EmbedOptions) -> Summary:
@@ -26,7 +37,10 @@ def embed_remote(settings: Settings, options: EmbedOptions) -> Summary:
         UnavailableError: the server does not answer.
         SemelError: the job did not complete.
     """
+    started = time.perf_counter()
     with Client(settings.url) as client:
+        if options.chunk:
+            options = replace(options, model=_model_with_tokenizer_here(client, settings, options))
         ticket = _Ticket(options)
         job, digest = ticket.find_job(client) or _submit(client, settings, options)
         ticket.write(job.id, digest)
@@ -41,8 +55,33 @@ def embed_remote(settings: Settings, options: EmbedOptions) -> Summary:
         if job.status is not JobStatus.COMPLETED:
             raise SemelError(f"job {job.id} ended as {job.status}: {job.error.message if job.error else 'no reason'}")
         with client.results_stream(job.id, fmt="arrow") as parts:
-            blocks = _remote_blocks(parts, read_source(settings, options), dim=job.dimensions, digest=digest)
-            return write_blocks(options, blocks, dim=job.dimensions, label="fetching vectors")
+            columns = ResultColumns(job.kind, job.dimensions, tuple(job.labels))
+            blocks = _remote_blocks(parts, read_source(settings, options), columns, digest=digest)
+            summary = write_blocks(options, blocks, columns, label="fetching vectors")
+        summary.read = job.counts.read
+        summary.fetching_s, summary.seconds = summary.seconds, time.perf_counter() - started
+        return summary
+
+
+def _model_with_tokenizer_here(client: Client, settings: Settings, options: EmbedOptions) -> str:
+    """The name of the server's model, whose tokenizer splits the texts in this process.
+
+    Raises:
+        BadInputError: the model of this name has other files here.
+        UnknownModelError, ModelLoadError: it is not configured here, or its files are not on this machine.
+    """
+    served = client.models()
+    asked = next(
+        (model for model in served if model.id == options.model or (not options.model and model.default)), None
+    )
+    name = asked.id if asked else options.model or settings.default_model
+    source = model_here(settings, replace(options, model=name))
+    if asked and source.described.spec.fingerprint.hex() != asked.fingerprint:
+        raise BadInputError(
+            f"--chunk splits texts here, with the tokenizer of {name!r}, but the server's {name!r} has other files; "
+            "give both the same source in semel.toml, or run the command on the server's machine with --local"
+        )
+    return name
 
 
 _CHANGED = "the input changed while its job ran, so the vectors do not belong to its texts; run the command again"
@@ -107,6 +146,7 @@ def _submit(client: Client, settings: Settings, options: EmbedOptions) -> tuple[
             model=options.model,
             device=options.device,
             prompt_name=options.prompt_name,
+            input_type=None if options.prompt_name else options.input_type,
             truncate=options.truncate,
             on_sent=lambda count: line.show(Counts(computed=count), total=None),
         )
@@ -115,16 +155,24 @@ def _submit(client: Client, settings: Settings, options: EmbedOptions) -> tuple[
 
 def _wait(client: Client, job: RemoteJob) -> RemoteJob:
     with progress_line(f"{job.model} on {job.device}", total=job.total) as line:
-        return client.wait(job.id, on_progress=lambda job: line.show(job.counts, total=job.total))
+        line.waits_for("no text is done yet: the model may be loading")
+
+        def show(job: RemoteJob) -> None:
+            if job.done:
+                line.show(job.counts, total=job.total, in_hand=job.in_hand)
+
+        return client.wait(job.id, on_progress=show)
 
 
-def _remote_blocks(parts: Iterator[bytes], items: Iterator[Item], *, dim: int, digest: str) -> Iterator[EmbeddedBlock]:
+def _remote_blocks(
+    parts: Iterator[bytes], items: Iterator[Item], columns: ResultColumns, *, digest: str
+) -> Iterator[EmbeddedBlock]:
     """Join the server's rows with their inputs; inputs without a text were not sent and have no row there.
 
     Args:
         parts: the results as an Arrow stream.
         items: the input, read again.
-        dim: size of the vectors.
+        columns: those that the model fills.
         digest: of the texts that were sent.
 
     Raises:
@@ -141,19 +189,17 @@ def _remote_blocks(parts: Iterator[bytes], items: Iterator[Item], *, dim: int, d
             block.append(item)
         if len(good) < batch.num_rows:
             raise BadInputError(_CHANGED)
-        yield _joined(block, good, batch, dim)
+        yield _joined(block, good, batch, columns)
     rest = list(items)
     if any(item.text is not None for item in rest) or read.hex() != digest:
         raise BadInputError(_CHANGED)
     if rest:
-        yield EmbeddedBlock(spread(rest, [], np.empty((0, dim), np.float32), {}, []), [])
+        yield EmbeddedBlock(spread(rest, [], empty_rows(0, columns.dim), {}, []), [], ReadCounts())
 
 
-def _joined(block: list[Item], good: list[int], batch: Any, dim: int) -> EmbeddedBlock:
-    column = batch.column("embedding")
-    vectors = column.values.to_numpy(zero_copy_only=False)[column.offset * dim :][: len(column) * dim]
+def _joined(block: list[Item], good: list[int], batch: Any, columns: ResultColumns) -> EmbeddedBlock:
     messages = batch.column("error").to_pylist()
     errors = {good[i]: message for i, message in enumerate(messages) if message is not None}
     outcomes = [Outcome(value) for value in batch.column("outcome").to_pylist()]
     truncated = batch.column("truncated").to_pylist()
-    return EmbeddedBlock(spread(block, good, vectors.reshape(-1, dim), errors, truncated), outcomes)
+    return EmbeddedBlock(spread(block, good, columns.rows(batch), errors, truncated), outcomes, ReadCounts())

@@ -56,7 +56,7 @@ def run_api(settings: Settings, *, insecure: bool) -> None:
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            app.state.live.stop()  # or uvicorn would wait for every open page to close its stream
+            app.state.lives.stop()  # or uvicorn would wait for every open page to close its stream
             await super().shutdown(sockets)
 
     Server(config).run(sockets=[_listening(settings.host, settings.port)])

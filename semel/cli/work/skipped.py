@@ -1,4 +1,4 @@
-"""The list of inputs that `--skip-bad` left out."""
+"""The list of inputs that cannot be read."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ _LISTED = 20
 
 
 def print_skipped(items: Sequence[Item], consequence: str) -> None:
-    """Print on stderr how many inputs were skipped, and why for the first of them; nothing if there are none.
+    """Print on stderr how many inputs cannot be read, and why for the first of them; nothing if there are none.
 
     Args:
         items: inputs with an `error`.
-        consequence: what the omission means for the numbers that the command prints.
+        consequence: what that means for the numbers that the command prints.
     """
     if items:
-        typer.echo(f"{len(items)} inputs were not sent; {consequence}:", err=True)
+        typer.echo(f"{len(items)} inputs cannot be read; {consequence}:", err=True)
         typer.echo("\n".join(f"  {item.where}: {item.error}" for item in items[:_LISTED]), err=True)

@@ -8,6 +8,19 @@ from semel.values.device import Measured
 
 
 @dataclass(frozen=True)
+class ModelRate:
+    """How fast a device computes with a model.
+
+    Attributes:
+        tokens_per_s: of the device's time.
+        tokens_per_text: on average.
+    """
+
+    tokens_per_s: float
+    tokens_per_text: float
+
+
+@dataclass(frozen=True)
 class WorkerCard:
     """What a worker reports about itself.
 
@@ -27,7 +40,9 @@ class WorkerCard:
         memory_bytes: memory in use on the device, or by the process where the device shares its memory.
         gpu_utilization: 0 to 1; None if the driver does not report it.
         texts_per_s: average since the worker started, over the time that the device was busy.
+        rates: model → how fast it computes here, measured since the worker started or by an earlier one.
         memory_halvings: how often the device ran out of memory, so that a batch was halved.
+        polled_s: seconds since its consumer last had an answer from its queues.
         held_texts: texts of requests that the worker has taken and not answered yet.
         progress: (job id, position, finished texts) of each chunk that the worker is computing.
         measured: the result of `semel devices --measure` for this device, if it was run.
@@ -52,7 +67,9 @@ class WorkerCard:
     memory_bytes: int = 0
     gpu_utilization: float | None = None
     texts_per_s: float = 0.0
+    rates: dict[str, ModelRate] = field(default_factory=dict)
     memory_halvings: int = 0
+    polled_s: float = 0.0
     held_texts: int = 0
     progress: list[tuple[str, int, int]] = field(default_factory=list)
     measured: Measured | None = None
@@ -72,4 +89,5 @@ class WorkerCard:
         values = {key: value for key, value in json.loads(text).items() if key in cls.__dataclass_fields__}
         measured = values.get("measured")
         work = Work(**{k: v for k, v in values.get("work", {}).items() if k in Work.__dataclass_fields__})
-        return cls(**{**values, "work": work, "measured": Measured(**measured) if measured else None})
+        rates = {model: ModelRate(**rate) for model, rate in values.get("rates", {}).items()}
+        return cls(**{**values, "rates": rates, "work": work, "measured": Measured(**measured) if measured else None})

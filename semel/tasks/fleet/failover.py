@@ -15,6 +15,7 @@ from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.moves import JobGroup, JobMoves
 from semel.tasks.jobs.store import JobStore
 from semel.values.device import UseCase, device_kind
+from semel.values.model import base_name
 from semel.values.text import ItemError
 
 log = get_log("failover")
@@ -93,10 +94,8 @@ class Failover:
         if serving:
             self._move_to_best(group, serving, f"no live worker on {group.device} any more")
             return
-        base = group.model.partition("@")[0]
-        names = {
-            f"{card.device} serves {name}" for card in live for name in card.models if name.partition("@")[0] == base
-        }
+        base = base_name(group.model)
+        names = {f"{card.device} serves {name}" for card in live for name in card.models if base_name(name) == base}
         why = f"{group.device}: no live worker serves this vector space of {group.model}"
         if names:
             why += f"; {', '.join(sorted(names))}, which is another space and is not mixed with it"

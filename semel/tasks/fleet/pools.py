@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from semel.tasks.fleet.card import WorkerCard
 from semel.values.device import UseCase, best_of, device_kind
+from semel.values.model import base_name
 
 
 def best_pool(cards: Sequence[WorkerCard], *, model: str, use_case: UseCase) -> tuple[str, str]:
@@ -15,7 +16,7 @@ def best_pool(cards: Sequence[WorkerCard], *, model: str, use_case: UseCase) -> 
         use_case: selects the order in which pools are preferred.
     """
     real = [card for card in cards if not card.software] or cards
-    base = model.partition("@")[0]
+    base = base_name(model)
     measured = {
         device_kind(card.device): card.measured for card in real if card.measured and card.measured.model == base
     }

@@ -25,6 +25,7 @@ from semel.tasks.jobs.rows import (
 from semel.tasks.jobs.schema import chunks, jobs
 from semel.tasks.jobs.turns import Turn, Window, mark_sent, pick
 from semel.values.text import ItemError, Lane
+from semel.values.variant import Variant
 
 _FINISH = (
     update(chunks)
@@ -205,6 +206,7 @@ def _work(row: Any, job: Any, owner: str) -> ChunkWork:
         model=job.model,
         prompt_name=job.prompt_name,
         fingerprint=job.fingerprint,
+        variant=Variant.from_json(job.variant),
         lane=Lane(job.lane),
         truncate=job.truncate,
         sent_at=row.sent_at,

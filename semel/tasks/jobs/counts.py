@@ -1,9 +1,10 @@
 """Counts over all jobs: how much work waits, for the backlog and for metrics."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from copy import copy
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select, true
 
 from semel.db import Database
 from semel.tasks.jobs.rows import ACTIVE
@@ -16,16 +17,37 @@ _DONE = jobs.c.hit + jobs.c.computed + jobs.c.coalesced + jobs.c.failed
 
 
 @dataclass(frozen=True)
+class WaitingWork:
+    """The texts of one model that wait in one queue.
+
+    Attributes:
+        texts: number of texts of unfinished jobs that are not done.
+        tokens_per_text: of the texts of these jobs that are done; None if none is.
+    """
+
+    lane: Lane
+    device: str
+    model: str
+    texts: int
+    tokens_per_text: float | None
+
+
+@dataclass(frozen=True)
 class Waiting:
     """The work that waits in one queue.
 
     Attributes:
-        texts: number of texts of unfinished jobs that are not done.
+        work: the texts of unfinished jobs that are not done, by model.
         oldest_sent_at: when the oldest message that no worker has taken was sent, Unix seconds; None if none waits.
     """
 
-    texts: int
+    work: list[WaitingWork]
     oldest_sent_at: float | None
+
+    @property
+    def texts(self) -> int:
+        """The texts of all models."""
+        return sum(work.texts for work in self.work)
 
 
 @dataclass(frozen=True)
@@ -49,26 +71,35 @@ class JobCounts:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._visible: ColumnElement[bool] = true()
+
+    def within(self, namespace: str) -> "JobCounts":
+        """The same counts, whose states are those of the jobs of a namespace; what waits is that of all."""
+        scoped = copy(self)
+        scoped._visible = jobs.c.namespace == namespace
+        return scoped
 
     def now(self) -> float:
         """The database's time, by which all times of jobs are: Unix seconds. Raises UnavailableError."""
         return self._db.now()
 
-    def waiting_texts(self, *, lanes: Sequence[Lane], device: str) -> int:
-        """The number of texts of unfinished jobs in these queues that are not done yet."""
-        query = select(func.coalesce(func.sum(jobs.c.total - _DONE), 0)).where(
-            jobs.c.status.in_(ACTIVE), jobs.c.lane.in_([lane.value for lane in lanes]), jobs.c.device == device
-        )
+    def waiting_work(self) -> list[WaitingWork]:
+        """The texts of unfinished jobs that are not done yet, by queue and model."""
+        places = (jobs.c.lane, jobs.c.device, jobs.c.model)
+        sums = (func.sum(jobs.c.total - _DONE), func.sum(_DONE - jobs.c.failed), func.sum(jobs.c.tokens))
+        query = select(*places, *sums).where(jobs.c.status.in_(ACTIVE)).group_by(*places)
         with self._db.read() as conn:
-            return int(conn.execute(query).scalar_one())
+            rows = conn.execute(query).all()
+        return [
+            WaitingWork(Lane(lane), device, model, int(texts), float(tokens / done) if done else None)
+            for lane, device, model, texts, done, tokens in rows
+        ]
 
     def waiting(self) -> dict[tuple[Lane, str], Waiting]:
         """What waits, by lane and kind of device; queues without an unfinished job are left out."""
-        texts = (
-            select(jobs.c.lane, jobs.c.device, func.sum(jobs.c.total - _DONE).label("texts"))
-            .where(jobs.c.status.in_(ACTIVE))
-            .group_by(jobs.c.lane, jobs.c.device)
-        )
+        work = defaultdict[tuple[Lane, str], list[WaitingWork]](list)
+        for each in self.waiting_work():
+            work[each.lane, each.device].append(each)
         oldest = (
             select(jobs.c.lane, jobs.c.device, func.min(chunks.c.sent_at).label("sent_at"))
             .join(jobs, jobs.c.id == chunks.c.job_id)
@@ -76,9 +107,8 @@ class JobCounts:
             .group_by(jobs.c.lane, jobs.c.device)
         )
         with self._db.read() as conn:
-            rows = conn.execute(texts).all()
-            sent = {(row.lane, row.device): row.sent_at for row in conn.execute(oldest)} if rows else {}
-        return {(Lane(row.lane), row.device): Waiting(int(row.texts), sent.get((row.lane, row.device))) for row in rows}
+            sent = {(Lane(row.lane), row.device): row.sent_at for row in conn.execute(oldest)} if work else {}
+        return {queue: Waiting(here, sent.get(queue)) for queue, here in work.items()}
 
     def ended_since(self, at: float) -> list[EndedJob]:
         """Jobs that ended at or after this moment, Unix seconds."""
@@ -91,6 +121,6 @@ class JobCounts:
 
     def count_by_status(self) -> dict[str, int]:
         """The number of jobs in each state; states without a job are left out."""
-        query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
+        query = select(jobs.c.status, func.count()).where(self._visible).group_by(jobs.c.status)
         with self._db.read() as conn:
             return {status: int(count) for status, count in conn.execute(query)}

@@ -1,6 +1,7 @@
 """Cuts the rows of a job into chunks: each row has its key, or an error that keeps its place."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from semel.cache.keys import input_key
 from semel.errors import BadInputError, InvalidTextError
@@ -21,6 +22,7 @@ class ChunkCutter:
         chunk_texts, chunk_bytes: a chunk is full when it reaches either limit; `chunk_bytes` counts characters of
             texts, and those of the other fields of their rows.
         max_text_bytes: a text with more characters, or with other fields of more, keeps its place and fails.
+        strict: raise the error of a row that cannot be embedded, instead of keeping it in the row's place.
     """
 
     def __init__(
@@ -32,8 +34,12 @@ class ChunkCutter:
         chunk_texts: int,
         chunk_bytes: int,
         max_text_bytes: int,
+        strict: bool = False,
     ) -> None:
         self.space = space
+        self._strict = strict
+        self._why_unusable: str | None = None
+        self._has_usable = False
         self._key_base = key_base
         self._text_field = text_field
         self._chunk_texts = chunk_texts
@@ -51,13 +57,22 @@ class ChunkCutter:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields that a row must have."""
-        return (self._text_field,) if self.space.kind == "embed" else Pair._fields
+        """The fields that a row must have. A classifier's may have those of a pair instead."""
+        return Pair._fields if self.space.kind == "cross-encoder" else (self._text_field,)
+
+    def _fields_of(self, row: dict[Any, Any]) -> tuple[str, ...]:
+        is_pair = self.space.kind == "classifier" and self._text_field not in row and row.keys() & set(Pair._fields)
+        return Pair._fields if is_pair else self.fields
 
     @property
     def is_empty(self) -> bool:
         """Whether no row has been added yet."""
         return self._next_index == 0
+
+    @property
+    def why_unusable(self) -> str | None:
+        """What is wrong with the first row, if no row so far is one; None otherwise."""
+        return None if self._has_usable else self._why_unusable
 
     def has(self, chunks: int) -> bool:
         """Whether `take` would return this many full chunks, or fewer that are as large together."""
@@ -66,36 +81,54 @@ class ChunkCutter:
     def add_row(self, row: object, where: str) -> None:
         """Add one row: its text or pair, and its other fields, which are returned with its result.
 
+        A row that lacks the fields of a text, or of a pair for a cross-encoder, keeps its place, with its error.
+
         Args:
             where: names the row in error messages.
 
         Raises:
-            BadInputError: the row lacks the fields of a text, or of a pair for a cross-encoder.
+            BadInputError: the row cannot be embedded, and the submission is strict.
         """
         rest = dict(row) if isinstance(row, dict) else {}
-        values = [rest.pop(name, None) for name in self.fields]
-        for name, value in zip(self.fields, values, strict=True):
-            if not isinstance(value, str):
-                shape = ", ".join(f'"{field}": "…"' for field in self.fields)
-                raise BadInputError(f'{where} has no string in "{name}"; each must be {{{shape}}}')
+        fields = self._fields_of(rest)
+        values = [rest.pop(name, None) for name in fields]
         row_id = rest.pop("id", None)
         extra = Extra(row_id, rest) if rest or row_id is not None else None
+        for name, value in zip(fields, values, strict=True):
+            if not isinstance(value, str):
+                shape = ", ".join(f'"{field}": "…"' for field in fields)
+                why = "is null" if name in dict.fromkeys(row if isinstance(row, dict) else ()) else "is missing"
+                why = why if value is None else f"is {type(value).__name__}, not a string"
+                self.add_unusable(f'{where}: "{name}" {why}; each row must be {{{shape}}}', extra)
+                return
         if size_of_extra(extra) > self._max_text_bytes:
             self.add_bad(f"the other fields of the row are longer than {self._max_text_bytes} characters")
             return
         self.add(values[0] if len(values) == 1 else Pair(*values), extra)
 
+    def add_unusable(self, message: str, extra: Extra | None = None) -> None:
+        """As `add_bad`, for what is no row of this job: if all are like that, the submission is wrong as a whole."""
+        self._why_unusable = self._why_unusable or message
+        self.add_bad(message, extra)
+
     def add_bad(self, message: str, extra: Extra | None = None) -> None:
-        """Add a row that cannot be read: it keeps its place, with `message` as its error."""
+        """Add a row that cannot be read: it keeps its place, with `message` as its error.
+
+        Raises BadInputError if the submission is strict.
+        """
+        if size_of_extra(extra) > self._max_text_bytes:
+            extra = None
         self._append(NO_KEY, "", extra, error=ItemError(InvalidTextError.code, message))
 
     def add(self, item: Input, extra: Extra | None = None) -> None:
         """Add one text or pair; one that cannot be embedded keeps its place, with its error.
 
         Raises:
-            BadInputError: a text for a cross-encoder, or a pair for an embedding model.
+            BadInputError: a text for a cross-encoder, a pair for an embedding model, or one that cannot be embedded if
+                the submission is strict.
         """
         self.space.check_input(item)
+        self._has_usable = True
         try:
             key = input_key(self._key_base, item, self._next_index)
             if size_of(item) > self._max_text_bytes:
@@ -106,6 +139,8 @@ class ChunkCutter:
             self._append(key, item, extra)
 
     def _append(self, key: bytes, item: Input, extra: Extra | None, *, error: ItemError | None = None) -> None:
+        if error is not None and self._strict:
+            raise BadInputError(f"{error.message} (strict: nothing was accepted)")
         if error is not None:
             self._open.errors[len(self._open.keys)] = error
         self._open.keys.append(key)

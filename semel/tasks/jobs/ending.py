@@ -10,7 +10,8 @@ from semel.clock import time_of
 from semel.tasks.jobs.rows import ChunkState, Finished, NewChunk, Place, done_values
 from semel.tasks.jobs.schema import chunks, jobs
 from semel.values.job import ENDED, JobStatus
-from semel.values.text import ItemError, Outcome
+from semel.values.read_counts import ReadCounts
+from semel.values.text import ItemError, Outcome, size_of
 from semel.values.vectors import Found, refused_truncation
 
 
@@ -67,7 +68,7 @@ def cancel_waiting(conn: Connection, which: ColumnElement[bool]) -> None:
     conn.execute(update(chunks).where(which, waiting).values(state=ChunkState.CANCELLED))
 
 
-_COUNTED = (*(outcome.value for outcome in Outcome), "truncated", "tokens", "chunks_done")
+_COUNTED = (*(outcome.value for outcome in Outcome), "truncated", "tokens", "unread", "chunks_done")
 
 _IS_LAST = (jobs.c.status == JobStatus.IN_PROGRESS.value) & (jobs.c.chunks_done + 1 == jobs.c.chunks)
 
@@ -88,32 +89,30 @@ results are read from the cache."""
 
 
 def count_chunk(
-    conn: Connection, job_id: str, outcomes: Sequence[Outcome], *, truncated: int, tokens: int, retention_s: float
+    conn: Connection, job_id: str, outcomes: Sequence[Outcome], read: ReadCounts, *, retention_s: float
 ) -> None:
     """Add a finished chunk to the counts of its job, and complete the job with its last chunk.
 
     Args:
         outcomes: those of the texts that have not been counted before.
+        read: how much of these the model read.
         retention_s: how long a completed job is kept.
     """
-    conn.execute(_COUNT, _counted(job_id, outcomes, truncated, tokens, time_of(conn), retention_s))
+    conn.execute(_COUNT, _counted(job_id, outcomes, read, time_of(conn), retention_s))
 
 
 def count_chunks(conn: Connection, finished: Sequence[Finished], *, retention_s: float) -> None:
     """Add finished chunks to the counts of their jobs, as `count_chunk` does."""
     ended_at = time_of(conn)
-    rows = [
-        _counted(each.work.job_id, each.settled, each.truncated, each.tokens, ended_at, retention_s)
-        for each in finished
-    ]
+    rows = [_counted(each.work.job_id, each.settled, each.read, ended_at, retention_s) for each in finished]
     conn.execute(_COUNT, sorted(rows, key=lambda row: row["of_job"]))  # all lock the jobs in one order: no deadlock
 
 
 def _counted(
-    job_id: str, outcomes: Sequence[Outcome], truncated: int, tokens: int, at: float, retention_s: float
+    job_id: str, outcomes: Sequence[Outcome], read: ReadCounts, at: float, retention_s: float
 ) -> dict[str, Any]:
     added = {outcome.value: outcomes.count(outcome) for outcome in Outcome}
-    added |= {"truncated": truncated, "tokens": tokens, "chunks_done": 1}
+    added |= {**vars(read), "chunks_done": 1}
     more = {f"more_{name}": added[name] for name in _COUNTED}
     return {"of_job": job_id, "now": at, "expires": at + retention_s, **more}
 
@@ -135,6 +134,6 @@ def finish_hits(
     outcomes = [Outcome.FAILED if i in errors else Outcome.HIT for i in range(len(chunk.keys))]
     here = (chunks.c.job_id == job_id) & (chunks.c.position == position)
     conn.execute(update(chunks).where(here).values(done_values(outcomes, errors)))
-    truncated, tokens = int(found.truncated.sum()), int(found.tokens.sum())
-    count_chunk(conn, job_id, outcomes, truncated=truncated, tokens=tokens, retention_s=retention_s)
+    read = ReadCounts.of([size_of(text) for text in chunk.texts], found.tokens.tolist(), found.truncated.tolist())
+    count_chunk(conn, job_id, outcomes, read, retention_s=retention_s)
     return outcomes.count(Outcome.HIT)

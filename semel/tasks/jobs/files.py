@@ -15,7 +15,7 @@ from semel.db import Database
 from semel.errors import BadInputError, ConflictError, NotFoundError, StorageFullError
 from semel.private import private_folder
 from semel.tasks.jobs.schema import batches, files
-from semel.values.job import OPEN
+from semel.values.job import NOBODY, OPEN, Submitter
 
 _ORPHAN_S = 3600.0
 """Content without a row that is older than this was left behind by a crash: every write takes less time."""
@@ -32,6 +32,7 @@ class StoredFile:
     created_at: float
     expires_at: float | None
     namespace: str = ""
+    owner: str = ""
 
 
 class FileStore:
@@ -109,13 +110,13 @@ class FileStore:
         purpose: str,
         filename: str,
         expires_s: float | None = None,
-        namespace: str = "",
+        submitter: Submitter = NOBODY,
     ) -> StoredFile:
         """Keep a file that `writing` opened, under a new id.
 
         Args:
             expires_s: seconds from now until the file expires; None for the default.
-            namespace: whose file it is.
+            submitter: whose file it is.
 
         Raises:
             StorageFullError: the database is full.
@@ -129,7 +130,8 @@ class FileStore:
             bytes=written.tell(),
             created_at=now,
             expires_at=now + (self._retention_s if expires_s is None else expires_s),
-            namespace=namespace,
+            namespace=submitter.namespace,
+            owner=submitter.owner,
         )
         Path(written.name).replace(self.path(stored.id))  # before the row, so that no row lacks its content
         with self._db.write() as conn:

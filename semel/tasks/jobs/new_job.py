@@ -1,4 +1,4 @@
-"""A job that is about to be created, and its first row."""
+"""The row of a job: the first one of a new job, and how a row is read."""
 
 import json
 import uuid
@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from semel.tracing import annotate, traceparent
-from semel.values.job import NOBODY, Counts, IfNoWorker, JobStatus, Submitter
+from semel.values.activation import Head
+from semel.values.job import NOBODY, Counts, IfNoWorker, Job, JobStatus, Submitter
 from semel.values.model import Space
-from semel.values.text import Lane
+from semel.values.text import ItemError, Lane
+from semel.values.variant import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,11 @@ class NewJob:
             "status": JobStatus.VALIDATING.value,
             "model": self.space.model,
             "prompt_name": self.space.prompt_name,
-            "fingerprint": self.space.fingerprint,
+            "fingerprint": self.space.published.fingerprint,
+            "variant": self.space.variant.to_json(),
+            "variant_fingerprint": self.space.fingerprint if self.space.base else None,
+            "kind": self.space.kind,
+            "head": self.space.head.to_json(),
             "dim": self.space.dim,
             "lane": self.lane.value,
             "device": self.device,
@@ -68,3 +74,22 @@ class NewJob:
             "traceparent": self.traceparent or traceparent(),
             **dict.fromkeys(("total", "chunks", "chunks_done", *Counts.__dataclass_fields__), 0),
         }
+
+
+def job_of(row: Any) -> Job:
+    """The job that a row of `jobs` represents."""
+    of_older_api = row.kind == "embed" and row.dim == 1  # which knows no kinds, while versions are replaced
+    copied = {name: getattr(row, name) for name in Job.__dataclass_fields__ if hasattr(row, name)}
+    return Job(
+        **{
+            **copied,
+            "status": JobStatus(row.status),
+            "lane": Lane(row.lane),
+            "counts": Counts(**{name: getattr(row, name) for name in Counts.__dataclass_fields__}),
+            "error": ItemError(*json.loads(row.error_json)) if row.error_json else None,
+            "metadata": json.loads(row.metadata_json),
+            "variant": Variant.from_json(row.variant),
+            "kind": "cross-encoder" if of_older_api else row.kind,
+            "head": Head.from_json(row.head),
+        }
+    )

@@ -1,4 +1,4 @@
-"""The contents of the rows of jobs and chunks, and how they are packed and unpacked."""
+"""The contents of the rows of chunks, and how they are packed and unpacked."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +10,10 @@ from typing import Any
 import zstandard
 
 from semel.cache.keys import KEY_BYTES, unpack_keys
-from semel.values.job import Counts, Job, JobStatus
+from semel.values.job import JobStatus
+from semel.values.read_counts import ReadCounts
 from semel.values.text import Extra, Input, ItemError, Lane, Outcome, as_input
+from semel.values.variant import AS_DEFINED, Variant
 from semel.values.vectors import Found
 
 OUTCOME_CODES = {
@@ -80,7 +82,8 @@ class ChunkWork:
         payload: the packed texts, see `texts`.
         sent_at: when its message was sent, Unix seconds.
         before: outcomes of an earlier run, of which only failed texts run again. Empty for a first run.
-        suspects: positions of the texts that were computed when the chunk was last lost; empty if none were.
+        suspects: positions of the texts that were computed when the chunk was last lost.
+        fingerprint, variant: of the job's vector space; the fingerprint is that without the variant.
     """
 
     job_id: str
@@ -100,6 +103,7 @@ class ChunkWork:
     sent_at: float | None = None
     before: Sequence[Outcome] = ()
     suspects: range = range(0)
+    variant: Variant = AS_DEFINED
 
     @cached_property
     def kept(self) -> set[int]:
@@ -128,14 +132,13 @@ class Finished:
     Attributes:
         outcomes: one for each text of the chunk.
         errors: position in the chunk → why this text has no vector.
-        truncated, tokens: totals of the texts that this run settled.
+        read: how much the model read of the texts that this run settled.
     """
 
     work: ChunkWork
     outcomes: Sequence[Outcome]
     errors: Mapping[int, ItemError]
-    truncated: int
-    tokens: int
+    read: ReadCounts
 
     @property
     def settled(self) -> list[Outcome]:
@@ -150,10 +153,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Added:
-    """The number of added texts that are done, and the number that have a vector in the cache.
-
-    A chunk with one missing text goes to a worker as a whole, so `done` may be less than `present`.
-    """
+    """Added texts that are done, and those with a vector: a chunk with one missing text is not done as a whole."""
 
     done: int
     present: int
@@ -178,9 +178,8 @@ class ChunkResult:
 
     def texts(self) -> list[Input] | None:
         """The texts, unpacked, for vectors that the cache has lost since (damaged rows); None if they were not kept."""
-        if self.payload == NO_TEXTS:
-            return None
-        return unpack_texts(self.payload)[self.skipped : self.skipped + len(self.keys)]
+        part = slice(self.skipped, self.skipped + len(self.keys))
+        return None if self.payload == NO_TEXTS else unpack_texts(self.payload)[part]
 
 
 def chunk_result(row: Any) -> ChunkResult:
@@ -283,18 +282,3 @@ def pack_errors(errors: Mapping[int, ItemError]) -> str:
 def unpack_errors(text: str) -> dict[int, ItemError]:
     """The errors in a chunk's row: position in the chunk → why this text has no vector."""
     return {int(i): ItemError(*pair) for i, pair in json.loads(text).items()}
-
-
-def job_of(row: Any) -> Job:
-    """The job that a row of `jobs` represents."""
-    copied = {name: getattr(row, name) for name in Job.__dataclass_fields__ if hasattr(row, name)}
-    return Job(
-        **{
-            **copied,
-            "status": JobStatus(row.status),
-            "lane": Lane(row.lane),
-            "counts": Counts(**{name: getattr(row, name) for name in Counts.__dataclass_fields__}),
-            "error": ItemError(*json.loads(row.error_json)) if row.error_json else None,
-            "metadata": json.loads(row.metadata_json),
-        }
-    )

@@ -42,6 +42,10 @@ jobs = Table(
     Column("share", Float, nullable=False, server_default="1"),  # the owner's part of the queue, next to other owners
     Column("namespace", String(64), nullable=False, server_default=""),  # of the key that made it
     Column("private", Boolean, nullable=False, server_default=false()),  # its vectors are in the namespace, too
+    Column("variant", String(200), nullable=False, server_default=""),  # of its vector space, as JSON
+    Column("variant_fingerprint", LargeBinary(32)),  # what its keys were made with, if it has a variant
+    Column("kind", String(20), nullable=False, server_default="embed"),  # what its model computes
+    Column("head", Text, nullable=False, server_default=""),  # from stored logits to scores, as JSON
     Column("turn_at", Float, nullable=False, server_default="0"),  # when a chunk was last sent; at first, created_at
     Column("total", BigInteger, nullable=False),
     Column("chunks", Integer, nullable=False),
@@ -52,6 +56,7 @@ jobs = Table(
     Column("failed", BigInteger, nullable=False),
     Column("truncated", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
+    Column("unread", BigInteger, nullable=False, server_default="0"),  # about the tokens that were cut off
     Column("touched_at", Float, nullable=False),  # the last activity of its upload
     Column("expires_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
@@ -144,10 +149,44 @@ files = Table(
     Column("purpose", String(20), nullable=False),
     Column("filename", String(300), nullable=False),
     Column("namespace", String(64), nullable=False, server_default=""),  # of the key that made it
+    Column("owner", String(20), nullable=False, server_default=""),  # the key itself, for its quota
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
     Index("ix_files_created", "created_at", "id"),
+)
+
+key_use = Table(
+    "key_use",
+    metadata,
+    Column("owner", String(20), primary_key=True),
+    Column("used_at", Float, nullable=False),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("status", String(20), nullable=False),
+    Column("purpose", String(20), nullable=False),
+    Column("filename", String(300), nullable=False),
+    Column("namespace", String(64), nullable=False, server_default=""),  # of the key that made it
+    Column("owner", String(20), nullable=False, server_default=""),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("file_expires_s", Float),
+    Column("file_id", String(40)),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("upload_id", String(40), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_upload_parts_upload", "upload_id"),
 )
 
 batches = Table(

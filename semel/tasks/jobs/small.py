@@ -9,8 +9,8 @@ from sqlalchemy import Connection, insert, select
 
 from semel.db import Database
 from semel.tasks.jobs.ending import finish_hits
-from semel.tasks.jobs.new_job import NewJob
-from semel.tasks.jobs.rows import Added, ChunkState, NewChunk, chunk_row, is_all_done, job_of, parts_of
+from semel.tasks.jobs.new_job import NewJob, job_of
+from semel.tasks.jobs.rows import Added, ChunkState, NewChunk, chunk_row, is_all_done, parts_of
 from semel.tasks.jobs.schema import chunks, jobs, webhooks
 from semel.tasks.jobs.turns import Turn, Window, mark_sent, pick, room
 from semel.values.job import Job, JobStatus
@@ -109,7 +109,7 @@ class SmallJobs:
         direct: dict[Window, list[Turn]] = {}
         for window in windows:
             mine = [
-                (part, each.new.space.fingerprint)
+                (part, each.new.space.published.fingerprint)
                 for part, each in zip(parts, small, strict=True)
                 if (each.new.lane, each.new.device) == (window.lane, window.device)
             ]

@@ -6,13 +6,13 @@ Whatever process dies, the rows record what is left to do: `semel.tasks.jobs.swe
 from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import copy
 
-from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, true, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, select, true, tuple_, update
 
 from semel.clock import time_of
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
 from semel.tasks.jobs.ending import cancel_waiting, end, end_if_done, finish_hits
-from semel.tasks.jobs.new_job import NewJob
+from semel.tasks.jobs.new_job import NewJob, job_of
 from semel.tasks.jobs.rows import (
     ACTIVE,
     Added,
@@ -22,7 +22,6 @@ from semel.tasks.jobs.rows import (
     chunk_result,
     chunk_row,
     is_all_done,
-    job_of,
     parts_of,
 )
 from semel.tasks.jobs.schema import chunks, jobs, webhooks
@@ -211,26 +210,6 @@ class JobStore:
         with self._db.read(single=True) as conn:
             rows = conn.execute(_RESULTS_OF, {"ids": job_ids}).all()
         return [(row.job_id, chunk_result(row)) for row in rows]
-
-    def needed_keys(self, conn: Connection, since: float = 0.0) -> Iterator[bytes]:
-        """The packed keys of every job that has not expired, for `prune` to spare; read in its transaction.
-
-        Args:
-            since: only of jobs that received texts, or were retried, after this time (Unix seconds).
-        """
-        place = tuple_(chunks.c.job_id, chunks.c.position)
-        query = (
-            select(chunks.c.job_id, chunks.c.position, chunks.c.packed_keys)
-            .join(jobs, jobs.c.id == chunks.c.job_id)
-            .where(jobs.c.expires_at > time_of(conn))
-            .where(or_(jobs.c.touched_at >= since, jobs.c.retried_at >= since))
-            .order_by(chunks.c.job_id, chunks.c.position)
-            .limit(256)
-        )
-        last = ("", -1)
-        while rows := conn.execute(query.where(place > last)).all():
-            yield from (row.packed_keys for row in rows)
-            last = (rows[-1].job_id, rows[-1].position)
 
     # Ending
 

@@ -27,6 +27,7 @@ from semel.tasks.jobs.rows import (
 )
 from semel.tasks.jobs.schema import chunks, jobs, webhooks
 from semel.values.job import ENDED, JobStatus
+from semel.values.read_counts import ReadCounts
 from semel.values.text import ItemError, Lane, Outcome
 from semel.values.vectors import Found
 
@@ -206,7 +207,7 @@ class Sweeper:
                 errors.setdefault(i, error)
         if conn.execute(update(chunks).where(here).values(done_values(outcomes, errors))).rowcount:
             settled = [outcome for i, outcome in enumerate(outcomes) if i not in kept]
-            count_chunk(conn, row.job_id, settled, truncated=0, tokens=0, retention_s=self._retention_s)
+            count_chunk(conn, row.job_id, settled, ReadCounts(), retention_s=self._retention_s)
 
     def _delete(self, old: ColumnElement[bool]) -> int:
         ids = [row.id for row in self._some(select(jobs.c.id).where(old))]

@@ -42,10 +42,11 @@ class RequestMessage:
 
     Attributes:
         reply_to: the doorbell that receives the answers.
-        fingerprint: of the vector space, in hex.
+        fingerprint: of the vector space without its variant, in hex.
         reading: what READ_TEXTS reports; None for EMBED_TEXTS.
         passed_on: how many workers have passed the message on because they could not serve it.
         namespace: of the keys under which the vectors are stored; empty for the keys that all share.
+        variant: of the vector space, as `Variant.to_json` writes it.
     """
 
     reply_to: str
@@ -56,6 +57,7 @@ class RequestMessage:
     reading: Reading | None = None
     passed_on: int = 0
     namespace: str = ""
+    variant: str = ""
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "RequestMessage":

@@ -264,10 +264,11 @@ class Outbox:
             self.name,
             space.model,
             space.prompt_name,
-            space.fingerprint.hex(),
+            space.published.fingerprint.hex(),
             requests,
             group.reading,
             namespace=space.namespace,
+            variant=space.variant.to_json(),
         )
         with within(batch[0].parent), span("semel.send"):
             self._app.send_task(

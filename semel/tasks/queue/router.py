@@ -40,7 +40,7 @@ class Router:
         self._use_case = use_case
 
     def route(self, space: Space, *, wanted: str = "auto", must_live: bool = False) -> Route:
-        """The pool for this space; its workers serve exactly this fingerprint.
+        """The pool for this space; its workers serve exactly its fingerprint.
 
         Args:
             wanted: a kind of device, or `auto` for the best one with a live worker.
@@ -51,12 +51,12 @@ class Router:
             UnknownDeviceError: `wanted` is not a kind of device.
             UnknownModelError: no worker has ever served this model.
         """
-        wanted, model = device_kind(wanted), space.model
+        wanted, model, served = device_kind(wanted), space.model, space.published.fingerprint
         if wanted not in ("auto", *KINDS):
             raise UnknownDeviceError(f"unknown device {wanted!r} (known: auto, {', '.join(KINDS)})")
-        live = [w for w in self._roster.recently_live() if w.serves(space.model, space.fingerprint)]
+        live = [w for w in self._roster.recently_live() if w.serves(model, served)]
         if not live:  # a worker may have started since the roster was last read, up to a second ago
-            live = [w for w in self._roster.live() if w.serves(space.model, space.fingerprint)]
+            live = [w for w in self._roster.live() if w.serves(model, served)]
         if wanted != "auto":
             live = [w for w in live if device_kind(w.device) == wanted]
         if live:

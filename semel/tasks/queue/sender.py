@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from semel.errors import revive
+from semel.error_codes import revive
 from semel.tasks.jobs.cutting import cut_places
 from semel.tasks.queue.backlog import Backlog
 from semel.tasks.queue.message import Answer, Reading

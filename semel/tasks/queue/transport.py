@@ -5,6 +5,8 @@ that moment, the channel has no connection any more and both fail, which ends Ce
 needed then: leases and the database recover what was in hand.
 """
 
+import time
+from queue import Empty
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -16,8 +18,35 @@ NOT_SENT = (OperationalError, RedisError, OSError, AttributeError)
 """What kombu raises when a message cannot be sent; AttributeError where a connection was just lost (kombu 5.7)."""
 
 
+class Polls:
+    """When the consumer of this process last had an answer from its queues, or had as many messages as it may hold."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    def note(self) -> None:
+        """Note that it is so now."""
+        self._at = time.monotonic()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since then, or since the start."""
+        return time.monotonic() - self._at
+
+
+POLLS = Polls()
+"""Those of this process; Redis answers a poll within a second, if only that nothing waits."""
+
+
 class QoS(redis.QoS):
     """The messages in hand of a channel."""
+
+    @override
+    def can_consume(self) -> bool:
+        can: bool = super().can_consume()
+        if not can:
+            POLLS.note()
+        return can
 
     @override
     def ack(self, delivery_tag: str) -> None:
@@ -37,6 +66,16 @@ class Channel(redis.Channel):
     """A channel that closes without an error."""
 
     QoS = QoS
+
+    @override
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            read = super()._brpop_read(**options)
+        except Empty:
+            POLLS.note()
+            raise
+        POLLS.note()
+        return read
 
 
 class Transport(redis.Transport):

@@ -245,7 +245,9 @@ class ChunkRunner:
             if terms.alone:
                 self._suspects.compute(model, first, missing, done, terms)
             else:
-                self._embedder.compute(model, first.prompt_name, missing, lane=first.lane, terms=terms, into=done)
+                self._embedder.compute(
+                    model, first.prompt_name, missing, lane=first.lane, variant=first.variant, terms=terms, into=done
+                )
 
     def _still_wanted(self, places: Collection[Place]) -> Callable[[], bool]:
         checked_at = time.monotonic()
@@ -286,5 +288,5 @@ def _groups(works: Sequence[ChunkWork]) -> Iterator[list[ChunkWork]]:
     yield from ([work] for work in works if work.attempts > 1)
 
 
-def _space_of(work: ChunkWork) -> tuple[str, str, bytes, str]:
-    return work.model, work.prompt_name, work.fingerprint, work.lane
+def _space_of(work: ChunkWork) -> tuple[str, str, bytes, str, str]:
+    return work.model, work.prompt_name, work.fingerprint, work.lane, work.variant.to_json()

@@ -15,7 +15,8 @@ from semel.cache.store import VectorStore
 from semel.tracing import span
 from semel.values.model import Producer, Space
 from semel.values.text import Input, Lane, Outcome
-from semel.values.vectors import Computed
+from semel.values.variant import AS_DEFINED, Variant
+from semel.values.vectors import Computed, unit_rows
 
 _FIRST_POLL_S = 0.01
 _LAST_POLL_S = 0.25
@@ -93,6 +94,7 @@ class Embedder:
         missing: Mapping[bytes, Input],
         *,
         lane: Lane,
+        variant: Variant = AS_DEFINED,
         terms: Terms = Terms(),
         into: Computed | None = None,
     ) -> Computed:
@@ -100,6 +102,7 @@ class Embedder:
 
         Args:
             missing: key → text, all of one space.
+            variant: of that space.
             terms: for whom, and how, these keys are computed.
             into: filled as the batches end, and returned; other threads may read it meanwhile.
 
@@ -109,21 +112,20 @@ class Embedder:
             StorageFullError: the database has no room.
         """
         done, left = Computed() if into is None else into, dict(missing)
+        space = model.spaces[prompt_name].with_variant(variant)
         pause_s = _FIRST_POLL_S
         while left:
             lease = self._claims.take(list(left))
             mine = {key: left.pop(key) for key in list(left) if key in lease.keys}
             computed = bool(mine)
-            if left and lane is Lane.INTERACTIVE:  # others have claimed these, perhaps a bulk chunk of this worker
-                here = [place for key in left if (place := self._in_bulk.get(key)) is not None]
-                if here:
-                    self._engine.hurry(model.backend, here)
+            if left and lane is Lane.INTERACTIVE:
+                self._hurry(model, left)
             try:
                 # Others may have stored some of these between the look-up and the claim.
                 if self._collect(mine, done):
                     terms.settled(done)
                 if mine:
-                    self._compute_claimed(model, prompt_name, mine, lane, terms, lease, done)
+                    self._compute_claimed(model, space, mine, lane, terms, lease, done)
             finally:
                 lease.close()
             collected = self._collect(left, done)
@@ -138,10 +140,16 @@ class Embedder:
                 pause_s = min(pause_s * 1.5, _LAST_POLL_S)
         return done
 
+    def _hurry(self, model: LoadedModel, claimed: Mapping[bytes, Input]) -> None:
+        """Let the texts that others have claimed, perhaps a bulk chunk of this worker, go before it."""
+        here = [place for key in claimed if (place := self._in_bulk.get(key)) is not None]
+        if here:
+            self._engine.hurry(model.backend, here)
+
     def _compute_claimed(
         self,
         model: LoadedModel,
-        prompt_name: str,
+        space: Space,
         mine: Mapping[bytes, Input],
         lane: Lane,
         terms: Terms,
@@ -152,7 +160,8 @@ class Embedder:
         submission = self._engine.submit(
             model.backend,
             list(mine.values()),
-            prompt=model.prompts[prompt_name],
+            prompt=model.prompts[space.prompt_name],
+            variant=space.variant,
             lane=lane,
             label=terms.label,
             alone=terms.alone,
@@ -162,7 +171,7 @@ class Embedder:
         self._in_bulk |= in_bulk
         try:
             for part in submission:
-                self._store_part(model, model.spaces[prompt_name], keys, part, done)
+                self._store_part(model, space, keys, part, done)
                 lease.release([keys[i] for i in (*part.indices, *part.errors)])
                 terms.settled(done)
                 if not terms.still_wanted():
@@ -176,9 +185,10 @@ class Embedder:
         stored = [keys[i] for i in part.indices]
         if stored:
             started = time.perf_counter()
+            vectors = unit_rows(part.vectors) if space.normalizes else part.vectors
             with span("semel.store", model=space.model, texts=len(stored)):
                 self._store.put_many(
-                    space, stored, part.vectors, tokens=part.tokens, truncated=part.truncated, producer=model.producer
+                    space, stored, vectors, tokens=part.tokens, truncated=part.truncated, producer=model.producer
                 )
             self._observe("store", time.perf_counter() - started)
         for key, tokens, truncated in zip(stored, part.tokens, part.truncated, strict=True):

@@ -11,15 +11,14 @@ from semel.backends.devices.find import torch_name
 from semel.backends.devices.select import Measurements, find_device
 from semel.backends.engine import Engine
 from semel.backends.models.digests import Digests
-from semel.backends.models.factory import create_backend
+from semel.backends.models.factory import check_runs, create_backend
 from semel.backends.models.source import ModelSource, find_model
-from semel.cache.keys import fingerprint
 from semel.errors import FingerprintError, ModelLoadError
 from semel.log import get_log
 from semel.settings import Settings
 from semel.tasks.worker.embed import LoadedModel
 from semel.tasks.worker.memory import ModelMemory
-from semel.values.model import ModelEntry, Producer, Space, for_device
+from semel.values.model import ModelEntry, Producer, Space, base_name, for_device
 
 log = get_log("models")
 
@@ -86,7 +85,7 @@ class LoadedModels:
 
     def full_name(self, name: str) -> str:
         """The name under which this device serves a model: its own, or `NAME@DEVICE`."""
-        own = (key for key in self.entries if key.partition("@")[0] == name)
+        own = (key for key in self.entries if base_name(key) == name)
         return name if name in self.entries else next(own, name)
 
     def _source(self, name: str) -> ModelSource:
@@ -109,7 +108,7 @@ class LoadedModels:
         for prompt_name, prompt in described.prompts.items():
             spec = replace(described.spec, prompt=prompt)
             spaces[prompt_name] = Space(
-                fingerprint=fingerprint(spec),
+                fingerprint=spec.fingerprint,
                 model=name,
                 prompt_name=prompt_name,
                 dim=described.dim,
@@ -121,11 +120,14 @@ class LoadedModels:
         return spaces
 
     def available(self, names: Iterable[str]) -> dict[str, dict[str, Space]]:
-        """Model → prompt name → space, for the models whose files are here; the reason for the others is logged."""
+        """Model → prompt name → space, for the models that can run here; the reason for the others is logged."""
         found = {}
         for name in names:
             try:
-                found[name] = self.spaces(name)
+                spaces = self.spaces(name)
+                if self._requested != "auto":  # else no device has been looked for yet
+                    check_runs(self._source(self.full_name(name)), self._requested)
+                found[name] = spaces
             except ModelLoadError as error:
                 log.warning("model not served here", model=name, reason=str(error))
         return found

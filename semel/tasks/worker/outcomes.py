@@ -2,7 +2,8 @@
 
 from semel.errors import TextTooLongError
 from semel.tasks.jobs.rows import ChunkWork, Finished
-from semel.values.text import ItemError, Outcome
+from semel.values.read_counts import ReadCounts
+from semel.values.text import ItemError, Outcome, size_of
 from semel.values.vectors import Computed
 
 
@@ -29,11 +30,13 @@ def outcome_of(work: ChunkWork, done: Computed) -> Finished:
             outcome = Outcome.COALESCED  # an equal text in this chunk was computed
         seen.add(key)
         outcomes.append(Outcome.FAILED if i in errors else outcome)
-    settled = [key for i, key in enumerate(work.keys) if i not in work.kept]
-    return Finished(
-        work,
-        outcomes,
-        errors,
-        truncated=sum(done.truncated.get(key, False) for key in settled),
-        tokens=sum(done.tokens.get(key, 0) for key in settled),
-    )
+    return Finished(work, outcomes, errors, _read(work, done))
+
+
+def _read(work: ChunkWork, done: Computed) -> ReadCounts:
+    """How much the model read of the texts that this run settled."""
+    settled = [i for i in range(len(work.keys)) if i not in work.kept]
+    truncated = [done.truncated.get(work.keys[i], False) for i in settled]
+    texts = work.texts() if any(truncated) else [""] * len(work.keys)
+    tokens = [done.tokens.get(work.keys[i], 0) for i in settled]
+    return ReadCounts.of([size_of(texts[i]) for i in settled], tokens, truncated)

@@ -18,9 +18,11 @@ from semel.repeating import Repeating
 from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.fleet.meter import Meter
 from semel.tasks.fleet.roster import BEAT_S, Roster
+from semel.tasks.queue.transport import POLLS
 from semel.tasks.worker.held import HeldRequests
 from semel.tasks.worker.models import LoadedModels
 from semel.tasks.worker.offers import Offers
+from semel.tasks.worker.rates import KeptRates
 from semel.values.device import DeviceInfo, Measured
 
 log = get_log("worker")
@@ -32,6 +34,7 @@ class Presence:
     Args:
         about: the device of this worker.
         measured: the result of `semel devices --measure` for the device, if it was run.
+        rates: keeps the rates of the models for the next worker on this device.
         progress: returns (job id, position, finished texts) of each chunk that is being computed.
         held: the requests that this worker has taken.
 
@@ -50,6 +53,7 @@ class Presence:
         worker_id: str,
         about: DeviceInfo,
         measured: Measured | None,
+        rates: KeptRates,
         progress: Callable[[], list[tuple[str, int, int]]],
         held: HeldRequests,
     ) -> None:
@@ -61,6 +65,7 @@ class Presence:
         self._id = worker_id
         self._about = about
         self._measured = measured
+        self._rates = rates
         self._progress = progress
         self._held = held
         self._started_at = time.time()
@@ -112,6 +117,7 @@ class Presence:
             with self._publishing:
                 if not self._has_left:
                     self._has_left = True
+                    self._rates.write()
                     self._roster.leave(self._id)
         except redis.RedisError as error:
             log.warning("departure not published, the roster drops this worker after a few seconds", reason=str(error))
@@ -139,7 +145,9 @@ class Presence:
             memory_bytes=usage.memory_bytes,
             gpu_utilization=usage.gpu_utilization,
             texts_per_s=round(stats.texts / stats.busy_s, 1) if stats.busy_s else 0.0,
+            rates=self._rates.update(stats.by_model, {space.model: space.weights for space in self._offers.spaces}),
             memory_halvings=stats.memory_halvings,
+            polled_s=round(POLLS.age_s, 1),
             held_texts=self._held.texts,
             progress=self._progress(),
             measured=self._measured,

@@ -23,6 +23,7 @@ from semel.tasks.worker.pass_on import PassOn
 from semel.tracing import annotate
 from semel.values.model import Space
 from semel.values.text import Input, ItemError, Lane, Outcome
+from semel.values.variant import Variant
 from semel.values.vectors import Computed
 
 log = get_log("worker")
@@ -125,18 +126,17 @@ class Replies:
                 raise ModelLoadError(
                     f"the model {message.model!r} has other weights on this worker than the request expects; try again"
                 )
-            yield model, space
+            yield model, space.with_variant(Variant.from_json(message.variant)).within(message.namespace)
 
     def _read(self, message: RequestMessage, answers: "_Open") -> None:
-        with self._model_of(message) as (model, _):
+        with self._model_of(message) as (model, space):
             for request in message.requests:
-                answers.give({request.id: _readings(model, message, request)})
+                answers.give({request.id: _readings(model, space, message, request)})
 
     def _embed(self, message: RequestMessage, answers: "_Open") -> None:
         started_at, started = time.time(), time.perf_counter()
         with self._model_of(message) as (model, space):
-            key_base = space.within(message.namespace).key_base
-            keys = {request.id: input_keys(key_base, request.texts) for request in message.requests}
+            keys = {request.id: input_keys(space.key_base, request.texts) for request in message.requests}
             missing: dict[bytes, Input] = {}
             waiting: dict[bytes, list[Request]] = {}
             for request in message.requests:
@@ -157,7 +157,9 @@ class Replies:
                 settled=answer,
                 alone=message.requests[0].deaths > 0,
             )
-            self._embedder.compute(model, message.prompt_name, missing, lane=Lane.INTERACTIVE, terms=terms)
+            self._embedder.compute(
+                model, message.prompt_name, missing, lane=Lane.INTERACTIVE, variant=space.variant, terms=terms
+            )
 
     def _record_request(
         self, model: str, request: Request, keys: list[bytes], done: Computed, started_at: float
@@ -210,11 +212,11 @@ def _answer(keys: list[bytes], done: Computed, seconds: float) -> Answer:
     )
 
 
-def _readings(model: LoadedModel, message: RequestMessage, request: Request) -> Answer:
+def _readings(model: LoadedModel, space: Space, message: RequestMessage, request: Request) -> Answer:
     texts = [str(text) for text in request.texts]
     prompt = model.prompts[message.prompt_name]
     if message.reading == "count":
-        tokens = model.backend.tokenize(texts, prompt=prompt)
+        tokens = model.backend.tokenize(texts, prompt=prompt, variant=space.variant)
         return Answer(readings=[[len(read.ids), read.truncated] for read in tokens])
     special = message.reading != "bare"
     spelled = [model.backend.spell(prompt + text, special=special) for text in texts]

@@ -58,7 +58,9 @@ class Suspects:
             starts = self._chunks.start_alone(work, texts)
             if len(texts) > 1 or starts <= STARTS_ALONE:
                 alone = {key: missing[key] for key in part}
-                self._embedder.compute(model, work.prompt_name, alone, lane=work.lane, terms=terms, into=done)
+                self._embedder.compute(
+                    model, work.prompt_name, alone, lane=work.lane, variant=work.variant, terms=terms, into=done
+                )
                 continue
             (key,) = part
             error = ItemError(WORKER_LOST, f"{starts - 1} workers died while they worked on this text alone")

@@ -43,6 +43,7 @@ from semel.tasks.worker.models import LoadedModels
 from semel.tasks.worker.offers import Offers
 from semel.tasks.worker.pass_on import PassOn
 from semel.tasks.worker.presence import Presence
+from semel.tasks.worker.rates import KeptRates
 from semel.tasks.worker.replies import Replies
 from semel.tracing import annotate
 from semel.values.device import device_kind
@@ -170,6 +171,7 @@ class Worker:
             worker_id=self._id,
             about=describe(self._device),
             measured=Measurements(self._settings.measurements).read().get(self._device),
+            rates=KeptRates(self._settings.rates, self._device),
             progress=self._runner.progress,
             held=self._held,
         )

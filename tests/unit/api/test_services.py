@@ -65,6 +65,17 @@ def test_workers_that_cannot_compute_are_unavailable_with_the_remedy(
         with_workers(services, *workers, required=required).ping_workers()
 
 
+def test_workers_whose_queues_are_silent_are_not_ready_and_one_that_polls_is_enough(services: Services) -> None:
+    made = with_workers(services, ("cpu", "ready"), ("cuda:0", "ready"))
+    cards = {card.device: card for card in made.fleet.roster.live()}
+    for card in cards.values():
+        made.fleet.roster.beat(replace(card, polled_s=45.0))
+    with pytest.raises(UnavailableError, match="no worker has had an answer from its queues for 45 s"):
+        made.ping_workers()
+    made.fleet.roster.beat(replace(cards["cpu"], polled_s=0.4))
+    made.ping_workers()
+
+
 def test_every_part_has_a_ping(services: Services) -> None:
     pings = with_workers(services, ("cpu", "ready")).pings
     assert list(pings) == ["database", "redis", "workers", "sweeps"]
@@ -73,11 +84,29 @@ def test_every_part_has_a_ping(services: Services) -> None:
 
 
 def test_a_redis_that_does_not_answer_is_unavailable(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise redis.ConnectionError("refused")
 
-    monkeypatch.setattr(services.fleet.redis, "ping", refuse)
+    monkeypatch.setattr(services.fleet.redis, "set", refuse)
     with pytest.raises(UnavailableError, match="Redis does not answer"):
+        services.fleet.ping()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        redis.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+        redis.ReadOnlyError("You can't write against a read only replica."),
+    ],
+)
+def test_a_redis_that_refuses_to_write_is_not_ready(
+    services: Services, monkeypatch: pytest.MonkeyPatch, answer: Exception
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise answer
+
+    monkeypatch.setattr(services.fleet.redis, "set", refuse)
+    with pytest.raises(UnavailableError, match=r"Redis refuses to write .*; give it more memory"):
         services.fleet.ping()
 
 
@@ -102,7 +131,7 @@ def test_a_full_database_does_not_keep_the_parts_from_closing(tmp_path: Path, mo
     with capture_logs() as lines:
         made.close()
     assert closed == ["machine", "redis"]
-    assert [line["event"] for line in lines] == ["could not write the last usage counts of the vector spaces"]
+    assert [line["event"] for line in lines] == ["could not write the last counts of use"]
     assert not made.fleet.outbox._courier.is_alive()
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from semel.api.edge.keys import file_line
+from tests.support.processes import wait_until
 from tests.support.service import Service, service
 
 KEYS = {
@@ -173,10 +175,28 @@ def test_a_plain_key_sees_no_job_of_a_namespace_whose_keys_are_gone(tmp_path: Pa
         assert ask(api, "plain", "GET", "/v1/jobs").json()["data"] == []
 
 
-def test_the_stream_of_all_jobs_is_for_administrators(api: Service) -> None:
-    refused = ask(api, "plain", "GET", "/v1/events")
-    assert refused.status_code == 403
-    assert "needs an API key with the scope 'admin'" in refused.json()["error"]["message"]
+def test_the_page_shows_the_jobs_of_the_own_namespace_and_an_administrator_all(api: Service) -> None:
+    red, blue = submit(api, "red", "for the page of red"), submit(api, "blue", "for the page of blue")
+    seen = {who: watched(api, who, namespace) for who, namespace in (("red", "red"), ("blue", "blue"), ("admin", None))}
+    assert [red in seen["red"], blue in seen["red"]] == [True, False]
+    assert [red in seen["blue"], blue in seen["blue"]] == [False, True]
+    assert [red in seen["admin"], blue in seen["admin"]] == [True, True]
+
+
+def watched(api: Service, who: str, namespace: str | None) -> set[str]:
+    """The ids of the jobs in the first reading of /v1/events; their number is that of the overview."""
+    live = api.app.state.lives.of(namespace)
+    assert api.http.portal is not None
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(ask, api, who, "GET", "/v1/events")
+        wait_until(lambda: live._frame.number > 0)
+        api.http.portal.call(live.stop)
+        answer = reading.result(10)
+    parts = [block.split("\n") for block in answer.text.strip().split("\n\n") if block.startswith("event: ")]
+    events = {name.removeprefix("event: "): json.loads(data.removeprefix("data: ")) for name, data in parts}
+    listed = ask(api, who, "GET", "/v1/jobs", params={"limit": 100}).json()["data"]
+    assert sum(events["overview"]["jobs"].values()) == len(listed)
+    return {entry["job"]["id"] for entry in events["jobs"]}
 
 
 def test_the_log_says_who_cancelled_and_deleted(api: Service) -> None:

@@ -1,11 +1,12 @@
 """The methods that every backend inherits: health check, warm-up, embedding and reranking without the engine."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from semel.backends.base import SAMPLE_PAIRS, SAMPLES, Backend, Tokens
+from semel.backends.base import SAMPLE_PAIRS, SAMPLES, Backend, ModelInfo, Tokens
 from semel.backends.fake import FakeBackend, FakeOptions
 from semel.errors import BackendError
 from semel.values.text import Pair
@@ -34,6 +35,22 @@ def test_vectors_come_from_one_batch_in_order() -> None:
 
 def test_a_prompt_goes_before_each_text() -> None:
     assert Axes().embed_texts(["a", "a b"], prompt="find ").argmax(axis=1).tolist() == [1, 2]
+
+
+def test_vectors_are_scaled_to_length_1_if_the_model_normalises() -> None:
+    class Long(FakeBackend):
+        normalizes = True
+
+        def forward(self, batch: Sequence[Tokens]) -> Vectors:
+            return np.array([[3, 4]] * len(batch), np.float32)
+
+        def get_model_info(self) -> ModelInfo:
+            return replace(super().get_model_info(), normalizes=self.normalizes)
+
+    backend = Long("long", FakeOptions(dim=2), device="cpu")
+    np.testing.assert_allclose(backend.embed_texts(["a", "b"]), [[0.6, 0.8]] * 2, atol=1e-6)
+    backend.normalizes = False
+    assert backend.embed_texts(["a"]).tolist() == [[3, 4]]
 
 
 def test_documents_are_scored_by_their_cosine_with_the_query() -> None:

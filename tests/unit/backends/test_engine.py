@@ -12,6 +12,7 @@ from semel.backends.fake import FakeBackend, FakeOptions
 from semel.backends.submission import Submission
 from semel.errors import BackendError, BadInputError, ModelLoadError
 from semel.values.text import Input, ItemError
+from semel.values.variant import AS_DEFINED, Variant
 from semel.values.vectors import Vectors
 
 
@@ -28,6 +29,11 @@ def fake(engine: Engine, **options: object) -> FakeBackend:
     return backend
 
 
+def computed(backend: FakeBackend, texts: Sequence[Input], *, prompt: str = "") -> Vectors:
+    """What the device gives for the texts in one batch, without the engine."""
+    return backend.forward(backend.tokenize(texts, prompt=prompt))
+
+
 def collect(submission: Submission, n: int, dim: int = 32) -> tuple[Vectors, dict[int, ItemError]]:
     out, errors = np.full((n, dim), np.nan, np.float32), dict[int, ItemError]()
     for part in submission:
@@ -41,7 +47,7 @@ def test_each_text_gets_its_own_row(engine: Engine) -> None:
     texts = [" ".join(["w"] * (i % 7 + 1)) + f" {i}" for i in range(500)]
     out, errors = collect(engine.submit(backend, texts), len(texts))
     assert not errors
-    assert (out == backend.embed_texts(texts)).all()
+    assert (out == computed(backend, texts)).all()
 
 
 def test_threads_share_batches_and_get_their_own_rows(engine: Engine) -> None:
@@ -51,7 +57,7 @@ def test_threads_share_batches_and_get_their_own_rows(engine: Engine) -> None:
     def work(thread: int) -> None:
         texts = [f"{thread} {i}" for i in range(100)]
         out, _ = collect(engine.submit(backend, texts), 100)
-        results[thread] = bool((out == backend.embed_texts(texts)).all())
+        results[thread] = bool((out == computed(backend, texts)).all())
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for thread in threads:
@@ -70,7 +76,7 @@ def test_a_bad_text_fails_alone(engine: Engine) -> None:
     assert list(errors) == [17]
     assert "fails on this text" in errors[17].message
     good = [i for i in range(50) if i != 17]
-    assert (out[good] == backend.embed_texts([texts[i] for i in good])).all()
+    assert (out[good] == computed(backend, [texts[i] for i in good])).all()
 
 
 def test_an_unexpected_error_reaches_every_caller_that_waits(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,9 +218,9 @@ def test_tokenising_in_slices_keeps_the_positions(engine: Engine) -> None:
     slices: list[int] = []
 
     class Counting(FakeBackend):
-        def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
+        def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
             slices.append(len(texts))
-            return super().tokenize(texts, prompt=prompt)
+            return super().tokenize(texts, prompt=prompt, variant=variant)
 
     backend = Counting("fake", FakeOptions(), device="cpu")
     engine.load(backend)
@@ -222,15 +228,23 @@ def test_tokenising_in_slices_keeps_the_positions(engine: Engine) -> None:
     texts = [f"text {i}" for i in range(600)]
     out, _ = collect(engine.submit(backend, texts, prompt="find "), 600)
     assert slices == [256, 256, 88]
-    assert (out == backend.embed_texts(texts, prompt="find ")).all()
+    assert (out == computed(backend, texts, prompt="find ")).all()
+
+
+def test_texts_are_cut_where_their_variant_cuts(engine: Engine) -> None:
+    backend = fake(engine)
+    texts = [f"text {i} with an end" for i in range(300)]
+    out, errors = collect(engine.submit(backend, texts, variant=Variant(max_tokens=2, truncate_side="left")), 300)
+    assert not errors
+    assert (out == computed(backend, ["an end"])).all()
 
 
 def test_an_input_that_cannot_be_tokenised_fails_its_caller_only(engine: Engine) -> None:
     class TextsOnly(FakeBackend):
-        def tokenize(self, texts: Sequence[Input], *, prompt: str = "") -> list[Tokens]:
+        def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
             if "pair" in texts:
                 raise BadInputError("no pairs")
-            return super().tokenize(texts, prompt=prompt)
+            return super().tokenize(texts, prompt=prompt, variant=variant)
 
     backend = TextsOnly("fake", FakeOptions(), device="cpu")
     engine.load(backend)

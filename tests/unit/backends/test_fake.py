@@ -10,7 +10,8 @@ from semel.backends.base import Spelled
 from semel.backends.fake import FakeBackend, FakeOptions
 from semel.errors import BackendError, BadInputError, DeviceMemoryError
 from semel.values.text import Pair
-from semel.values.vectors import Vectors
+from semel.values.variant import Variant
+from semel.values.vectors import Vectors, unit_rows
 
 
 def fake(options: str = "", *, reranks: bool = False) -> FakeBackend:
@@ -48,6 +49,35 @@ def test_a_long_text_is_truncated_in_words() -> None:
     tokens = fake("max_tokens=3").tokenize(["a b c", "a b c d"])
     assert [(len(each.ids), each.truncated) for each in tokens] == [(3, False), (3, True)]
     assert tokens[0].ids == tokens[1].ids
+
+
+def test_the_device_gives_vectors_of_another_length_than_those_that_are_stored() -> None:
+    backend = fake("dim=16")
+    raw = backend.forward(backend.tokenize(["one", "two"]))
+    assert (np.linalg.norm(raw, axis=1) > 1000).all()
+    np.testing.assert_allclose(unit_rows(raw), backend.embed_texts(["one", "two"]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("variant", "read"),
+    [
+        (Variant(max_tokens=2), "a b"),
+        (Variant(truncate_side="left"), "b c d"),
+        (Variant(max_tokens=2, truncate_side="left"), "c d"),
+        (Variant(document_tokens=1), "a"),
+        (Variant(max_tokens=2, truncate_side="left", document_tokens=3), "b c"),
+    ],
+)
+def test_a_variant_cuts_elsewhere(variant: Variant, read: str) -> None:
+    backend = fake("max_tokens=3")
+    (tokens,), (expected,) = backend.tokenize(["a b c d"], variant=variant), backend.tokenize([read])
+    assert (tokens.ids, tokens.truncated) == (expected.ids, True)
+
+
+def test_the_document_of_a_pair_is_cut_and_its_query_is_not() -> None:
+    backend = fake(reranks=True)
+    (tokens,) = backend.tokenize([Pair("a b c", "d e f")], variant=Variant(document_tokens=2))
+    assert tokens == backend.tokenize([Pair("a b c", "d e")])[0]._replace(truncated=True)
 
 
 def test_spelling_shows_the_words_and_their_positions() -> None:

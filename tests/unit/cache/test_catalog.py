@@ -12,7 +12,7 @@ from sqlalchemy import Connection, update
 from semel.cache.catalog import LIVE_S, Catalog
 from semel.cache.schema import models
 from semel.db import Database
-from semel.errors import BadInputError, FingerprintError, UnknownModelError
+from semel.errors import BadInputError, FingerprintError, UnavailableError, UnknownModelError, UnknownPromptError
 from semel.values.model import Space
 from tests.support.values import space
 
@@ -109,8 +109,33 @@ def test_an_unknown_model_is_refused_with_the_known_ones(catalog: Catalog) -> No
 
 def test_an_unknown_prompt_is_refused_with_the_prompts_of_its_model(catalog: Catalog) -> None:
     catalog.publish([named("a"), named("a", prompt_name="query"), named("b", prompt_name="other")], device="cpu")
-    with pytest.raises(UnknownModelError, match=r"'a \(prompt nope\)' \(known: a \(prompt query\)\)"):
+    with pytest.raises(UnknownPromptError, match=r"model 'a' has no prompt 'nope' \(it has: query\)"):
         catalog.space("a", "nope")
+    with pytest.raises(UnknownPromptError, match=r"model 'b' has no prompt 'nope' \(it has: other\)"):
+        catalog.space("b", "nope")
+
+
+def test_a_model_without_prompts_is_known_to_have_none(catalog: Catalog) -> None:
+    catalog.publish([named("a")], device="cpu")
+    with pytest.raises(UnknownPromptError, match=r"model 'a' has no prompt 'nope' \(it has: none\)"):
+        catalog.space("a", "nope")
+
+
+def test_a_prompt_that_a_model_has_on_no_device_is_refused_with_those_that_it_has(catalog: Catalog) -> None:
+    catalog.publish([named("a@mlx"), named("a@mlx", prompt_name="query")], device="mlx")
+    with pytest.raises(UnknownPromptError, match=r"model 'a' has no prompt 'nope' \(it has: query\)"):
+        catalog.space("a", "nope")
+
+
+def test_a_configured_model_that_no_worker_has_served_is_unavailable(db: Database) -> None:
+    catalog = Catalog(db, default_model="m", configured=("m", "a"))
+    for name in (None, "a"):
+        with pytest.raises(UnavailableError, match="is configured, and no worker has served it yet; start one"):
+            catalog.space(name)
+    with pytest.raises(UnknownModelError, match="no model named 'b'"):
+        catalog.space("b")
+    catalog.publish([named("a")], device="cpu")
+    assert catalog.space("a") == named("a")
 
 
 def test_a_catalog_without_models_refuses_the_default_model(catalog: Catalog) -> None:

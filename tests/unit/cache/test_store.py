@@ -124,9 +124,13 @@ def test_two_stores_give_a_space_the_same_id(store: VectorStore, db: Database) -
 
 
 def test_scores_stay_float32_where_vectors_are_float16(db: Database) -> None:
-    store, score = VectorStore(db, dtype="float16"), np.array([[0.1234567]], np.float32)
-    put(store, ["pair"], score)
-    found = store.get_many(input_keys(space(1).fingerprint, ["pair"]), dim=1)
+    store, score, into = (
+        VectorStore(db, dtype="float16"),
+        np.array([[0.1234567]], np.float32),
+        space(1, kind="cross-encoder"),
+    )
+    put(store, ["pair"], score, into=into)
+    found = store.get_many(input_keys(into.fingerprint, ["pair"]), dim=1)
     assert found.vectors is not None
     assert (found.vectors == score).all()
 
@@ -205,7 +209,8 @@ def test_a_full_database_stores_nothing_of_the_call_and_still_reads(tmp_path: Pa
     (tmp_path / "full").mkdir()
     with sqlite_database(tmp_path / "full"):
         pass
-    db = Database(f"sqlite:///{tmp_path / 'full' / 'semel.db'}", max_bytes=450_000)
+    file = tmp_path / "full" / "semel.db"
+    db = Database(f"sqlite:///{file}", max_bytes=file.stat().st_size + 300_000)
     store, wide = VectorStore(db), space(1024)
     kept = 0
     with suppress(StorageFullError):

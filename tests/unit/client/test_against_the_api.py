@@ -164,3 +164,51 @@ def test_imported_vectors_are_compared_by_the_worker(live: Client) -> None:
     assert stored + present == 6
     with pytest.raises(BadInputError, match="differs from the one that 'prompted' computes here"):
         live.put_vectors([("imported wrongly", right[0])], model="prompted", prompt_name="query")
+
+
+def test_a_job_waits_and_returns_its_own_results(live: Client) -> None:
+    job = live.submit(["method one", "method two"])
+    assert job.wait().results().tolist() == live.embed(["method one", "method two"]).tolist()
+    assert live.results(job).tolist() == live.results(job.id).tolist()
+    assert live.jobs(after=job) == live.jobs(after=job.id)
+
+
+def test_results_come_back_as_a_table_with_the_columns_of_the_rows(live: Client) -> None:
+    rows = [{"id": "a", "text": "tabled", "page": 3}, {"id": "b", "text": "", "tags": ["x"]}]
+    job = live.submit(rows).wait()
+    table = job.to_arrow()
+    assert table.column_names == ["index", "id", "page", "tags", "embedding", "outcome", "truncated", "error"]
+    assert table.column("page").to_pylist() == [3, None]
+    assert table.column("tags").to_pylist() == [None, ["x"]]
+    first, second = table.column("embedding").to_pylist()
+    assert (first, second) == (live.embed(["tabled"])[0].tolist(), None)
+    assert list(job.to_pandas()["id"]) == ["a", "b"]
+
+
+def test_a_job_of_pairs_comes_back_as_a_table_of_scores(live: Client) -> None:
+    pairs = [{"query": "a b", "document": "a b"}, {"query": "a b", "document": "a"}]
+    table = live.submit(pairs, model="reranker").wait().to_arrow()
+    assert table.column("score").to_pylist() == [1.0, 0.5]
+
+
+def test_an_estimate_stores_nothing(live: Client) -> None:
+    before = len(live.jobs(limit=100))
+    estimate = live.estimate(["never seen before", "never seen before", ""])
+    assert (estimate.texts, estimate.to_compute, estimate.failed) == (3, 1, 1)
+    assert len(live.jobs(limit=100)) == before
+
+
+def test_many_texts_are_embedded_in_one_call(live: Client) -> None:
+    texts = [f"many {i}" for i in range(2500)]
+    rows = live.embed(texts)
+    assert rows.shape == (2500, 16)
+    np.testing.assert_array_equal(rows[2400], live.embed([texts[2400]])[0])
+
+
+def test_texts_are_read_in_a_variant(live: Client) -> None:
+    np.testing.assert_array_equal(live.embed(["v1 v2 v3"], max_tokens=2), live.embed(["v1 v2"]))
+    cut = live.embed(["v1 v2 v3"], max_tokens=2, truncate_side="left")
+    np.testing.assert_array_equal(cut, live.embed(["v2 v3"]))
+    assert np.linalg.norm(live.embed(["v1"], normalize=False)) > 2
+    job = live.submit(["v1 v2 v3"], max_tokens=2).wait()
+    np.testing.assert_array_equal(job.results(), live.embed(["v1 v2"]))

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from semel.client import DEFAULT_URL, Client, Relevance
+from semel.client import DEFAULT_URL, Classification, Client, Relevance
 from semel.client.exchange import Exchange
 from semel.errors import BadInputError, OverloadedError, TimedOutError
 from semel.values.job import Counts, JobStatus
@@ -220,9 +220,11 @@ def test_a_refused_import_says_why(client: Client, server: Server) -> None:
 
 def test_models_are_listed(client: Client, server: Server) -> None:
     model = {"id": "fake", "dimensions": 4, "max_tokens": 20, "prompts": ["query"], "fingerprint": "ab", "live": True}
-    server.answers(json={"data": [{**model, "created": 1, "default": True}]})
-    (listed,) = client.models()
-    assert vars(listed) == model
+    newer = {"default": True, "kind": "sparse", "fingerprints": {"": "ab", "query": "cd"}}
+    server.answers(json={"data": [{**model, "created": 1}, {**model, **newer}]})
+    older_server, listed = client.models()
+    assert vars(older_server) == {**model, "default": False, "kind": "embed", "fingerprints": {}}
+    assert vars(listed) == {**model, **newer}
 
 
 def test_the_parts_of_a_server_that_is_not_ready_are_reported(client: Client, server: Server) -> None:
@@ -234,3 +236,49 @@ def test_leaving_the_block_closes_the_connections(server: Server) -> None:
     with client_of(server) as client:
         pass
     assert client._exchange._http.is_closed
+
+
+def test_an_address_that_ends_in_v1_is_the_same_server() -> None:
+    with Client("http://here:2/v1/") as client:
+        assert client.url == "http://here:2"
+        assert repr(client) == "Client('http://here:2')"
+
+
+# Labels and sparse vectors
+
+
+def test_sparse_vectors_are_read_in_the_order_of_the_texts(client: Client, server: Server) -> None:
+    server.answers(json=[[{"index": 3, "value": 0.5}, {"index": 9, "value": 2.0}], []])
+    first, second = client.embed_sparse(["a", "b"], model="s", prompt_name="query")
+    assert (first.indices.tolist(), first.values.tolist(), len(second.indices)) == ([3, 9], [0.5, 2.0], 0)
+    assert sent(server) == {"model": "s", "prompt_name": "query", "truncate": True, "inputs": ["a", "b"]}
+
+
+def test_many_texts_are_sent_in_several_requests_for_sparse_vectors(client: Client, server: Server) -> None:
+    for count in (1024, 1):
+        server.answers(json=[[{"index": count, "value": 1.0}]] * count)
+    rows = client.embed_sparse([f"text {i}" for i in range(1025)])
+    assert [row.indices[0] for row in rows] == [1024] * 1024 + [1]
+
+
+def test_texts_and_pairs_are_classified(client: Client, server: Server) -> None:
+    row = [{"label": "good", "score": 0.9}, {"label": "bad", "score": 0.1}]
+    server.answers(json=[row, row[::-1]])
+    first, second = client.classify(["a", ("b", "c")], raw_scores=True)
+    assert first == second == Classification("good", 0.9, {"good": 0.9, "bad": 0.1})
+    assert list(second.scores) == ["good", "bad"]
+    assert sent(server) == {"model": None, "truncate": True, "raw_scores": True, "inputs": [["a"], ["b", "c"]]}
+
+
+def test_long_texts_to_classify_are_sent_in_several_requests(client: Client, server: Server) -> None:
+    row = [{"label": "good", "score": 0.9}]
+    for _ in range(2):
+        server.answers(json=[row])
+    assert len(client.classify(["x" * 600_000, ("y" * 300_000, "z" * 300_000)])) == 2
+    assert [len(sent(server, at)["inputs"]) for at in (-2, -1)] == [1, 1]
+
+
+def test_a_single_text_is_classified_as_one(client: Client, server: Server) -> None:
+    server.answers(json=[[{"label": "good", "score": 0.9}]])
+    assert [each.label for each in client.classify("hello")] == ["good"]
+    assert sent(server)["inputs"] == [["hello"]]

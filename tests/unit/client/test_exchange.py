@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from semel.client import calls
 from semel.client.exchange import Exchange
 from semel.errors import (
     BadInputError,
@@ -55,7 +56,7 @@ def test_an_answer_is_its_json_and_an_empty_one_is_none(server: Server, exchange
 
 def test_a_report_is_read_whatever_its_status(server: Server, exchange: Exchange) -> None:
     server.answers(503, json={"parts": {"redis": "away"}})
-    assert exchange.answer("GET", "/health/ready") == {"parts": {"redis": "away"}}
+    assert exchange.run(calls.ready()) == {"redis": "away"}
 
 
 # Errors
@@ -157,7 +158,7 @@ def test_a_server_that_is_not_there_is_named_with_the_ways_out(server: Server, e
     with pytest.raises(UnavailableError, match=message):
         get(exchange)
     with pytest.raises(UnavailableError, match=message):
-        exchange.answer("GET", "/health/ready")
+        exchange.run(calls.ready())
 
 
 @pytest.mark.parametrize("error", [httpx.ReadTimeout("slow"), httpx.ConnectTimeout("slow"), httpx.PoolTimeout("slow")])
@@ -283,3 +284,24 @@ def test_a_closed_exchange_sends_nothing(server: Server, exchange: Exchange) -> 
     with pytest.raises(RuntimeError, match="closed"):
         get(exchange)
     assert server.requests == []
+
+
+# Proxies
+
+
+@pytest.mark.parametrize("proxy", [{"ALL_PROXY": "socks5://127.0.0.1:9"}, {"HTTP_PROXY": "http://127.0.0.1:9"}])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1"])
+def test_this_machine_is_reached_directly(monkeypatch: pytest.MonkeyPatch, proxy: dict[str, str], url: str) -> None:
+    for name, value in proxy.items():
+        monkeypatch.setenv(name, value)
+    exchange = Exchange(url, api_key="", timeout_s=1)
+    assert exchange._http._mounts == {}
+    exchange.close()
+
+
+@pytest.mark.parametrize("proxy", [{"ALL_PROXY": "socks5://127.0.0.1:9"}, {"ALL_PROXY": "nonsense://x"}])
+def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, proxy: dict[str, str]) -> None:
+    for name, value in proxy.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadInputError, match="the proxies in the environment cannot be used"):
+        Exchange("http://elsewhere.example:1", api_key="", timeout_s=1)

@@ -23,7 +23,7 @@ def test_results_are_the_rows_of_the_file(client: Client, server: Server) -> Non
     server.answers(json=job())
     server.answers(content=iter([npy(rows)[:50], npy(rows)[50:]]))
     np.testing.assert_array_equal(client.results("job_1"), rows)
-    assert dict(server.requests[1].url.params) == {"format": "npy", "offset": "0"}
+    assert dict(server.requests[1].url.params) == {"format": "npy"}
 
 
 def test_results_of_no_texts_are_no_rows(client: Client, server: Server) -> None:

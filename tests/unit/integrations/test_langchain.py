@@ -6,9 +6,8 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
-from semel.client import Client
+from semel.client import Client, calls
 from semel.errors import UnknownModelError
-from semel.integrations import langchain
 from semel.integrations.langchain import SemelEmbeddings, SemelRerank
 
 
@@ -28,7 +27,7 @@ def test_vectors_are_lists_of_plain_floats(client: Client) -> None:
 def test_a_long_list_goes_in_several_requests_and_keeps_its_order(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(langchain, "_REQUEST_TEXTS", 3)
+    monkeypatch.setattr(calls, "_MOST_TEXTS", 3)
     texts = [f"one of many {i}" for i in range(8)]
     np.testing.assert_array_equal(SemelEmbeddings(client).embed_documents(texts), client.embed(texts))
 

@@ -1,9 +1,13 @@
 """The states of a job and the counts of its texts."""
 
+from dataclasses import replace
+
 import pytest
 
 from semel.values.job import ENDED, OPEN, Counts, Job, JobStatus
+from semel.values.key_base import key_base
 from semel.values.text import Lane
+from semel.values.variant import Variant
 
 
 def job(*, dim: int) -> Job:
@@ -33,6 +37,7 @@ def test_a_truncated_text_is_counted_once_among_those_that_are_done() -> None:
     assert Counts(hit=3, computed=4, coalesced=2, failed=1, truncated=5, tokens=99).done == 10
 
 
-def test_a_job_of_a_cross_encoder_has_scores() -> None:
-    assert job(dim=1).scores
-    assert not job(dim=384).scores
+def test_the_keys_of_a_job_are_those_of_its_variant_if_it_has_one() -> None:
+    plain = job(dim=4)
+    varied = replace(plain, variant=Variant(max_tokens=5), variant_fingerprint=b"v")
+    assert (plain.key_base, varied.key_base) == (key_base(b"f", ""), key_base(b"v", ""))

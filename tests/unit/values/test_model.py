@@ -59,7 +59,10 @@ def test_a_text_for_a_cross_encoder_is_refused_with_the_right_place_for_it() -> 
 
 
 def test_a_pair_for_an_embedding_model_is_refused() -> None:
-    with pytest.raises(BadInputError, match="does not score pairs; send texts instead"):
+    with pytest.raises(
+        BadInputError,
+        match="does not score pairs: it computes vectors; send texts to /v1/embeddings, or a job of texts",
+    ):
         space().check_input(Pair("query", "document"))
 
 

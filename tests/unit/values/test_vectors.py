@@ -52,6 +52,13 @@ def test_a_cosine_never_leaves_its_range_by_rounding() -> None:
         assert np.abs(cosines(row, rows)).max() <= 1
 
 
+def test_equal_rows_have_equal_cosines_at_every_position() -> None:
+    one, other = vectors(2, 384)
+    rows = np.tile(other, (37, 1))
+    assert len(set(cosines(one, rows).tolist())) == 1
+    assert cosines(one, rows)[0] == cosines(one, rows[:1])[0]
+
+
 def test_a_merged_computation_has_the_outcomes_of_both() -> None:
     one, other = Computed(inference_s=0.5), Computed(inference_s=0.25)
     one.add(b"a", Outcome.COMPUTED, tokens=3, truncated=False)

@@ -3,13 +3,24 @@
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from semel.api.batch.lines import ENDPOINTS, Line, LineProblemError, LineRequest, Row, raw_lines, read_line, request_of
+from semel.api.batch.lines import (
+    ENDPOINTS,
+    Line,
+    LineProblemError,
+    LineRequest,
+    Row,
+    default_model,
+    raw_lines,
+    read_line,
+    request_of,
+)
 from semel.cache.keys import input_key
 from semel.errors import BadInputError, InvalidTextError, UnavailableError, UnknownModelError
 from semel.tasks.jobs.batches import LineError
@@ -194,7 +205,21 @@ def test_an_outage_is_not_the_fault_of_a_text(running: Parts) -> None:
 
 
 def test_the_endpoints_have_the_errors_of_their_dialects() -> None:
-    assert {path: endpoint.dialect for path, endpoint in ENDPOINTS.items()} == {EMBEDDINGS: "openai", RERANK: "cohere"}
+    assert {path: endpoint.dialect for path, endpoint in ENDPOINTS.items()} == {
+        EMBEDDINGS: "openai",
+        RERANK: "cohere",
+        "/classify": "openai",
+        "/embed_sparse": "tei",
+    }
+
+
+def test_lines_without_a_model_take_the_one_that_the_route_takes(running: Parts) -> None:
+    assert default_model(running.services, EMBEDDINGS) == "fake"
+    assert default_model(running.services, "/classify") == "fake", "there is no classifier; each line says so"
+    scorer = replace(running.services.stores.catalog.space("reranker"), model="labels", fingerprint=b"l" * 32)
+    spec = replace(scorer.spec, kind="classifier")
+    running.services.stores.catalog.publish([replace(scorer, spec_json=spec.canonical_json().decode())], device="cpu")
+    assert default_model(running.services, "/classify") == "labels"
 
 
 def test_keys_of_a_request_are_those_of_the_cache(running: Parts) -> None:

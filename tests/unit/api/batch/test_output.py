@@ -17,14 +17,15 @@ from semel.errors import ConflictError, UnavailableError
 from semel.tasks.jobs.schema import jobs as job_rows
 from semel.values.job import Job
 from semel.values.text import ItemError, Outcome
+from semel.values.variant import AS_DEFINED, Variant
 from tests.support.batches import line, new_batch
 from tests.support.parts import Parts
 
 CANCELLED = ItemError("batch_cancelled", "the batch was cancelled")
 
 
-def submit(running: Parts, texts: list[str], model: str = "fake", prompt_name: str = "") -> Job:
-    request = JobRequest(input=[], model=model, prompt_name=prompt_name)
+def submit(running: Parts, texts: list[str], model: str = "fake", prompt_name: str = "", **options: Any) -> Job:
+    request = JobRequest(input=[], model=model, prompt_name=prompt_name, **options)
     ingest = job_ingest(running.services, create(running.services, request))
     for text in texts:
         ingest.add(text)
@@ -105,7 +106,7 @@ def test_errors_of_a_rerank_have_the_shape_of_cohere(running: Parts) -> None:
     job = submit(running, ["q", "d"])
     _, output, errors = write(running, lines, [job], "/v1/rerank")
     assert [record["custom_id"] for record in output] == ["b"]
-    assert errors[0]["response"]["body"].keys() == {"message", "code"}
+    assert errors[0]["response"]["body"].keys() == {"message", "code", "detail"}
 
 
 def test_lines_with_different_prompts_take_rows_from_different_jobs(running: Parts) -> None:
@@ -221,8 +222,23 @@ def test_a_text_that_failed_for_an_outage_has_the_status_of_one(running: Parts) 
     assert json.loads(errors.getvalue())["response"]["status_code"] == 503
 
 
-def test_a_place_is_a_model_with_a_prompt(running: Parts) -> None:
+def test_lines_with_different_variants_take_rows_from_different_jobs(running: Parts) -> None:
+    text = "the first words and the last"
+    lines = [line("plain", input=text), line("left", input=text, max_tokens=2, truncate_side="left")]
+    jobs = [submit(running, [text]), submit(running, [text], max_tokens=2, truncate_side="left")]
+    _, output, _ = write(running, lines, jobs)
+    found = [record["response"]["body"]["data"][0]["embedding"] for record in output]
+    space = running.services.stores.catalog.space("fake")
+    assert found == [
+        pytest.approx(v.tolist()) for v in running.services.pipeline.embed(space, [text, "the last"]).vectors
+    ]
+
+
+def test_a_place_is_a_model_with_a_prompt_and_a_variant(running: Parts) -> None:
     space = running.services.stores.catalog.space("prompted", "query")
     place: Place = place_of(space)
-    assert place == ("prompted", "query")
+    assert place == ("prompted", "query", AS_DEFINED)
     assert place_of(submit(running, ["placed"], "prompted", "query")) == place
+    left = place_of(space.with_variant(Variant(truncate_side="left")))
+    assert left == ("prompted", "query", Variant(truncate_side="left"))
+    assert place_of(submit(running, ["placed"], "prompted", "query", truncate_side="left")) == left

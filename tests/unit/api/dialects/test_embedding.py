@@ -1,6 +1,7 @@
 """What the dialects share: texts in, vectors or an error out, headers about the cache."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ from semel.errors import (
     TextTooLongError,
     UnavailableError,
     UnknownModelError,
+    UnknownPromptError,
 )
 from semel.settings import Settings
 from semel.steps import finish
 from semel.values.text import ItemError, Outcome
+from semel.values.variant import Variant
 from semel.values.vectors import Embedded, Vectors
 from tests.support.service import Service
+from tests.support.values import space
 
 NARROW = Settings(max_request_texts=3, max_text_bytes=10)
 
@@ -192,13 +196,56 @@ def test_a_request_names_a_space(api: Service, asked: dict[str, str], prompt: st
     assert json.loads(space.spec_json)["prompt"] == {"query": "find ", "document": "text "}.get(prompt, "")
 
 
-def test_two_ways_to_choose_a_prompt_are_refused(api: Service) -> None:
-    asked = EmbeddingsRequest(input="x", input_type="query", prompt_name="query")
-    with pytest.raises(BadInputError, match="send only one of them"):
-        space_of(api.services.stores.catalog, asked)
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ({"input_type": "query", "prompt_name": "query"}, "input_type and prompt_name"),
+        ({"input_type": "query", "task": "query"}, "input_type and task"),
+        ({"prompt_name": "query", "task": "query"}, "prompt_name and task"),
+    ],
+)
+def test_two_ways_to_choose_a_prompt_are_refused(api: Service, asked: dict[str, Any], names: str) -> None:
+    with pytest.raises(BadInputError, match=f"{names} both choose a prompt; send only one of them"):
+        space_of(api.services.stores.catalog, EmbeddingsRequest(input="x", **asked))
 
 
-@pytest.mark.parametrize("asked", [{"model": "nope"}, {"model": "fake", "prompt_name": "nope"}])
-def test_an_unknown_model_or_prompt_is_refused(api: Service, asked: dict[str, str]) -> None:
-    with pytest.raises(UnknownModelError, match="nope"):
-        space_of(api.services.stores.catalog, EmbeddingsRequest(input="x", **asked))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("task", "prompt"), [("retrieval.query", "query"), ("retrieval.passage", "document"), ("document", "document")]
+)
+def test_a_task_of_jina_chooses_the_prompt_for_it(api: Service, task: str, prompt: str) -> None:
+    asked = EmbeddingsRequest(input="x", model="prompted", task=task)
+    assert space_of(api.services.stores.catalog, asked).prompt_name == prompt
+
+
+def test_a_prompt_with_the_name_of_a_task_goes_before_that_for_its_texts(api: Service) -> None:
+    own = [replace(space(prompt=name), model="jina", prompt_name=name) for name in ("query", "retrieval.query")]
+    catalog = api.services.stores.catalog
+    catalog.publish(own, device="cpu")
+    asked = EmbeddingsRequest(input="x", model="jina", task="retrieval.query")
+    assert space_of(catalog, asked).prompt_name == "retrieval.query"
+
+
+@pytest.mark.parametrize(
+    ("model", "task"), [("fake", "retrieval.query"), ("prompted", "text-matching"), ("fake", "separation")]
+)
+def test_a_task_without_a_prompt_is_refused(api: Service, model: str, task: str) -> None:
+    with pytest.raises(UnknownPromptError, match=f"has no prompt '{task}'"):
+        space_of(api.services.stores.catalog, EmbeddingsRequest(input="x", model=model, task=task))
+
+
+def test_a_request_that_departs_from_the_definition_names_another_space(api: Service) -> None:
+    catalog = api.services.stores.catalog
+    asked = EmbeddingsRequest(input="x", model="prompted", prompt_name="query", truncate_prompt_tokens=3)
+    found = space_of(catalog, asked)
+    assert found == catalog.space("prompted", "query").with_variant(Variant(max_tokens=3))
+    with pytest.raises(BadInputError, match="model 'fake' reads at most 20 tokens, not 21"):
+        space_of(catalog, EmbeddingsRequest(input="x", model="fake", max_tokens=21))
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [({"model": "nope"}, UnknownModelError), ({"model": "fake", "prompt_name": "nope"}, UnknownPromptError)],
+)
+def test_an_unknown_model_or_prompt_is_refused(api: Service, asked: dict[str, Any], kind: type[SemelError]) -> None:
+    with pytest.raises(kind, match="'nope'"):
+        space_of(api.services.stores.catalog, EmbeddingsRequest(input="x", **asked))

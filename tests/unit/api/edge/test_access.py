@@ -153,19 +153,26 @@ ROUTES: dict[Scope | None, list[str]] = {
     None: ["GET /health/live", "GET /health/ready", "GET /health"],
     Scope.READ: [
         "GET /v1/models", "GET /v1/cache", "GET /v1/events", "GET /v1/inventory", "GET /metrics", "GET /info",
+        "GET /v1/syncs", "GET /v1/syncs/{name}",
         "GET /health/backends", "GET /v1/jobs", "GET /v1/jobs/{job_id}", "GET /v1/jobs/{job_id}/chunks",
         "GET /v1/jobs/{job_id}/failed", "GET /v1/jobs/{job_id}/events", "GET /v1/jobs/{job_id}/results",
         "GET /v1/files", "GET /v1/files/{file_id}",
         "GET /v1/batches", "GET /v1/batches/{batch_id}",
+        "GET /v1/models/{model}", "GET /models", "GET /api/tags", "POST /api/show", "GET /api/version",
     ],
     Scope.SUBMIT: [
         "POST /v1/embeddings", "POST /v1/rerank", "POST /v2/rerank", "POST /v2/embed", "POST /", "POST /embed",
         "POST /rerank", "POST /similarity", "POST /tokenize", "POST /v1/jobs", "POST /v1/jobs/estimate",
         "POST /v1/jobs/{job_id}/cancel", "POST /v1/jobs/{job_id}/retry", "DELETE /v1/jobs/{job_id}",
         "POST /v1/files", "DELETE /v1/files/{file_id}", "GET /v1/files/{file_id}/content", "POST /v1/batches",
-        "POST /v1/batches/{batch_id}/cancel",
+        "POST /v1/batches/{batch_id}/cancel", "POST /v1/embed", "POST /embeddings", "POST /score", "POST /v1/score",
+        "POST /api/embed", "POST /api/embeddings", "POST /api/v1/embed", "POST /api/v1/embed/", "POST /api/v1/rerank",
+        "POST /api/v1/rerank/", "POST /embed_sparse", "POST /predict", "POST /classify",
+        "POST /v1/uploads", "POST /v1/uploads/{upload_id}/parts", "POST /v1/uploads/{upload_id}/complete",
+        "POST /v1/uploads/{upload_id}/cancel",
     ],
-    Scope.ADMIN: ["POST /v1/cache/prune", "POST /v1/cache/verify", "PUT /v1/cache/vectors"],
+    Scope.ADMIN: ["POST /v1/cache/prune", "POST /v1/cache/verify", "PUT /v1/cache/vectors", "GET /v1/keys",
+                  "POST /v1/syncs/{name}/cutover", "POST /v1/syncs/{name}/rollback"],
 }  # fmt: skip
 """The scope that each route needs."""
 
@@ -247,7 +254,13 @@ def test_the_page_needs_no_key(guarded: Service) -> None:
 
 @pytest.mark.parametrize(
     ("path", "dialect"),
-    [("/v1/embeddings", "openai"), ("/v1/rerank", "cohere"), ("/v2/embed", "cohere"), ("/embed", "tei")],
+    [
+        ("/v1/embeddings", "openai"),
+        ("/v1/rerank", "cohere"),
+        ("/v2/embed", "cohere"),
+        ("/embed", "tei"),
+        ("/api/embed", "ollama"),
+    ],
 )
 @pytest.mark.parametrize("key", [None, "sk-wrong", "sk-look"])
 def test_a_refusal_has_the_shape_of_the_dialect(guarded: Service, path: str, dialect: str, key: str | None) -> None:

@@ -38,3 +38,10 @@ def test_an_id_that_is_nested_deeper_than_orjson_goes_is_written() -> None:
 
 def test_an_integer_above_64_bits_is_written() -> None:
     assert json.loads(as_json({"id": 2**70})) == {"id": 2**70}
+
+
+def test_an_answer_is_one_line_for_every_reader() -> None:
+    value = {"a": "one\u2028two\u2029three\x85four\nfive\rsix"}
+    encoded = as_json(value)
+    assert len(encoded.decode().splitlines()) == 1
+    assert json.loads(encoded) == value

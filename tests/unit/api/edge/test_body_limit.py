@@ -1,6 +1,7 @@
 """Bodies above their limit are refused before they are parsed."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -55,6 +56,15 @@ def test_the_refusal_has_the_shape_of_the_dialect(narrow: Service, path: str, di
     answer = narrow.http.post(path, content=sent, headers={"content-type": "application/json"})
     assert (answer.status_code, dialect_of(answer)) == (413, dialect)
     assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "br", "nonsense"])
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/jobs", "/v2/embed", "/embed", "/api/embed"])
+def test_a_compressed_body_is_refused_with_what_to_do(narrow: Service, path: str, encoding: str) -> None:
+    headers = {"content-type": "application/json", "content-encoding": encoding}
+    answer = narrow.http.post(path, content=gzip.compress(b"{}"), headers=headers)
+    assert answer.status_code == 415
+    assert f"the Content-Encoding '{encoding}': send it as it is" in message_of(answer)
 
 
 def test_a_body_of_exactly_the_limit_passes(narrow: Service) -> None:

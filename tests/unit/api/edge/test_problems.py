@@ -20,6 +20,7 @@ from semel.errors import (
     BadInputError,
     ConflictError,
     DeviceLostError,
+    EmptyInputError,
     ForbiddenError,
     InvalidTextError,
     NotFoundError,
@@ -27,13 +28,15 @@ from semel.errors import (
     SemelError,
     StorageFullError,
     TimedOutError,
+    TooManyTextsError,
     UnauthorizedError,
     UnavailableError,
     UnknownModelError,
+    UnknownPromptError,
 )
 from tests.support.answers import dialect_of, message_of
 
-DIALECTS: list[Dialect] = ["openai", "cohere", "tei"]
+DIALECTS: list[Dialect] = ["openai", "cohere", "tei", "ollama"]
 
 # One error
 
@@ -51,24 +54,35 @@ def body(dialect: Dialect, status: int, code: str, **options: Any) -> tuple[int,
 def test_openais_error_has_a_type_by_its_status(status: int, kind: str) -> None:
     got, answer, _ = body("openai", status, "a_code", param="input[3]")
     assert got == status
-    assert answer == {"error": {"message": "what happened", "type": kind, "code": "a_code", "param": "input[3]"}}
+    error = {"message": "what happened", "type": kind, "code": "a_code", "param": "input[3]"}
+    assert answer == {"error": error, "detail": "what happened"}
 
 
 def test_coheres_error_is_a_message_and_a_code() -> None:
-    assert body("cohere", 400, "a_code", param="x")[:2] == (400, {"message": "what happened", "code": "a_code"})
+    assert body("cohere", 400, "a_code", param="x")[:2] == (
+        400,
+        {"message": "what happened", "code": "a_code", "detail": "what happened"},
+    )
+
+
+def test_ollamas_error_is_a_message() -> None:
+    assert body("ollama", 400, "a_code", param="x")[:2] == (400, {"error": "what happened"})
 
 
 @pytest.mark.parametrize(
     ("status", "code", "got", "kind"),
     [
         (400, "invalid_input", 422, "Validation"),
-        (404, "model_not_found", 404, "model_not_found"),
+        (400, "empty_input", 400, "Empty"),
+        (400, "too_many_texts", 413, "Validation"),
+        (404, "model_not_found", 404, "Validation"),
         (429, "rate_limit_exceeded", 429, "Overloaded"),
         (500, "backend_error", 424, "Backend"),
         (500, "device_lost", 424, "Backend"),
-        (500, "internal_error", 500, "internal_error"),
+        (500, "internal_error", 500, "Backend"),
         (503, "service_unavailable", 503, "Unhealthy"),
         (504, "timeout", 504, "Unhealthy"),
+        (507, "storage_full", 507, "Unhealthy"),
     ],
 )
 def test_teis_error_has_its_own_statuses(status: int, code: str, got: int, kind: str) -> None:
@@ -105,9 +119,9 @@ def test_a_body_that_is_too_large_gets_the_limit_and_the_way_out() -> None:
             "openai",
             InvalidTextError(3, "is empty"),
             (400, {"error": {"message": "text 3 is empty", "type": "invalid_request_error", "code": "invalid_text",
-                             "param": "input[3]"}}),
+                             "param": "input[3]"}, "detail": "text 3 is empty"}),
         ),
-        ("cohere", ConflictError("not now"), (409, {"message": "not now", "code": "conflict"})),
+        ("cohere", ConflictError("not now"), (409, {"message": "not now", "code": "conflict", "detail": "not now"})),
     ],
 )  # fmt: skip
 def test_an_error_for_a_file_has_the_same_shape(dialect: Dialect, error: SemelError, expected: tuple[int, Any]) -> None:
@@ -132,7 +146,7 @@ def test_a_validation_error_becomes_one_sentence_with_its_place(value: Any, mess
 
 # Errors of routes, on an application with one failing route for each dialect
 
-FAILING: dict[Dialect, str] = {"openai": "/own", "cohere": "/cohere", "tei": "/tei"}
+FAILING: dict[Dialect, str] = {"openai": "/own", "cohere": "/cohere", "tei": "/tei", "ollama": "/ollama"}
 
 
 class Failing:
@@ -169,6 +183,9 @@ def failing() -> Iterator[Failing]:
 
 ERRORS: list[tuple[SemelError, int, int]] = [
     (BadInputError("bad"), 400, 422),
+    (EmptyInputError("nothing"), 400, 400),
+    (TooManyTextsError("too many"), 400, 413),
+    (UnknownPromptError("m", "p", ["q"]), 400, 422),
     (InvalidTextError(0, "is empty"), 400, 422),
     (UnknownModelError("m", ["n"]), 404, 404),
     (NotFoundError("job", "job_x"), 404, 404),

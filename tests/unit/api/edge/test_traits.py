@@ -130,13 +130,14 @@ def declared(api: Service, trait: str) -> set[str]:
 
 def test_routes_that_read_their_own_body(api: Service) -> None:
     assert declared(api, "streams_body") == {
-        "POST /v1/jobs", "POST /v1/jobs/estimate", "POST /v1/files", "PUT /v1/cache/vectors",
+        "POST /v1/jobs", "POST /v1/jobs/estimate", "POST /v1/files", "POST /v1/uploads/{upload_id}/parts",
+        "PUT /v1/cache/vectors",
     }  # fmt: skip
 
 
 def test_routes_that_are_not_traced(api: Service) -> None:
     assert declared(api, "untraced") == {
-        "GET /health", "GET /health/live", "GET /health/ready", "GET /health/backends", "GET /metrics",
+        "GET /health", "GET /health/", "GET /health/live", "GET /health/ready", "GET /health/backends", "GET /metrics",
         "GET /v1/events", "GET /page/{name}",
     }  # fmt: skip
 
@@ -144,8 +145,23 @@ def test_routes_that_are_not_traced(api: Service) -> None:
 @pytest.mark.parametrize(
     ("dialect", "paths"),
     [
-        ("cohere", {"/v1/rerank", "/v2/rerank", "/v2/embed"}),
-        ("tei", {"/", "/embed", "/rerank", "/similarity", "/tokenize", "/info", "/health"}),
+        ("cohere", {"/v1/rerank", "/v2/rerank", "/v1/embed", "/v2/embed"}),
+        (
+            "tei",
+            {
+                "/",
+                "/embed",
+                "/embed_sparse",
+                "/rerank",
+                "/predict",
+                "/similarity",
+                "/tokenize",
+                "/info",
+                "/health",
+                "/health/",
+            },
+        ),
+        ("ollama", {"/api/embed", "/api/embeddings", "/api/tags", "/api/show", "/api/version"}),
     ],
 )
 def test_paths_of_a_dialect(api: Service, dialect: str, paths: set[str]) -> None:

@@ -1,20 +1,26 @@
 """What a job can be made of, over HTTP: every kind of body, its options, and what is wrong with it."""
 
+import gzip
 import json
 from typing import Any
 
 import httpx
 import pytest
+import zstandard
 
 from tests.support.job_bodies import ROWS, as_csv, as_ndjson, as_parquet
 from tests.support.service import Service
 
 NDJSON = "application/x-ndjson"
 
+AS_TSV = b'id\ttext\tpage\na\tfirst, with a comma\t3\nb\t"second\nwith ""lines"""\t4\na\tfirst, with a comma\t3\n'
+"""The same as `ROWS`."""
+
 BODIES = {
     "application/json": json.dumps({"input": ROWS}).encode(),
     NDJSON: as_ndjson(ROWS),
     "text/csv": as_csv(ROWS),
+    "text/tab-separated-values": AS_TSV,
     "application/vnd.apache.parquet": as_parquet(ROWS),
     "application/x-parquet": as_parquet(ROWS),
 }
@@ -54,6 +60,10 @@ def test_every_kind_of_body_gives_the_same_rows(api: Service, kind: str) -> None
         ("rows.NDJSON", as_ndjson(ROWS)),
         ("rows.csv", as_csv(ROWS)),
         ("rows.parquet", as_parquet(ROWS)),
+        ("rows.json", json.dumps(ROWS).encode()),
+        ("rows.tsv", AS_TSV),
+        ("rows.jsonl.gz", gzip.compress(as_ndjson(ROWS))),
+        ("rows.CSV.ZST", zstandard.compress(as_csv(ROWS))),
     ],
 )
 def test_a_form_brings_a_file_and_its_options(api: Service, name: str, content: bytes) -> None:
@@ -101,7 +111,7 @@ def test_another_kind_of_body_is_refused_with_those_that_are_known(api: Service,
 )
 def test_an_unknown_option_is_refused_by_name(api: Service, path: str, where: str, sent: dict[str, Any]) -> None:
     text = message(api.http.post(path, **sent))
-    assert f"unknown {where} (known: device, if_no_worker, input_type" in text
+    assert f"unknown {where} (known: device, document_tokens, if_no_worker, input_type" in text
 
 
 def test_an_unknown_field_of_a_json_body_is_refused_by_name(api: Service) -> None:
@@ -167,11 +177,15 @@ def test_metadata_that_no_answer_could_repeat_is_refused(api: Service) -> None:
         (b'{"input": []}', "application/json", "input is an empty list; send at least one text"),
         (b'{"input": "x"}', "application/json", "input"),
         (b"{}", "application/json", "input: Field required"),
-        (b'{"input": ["x", {"id": 1}]}', "application/json", 'input[1] has no string in "text"'),
-        (b'{"text": 5}', NDJSON, 'line 1 has no string in "text"'),
+        (b'{"input": [{"id": 1}, {"text": 5}]}', "application/json", 'input[0]: "text" is missing; each row must be'),
+        (b'{"text": 5}', NDJSON, 'line 1: "text" is int, not a string; each row must be {"text": "…"}'),
+        (b'oops\n{"id": 1}\n', NDJSON, "line 1: not JSON: "),
         (b"", NDJSON, "the list of texts is empty"),
         (b"a,b\n1,2\n", "text/csv", "the file: no column 'text' (columns: a, b)"),
         (b"text\n", "text/csv", "the list of texts is empty"),
+        (b"text,a,a\nx,1,2\n", "text/csv", "the file: two columns have the name 'a'; rename one of them"),
+        (b'text\n"x" y\n', "text/csv", "not CSV: "),
+        (as_parquet([{"text": None}]), "application/x-parquet", 'row 1: "text" is null'),
         (b"not parquet", "application/x-parquet", "the file: not a Parquet file"),
         (b"--x--", "multipart/form-data; boundary=x", "the form has no file"),
         (b"--x--", "multipart/form-data; boundary=x; charset=unicode_escape", "the form's charset is 'unicode_escape'"),
@@ -192,14 +206,89 @@ def test_a_row_that_cannot_be_read_fails_alone(api: Service) -> None:
     assert bad["error"]["message"].startswith("row 2: not UTF-8")
 
 
+def test_a_row_with_surplus_cells_fails_alone(api: Service) -> None:
+    good, bad = results(api, post(api, b"id,text\n1,a cell,\n2,one, and more\n", "text/csv"))
+    assert "error" not in good
+    assert (bad["id"], bad["error"]["message"].partition(";")[0]) == ("2", "row 2: 3 cells under 2 columns")
+
+
+ONE_BAD_ROW = pytest.mark.parametrize(
+    ("content", "kind", "expected"),
+    [
+        (b'{"input": ["good", {"id": 7}, "good"]}', "application/json", 'input[1]: "text" is missing'),
+        (b'{"input": ["good", "", "good"]}', "application/json", "text 1 is empty"),
+        (b'{"text": "good"}\noops\n{"text": "good"}\n', NDJSON, "line 2: not JSON"),
+        (b'{"text": "good"}\n{"id": 7}\n{"text": "good"}\n', NDJSON, 'line 2: "text" is missing'),
+        (b"text,id\ngood,1\nb,c,d\ngood,1\n", "text/csv", "row 2: 3 cells under 2 columns"),
+        (b"id,text\n1,good\n7\n1,good\n", "text/csv", 'row 2: "text" is null'),
+        (as_parquet([{"text": "good"}, {"text": None}, {"text": "good"}]), "application/x-parquet", '"text" is null'),
+    ],
+)
+
+
+@ONE_BAD_ROW
+def test_a_bad_row_fails_in_its_place(api: Service, content: bytes, kind: str, expected: str) -> None:
+    first, bad, last = results(api, post(api, content, kind))
+    assert [row["index"] for row in (first, bad, last)] == [0, 1, 2]
+    assert first["embedding"] == last["embedding"]
+    assert bad["outcome"] == "failed"
+    assert expected in bad["error"]["message"]
+
+
+@ONE_BAD_ROW
+def test_a_submission_that_must_be_good_is_refused_for_one_bad_row(
+    api: Service, content: bytes, kind: str, expected: str
+) -> None:
+    before = api.http.get("/v1/jobs").json()
+    refused = message(post(api, content, kind, strict="true"))
+    assert expected in refused
+    assert "(strict: nothing was accepted)" in refused
+    assert api.http.get("/v1/jobs").json() == before, "it leaves no job"
+
+
+def test_a_json_body_may_say_itself_that_all_rows_must_be_good(api: Service) -> None:
+    body = {"input": ["good", ""], "strict": True}
+    assert "text 1 is empty" in message(api.http.post("/v1/jobs", json=body))
+
+
+def test_a_form_may_say_that_all_rows_must_be_good(api: Service) -> None:
+    sent: dict[str, Any] = {"files": {"file": ("rows.jsonl", b'"good"\noops\n')}}
+    good, bad = results(api, api.http.post("/v1/jobs", **sent))
+    assert (good["index"], bad["outcome"]) == (0, "failed")
+    assert "row 2: not JSON" in message(api.http.post("/v1/jobs", data={"strict": "true"}, **sent))
+
+
+def test_an_estimate_counts_bad_rows_or_is_refused_for_them(api: Service) -> None:
+    def estimate(**params: Any) -> httpx.Response:
+        content = b'{"text": "good"}\noops\n'
+        return api.http.post("/v1/jobs/estimate", content=content, headers={"content-type": NDJSON}, params=params)
+
+    assert (estimate().json()["texts"], estimate().json()["failed"]) == (2, 1)
+    assert "line 2: not JSON" in message(estimate(strict="true"))
+
+
+@pytest.mark.parametrize("strict", ["false", "true"])
+def test_a_refused_body_leaves_no_job_behind(api: Service, strict: str) -> None:
+    before = api.http.get("/v1/jobs").json()
+    for content, kind in (
+        (b'{"input": [{"body": "a"}]}', "application/json"),
+        (b'{"body": "a"}\n' * 10_000, NDJSON),
+        (b"body\na\n", "text/csv"),
+        (as_parquet([{"body": "a"}]), "application/x-parquet"),
+        (b"", NDJSON),
+    ):
+        message(post(api, content, kind, strict=strict))
+    assert api.http.get("/v1/jobs").json() == before
+
+
 def test_a_cell_without_a_text_fails_alone(api: Service) -> None:
     table = as_parquet([{"id": 1, "text": "a cell"}, {"id": 2, "text": None}])
     good, bad = results(api, post(api, table, "application/x-parquet"))
     assert "error" not in good
-    assert (bad["id"], bad["error"]["message"]) == (2, 'row 2: no string in "text"')
+    assert (bad["id"], bad["error"]["message"]) == (2, 'row 2: "text" is null; each row must be {"text": "…"}')
 
 
-@pytest.mark.parametrize("name", ["rows", "rows.xlsx", "rows." + "x" * 300, ""])
+@pytest.mark.parametrize("name", ["rows", "rows.xlsx", "rows.gz", "rows.parquet.gz", "rows." + "x" * 300, ""])
 def test_the_name_of_a_file_shows_its_format(api: Service, name: str) -> None:
     boundary = f'--b\r\ncontent-disposition: form-data; name="file"; filename="{name}"\r\n\r\nx\r\n--b--\r\n'
     text = message(post(api, boundary.encode(), "multipart/form-data; boundary=b"))

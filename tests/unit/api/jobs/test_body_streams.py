@@ -1,6 +1,7 @@
 """Bodies that are read while they arrive, and the digest of them."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,7 @@ NDJSON = "application/x-ndjson"
 @contextmanager
 def collecting(_: Services, request: JobRequest) -> Iterator[Ingest[Any]]:
     ingest = Collecting()
+    ingest._cutter._strict = request.strict
     yield ingest
 
 
@@ -69,11 +71,24 @@ def test_a_slow_stream_is_recorded_as_active(running: Parts, monkeypatch: pytest
     assert len(touches) >= 3
 
 
-def test_a_bad_line_ends_a_stream_before_its_end(running: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_line_ends_a_strict_stream_before_its_end(running: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "_FEED_BYTES", 1)
-    request = sent(NDJSON, b"oops\n", b'{"text": "a"}\n', b'{"text": "b"}\n')
-    with pytest.raises(BadInputError, match="line 1 is not JSON"):
-        received(running.services, request)
+    lines = [b"oops\n", b'{"text": "a"}\n', b'{"text": "b"}\n']
+    unread: list[bytes] = list(lines)
+    request = sent(NDJSON, *lines, query=b"strict=true")
+
+    async def stream() -> AsyncIterator[bytes]:
+        while unread:
+            yield unread.pop(0)
+
+    with pytest.raises(BadInputError, match="line 1: not JSON"):
+        asyncio.run(receive(running.services, request, stream(), collecting))
+    assert unread
+
+
+def test_a_bad_line_of_a_stream_keeps_its_place(running: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "_FEED_BYTES", 1)
+    assert received(running.services, sent(NDJSON, b'{"text": "a"}\n', b"oops\n", b'{"text": "b"}\n')) == ["a", "", "b"]
 
 
 @pytest.fixture
@@ -139,3 +154,17 @@ def test_a_form_that_is_repeated_with_another_boundary_has_the_same_digest() -> 
     assert of("abc123") == of("xyz9876")
     assert len({of("abc123", size=size) for size in range(1, 40)}) == 1, "wherever the body was cut"
     assert of("abc123") != of("abc123", b"a,b\n1,3\n")
+
+
+# Compressed files
+
+
+def test_a_compressed_file_that_holds_more_than_the_limit_is_refused(narrow: Services) -> None:
+    def of(lines: int) -> Request:
+        head = b'--b\r\ncontent-disposition: form-data; name="file"; filename="x.txt.gz"\r\n\r\n'
+        content = gzip.compress(b"x" * 9 + b"\n" + b"y\n" * (lines - 1))
+        return sent("multipart/form-data; boundary=b", head + content + b"\r\n--b--\r\n")
+
+    assert len(received(narrow, of(96))) == 96
+    with pytest.raises(BadInputError, match=r"the file: it holds more than the server takes \(SEMEL_MAX_FILE_BYTES\)"):
+        received(narrow, of(97))

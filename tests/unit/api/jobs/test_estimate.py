@@ -1,15 +1,17 @@
 """What a job would do, before it is submitted."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from semel.api.jobs.estimate import estimating
-from semel.api.jobs.wire import EstimateObject, JobRequest
+from semel.api.jobs.estimate import EstimateObject, estimating
+from semel.api.jobs.wire import JobRequest
 from semel.errors import BadInputError, UnavailableError
-from semel.tasks.fleet.card import WorkerCard
-from tests.support.parts import Parts
+from semel.tasks.fleet.card import ModelRate, WorkerCard
+from semel.values.model import ModelEntry
+from tests.support.parts import Parts, parts
 from tests.support.service import Service
 
 
@@ -48,9 +50,29 @@ def test_nothing_is_stored_computed_or_submitted(running: Parts) -> None:
 
 def test_the_time_is_that_of_the_missing_texts_at_the_measured_rate(running: Parts) -> None:
     embed(running, "no time for this")
-    found = estimate(running, ["no time for this", *(f"takes a millisecond {i}" for i in range(50))])
-    assert (found.compute_s, found.queue_s, found.device) == (0.05, 0.0, "cpu")
+    found = estimate(
+        running, ["no time for this", *(f"{i:02} takes 12 tokens of its model, or nearly" for i in range(50))]
+    )
+    assert (found.tokens, found.compute_s, found.queue_s, found.device) == (50 * 13, 50 * 13 / 5000, 0.0, "cpu")
     assert "live worker with fake" in found.why
+
+
+def test_tokens_and_disk_are_those_of_distinct_missing_texts_as_the_model_reads_them(running: Parts) -> None:
+    embed(running, "nothing of this one")
+    found = estimate(running, ["nothing of this one", "of 21 characters here", "of 21 characters here", "long " * 100])
+    assert found.tokens == (21 // 4 + 1 + 2) + 20, "the model reads 20 tokens at most"
+    assert found.disk_bytes == 2 * (16 * 4 + 150)
+    assert found.cost is None
+
+
+def test_a_limit_of_tokens_lowers_the_estimate(running: Parts) -> None:
+    assert estimate(running, ["long " * 100], max_tokens=7).tokens == 7
+
+
+def test_the_cost_is_that_of_the_tokens(tmp_path: Path) -> None:
+    priced = {"fake": ModelEntry("fake:?dim=16&max_tokens=20", price_per_million_tokens=50_000.0)}
+    with parts(tmp_path, models=priced) as running:
+        assert estimate(running, ["long " * 100]).cost == pytest.approx(1.0)
 
 
 def test_a_job_of_hits_takes_no_time(running: Parts) -> None:
@@ -65,14 +87,14 @@ def test_without_a_measured_rate_the_time_is_unknown(running: Parts) -> None:
 
 def test_workers_of_other_weights_and_devices_do_not_speed_a_job_up(running: Parts) -> None:
     fingerprint = running.services.stores.catalog.space("fake").fingerprint.hex()
-    alike = {"host": "h", "pid": 1, "started_at": 0.0, "models": ["fake"], "texts_per_s": 9e9}
+    alike = {"host": "h", "pid": 1, "started_at": 0.0, "models": ["fake"], "rates": {"fake": ModelRate(9e9, 5.0)}}
     running.publish(WorkerCard(id="other-weights", device="cpu", spaces=["00"], **alike))  # type: ignore[arg-type]
     running.publish(WorkerCard(id="gpu", device="mps", spaces=[fingerprint], **alike))  # type: ignore[arg-type]
     found = estimate(running, ["at the rate of one pool"], device="cpu")
     for worker in ("other-weights", "gpu"):
         running.services.fleet.roster.leave(worker)
     running.services.fleet.roster.live()
-    assert found.compute_s == 0.001
+    assert found.compute_s == found.tokens / 5000
 
 
 def test_the_preview_has_the_first_five_good_texts_cut_to_300_characters(running: Parts) -> None:
@@ -96,6 +118,13 @@ def test_the_first_five_bad_rows_are_named_by_their_places(running: Parts) -> No
 def test_bad_rows_of_later_chunks_have_their_places_in_the_whole(running: Parts) -> None:
     found = estimate(running, [f"in front {i}" for i in range(1100)] + [""])
     assert [row.index for row in found.bad_rows] == [1100]
+
+
+def test_what_the_model_would_not_read_is_estimated(running: Parts) -> None:
+    found = estimate(running, ["short", "w " * 200, "w " * 200])
+    assert (found.truncated, found.unread_share) == (2, pytest.approx(0.79, abs=0.02))
+    whole = estimate(running, ["short"])
+    assert (whole.truncated, whole.unread_share) == (0, 0.0)
 
 
 def test_a_job_that_would_be_refused_is_refused_now(running: Parts) -> None:

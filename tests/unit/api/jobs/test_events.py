@@ -7,11 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from semel.api.jobs import events as module
 from semel.api.jobs.events import KEEP_ALIVE, event, event_stream, job_events
 from semel.api.jobs.submission import create, job_ingest
 from semel.api.jobs.wire import JobRequest
+from semel.tasks.fleet.card import WorkerCard
+from semel.tasks.jobs.schema import chunks as chunk_rows
 from semel.values.job import Job
 from tests.support.parts import Parts
 from tests.support.service import Service
@@ -42,8 +45,10 @@ def follow(running: Parts, job: Job, *steps: Callable[[], object], stay: bool = 
         left.pop(0)()
         return bool(left) or stay
 
+    jobs = running.services.stores.jobs
+
     async def collect(pause: Callable[[float], Awaitable[bool]]) -> list[bytes]:
-        return [sent async for sent in job_events(running.services.stores.jobs, job, pause)]
+        return [sent async for sent in job_events(jobs, running.services.watch.running, job, pause)]
 
     return asyncio.run(collect(pause))
 
@@ -107,6 +112,49 @@ def test_a_job_with_a_rate_has_seconds_left(running: Parts, monkeypatch: pytest.
     _, last = (parsed(sent)[1] for sent in follow(running, job, three_more, lambda: None, stay=False))
     assert (last["texts_per_s"], last["eta_s"], last["job"]["counts"]["total"]) == (1.0, 3.0, 5)
     running.run_waiting()
+
+
+def work_on(running: Parts, job: Job, done: int) -> None:
+    """A worker reports texts that are done in the first chunk of a job."""
+    with running.services.stores.db.write() as conn:
+        conn.execute(update(chunk_rows).where(chunk_rows.c.job_id == job.id).values(state="running"))
+    card = WorkerCard(id="busy", device="cpu", host="h", pid=1, started_at=0.0, progress=[(job.id, 0, done)])
+    running.publish(card)
+
+
+def test_texts_of_a_running_chunk_are_progress_before_the_chunk_is_done(running: Parts) -> None:
+    job = waiting_job(running, [f"in hand {i}" for i in range(10)])
+    sent = follow(
+        running, job, lambda: work_on(running, job, 4), lambda: work_on(running, job, 7), lambda: None, stay=False
+    )
+    running.services.fleet.roster.leave("busy")
+    jobs = [parsed(one)[1]["job"] for one in sent]
+    assert [(each["in_hand"], each["counts"]["done"]) for each in jobs] == [(0, 0), (4, 0), (7, 0)]
+
+
+def test_texts_in_hand_count_for_the_rate_and_the_seconds_left(running: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    job = waiting_job(running, [f"rated in hand {i}" for i in range(10)])
+    work_on(running, job, 2)
+
+    def two_seconds_later() -> None:
+        now[0] += 2
+        work_on(running, job, 6)
+
+    _, last = (parsed(sent)[1] for sent in follow(running, job, two_seconds_later, lambda: None, stay=False))
+    running.services.fleet.roster.leave("busy")
+    assert (last["texts_per_s"], last["eta_s"]) == (2.0, 2.0), "the first two were done when the events began"
+
+
+def test_the_end_of_a_job_has_nothing_in_hand(running: Parts) -> None:
+    job = waiting_job(running, ["nothing left in hand"])
+    running.run_waiting()
+    work_on(running, job, 1)
+    (sent,) = follow(running, running.services.stores.jobs.get(job.id))
+    running.services.fleet.roster.leave("busy")
+    name, data = parsed(sent)
+    assert (name, data["job"]["in_hand"], data["job"]["eta_s"]) == ("end", 0, None)
 
 
 def test_a_comment_keeps_a_quiet_connection_open(running: Parts, monkeypatch: pytest.MonkeyPatch) -> None:

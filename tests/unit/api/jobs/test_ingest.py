@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from semel.api.jobs.ingest import Ingest
+from semel.api.jobs.ingest import Ingest, cutter
 from semel.api.jobs.submission import create, job_ingest
 from semel.api.jobs.wire import JobRequest
 from semel.cache.keys import input_key
 from semel.errors import BadInputError, ConflictError
+from semel.settings import Settings
 from semel.tasks.jobs.rows import NO_KEY, Added, NewChunk
 from semel.values.job import JobStatus
 from semel.values.text import Extra, Pair
@@ -63,50 +64,92 @@ def test_keys_are_those_of_the_texts() -> None:
     assert chunk.keys == [input_key(where.fingerprint, text) for text in ("a", "b", "a")]
 
 
-@pytest.mark.parametrize(
+BAD_LINES = pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"oops", "line 3 is not JSON"),
-        (b'{"text": "a"', "line 3 is not JSON"),
-        (b'{"text": "a"} {"text": "b"}', "line 3 is not JSON"),
-        (b'{"text": "a"},{"text": "b"}', "line 3 is not JSON"),
-        (b'{"text": ' + b"[" * 100_000, "line 3 is not JSON"),
-        (b"\xff\xfe", "line 3 is not JSON"),
-        (b'"a bare text"', 'line 3 has no string in "text"'),
-        (b"[]", 'line 3 has no string in "text"'),
-        (b"{}", 'line 3 has no string in "text"'),
-        (b'{"text": null}', 'line 3 has no string in "text"'),
-        (b'{"text": ["a"]}', 'line 3 has no string in "text"'),
+        (b"oops", "line 3: not JSON: Expecting value"),
+        (b'{"text": "a"', "line 3: not JSON"),
+        (b'{"text": "a"} {"text": "b"}', "line 3: not JSON"),
+        (b'{"text": "a"},{"text": "b"}', "line 3: not JSON"),
+        (b'{"text": ' + b"[" * 100_000, "line 3: not JSON"),
+        (b"\xff\xfe", "line 3: not JSON"),
+        (b'"a bare text"', 'line 3: "text" is missing; each row must be {"text": "…"}'),
+        (b"[]", 'line 3: "text" is missing'),
+        (b"{}", 'line 3: "text" is missing'),
+        (b'{"text": null}', 'line 3: "text" is null'),
+        (b'{"text": ["a"]}', 'line 3: "text" is list, not a string'),
     ],
 )
-@pytest.mark.parametrize("ends", [b"\n", b""])
-def test_a_bad_line_is_named_by_its_number(line: bytes, message: str, ends: bytes) -> None:
+ENDS = pytest.mark.parametrize("ends", [b"\n", b""])
+
+
+class Strict(Collecting):
+    """A submission that is refused for one bad row."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        chosen = Settings(**settings)
+        self._cutter = cutter(chosen, self.space, key_base=self.space.key_base, text_field="text", strict=True)
+
+
+@BAD_LINES
+@ENDS
+def test_a_bad_line_keeps_its_place_and_is_named_by_its_number(line: bytes, message: str, ends: bytes) -> None:
     ingest = Collecting()
-    with pytest.raises(BadInputError, match=message):  # noqa: PT012  # either call may find it
+    ingest.feed_lines(b'{"text": "fine"}\n\n' + line + ends)
+    (chunk,) = ingest.finish()
+    assert (chunk.texts, chunk.keys[1]) == (["fine", ""], NO_KEY)
+    assert chunk.errors[1].code == "invalid_text"
+    assert chunk.errors[1].message.startswith(message)
+
+
+@BAD_LINES
+@ENDS
+def test_a_bad_line_is_refused_when_all_must_be_good(line: bytes, message: str, ends: bytes) -> None:
+    ingest = Strict()
+    with pytest.raises(BadInputError) as refused:  # noqa: PT012  # either call may find it
         ingest.feed_lines(b'{"text": "fine"}\n\n' + line + ends)
         ingest.finish()
+    assert str(refused.value).startswith(message)
+    assert "(strict: nothing was accepted)" in str(refused.value)
+
+
+@BAD_LINES
+@ENDS
+def test_lines_of_which_none_is_a_row_are_refused_with_the_reason_of_the_first(
+    line: bytes, message: str, ends: bytes
+) -> None:
+    ingest = Collecting()
+    ingest.feed_lines(b"\n\n" + line + b"\n" + line + ends)
+    with pytest.raises(BadInputError) as refused:
+        ingest.finish()
+    assert str(refused.value).startswith(message)
 
 
 @pytest.mark.parametrize(
-    "lines",
+    ("lines", "bad"),
     [
-        [b'{"text":"a"},{"text":"b","z":[{}', b"{}]}"],
-        [b'{"text":"a"},0,{"text":"b","z":[{}', b"{}]}"],
-        [b'{"text":"a","z":[{}', b'{}]},{"text":"b"}'],
+        ([b'{"text":"a"},{"text":"b","z":[{}', b"{}]}"], 2),
+        ([b'{"text":"a"},0,{"text":"b","z":[{}', b"{}]}"], 2),
+        ([b'{"text":"a","z":[{}', b'{}]},{"text":"b"}'], 2),
     ],
 )
-def test_lines_that_are_json_only_together_are_no_rows(lines: list[bytes]) -> None:
+def test_lines_that_are_json_only_together_are_no_rows(lines: list[bytes], bad: int) -> None:
     ingest = Collecting()
-    with pytest.raises(BadInputError, match="line 1 is not JSON"):
-        ingest.feed_lines(b"\n".join(lines) + b"\n")
+    ingest.feed_lines(b"\n".join([*lines, b'{"text": "fine"}']) + b"\n")
+    (chunk,) = ingest.finish()
+    assert chunk.texts == [""] * bad + ["fine"]
+    messages = [chunk.errors[i].message for i in range(bad)]
+    assert [message.partition(": Ex")[0] for message in messages] == [f"line {i}: not JSON" for i in (1, 2)]
 
 
 def test_numbers_count_on_over_all_parts() -> None:
     ingest = Collecting()
     ingest.feed_lines(ndjson(*ROWS))
     ingest.feed_lines(ndjson(*ROWS))
-    with pytest.raises(BadInputError, match="line 7 is not JSON"):
-        ingest.feed_lines(b"oops\n")
+    ingest.feed_lines(b"oops\n")
+    (chunk,) = ingest.finish()
+    assert chunk.errors[6].message.startswith("line 7: not JSON")
 
 
 def test_a_text_with_a_lone_surrogate_fails_alone() -> None:
@@ -128,10 +171,28 @@ def test_empty_and_long_texts_keep_their_places() -> None:
     assert chunk.errors[2].message.startswith("text 2 is empty")
 
 
-def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
+@pytest.mark.parametrize("size", [1, 7, 100, 150, 10_000])
+@pytest.mark.parametrize("ends", [b'"}\n', b'"}'])
+def test_a_line_that_is_too_long_fails_alone_and_is_never_held(size: int, ends: bytes) -> None:
     ingest = Collecting(max_text_bytes=100)
+    data = b'{"text": "a"}\n{"text": "' + b"x" * 3000 + ends
+    data += b'{"text": "c"}\noops\n' if ends.endswith(b"\n") else b""
+    for at in range(0, len(data), size):
+        ingest.feed_lines(data[at : at + size])
+        assert len(ingest._rest) <= 200
+    (chunk,) = ingest.finish()
+    assert chunk.texts == ["a", ""] + (["c", ""] if ends.endswith(b"\n") else [])
+    assert "longer than" in chunk.errors[1].message
+    if size < 3000:
+        assert chunk.errors[1].message == "line 2: longer than 200 bytes, twice SEMEL_MAX_TEXT_BYTES; split the text"
+    if ends.endswith(b"\n"):
+        assert chunk.errors[3].message.startswith("line 4: not JSON")
+
+
+def test_a_line_that_is_too_long_is_refused_before_its_end_when_all_must_be_good() -> None:
+    ingest = Strict(max_text_bytes=100)
     ingest.feed_lines(b'{"text": "a"}\n{"text": "' + b"x" * 100)
-    with pytest.raises(BadInputError, match=r"line 2 is longer than 200 bytes, twice SEMEL_MAX_TEXT_BYTES"):
+    with pytest.raises(BadInputError, match=r"line 2: longer than 200 bytes, twice SEMEL_MAX_TEXT_BYTES"):
         ingest.feed_lines(b"x" * 100)
 
 

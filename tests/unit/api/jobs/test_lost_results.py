@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, update
 
-from semel.api.jobs.results import Rows, npy
+from semel.api.jobs.result_formats import npy
+from semel.api.jobs.results import Rows
 from semel.cache.schema import vectors as vector_rows
 from semel.errors import ConflictError, ForbiddenError
 from semel.tasks.jobs.schema import jobs as job_rows
+from semel.values.activation import Head
 from semel.values.job import Job
 from semel.values.text import ItemError, Outcome
 from tests.support.job_results import lines, read, run
@@ -30,6 +32,27 @@ def test_lost_vectors_are_computed_again_in_their_places(running: Parts) -> None
     job = run(running, [*(f"lost and found {i}" for i in range(6)), "poison"])
     before = lines(running, job)
     lose(running, job, 0, 3, 5)
+    assert lines(running, job) == before
+
+
+def test_lost_vectors_are_computed_again_in_the_variant_of_their_job(running: Parts) -> None:
+    texts = ["the first words and the end", "kept", "poison"]
+    job = run(running, texts, max_tokens=2, truncate_side="left", normalize=False)
+    before = lines(running, job)
+    lose(running, job, 0)
+    assert lines(running, job) == before
+
+
+def test_lost_logits_become_scores_as_those_that_are_kept(running: Parts) -> None:
+    pairs = [{"query": "a b", "document": text} for text in ("lost a b", "kept a", "poison")]
+    job = replace(run(running, pairs, model="reranker"), head=Head("Sigmoid"), kind="cross-encoder")
+    assert [line.get("score") for line in lines(running, job)] == [
+        pytest.approx(0.7310586),
+        pytest.approx(0.6224593),
+        None,
+    ]
+    before = lines(running, job)
+    lose(running, job, 0)
     assert lines(running, job) == before
 
 

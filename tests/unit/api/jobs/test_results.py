@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from semel.api.jobs.results import FORMATS, check_ready
+from semel.api.jobs.result_formats import FORMATS, check_ready
 from semel.errors import ConflictError
 from semel.values.job import Job
 from semel.values.text import ItemError

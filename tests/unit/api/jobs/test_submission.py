@@ -22,9 +22,10 @@ from semel.errors import (
     UnknownModelError,
 )
 from semel.tasks.fleet.card import WorkerCard
-from semel.tasks.jobs.counts import JobCounts
+from semel.tasks.jobs.counts import JobCounts, WaitingWork
 from semel.values.job import Job, JobStatus
 from semel.values.model import ModelEntry
+from semel.values.text import Lane
 from tests.support.parts import Parts, parts
 from tests.support.service import Service
 
@@ -57,6 +58,20 @@ def test_a_job_takes_the_prompt_by_its_name_or_by_the_kind_of_text(running: Part
 
 
 @pytest.mark.parametrize(
+    ("options", "prompt"),
+    [
+        ({"model": "prompted"}, "document"),
+        ({"model": "prompted", "input_type": "document"}, "document"),
+        ({"model": "prompted", "input_type": "none"}, ""),
+        ({"model": "fake"}, ""),
+        ({"model": "fake", "input_type": "query"}, ""),
+    ],
+)
+def test_texts_without_a_kind_are_documents(running: Parts, options: Any, prompt: str) -> None:
+    assert destination(running.services, request(**options))[0].prompt_name == prompt
+
+
+@pytest.mark.parametrize(
     ("options", "error"),
     [({"model": "nope"}, UnknownModelError), ({"device": "gpu"}, UnknownDeviceError)],
 )
@@ -74,12 +89,13 @@ def test_a_job_is_refused_while_redis_does_not_answer(running: Parts) -> None:
 
 def test_a_job_is_refused_while_too_much_work_waits(running: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = running.services.fleet
-    fleet.backlog._seen.clear()
-    monkeypatch.setattr(JobCounts, "waiting_texts", lambda _self, **_: 1000 * 86_401)  # at 1000 texts/s
+    fleet.backlog._waiting.forget()
+    waits = WaitingWork(Lane.BULK, "cpu", "fake", 1000, tokens_per_text=5 * 86_401)  # at 5000 tokens/s
+    monkeypatch.setattr(JobCounts, "waiting_work", lambda _self: [waits])
     with pytest.raises(OverloadedError, match="86,401 s of work wait on cpu") as refused:
         create(running.services, request())
     assert refused.value.retry_after_s == 1.0
-    fleet.backlog._seen.clear()
+    fleet.backlog._waiting.forget()
 
 
 def test_a_version_for_one_device_does_not_run_on_another(tmp_path: Path) -> None:
@@ -129,7 +145,6 @@ def test_a_webhook_is_kept_until_the_job_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (BadInputError("line 1 is not JSON"), "invalid_input", "line 1 is not JSON"),
         (StorageFullError("here"), "storage_full", "is full"),
         (ClientDisconnect(), "upload_cut_off", "the client disconnected before it had sent all texts"),
         (ZeroDivisionError("by zero"), "internal_error", "ZeroDivisionError: by zero"),
@@ -145,6 +160,33 @@ def test_an_error_while_the_rows_arrive_ends_the_job(running: Parts, error: Exce
     assert message in job.error.message
 
 
+def test_a_refused_submission_leaves_no_job(running: Parts) -> None:
+    before = running.services.stores.jobs.list_jobs(limit=100)
+    with pytest.raises(BadInputError, match="line 9: not JSON"), new_job(running.services, request()) as ingest:  # noqa: PT012
+        ingest.add("accepted before the error")
+        ingest.take(ingest._cutter.take_rest())
+        assert len(running.services.stores.jobs.list_jobs(limit=100)) == len(before) + 1
+        raise BadInputError("line 9: not JSON")
+    assert running.services.stores.jobs.list_jobs(limit=100) == before
+
+
+def test_a_refused_submission_calls_no_webhook(tmp_path: Path) -> None:
+    with parts(tmp_path, webhook_secret=SECRET, webhook_allow_private=True) as running:
+        asked = request(webhook_url="http://127.0.0.1/hook")
+        with pytest.raises(BadInputError), new_job(running.services, asked):
+            raise BadInputError("line 1: not JSON")
+        assert running.services.stores.webhooks.take_due(limit=9) == []
+
+
+def test_a_submission_that_must_be_good_is_refused_for_one_bad_row(running: Parts) -> None:
+    before = running.services.stores.jobs.list_jobs(limit=100)
+    ingests = new_job(running.services, request(strict=True))
+    with pytest.raises(BadInputError, match="text 1 is empty"), ingests as ingest:  # noqa: PT012
+        ingest.add("a good row")
+        ingest.add("")
+    assert running.services.stores.jobs.list_jobs(limit=100) == before
+
+
 def test_a_job_that_was_cancelled_meanwhile_stays_cancelled(running: Parts) -> None:
     ingests = new_job(running.services, request())
     with pytest.raises(ConflictError, match="accepts no more texts"), ingests as ingest:  # noqa: PT012
@@ -158,7 +200,7 @@ def test_what_was_computed_before_an_error_stays_in_the_cache(running: Parts) ->
     with pytest.raises(BadInputError), new_job(running.services, request()) as ingest:  # noqa: PT012
         ingest.add("computed before the error")
         ingest.take(ingest._cutter.take_rest())
-        raise BadInputError("line 2 is not JSON")
+        raise BadInputError("line 2: not JSON")
     space = running.services.stores.catalog.space("fake")
     assert running.services.pipeline.embed(space, ["computed before the error"]).outcomes == ["hit"]
 

@@ -70,7 +70,10 @@ def test_how_long_the_output_is_kept_is_stored(idle: Service) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"endpoint": "/v1/chat/completions"}, "endpoint must be one of /v1/embeddings, /v1/rerank, not '/v1/chat"),
+        (
+            {"endpoint": "/v1/chat/completions"},
+            "endpoint must be one of /v1/embeddings, /v1/rerank, /classify, /embed_sparse, not '/v1/chat",
+        ),
         ({"completion_window": "1h"}, "completion_window: "),
         ({"metadata": {str(i): "" for i in range(17)}}, "at most 16 pairs"),
         ({"metadata": {"k" * 65: ""}}, "keys of 64"),

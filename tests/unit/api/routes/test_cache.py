@@ -191,7 +191,7 @@ def test_imported_vectors_are_hits(api: Service, made: tuple[list[str], Vectors]
     assert imported["stored"] + imported["present"] == 5
     answer = api.http.post("/v1/embeddings", json={"input": texts})
     assert answer.headers["x-semel-cache"].startswith("hits=5")
-    assert put(api, lines(texts, vectors)).json() == {"stored": 0, "present": 5}
+    assert put(api, lines(texts, vectors)).json() == {"stored": 0, "present": 5, "compared": 0}
 
 
 @pytest.mark.parametrize("kind", [PARQUET, "application/x-parquet", "Application/X-Parquet; charset=binary"])
@@ -244,9 +244,10 @@ def test_another_content_type_is_refused_with_those_that_are_read(api: Service, 
     assert (kind or "missing") in message_of(answer)
 
 
-@pytest.mark.parametrize(("params", "status"), [({"model": "nope"}, 404), ({"prompt_name": "nope"}, 404)])
-def test_an_unknown_model_or_prompt_is_404(api: Service, params: dict[str, str], status: int) -> None:
-    assert put(api, b'{"text": "a", "embedding": [1]}\n', **params).status_code == status
+@pytest.mark.parametrize(("params", "status"), [({"model": "nope"}, 404), ({"prompt_name": "nope"}, 400)])
+def test_an_unknown_model_is_404_and_an_unknown_prompt_400(api: Service, params: dict[str, str], status: int) -> None:
+    answer = put(api, b'{"text": "a", "embedding": [1]}\n', **params)
+    assert (answer.status_code, "'nope'" in message_of(answer)) == (status, True)
 
 
 def test_an_import_names_its_model(api: Service) -> None:

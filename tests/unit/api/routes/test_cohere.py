@@ -1,5 +1,6 @@
 """POST /v2/embed in this process."""
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -47,15 +48,44 @@ def test_the_input_type_chooses_the_prompt(api: Service, input_type: str, same_a
     assert api.http.post("/v2/embed", json=body).json()["embeddings"]["float"] == [plain["embedding"]]
 
 
-@pytest.mark.parametrize(("truncate", "status"), [("END", 200), ("NONE", 400), ("START", 400)])
-def test_a_long_text_is_cut_at_its_end_or_refused(api: Service, truncate: str, status: int) -> None:
+@pytest.mark.parametrize(("truncate", "status"), [("END", 200), ("NONE", 400), ("START", 200)])
+def test_a_long_text_is_cut_or_refused(api: Service, truncate: str, status: int) -> None:
     body = {**SOUND, "texts": ["w " * 50], "truncate": truncate}
     assert api.http.post("/v2/embed", json=body).status_code == status
 
 
-def test_cutting_the_start_is_refused_with_what_to_send(api: Service) -> None:
-    answer = api.http.post("/v2/embed", json={**SOUND, "truncate": "START"})
-    assert (answer.status_code, "send END or NONE" in message_of(answer)) == (400, True)
+@pytest.mark.parametrize(
+    ("options", "read"),
+    [
+        ({"truncate": "END"}, range(20)),
+        ({"truncate": "START"}, range(30, 50)),
+        ({"truncate": "END", "max_tokens": 5}, range(5)),
+        ({"truncate": "START", "max_tokens": 5}, range(45, 50)),
+    ],
+)
+def test_a_long_text_has_the_vector_of_the_part_that_is_read(
+    api: Service, options: dict[str, Any], read: range
+) -> None:
+    long, part = (" ".join(f"word{i}" for i in words) for words in (range(50), read))
+    answer = api.http.post("/v2/embed", json={**SOUND, "texts": [long], **options})
+    assert answer.headers["x-semel-truncated"] == "1"
+    alone = api.http.post("/v1/embeddings", json={"input": part}).json()["data"][0]["embedding"]
+    assert answer.json()["embeddings"]["float"] == [alone]
+
+
+def test_base64_holds_the_numbers_of_the_vectors(api: Service) -> None:
+    answer = api.http.post("/v2/embed", json={**SOUND, "embedding_types": ["float", "base64"]}).json()["embeddings"]
+    rows = [np.frombuffer(base64.b64decode(row), "<f4").tolist() for row in answer["base64"]]
+    assert rows == np.array(answer["float"], np.float32).tolist()
+
+
+def test_inputs_in_pieces_are_joined_by_newlines(api: Service) -> None:
+    pieces = [{"type": "text", "text": "first"}, {"type": "text", "text": "second"}]
+    body = {"input_type": "clustering", "inputs": [{"content": pieces}]}
+    answer = api.http.post("/v2/embed", json=body).json()
+    assert answer["texts"] == ["first\nsecond"]
+    plain = api.http.post("/v2/embed", json={**SOUND, "texts": ["first\nsecond"]}).json()
+    assert answer["embeddings"] == plain["embeddings"]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +98,9 @@ def test_cutting_the_start_is_refused_with_what_to_send(api: Service) -> None:
         ({"model": "nope"}, 404, "no model named 'nope'"),
         ({"output_dimension": 7}, 400, "cannot be cut to 7"),
         ({"model": "reranker"}, 400, "cross-encoder"),
-        ({"embedding_types": ["float", "base64"]}, 400, "embedding_types.1: "),
+        ({"embedding_types": ["float", "float16"]}, 400, "embedding_types.1"),
+        ({"max_tokens": 21}, 400, "reads at most 20 tokens, not 21"),
+        ({"texts": None}, 400, "send either texts, or inputs"),
     ],
 )
 def test_a_request_that_cannot_be_used_is_refused(

@@ -67,15 +67,69 @@ def test_a_large_request_keeps_its_order_and_leaves_no_job(api: Service) -> None
 
 
 @pytest.mark.parametrize(
+    ("options", "read"),
+    [
+        ({"truncate_prompt_tokens": 5}, range(5)),
+        ({"max_tokens": 5, "truncate_side": "left"}, range(45, 50)),
+        ({"truncation_side": "left"}, range(30, 50)),
+        ({"document_tokens": 3}, range(3)),
+    ],
+)
+def test_a_request_says_which_part_of_a_long_text_is_read(api: Service, options: dict[str, Any], read: range) -> None:
+    long, part = (" ".join(f"word{i}" for i in words) for words in (range(50), read))
+    answer = api.http.post("/v1/embeddings", json={"input": long, **options})
+    assert answer.headers["x-semel-truncated"] == "1"
+    alone = api.http.post("/v1/embeddings", json={"input": part}).json()["data"][0]["embedding"]
+    assert answer.json()["data"][0]["embedding"] == alone
+
+
+def test_a_variant_is_a_space_of_its_own_in_the_cache(api: Service) -> None:
+    bodies = [{"input": "kept apart", **options} for options in ({}, {"max_tokens": 5}, {"max_tokens": 20})]
+    answers = [api.http.post("/v1/embeddings", json=body).headers["x-semel-cache"] for body in (*bodies, bodies[1])]
+    assert [answer.split(";")[0] for answer in answers] == ["hits=0", "hits=0", "hits=1", "hits=1"]
+
+
+@pytest.mark.parametrize("name", ["normalize", "normalized"])
+def test_vectors_keep_the_length_that_the_model_gives_on_request(api: Service, name: str) -> None:
+    plain, whole = (
+        np.array(api.http.post("/v1/embeddings", json={"input": "by length", **options}).json()["data"][0]["embedding"])
+        for options in ({}, {name: False})
+    )
+    assert np.linalg.norm(plain) == pytest.approx(1, abs=1e-6)
+    assert np.linalg.norm(whole) > 1000
+    np.testing.assert_allclose(whole / np.linalg.norm(whole), plain, atol=1e-6)
+
+
+def test_numbers_come_in_the_type_and_size_that_voyages_clients_request(api: Service) -> None:
+    body = {"input": "as bytes", "output_dtype": "int8", "output_dimension": 16, "truncation": True}
+    numbers = api.http.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]
+    plain = api.http.post("/v1/embeddings", json={"input": "as bytes"}).json()["data"][0]["embedding"]
+    assert numbers == np.rint(np.array(plain, np.float32) * 127).astype(int).tolist()
+
+
+def test_a_task_of_jina_chooses_the_prompt(api: Service) -> None:
+    def embedded(text: str, **options: str) -> list[float]:
+        body = {"model": "prompted", "input": text, **options}
+        return api.http.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]  # type: ignore[no-any-return]
+
+    assert embedded("owl", task="retrieval.query") == embedded("find owl")
+    assert embedded("owl", task="retrieval.passage") == embedded("text owl")
+
+
+@pytest.mark.parametrize(
     ("body", "status", "code", "message"),
     [
-        ({"input": []}, 400, "invalid_input", "empty list"),
-        ({"input": ["x"] * 2049}, 400, "invalid_input", "POST /v1/jobs"),
+        ({"input": []}, 400, "empty_input", "empty list"),
+        ({"input": ["x"] * 2049}, 400, "too_many_texts", "POST /v1/jobs"),
         ({"input": [[1, 2], [3]]}, 400, "invalid_input", "check_embedding_ctx_length=False"),
         ({"input": {"a": 1}}, 400, "invalid_input", "not dict"),
         ({"input": "x", "model": "nope"}, 404, "model_not_found", "no model named 'nope'"),
         ({"input": "x", "model": "a\nb"}, 400, "invalid_input", "cannot be printed"),
-        ({"input": "x", "model": "prompted", "prompt_name": "nope"}, 404, "model_not_found", "(prompt query)"),
+        ({"input": "x", "model": "prompted", "prompt_name": "nope"}, 400, "prompt_not_found", "document, query"),
+        ({"input": "x", "model": "prompted", "task": "nope"}, 400, "prompt_not_found", "document, query"),
+        ({"input": "x", "max_tokens": 21}, 400, "invalid_input", "reads at most 20 tokens, not 21"),
+        ({"input": "x", "model": "reranker", "normalize": False}, 400, "invalid_input", "cross-encoder"),
+        ({"input": "x", "dimensions": 16, "output_dimension": 7}, 400, "invalid_input", "two names of one parameter"),
         ({"input": "x", "model": "reranker"}, 400, "invalid_input", "cross-encoder"),
         ({"input": "x", "dimensions": 7}, 400, "invalid_input", "cannot be cut to 7"),
         ({"input": "x", "input_type": "query", "prompt_name": "query"}, 400, "invalid_input", "only one of them"),
@@ -111,6 +165,13 @@ def test_truncate_false_refuses_a_long_text(api: Service) -> None:
     answer = api.http.post("/v1/embeddings", json={"input": ["fine", "w " * 50], "truncate": False})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input[1]")
     assert "longer than the model reads" in message_of(answer)
+
+
+def test_truncate_false_refuses_a_text_above_the_limit_of_the_request(api: Service) -> None:
+    body = {"input": ["one two three four five", "six words are one too many"], "max_tokens": 5, "truncate": False}
+    answer = api.http.post("/v1/embeddings", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input[1]")
+    assert api.http.post("/v1/embeddings", json={**body, "input": body["input"][:1]}).status_code == 200
 
 
 def test_without_a_worker_a_hit_is_served_and_a_miss_is_503(api: Service) -> None:

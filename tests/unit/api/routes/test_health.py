@@ -42,7 +42,7 @@ def fails(error: Exception) -> Callable[..., Any]:
 
 def test_without_redis_both_parts_that_need_it_are_named(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     down = redis.ConnectionError("refused")
-    monkeypatch.setattr(api.services.fleet.redis, "ping", fails(down))
+    monkeypatch.setattr(api.services.fleet.redis, "set", fails(down))
     monkeypatch.setattr(api.services.fleet.redis, "smembers", fails(down))
     answer = api.http.get("/health/ready")
     parts = answer.json()["parts"]

@@ -1,11 +1,16 @@
 """/v1/jobs in this process."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from semel.api.jobs.wire import JobObject
+from semel.tasks.fleet.card import WorkerCard
+from semel.tasks.jobs.schema import chunks as chunk_rows
 from tests.support.answers import message_of
 from tests.support.service import Service
 from tests.support.workers import no_worker, paused, send_again
@@ -76,15 +81,45 @@ def test_the_rows_of_a_cross_encoder_are_pairs(api: Service) -> None:
         ({"input": ["a"], "device": "abacus"}, 400, "unknown device 'abacus'"),
         ({"input": ["a"], "colour": "red"}, 400, "colour: "),
         ({"input": ["a"], "metadata": {"n": 3}}, 400, "metadata.n: "),
-        ({"input": [{"id": 1}]}, 400, 'input[0] has no string in "text"'),
+        ({"input": [{"id": 1}]}, 400, 'input[0]: "text" is missing; each row must be {"text": "…"}'),
+        ({"input": ["a", {"id": 1}], "strict": True}, 400, 'input[1]: "text" is missing'),
+        ({"input": ["a", ""], "strict": True}, 400, "text 1 is empty"),
+        ({"input": ["a"], "strict": "perhaps"}, 400, "strict: "),
         ({"input": ["a"], "webhook_url": "ftp://x"}, 400, "webhook"),
         ({"input": ["a"], "input_type": "query", "prompt_name": "query"}, 400, "only one of them"),
     ],
 )
 def test_a_job_that_cannot_be_used_is_refused(api: Service, body: dict[str, Any], status: int, message: str) -> None:
+    before = api.http.get("/v1/jobs").json()
     answer = api.http.post("/v1/jobs", json=body)
     assert answer.status_code == status
     assert message in message_of(answer)
+    assert api.http.get("/v1/jobs").json() == before, "it leaves no job"
+
+
+def test_a_row_without_its_text_fails_in_its_place(api: Service) -> None:
+    job = submit(api, "a good row", {"id": 7, "body": "x"}, "another good row")
+    lines = [json.loads(line) for line in get(api, job, "/results").text.splitlines()]
+    assert [line["outcome"] for line in lines] == ["computed", "failed", "computed"]
+    assert (lines[1]["id"], lines[1]["metadata"]) == (7, {"body": "x"})
+    assert lines[1]["error"]["message"].startswith('input[1]: "text" is missing')
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt"),
+    [
+        ({}, "document"),
+        ({"input_type": "query"}, "query"),
+        ({"input_type": "none"}, ""),
+        ({"prompt_name": "query"}, "query"),
+    ],
+)
+def test_texts_are_documents_unless_the_job_says_otherwise(api: Service, options: dict[str, str], prompt: str) -> None:
+    job = submit(api, "of some kind", model="prompted", **options)
+    (line,) = get(api, job, "/results").text.splitlines()
+    asked = {"prompt_name": prompt} if prompt else {}
+    direct = api.http.post("/v1/embeddings", json={"input": "of some kind", "model": "prompted", **asked}).json()
+    assert json.loads(line)["embedding"] == direct["data"][0]["embedding"]
 
 
 @pytest.mark.parametrize("route", ["/v1/jobs", "/v1/jobs/estimate"])
@@ -136,7 +171,7 @@ def test_an_estimate_counts_and_submits_nothing(api: Service) -> None:
     answer = api.http.post("/v1/jobs/estimate", json={"input": texts}).json()
     assert (answer["texts"], answer["distinct"], answer["cached"], answer["to_compute"]) == (4, 2, 1, 1)
     assert (answer["failed"], [row["index"] for row in answer["bad_rows"]]) == (1, [3])
-    assert answer["compute_s"] == pytest.approx(1 / 1000)
+    assert answer["compute_s"] == pytest.approx(answer["tokens"] / 5000)
     assert api.http.get("/v1/jobs").json() == jobs
 
 
@@ -156,6 +191,44 @@ def test_the_list_is_filtered_and_paged(api: Service) -> None:
 
 def test_an_unknown_model_is_an_error_and_no_empty_list(api: Service) -> None:
     assert api.http.get("/v1/jobs", params={"model": "nope"}).status_code == 404
+
+
+def test_texts_in_running_chunks_are_in_hand(api: Service) -> None:
+    with paused(api):
+        job = submit(api, *[f"in hand {i}" for i in range(2500)])
+        with reported(api, job, 300):
+            shown = get(api, job).json()
+            (listed,) = api.http.get("/v1/jobs", params={"limit": 1}).json()["data"]
+        for one in (shown, listed):
+            assert (one["id"], one["in_hand"], one["counts"]["done"]) == (job.id, 300, 0)
+            assert one["texts_per_s"] > 0
+            assert one["eta_s"] > 0
+        waiting = get(api, job).json()
+        assert (waiting["in_hand"], waiting["texts_per_s"], waiting["eta_s"]) == (0, None, None)
+        post(api, job, "cancel")
+
+
+def test_an_ended_job_has_nothing_in_hand_and_no_rate(api: Service) -> None:
+    job = submit(api, "ended")
+    with reported(api, job, 1):
+        done = get(api, job).json()
+    assert (done["status"], done["in_hand"], done["texts_per_s"], done["eta_s"]) == ("completed", 0, None, None)
+
+
+@contextmanager
+def reported(api: Service, job: JobObject, done: int) -> Iterator[None]:
+    """For a block, a worker reports texts that are done in the first chunk of a job, which it runs."""
+    with api.services.stores.db.write() as conn:
+        first = (chunk_rows.c.job_id == job.id) & (chunk_rows.c.position == 0)
+        conn.execute(update(chunk_rows).where(first).values(state="running"))
+    roster = api.services.fleet.roster
+    roster.beat(WorkerCard(id="busy", device="cpu", host="h", pid=1, started_at=0.0, progress=[(job.id, 0, done)]))
+    roster.live()
+    try:
+        yield
+    finally:
+        roster.leave("busy")
+        roster.live()
 
 
 def test_the_chunks_of_a_job_are_listed_by_position(api: Service) -> None:

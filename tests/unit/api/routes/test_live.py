@@ -23,7 +23,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def events(api: Service) -> dict[str, Any]:
     """The first reading of /v1/events, by event; the server then ends the stream."""
     assert api.http.portal is not None
-    live = api.app.state.live
+    live = api.app.state.lives.of(None)
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(api.http.get, "/v1/events")
         deadline = time.monotonic() + 10

@@ -36,10 +36,18 @@ def test_a_long_text_is_refused_unless_truncate_is_set(api: Service) -> None:
     assert api.http.post("/embed", json={**body, "truncate": True}).headers["x-semel-truncated"] == "1"
 
 
-def test_vectors_that_a_model_normalises_cannot_be_left_as_they_are(api: Service) -> None:
-    refused = api.http.post("/embed", json={"inputs": "x", "normalize": False})
-    assert (refused.status_code, refused.json()["error_type"]) == (422, "Validation")
-    assert "scales vectors to length 1" in message_of(refused)
+@pytest.mark.parametrize(("direction", "read"), [("Right", range(20)), ("Left", range(10, 30))])
+def test_a_long_text_is_cut_on_the_requested_side(api: Service, direction: str, read: range) -> None:
+    long, part = (" ".join(f"word{i}" for i in words) for words in (range(30), read))
+    body = {"inputs": long, "truncate": True, "truncation_direction": direction}
+    assert api.http.post("/embed", json=body).json() == embedded(api, part)
+
+
+def test_vectors_that_a_model_normalises_keep_their_own_length_on_request(api: Service) -> None:
+    answer = api.http.post("/embed", json={"inputs": "by length", "normalize": False})
+    vector = np.array(answer.json()[0])
+    assert np.linalg.norm(vector) > 1000
+    np.testing.assert_allclose(vector / np.linalg.norm(vector), embedded(api, "by length")[0], atol=1e-6)
 
 
 def test_rerank_sorts_by_score(api: Service) -> None:
@@ -48,6 +56,22 @@ def test_rerank_sorts_by_score(api: Service) -> None:
     assert (first["index"], first["text"], second["index"]) == (1, "x", 0)
     assert first["score"] == pytest.approx(1, abs=1e-6)
     assert [set(rank) for rank in api.http.post("/rerank", json=body).json()] == [{"index", "score"}] * 2
+
+
+def test_similarity_and_rerank_cut_on_the_requested_side(api: Service) -> None:
+    long, end = "other " * 30 + "the very end", "other " * 17 + "the very end"
+    cut = {"truncate": True, "truncation_direction": "Left"}
+    inputs = {"source_sentence": end, "sentences": [long]}
+    assert api.http.post("/similarity", json={"inputs": inputs, "parameters": cut}).json() == pytest.approx([1.0])
+    (rank,) = api.http.post("/rerank", json={"query": end, "texts": [long], **cut}).json()
+    assert rank["score"] == pytest.approx(1.0)
+    (rank,) = api.http.post("/rerank", json={"query": end, "texts": [long], "truncate": True}).json()
+    assert rank["score"] < 0.9
+
+
+def test_similarity_takes_null_parameters(api: Service) -> None:
+    body = {"inputs": {"source_sentence": "a", "sentences": ["a"]}, "parameters": None}
+    assert api.http.post("/similarity", json=body).json() == pytest.approx([1.0])
 
 
 def test_similarity_is_the_cosine_in_the_order_of_the_sentences(api: Service) -> None:
@@ -59,16 +83,16 @@ def test_similarity_is_the_cosine_in_the_order_of_the_sentences(api: Service) ->
 
 
 def test_similarity_names_the_sentence_that_is_bad(api: Service) -> None:
-    def refused(source: str, *sentences: str) -> str:
+    def refused(source: str, *sentences: str, status: int = 422) -> str:
         inputs = {"source_sentence": source, "sentences": list(sentences)}
         answer = api.http.post("/similarity", json={"inputs": inputs})
-        assert answer.status_code == 422
+        assert answer.status_code == status
         return message_of(answer)
 
     assert refused("", "a").startswith("source_sentence is empty")
     assert refused("poison", "a").startswith("source_sentence has no vector")
     assert refused("a", "b", "").startswith("text 1 is empty")
-    assert refused("a").startswith("sentences is an empty list")
+    assert refused("a", status=400).startswith("sentences is an empty list")
 
 
 def test_similarity_cuts_long_sentences_on_request(api: Service) -> None:
@@ -102,19 +126,20 @@ def test_info_describes_the_default_model(api: Service) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "status", "message"),
     [
-        ("/embed", {"inputs": []}, 422, "inputs is an empty list"),
+        ("/embed", {"inputs": []}, 400, "inputs is an empty list"),
+        ("/embed", {"inputs": ["x"] * 2049}, 413, "inputs has 2049 texts"),
         ("/embed", {"inputs": ["a", ""]}, 422, "text 1 is empty"),
         ("/embed", {"inputs": [[1, 2]]}, 422, "token ids"),
-        ("/embed", {"inputs": "x", "prompt_name": "nope"}, 404, "prompt nope"),
+        ("/embed", {"inputs": "x", "prompt_name": "nope"}, 422, "prompt 'nope'"),
         ("/embed", {"inputs": "x", "dimensions": 7}, 422, "cannot be cut to 7"),
-        ("/embed", {"inputs": "x", "truncation_direction": "Left"}, 422, "truncation_direction: "),
+        ("/embed", {"inputs": "x", "truncation_direction": "both"}, 422, "truncation_direction: "),
         ("/embed", {"inputs": "poison"}, 422, "text 0 has no vector"),
         ("/rerank", {"query": "", "texts": ["a"]}, 422, "the query is empty"),
-        ("/rerank", {"query": "q", "texts": []}, 422, "texts is an empty list"),
+        ("/rerank", {"query": "q", "texts": []}, 400, "texts is an empty list"),
         ("/rerank", {"query": "q", "texts": ["poison"]}, 422, "document 0 cannot be scored"),
         ("/tokenize", {"inputs": [""]}, 422, "text 0 is empty"),
         ("/tokenize", {"inputs": {}}, 422, "not dict"),
-        ("/tokenize", {"inputs": "x", "prompt_name": "nope"}, 404, "prompt nope"),
+        ("/tokenize", {"inputs": "x", "prompt_name": "nope"}, 422, "prompt 'nope'"),
     ],
 )
 def test_a_request_that_cannot_be_used_is_refused(
@@ -126,7 +151,7 @@ def test_a_request_that_cannot_be_used_is_refused(
 
 
 def test_health_is_200_while_every_part_answers_and_503_without_a_worker(api: Service) -> None:
-    assert (api.http.get("/health").status_code, api.http.get("/health").json()) == (200, {})
+    assert (api.http.get("/health").status_code, api.http.get("/health").json()["status"]) == (200, "healthy")
     with no_worker(api):
         answer = api.http.get("/health")
     assert (answer.status_code, answer.json()["error_type"]) == (503, "Unhealthy")
@@ -145,6 +170,18 @@ def test_rerank_uses_a_default_model_that_is_a_cross_encoder(on_a_cross_encoder:
     ranks = on_a_cross_encoder.http.post("/rerank", json={"query": "a b", "texts": ["c", "b a"]}).json()
     assert [(rank["index"], rank["score"]) for rank in ranks] == [(1, 1.0), (0, 0.0)]
     assert on_a_cross_encoder.http.post("/embed", json={"inputs": "x"}).status_code == 422
+
+
+def test_a_reranker_returns_its_logits_on_request(tmp_path: Path) -> None:
+    models = {"fake": ModelEntry("fake:?activation=Sigmoid", kind="cross-encoder")}
+    body = {"query": "a b", "texts": ["c", "b a"]}
+    with service(tmp_path, models=models) as running:
+        scores, logits = (
+            [rank["score"] for rank in running.http.post("/rerank", json={**body, "raw_scores": raw}).json()]
+            for raw in (False, True)
+        )
+    assert logits == [1.0, 0.0]
+    assert scores == pytest.approx([0.7311, 0.5], abs=1e-4)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class Slow(Live):
 
     def __init__(self) -> None:
         nothing, empty = SimpleNamespace(), SimpleNamespace(as_plain=list)
-        super().__init__(nothing, nothing, nothing, empty, overview=dict)  # type: ignore[arg-type]
+        super().__init__(nothing, nothing, empty, overview=dict)  # type: ignore[arg-type]
         self.go = threading.Event()
         self.under_way = self.most_at_once = self.made = 0
 

@@ -26,11 +26,11 @@ from tests.support.parts import Parts
 @pytest.fixture
 def live(running: Parts) -> Iterator[Live]:
     """A reader; jobs of other tests are out of its way."""
-    stores, fleet = running.services.stores, running.services.fleet
+    stores, watch = running.services.stores, running.services.watch
     with stores.db.write() as conn:
         conn.execute(chunk_rows.delete())
         conn.execute(job_rows.delete())
-    yield Live(stores.jobs, stores.parts, fleet.roster, Throughput(), overview=lambda: overview(running.services))
+    yield Live(stores.jobs, watch.running, Throughput(), overview=lambda: overview(running.services))
     running.worker.paused = False
 
 
@@ -100,6 +100,7 @@ def test_texts_of_a_running_chunk_count_before_it_is_done(running: Parts, live: 
     work_on(running, job, 4)
     assert entries(live)[job.id]["done"] == 4
     assert entries(live)[job.id]["job"]["counts"]["done"] == 0
+    assert entries(live)[job.id]["job"]["in_hand"] == 4
     running.services.fleet.roster.leave("busy")
 
 

@@ -1,6 +1,7 @@
 """How full each queue is."""
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from semel.api.watch.queue_states import QueueState, queue_states
 from semel.errors import UnavailableError
 from semel.tasks.fleet.card import WorkerCard
-from semel.tasks.jobs.counts import Waiting
+from semel.tasks.jobs.counts import Waiting, WaitingWork
+from semel.tasks.queue.backlog import Backlog
 from semel.values.text import Lane
 from tests.support.parts import Parts
 
@@ -28,10 +30,11 @@ class Counts:
         return time.time()
 
 
-class Backlog:
-    """Stands for `Backlog`: every device has this rate, every queue this many messages; requests wait by device."""
+class FixedBacklog(Backlog):
+    """Every device has this rate, every queue this many messages; requests wait by device."""
 
     def __init__(self, rate: float = 100.0, messages: int = 0, asked: dict[str, int] | None = None) -> None:
+        self._roster = SimpleNamespace(recently_live=list)  # type: ignore[assignment]
         self._rate, self._messages, self._asked = rate, messages, asked or {}
 
     def devices(self) -> list[str]:
@@ -52,8 +55,12 @@ def card(device: str, worker_id: str = "w") -> WorkerCard:
 
 
 def states(waiting: Any = None, live: tuple[WorkerCard, ...] = (), **backlog: Any) -> dict[str, QueueState]:
-    found = queue_states(Counts(waiting or {}), Backlog(**backlog), live)  # type: ignore[arg-type]
+    found = queue_states(Counts(waiting or {}), FixedBacklog(**backlog), live)  # type: ignore[arg-type]
     return {state.queue: state for state in found}
+
+
+def waits(lane: Lane, device: str, texts: int, oldest_sent_at: float | None = None) -> dict[Any, Waiting]:
+    return {(lane, device): Waiting([WaitingWork(lane, device, "m", texts, None)], oldest_sent_at)}
 
 
 def test_each_device_with_a_worker_has_two_queues() -> None:
@@ -64,13 +71,13 @@ def test_each_device_with_a_worker_has_two_queues() -> None:
 
 
 def test_a_device_without_a_worker_is_shown_while_work_waits_for_it() -> None:
-    found = states({(BULK, "mlx"): Waiting(50, None)})
+    found = states(waits(BULK, "mlx", 50))
     assert (found["bulk.mlx"].texts, found["bulk.mlx"].workers) == (50, 0)
     assert states() == {}
 
 
 def test_the_bulk_lane_waits_for_the_interactive_one_too() -> None:
-    found = states({(INTERACTIVE, "cpu"): Waiting(200, None), (BULK, "cpu"): Waiting(300, None)})
+    found = states(waits(INTERACTIVE, "cpu", 200) | waits(BULK, "cpu", 300))
     assert (found["interactive.cpu"].work_s, found["bulk.cpu"].work_s) == (2.0, 5.0)
     assert (found["interactive.cpu"].texts, found["bulk.cpu"].texts) == (200, 300)
 
@@ -84,12 +91,12 @@ def test_the_texts_of_requests_count_wherever_they_wait() -> None:
 
 
 def test_without_a_rate_the_time_of_what_waits_is_unknown() -> None:
-    found = states({(BULK, "cpu"): Waiting(10, None)}, rate=0.0)
+    found = states(waits(BULK, "cpu", 10), rate=0.0)
     assert (found["interactive.cpu"].work_s, found["bulk.cpu"].work_s) == (0.0, None)
 
 
 def test_the_age_is_that_of_the_oldest_message() -> None:
-    found = states({(BULK, "cpu"): Waiting(1, time.time() - 60), (INTERACTIVE, "cpu"): Waiting(1, time.time() + 60)})
+    found = states(waits(BULK, "cpu", 1, time.time() - 60) | waits(INTERACTIVE, "cpu", 1, time.time() + 60))
     assert found["bulk.cpu"].oldest_s == pytest.approx(60, abs=1)
     assert found["interactive.cpu"].oldest_s == 0.0, "the clock of another host may be ahead"
 

@@ -74,7 +74,7 @@ def test_vectors_come_in_the_order_of_the_texts(engine: Engine) -> None:
     backend = loaded(engine)
     vectors = embed_all(engine, backend)
     assert vectors.dtype == np.float32
-    assert (vectors == backend.embed_texts(TEXTS)).all()
+    assert (vectors == backend.forward(backend.tokenize(TEXTS))).all()
 
 
 def test_agreement_is_the_cosine_for_each_pair_of_devices() -> None:

@@ -112,7 +112,7 @@ def test_only_devices_of_the_requested_kind_are_looked_for(
     """Looking for a device imports its framework."""
     looked_for = []
 
-    def find_devices(*, software: bool, kind: str | None) -> list[DeviceInfo]:
+    def find_devices(*, software: bool, kind: str | None = None) -> list[DeviceInfo]:
         looked_for.append((kind, software))
         return ALL
 

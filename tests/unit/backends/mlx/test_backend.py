@@ -44,8 +44,8 @@ def numpy_as_mlx(*, metal: bool = False) -> Any:
     )
 
 
-def loaded(folder: Path, *, metal: bool = False) -> MlxBackend:
-    backend = MlxBackend(source(write_model(folder)))
+def loaded(folder: Path, *, metal: bool = False, **entry: Any) -> MlxBackend:
+    backend = MlxBackend(source(write_model(folder), **entry))
     backend._mx = numpy_as_mlx(metal=metal)
     backend._model, backend._head = Encoder(), Head(["mean"])
     backend._tokenizer = SimpleNamespace(pad_id=0)  # type: ignore[assignment]
@@ -94,6 +94,15 @@ def test_another_error_of_mlx_is_passed_on(tmp_path: Path) -> None:
     backend._model.error = RuntimeError("shapes do not match")
     with pytest.raises(RuntimeError, match="shapes do not match"):
         backend.forward(batch([1]))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_vectors_have_the_length_that_the_model_gives_and_the_definition_scales_them_later(
+    tmp_path: Path, normalize: bool
+) -> None:
+    backend = loaded(tmp_path, normalize=normalize)
+    assert backend.forward(batch([5])).tolist() == [[5, 25]]
+    assert backend.get_model_info().normalizes is normalize
 
 
 @pytest.mark.parametrize(("metal", "max_batch_tokens"), [(True, 16384), (False, 1024)])
@@ -189,7 +198,7 @@ def test_a_model_must_return_the_length_that_its_files_define(tmp_path: Path, mo
     backend = loaded(tmp_path)
     monkeypatch.setattr(backend, "_open", lambda *, with_head: Encoder())
     monkeypatch.setattr(backend_module, "load_tokenizer", lambda source: None)
-    tokenizer = SimpleNamespace(pad_id=0, tokenize=lambda texts, prompt: batch([1]))
+    tokenizer = SimpleNamespace(pad_id=0, tokenize=lambda texts, prompt, variant: batch([1]))
     monkeypatch.setattr(backend_module, "TextTokenizer", lambda *_, **__: tokenizer)
     with pytest.raises(ModelLoadError, match="its files define 8 dimensions, but it returns 2"):
         backend._build()

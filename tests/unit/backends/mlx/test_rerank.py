@@ -1,4 +1,4 @@
-"""How the MLX reranker turns logits into scores; numpy stands in for mlx.core, and no model is loaded."""
+"""How the MLX reranker finds the logits of pairs; numpy stands in for mlx.core, and no model is loaded."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +10,7 @@ import pytest
 from semel.backends.base import SAMPLE_PAIRS, Tokens
 from semel.backends.mlx.rerank import MlxReranker
 from semel.values.text import Pair
+from semel.values.variant import AS_DEFINED, Variant
 from tests.support.model_files import source, write_model
 
 
@@ -37,7 +38,6 @@ def reranker(folder: Path, model: Any) -> MlxReranker:
     backend._mx = SimpleNamespace(array=np.asarray, arange=np.arange, float32=np.float32)
     backend._model = model
     backend._tokenizer = SimpleNamespace(pad_id=9)  # type: ignore[assignment]
-    backend._activation = lambda logits: logits * 10
     return backend
 
 
@@ -50,12 +50,12 @@ def test_a_classifier_sees_the_segments_and_no_further_rows(tmp_path: Path) -> N
     batch = [pair([7], [1, 2]), *[pair([7, 7], [i % 9]) for i in range(16)]]
     scores = reranker(tmp_path, Classifier()).forward(batch)
     assert (scores.shape, scores.dtype) == ((17, 1), np.dtype(np.float32))
-    assert scores[:3, 0].tolist() == [30, 0, 10]
+    assert scores[:3, 0].tolist() == [3, 0, 1]
 
 
-@pytest.mark.parametrize(("no", "expected"), [(2, [20.0, 40.0]), (None, [40.0, 80.0])])
+@pytest.mark.parametrize(("no", "expected"), [(2, [2.0, 4.0]), (None, [4.0, 8.0])])
 def test_a_language_model_answers_after_the_last_token(tmp_path: Path, no: int | None, expected: list[float]) -> None:
-    """The score is the logit of "yes", here token 1, minus that of "no" if there is one."""
+    """The logit of a pair is that of "yes", here token 1, minus that of "no" if there is one."""
     backend = reranker(tmp_path, LanguageModel())
     backend._template = SimpleNamespace()  # type: ignore[assignment]
     backend._yes, backend._no = 1, no
@@ -64,12 +64,24 @@ def test_a_language_model_answers_after_the_last_token(tmp_path: Path, no: int |
 
 
 def test_pairs_are_read_by_the_template_if_there_is_one(tmp_path: Path) -> None:
-    backend = reranker(tmp_path, None)
-    backend._tokenizer = SimpleNamespace(tokenize_pairs=lambda pairs, prompt: ("tokenizer", pairs, prompt))  # type: ignore[assignment]
-    pairs = [Pair("query", "document")]
-    assert backend.tokenize(pairs, prompt="judge") == ("tokenizer", pairs, "judge")
-    backend._template = SimpleNamespace(tokenize=lambda pairs, prompt: ("template", pairs, prompt))  # type: ignore[assignment]
-    assert backend.tokenize(pairs) == ("template", pairs, "")
+    backend, seen = reranker(tmp_path, None), list[Any]()
+
+    def tokenize(pairs: Any, **options: Any) -> list[Tokens]:
+        seen.append((pairs, options))
+        return [Tokens([1], truncated=False)]
+
+    pairs, left, short = [Pair("query", "the document")], Variant(truncate_side="left"), Variant(document_tokens=1)
+    backend._tokenizer = SimpleNamespace(
+        tokenize_pairs=tokenize,
+        with_short_documents=lambda pairs, variant, then: then([Pair("query", "the")] if variant == short else pairs),
+    )  # type: ignore[assignment]
+    backend.tokenize(pairs, prompt="judge", variant=left)
+    assert seen == [(pairs, {"prompt": "judge", "variant": left})]
+    backend._template = SimpleNamespace(tokenize=tokenize)  # type: ignore[assignment]
+    backend.tokenize(pairs)
+    backend.tokenize(pairs, prompt="judge", variant=short)
+    assert seen[1] == (pairs, {"prompt": "", "variant": AS_DEFINED})
+    assert seen[2] == ([Pair("query", "the")], {"prompt": "judge", "variant": short})
 
 
 def test_the_samples_are_pairs(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from semel.backends.models.fingerprint import Described
+from semel.backends.models.head import activation_of
 from semel.errors import BadInputError, ModelLoadError
 from semel.values.model import Precision
 from tests.support.model_files import source, write_files, write_model, write_sentence_model
@@ -155,6 +156,62 @@ def test_files_that_change_only_a_score_count_for_cross_encoders(tmp_path: Path,
     write_files(tmp_path, {file: content})
     assert described(tmp_path).spec == before[0]
     assert described(tmp_path, kind="cross-encoder").spec != before[1]
+
+
+IDENTITY = "torch.nn.modules.linear.Identity"
+
+
+def activation(folder: Path, library: dict[str, Any] | None = None, **config: Any) -> str:
+    files = {} if library is None else {"config_sentence_transformers.json": library}
+    write_model(folder, files=files, architectures=["BertForSequenceClassification"], **config)
+    return activation_of(source(folder, kind="cross-encoder"))
+
+
+def test_a_model_that_names_no_activation_has_a_sigmoid(tmp_path: Path) -> None:
+    assert activation(tmp_path) == "Sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("library", "config"),
+    [
+        ({"activation_fn": IDENTITY}, {}),
+        (None, {"sentence_transformers": {"activation_fn": IDENTITY}}),
+        (None, {"sbert_ce_default_activation_function": IDENTITY}),
+        ({}, {"sentence_transformers": None, "sbert_ce_default_activation_function": "Identity"}),
+    ],
+)
+def test_each_version_of_the_library_writes_the_activation_elsewhere(
+    tmp_path: Path, library: dict[str, Any] | None, config: dict[str, Any]
+) -> None:
+    assert activation(tmp_path, library, **config) == "Identity"
+
+
+def test_the_newest_place_of_the_activation_wins(tmp_path: Path) -> None:
+    library = {"activation_fn": "torch.nn.modules.activation.Tanh"}
+    assert activation(tmp_path, library, sentence_transformers={"activation_fn": IDENTITY}) == "Tanh"
+
+
+def test_another_activation_is_refused_by_name(tmp_path: Path) -> None:
+    library = {"activation_fn": "torch.nn.modules.activation.Softplus"}
+    why = "model 'm' turns its logits into scores with Softplus, and semel computes only Identity, Sigmoid, Tanh; set"
+    with pytest.raises(ModelLoadError, match=why):
+        activation(tmp_path, library)
+    with pytest.raises(ModelLoadError, match=why):
+        described(tmp_path, kind="cross-encoder")
+    assert described(tmp_path).spec.kind == "embed", "a model that scores nothing needs no activation"
+
+
+def test_the_fingerprint_of_a_cross_encoder_says_that_logits_are_stored_and_how_they_become_scores(
+    tmp_path: Path,
+) -> None:
+    activation(tmp_path, {"activation_fn": "torch.nn.modules.activation.Tanh"})
+    rule = json.loads(described(tmp_path, kind="cross-encoder").spec.pooling)
+    assert (rule["activation"], rule["stored"]) == ("Tanh", "logit")
+
+
+def test_a_fake_cross_encoder_has_the_activation_of_its_options() -> None:
+    specs = [described(f"fake:{options}", kind="cross-encoder").spec for options in ("", "?activation=Sigmoid")]
+    assert [json.loads(spec.pooling)["activation"] for spec in specs] == ["Identity", "Sigmoid"]
 
 
 def test_a_fake_model_is_described_by_its_options() -> None:

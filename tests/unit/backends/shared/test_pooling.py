@@ -56,11 +56,9 @@ def test_a_projection_may_lack_a_bias() -> None:
     assert layer(np.array([[1, 4]], np.float32)).tolist() == [[-3]]
 
 
-def test_projections_follow_the_pooling_and_normalising_comes_last() -> None:
+def test_projections_follow_the_pooling_and_the_vectors_keep_their_length() -> None:
     double = Dense(2 * np.eye(2, dtype=np.float32), None, "Identity")
-    assert Head(["cls"], [double, double])(HIDDEN, LENGTHS)[0].tolist() == [4, 16]
-    scaled = Head(["cls"], [double], normalize=True)(HIDDEN, LENGTHS)
-    np.testing.assert_allclose(scaled[1], [0.6, -0.8], rtol=1e-6)
+    assert Head(["cls"], [double, double])(HIDDEN, LENGTHS).tolist() == [[4, 16], [24, -32]]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +90,7 @@ def dense(folder: Path, activation: str | None = None, **weights: np.ndarray) ->
 def test_a_projection_is_read_from_its_folder(tmp_path: Path) -> None:
     weight, bias = np.array([[1, 0], [0, 2], [1, 1]], np.float16), np.array([0, 0, 1], np.float16)
     module = dense(tmp_path, "torch.nn.modules.linear.Identity", **{"linear.weight": weight, "linear.bias": bias})
-    head = read_head("m", tmp_path, [MEAN, module], normalize=False)
+    head = read_head("m", tmp_path, [MEAN, module])
     vectors = head(HIDDEN, LENGTHS)
     assert vectors.dtype == np.float32
     assert vectors[0].tolist() == [3, 4, 6]
@@ -100,14 +98,14 @@ def test_a_projection_is_read_from_its_folder(tmp_path: Path) -> None:
 
 def test_a_projection_without_an_activation_has_a_tanh(tmp_path: Path) -> None:
     module = dense(tmp_path, **{"linear.weight": np.eye(2, dtype=np.float32)})
-    head = read_head("m", tmp_path, [MEAN, module], normalize=False)
+    head = read_head("m", tmp_path, [MEAN, module])
     np.testing.assert_allclose(head(HIDDEN, LENGTHS)[0], np.tanh([3, 2]), rtol=1e-6)
 
 
 def test_modules_that_change_nothing_here_are_accepted(tmp_path: Path) -> None:
     modules = [MEAN, ["Dropout", {"dropout": 0.1}, "2"], ["Normalize", {}, "3"]]
-    head = read_head("m", tmp_path, modules, normalize=False)
-    assert head(HIDDEN, LENGTHS)[0].tolist() == [3, 2]  # the fingerprint decides whether to normalise
+    head = read_head("m", tmp_path, modules)
+    assert head(HIDDEN, LENGTHS)[0].tolist() == [3, 2]  # vectors are normalised when they are stored
 
 
 @pytest.mark.parametrize(
@@ -129,7 +127,7 @@ def test_modules_that_change_nothing_here_are_accepted(tmp_path: Path) -> None:
 )
 def test_an_unknown_module_or_setting_is_refused(modules: list[Any], why: str, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=f"model 'm'.*{why}"):
-        read_head("m", tmp_path, modules, normalize=False)
+        read_head("m", tmp_path, modules)
 
 
 def test_the_refusal_of_a_prompt_left_out_names_the_setting() -> None:

@@ -1,6 +1,7 @@
 """From texts to token ids and back, with a small tokenizer of the `tokenizers` library."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from semel.backends.shared.tokenizing import (
 )
 from semel.errors import BadInputError, ModelLoadError
 from semel.values.text import Pair
+from semel.values.variant import TruncateSide, Variant
 from tests.support.model_files import source, write_model, write_sentence_model
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "sat", "query:", "naïve", "漢字"]
@@ -165,6 +167,7 @@ def trained(kind: str) -> Any:
 
 FAMILIES = ("word pieces", "byte pairs", "sentence pieces", "unigrams")
 TOKENIZERS = {kind: TextTokenizer("m", trained(kind), max_tokens=12) for kind in FAMILIES}
+LEFT = Variant(truncate_side="left")
 PARTS = st.sampled_from(
     ["the cat", "naïve", " ", "   ", "\n\n", "x" * 300, "漢字かな", "12345", "def f(x):", "é", "a", "🙂"]
 )
@@ -200,6 +203,124 @@ def test_a_text_of_many_megabytes_is_tokenised_at_once(monkeypatch: pytest.Monke
     tokenizer.tokenize(["the cat sat " * 700_000])
     assert len(seen) == 1
     assert seen[0] < 10_000
+
+
+# Variants
+
+
+def cutting(tokenizer: TextTokenizer, limit: int, side: TruncateSide = "right") -> Any:
+    """The library's tokenizer, which cuts as given."""
+    made = type(tokenizer._fast).from_str(tokenizer._fast.to_str())
+    made.enable_truncation(limit, direction=side)
+    return made
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(PARTS, min_size=1, max_size=40),
+    st.integers(0, 200),
+    st.sampled_from(["", " "]),
+    st.integers(3, 12),
+    st.sampled_from(["left", "right"]),
+)
+def test_a_variant_cuts_where_the_library_cuts(
+    kind: str, parts: list[str], times: int, join: str, limit: int, side: TruncateSide
+) -> None:
+    text = join.join(parts * (1 + times))
+    tokenizer = TOKENIZERS[kind]
+    whole = cutting(tokenizer, limit, side).encode(text)
+    found = tokenizer.tokenize([text], variant=Variant(max_tokens=limit, truncate_side=side))
+    assert found == [Tokens(whole.ids, truncated=bool(whole.overflowing))]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_the_end_of_a_long_text_is_read_up_to_the_limit_of_the_model(kind: str) -> None:
+    tokenizer, text = TOKENIZERS[kind], "the cat sat on 12345 naïve mats, " * 3000 + "didn't it?"
+    whole = cutting(tokenizer, 12, "left").encode(text)
+    assert tokenizer.tokenize([text], variant=LEFT) == [Tokens(whole.ids, truncated=True)]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("limit", [4, 7, 12])
+def test_a_variant_cuts_pairs_where_the_library_cuts(limit: int, side: TruncateSide) -> None:
+    tokenizer = TextTokenizer("m", loaded(), max_tokens=12)
+    library = cutting(tokenizer, limit, side)
+    for query, document in (("the cat", "sat"), ("cat " * 4, "the sat " * 5000), ("the cat " * 5000, "sat " * 3)):
+        whole = library.encode(query, document)
+        (tokens,) = tokenizer.tokenize_pairs([Pair(query, document)], variant=Variant(limit, side))
+        assert tokens == Tokens(whole.ids, truncated=bool(whole.overflowing), segments=whole.type_ids)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("own", [2, 5, 9])
+def test_a_text_is_cut_after_its_own_tokens(kind: str, own: int) -> None:
+    tokenizer, text = TOKENIZERS[kind], "the cat sat on the mat, didn't it? " * 5000
+    ids = tokenizer.whole.encode(text[:200], add_special_tokens=False).ids
+    (tokens,) = tokenizer.tokenize([text], variant=Variant(document_tokens=own))
+    assert tokens == Tokens([CLS, *ids[:own], SEP], truncated=True)
+
+
+def test_a_text_is_cut_before_its_prompt_is_put_before_it(tokenizer: TextTokenizer) -> None:
+    (tokens,) = tokenizer.tokenize(["the cat sat"], prompt="query: ", variant=Variant(document_tokens=2))
+    assert tokens == Tokens([CLS, QUERY, THE, CAT, SEP], truncated=True)
+
+
+def test_a_text_with_no_more_tokens_of_its_own_is_whole(tokenizer: TextTokenizer) -> None:
+    found = tokenizer.tokenize(["the cat", "the cat "], variant=Variant(document_tokens=2))
+    assert found == [Tokens([CLS, THE, CAT, SEP], truncated=False)] * 2
+
+
+def test_the_document_of_a_pair_is_cut_and_not_its_query(tokenizer: TextTokenizer) -> None:
+    (tokens,) = tokenizer.tokenize_pairs([Pair("the cat", "sat the cat")], variant=Variant(document_tokens=1))
+    assert tokens == Tokens([CLS, THE, CAT, SEP, SAT, SEP], truncated=True, segments=[0, 0, 0, 0, 1, 1])
+
+
+def test_a_text_that_is_cut_twice_loses_its_document_tokens_first(tokenizer: TextTokenizer) -> None:
+    variant = Variant(max_tokens=4, truncate_side="left", document_tokens=3)
+    assert tokenizer.tokenize(["the cat sat naïve"], variant=variant)[0].ids == [CLS, CAT, SAT, SEP]
+
+
+@pytest.mark.parametrize(("limit", "pairs"), [(1, False), (2, False), (2, True), (3, True)])
+def test_a_limit_without_room_for_a_text_is_refused(tokenizer: TextTokenizer, limit: int, pairs: bool) -> None:
+    tokenize, given = (tokenizer.tokenize_pairs, Pair("cat", "the")) if pairs else (tokenizer.tokenize, "cat")
+    special = 3 if pairs else 2
+    why = f"a limit of {limit} tokens leaves no room .* the {special} special tokens .* at least {special + 1}"
+    with pytest.raises(BadInputError, match=why):
+        tokenize([given], variant=Variant(max_tokens=limit))  # type: ignore[operator]
+    assert len(tokenize([given], variant=Variant(max_tokens=special + 1))[0].ids) == special + 1  # type: ignore[operator]
+
+
+def test_a_variant_leaves_the_cut_of_the_model_as_it_was(tokenizer: TextTokenizer) -> None:
+    text = "the cat sat the cat sat"
+    plain = tokenizer.tokenize([text])
+    assert tokenizer.tokenize([text], variant=Variant(3, "left")) == [Tokens([CLS, SAT, SEP], truncated=True)]
+    assert tokenizer.tokenize([text]) == plain == [Tokens([CLS, THE, CAT, SAT, THE, SEP], truncated=True)]
+    assert tokenizer.tokenize([text], variant=LEFT)[0].ids == [CLS, SAT, THE, CAT, SAT, SEP]
+
+
+def test_threads_with_different_variants_get_their_own_cuts(tokenizer: TextTokenizer) -> None:
+    text, cuts = "the cat sat " * 50, [Variant(limit, side) for limit in (3, 4, 5) for side in ("left", "right")]
+    alone = [tokenizer.tokenize([text] * 20, variant=cut) for cut in cuts]
+    with ThreadPoolExecutor(len(cuts)) as pool:
+        for _ in range(50):
+            assert list(pool.map(lambda cut: tokenizer.tokenize([text] * 20, variant=cut), cuts)) == alone
+
+
+def test_only_the_end_of_many_megabytes_is_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = TextTokenizer("m", trained("word pieces"), max_tokens=256)
+    seen: list[str] = []
+
+    def encode(texts: list[str]) -> list[Any]:
+        seen.extend(texts)
+        return []
+
+    varied = SimpleNamespace(encode_batch_fast=encode, enable_truncation=lambda *_, **__: None)
+    monkeypatch.setattr(tokenizer, "_varied", varied)
+    tokenizer.tokenize(["the cat sat " * 700_000 + "on the mat"], variant=LEFT)
+    (tail,) = seen
+    assert tail.endswith("sat on the mat")
+    assert len(tail) < 10_000
 
 
 def test_a_slow_tokenizer_is_refused() -> None:

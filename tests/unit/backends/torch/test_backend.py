@@ -71,9 +71,14 @@ def test_vectors_are_float32_rows_in_order(tmp_path: Path, settings: Calls) -> N
     assert vectors.tolist() == [[3, 1], [1, 1]]
 
 
-def test_the_fingerprint_decides_whether_vectors_are_normalised(tmp_path: Path, settings: Calls) -> None:
-    vectors = words(tmp_path, normalize=True).forward(batch(3))
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_vectors_have_the_length_that_the_model_gives_and_the_definition_scales_them_later(
+    tmp_path: Path, settings: Calls, normalize: bool
+) -> None:
+    backend = words(tmp_path, normalize=normalize)
+    backend._dtype, backend._why, backend._weight_bytes = "float32", "a reason", 7
+    assert backend.forward(batch(3)).tolist() == [[3, 1]]
+    assert backend.get_model_info().normalizes is normalize
 
 
 @pytest.mark.parametrize(("lengths", "threads"), [((64,), 1), ((60, 5), 4), ((1, 2), 1)])
@@ -167,7 +172,7 @@ def test_weights_that_are_quantised_are_loaded_on_the_cpu(
 
 def test_a_model_must_return_the_length_that_its_files_define(tmp_path: Path, settings: Calls) -> None:
     backend = words(tmp_path)
-    backend._tokenizer = SimpleNamespace(tokenize=lambda texts, prompt: batch(1))  # type: ignore[assignment]
+    backend._tokenizer = SimpleNamespace(tokenize=lambda texts, prompt, variant: batch(1))  # type: ignore[assignment]
     backend._check_dim(2)
     with pytest.raises(ModelLoadError, match="its files define 8 dimensions, but it returns 2"):
         backend._check_dim(8)

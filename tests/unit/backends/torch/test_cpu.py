@@ -73,4 +73,4 @@ def test_glibc_is_asked_to_keep_its_memory(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(cpu.ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=mallopt))
     cpu.keep_memory()
-    assert settings == {-3: 32 << 20, -1: 256 << 20, -2: 16 << 20}
+    assert settings == {-3: 32 << 20, -1: 256 << 20, -2: 16 << 20, -8: 2}

@@ -17,6 +17,7 @@ from semel.backends.vulkan.backend import VulkanBackend, VulkanReranker
 from semel.backends.vulkan.export import Exported
 from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
 from semel.values.text import Pair
+from semel.values.variant import Variant
 from tests.support.model_files import source, write_model
 
 WORDS = np.stack([np.arange(10), np.arange(10) ** 2], axis=1).astype(np.float32)
@@ -213,11 +214,18 @@ def test_sessions_are_opened_run_and_freed_one_at_a_time(tmp_path: Path, monkeyp
     assert held == [True] * 4, "opened, checked, run, freed"
 
 
-def test_a_reranker_scores_the_logits_of_pairs(tmp_path: Path) -> None:
+def test_vectors_have_the_length_that_the_model_gives_and_the_definition_scales_them_later(tmp_path: Path) -> None:
+    for normalize in (True, False):
+        backend = loaded(tmp_path, normalize=normalize)
+        assert backend.forward(batch([5])).tolist() == [[5, 25]]
+        assert backend.get_model_info().normalizes is normalize
+
+
+def test_a_reranker_returns_the_logits_of_pairs(tmp_path: Path) -> None:
     write_model(tmp_path, architectures=["BertForSequenceClassification"], id2label={"0": "x"})
     backend = VulkanReranker(source(tmp_path, kind="cross-encoder"), device="vulkan:0", converted=tmp_path)
-    backend._activation = lambda logits: logits * 2
-    backend._tokenizer = SimpleNamespace(tokenize_pairs=lambda pairs, prompt: (pairs, prompt))  # type: ignore[assignment]
-    assert backend._finish(np.array([[1.5]], np.float32), []).tolist() == [[3.0]]
+    backend._tokenizer = SimpleNamespace(tokenize_pairs=lambda pairs, prompt, variant: (pairs, prompt, variant))  # type: ignore[assignment]
+    assert backend._finish(np.array([[1.5]], np.float32), []).tolist() == [[1.5]]
     assert backend.samples() is SAMPLE_PAIRS
-    assert backend.tokenize([Pair("q", "d")], prompt="p") == ([Pair("q", "d")], "p")
+    pairs, left = [Pair("q", "d")], Variant(truncate_side="left")
+    assert backend.tokenize(pairs, prompt="p", variant=left) == (pairs, "p", left)

@@ -130,7 +130,7 @@ def test_a_dry_run_counts_and_deletes_nothing(cli: Cli, store: VectorStore) -> N
 
 
 def test_max_bytes_keeps_that_much(cli: Cli, store: VectorStore) -> None:
-    assert cli("cache", "prune", "--max-bytes", "48").out == "1 vectors deleted\n"
+    assert cli("cache", "prune", "--max-bytes", "48", "--yes").out == "1 vectors deleted\n"
     assert cli("cache", "prune", "--max-bytes", "1GB").out == "0 vectors deleted\n"
     assert entries(cli) == 3
 
@@ -140,13 +140,14 @@ def test_older_than_deletes_what_is_older(
     cli: Cli, db: Database, store: VectorStore, older_than: str, left: int
 ) -> None:
     age(db, 1, seconds=3600)
-    cli("cache", "prune", "--older-than", older_than)
+    cli("cache", "prune", "--older-than", older_than, "--yes")
     assert entries(cli) == left
 
 
 def test_a_prefix_of_a_fingerprint_is_enough(cli: Cli, store: VectorStore) -> None:
     put(store, ["a", "b"], vectors(2), into=OTHER)
-    assert cli("cache", "prune", "--fingerprint", OTHER.fingerprint.hex()[:10].upper()).out == "2 vectors deleted\n"
+    prefix = OTHER.fingerprint.hex()[:10].upper()
+    assert cli("cache", "prune", "--yes", "--fingerprint", prefix).out == "2 vectors deleted\n"
     (left,) = cli("cache", "stats", "--json").json
     assert left["fingerprint"] == space().fingerprint.hex()
 
@@ -156,8 +157,17 @@ def test_vectors_of_an_unexpired_job_are_kept(cli: Cli, db: Database, store: Vec
     job = jobs.add(space(), lane=Lane.BULK, device="cpu", why="only one", truncate=True)
     keys = input_keys(space().fingerprint, ["a", "b"])
     jobs.add_chunks(job, [NewChunk(0, keys, ["a", "b"])], lookup=store.lookup_on)
-    assert cli("cache", "prune", "--max-bytes", "0").out == "2 vectors deleted\n"
+    planned = cli("cache", "prune", "--max-bytes", "0", "--dry-run")
+    assert planned.out == "2 vectors would be deleted\n"
+    assert f"2 more vectors are kept for 1 jobs that have not expired ({job.id})" in planned.err
+    assert cli("cache", "prune", "--max-bytes", "0", "-y").out == "2 vectors deleted\n"
     assert entries(cli) == 2
+
+
+def test_vectors_are_not_deleted_without_an_answer(cli: Cli, store: VectorStore) -> None:
+    done = cli("cache", "prune", "--max-bytes", "0")
+    assert (done.code, "add --yes to delete them without a question" in done.error) == (2, True)
+    assert entries(cli) == 4
 
 
 def test_an_export_moves_vectors_to_another_cache(

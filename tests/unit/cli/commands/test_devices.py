@@ -82,7 +82,7 @@ def test_a_device_that_fails_keeps_no_old_figures(cli: Cli, folder: Path, monkey
 
 def test_a_cross_encoder_is_not_measured(cli: Cli, folder: Path) -> None:
     done = cli("devices", "--measure", "--model", "reranker")
-    assert "cpu: 'reranker' is a cross-encoder; choose an embedding model" in done.err
+    assert "cpu: 'reranker' is a model of kind cross-encoder; choose one that embeds" in done.err
     assert measured(folder) == {}
 
 

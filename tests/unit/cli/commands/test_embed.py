@@ -71,8 +71,43 @@ def test_local_wins_over_the_url_of_the_environment(cli: Cli, source: Path, monk
 def test_a_prompt_goes_before_each_text(cli: Cli, folder: Path, source: Path) -> None:
     cli("embed", source, "-o", "queries.npy", "--model", "prompted", "--prompt-name", "query")
     (folder / "spelled.txt").write_text("".join(f"find {text}\n" for text in TEXTS))
-    cli("embed", "spelled.txt", "-o", "spelled.npy", "--model", "prompted")
+    cli("embed", "spelled.txt", "-o", "spelled.npy", "--model", "prompted", "--input-type", "none")
     assert np.array_equal(np.load(folder / "queries.npy"), np.load(folder / "spelled.npy"))
+
+
+@pytest.mark.parametrize("where", ["local", "server"])
+@pytest.mark.parametrize(
+    ("options", "prompt"),
+    [
+        ([], "text "),
+        (["--input-type", "document"], "text "),
+        (["--input-type", "query"], "find "),
+        (["--input-type", "none"], ""),
+    ],
+)
+def test_texts_are_documents_unless_the_command_says_otherwise(
+    cli: Cli, folder: Path, source: Path, options: list[str], prompt: str, where: str, request: pytest.FixtureRequest
+) -> None:
+    (folder / "spelled.txt").write_text("".join(f"{prompt}{text}\n" for text in TEXTS))
+    cli("embed", "spelled.txt", "-o", "spelled.npy", "--model", "prompted", "--input-type", "none")
+    if where == "server":
+        request.getfixturevalue("server")
+        options = [*options, "--url", "http://elsewhere"]
+    done = cli("embed", source, "-o", "out.npy", "--model", "prompted", *options)
+    assert done.code == 0, done.err
+    assert np.array_equal(np.load(folder / "out.npy"), np.load(folder / "spelled.npy"))
+
+
+@pytest.mark.parametrize("where", ["local", "server"])
+def test_an_unknown_kind_of_text_is_refused(cli: Cli, source: Path, where: str, request: pytest.FixtureRequest) -> None:
+    options = []
+    if where == "server":
+        request.getfixturevalue("server")
+        options = ["--url", "http://elsewhere"]
+    done = cli("embed", source, "-o", "out.npy", "--model", "prompted", "--input-type", "poem", *options)
+    assert done.code == 2
+    assert "document" in done.error
+    assert "none" in done.error
 
 
 def test_another_field_can_hold_the_text(cli: Cli, folder: Path) -> None:
@@ -85,7 +120,7 @@ def test_another_field_can_hold_the_text(cli: Cli, folder: Path) -> None:
 def test_texts_above_the_limit_are_truncated_and_counted(cli: Cli, folder: Path) -> None:
     (folder / "long.txt").write_text("w " * 50 + "\nshort\n")
     done = cli("embed", "long.txt", "-o", "out.npy")
-    assert "1 texts were longer than the model's limit and were truncated" in done.err
+    assert "1 texts (50.0 %) were longer than the model's limit: about 19% of all tokens are not in" in done.err
     assert np.load(folder / "out.npy").shape == (2, 16)
 
 
@@ -101,14 +136,15 @@ def test_no_truncate_lets_them_fail(cli: Cli, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["local", "server"])
-def test_bad_inputs_keep_their_places_with_skip_bad(
-    cli: Cli, folder: Path, where: str, request: pytest.FixtureRequest
+@pytest.mark.parametrize("skip_bad", [[], ["--skip-bad"]])
+def test_bad_inputs_keep_their_places(
+    cli: Cli, folder: Path, where: str, skip_bad: list[str], request: pytest.FixtureRequest
 ) -> None:
     if where == "server":
         request.getfixturevalue("server")
     options = ["--url", "http://elsewhere"] if where == "server" else []
     (folder / "in.jsonl").write_text('{"text": "one"}\nnot json\n{"text": "a poison"}\n{"text": "two"}\n{"text": ""}\n')
-    done = cli("embed", "in.jsonl", "-o", "out.parquet", "--skip-bad", *options)
+    done = cli("embed", "in.jsonl", "-o", "out.parquet", *skip_bad, *options)
     assert done.code == 0, done.err
     assert "3 inputs have no vector:" in done.err
     assert all(f"in.jsonl:{number}: " in done.err for number in (2, 3, 5))
@@ -119,7 +155,7 @@ def test_bad_inputs_keep_their_places_with_skip_bad(
 
 def test_the_list_of_bad_inputs_has_an_end(cli: Cli, folder: Path) -> None:
     (folder / "in.jsonl").write_text('{"text": "one"}\n' + "oops\n" * 25)
-    lines = cli("embed", "in.jsonl", "-o", "out.parquet", "--skip-bad").err.splitlines()
+    lines = cli("embed", "in.jsonl", "-o", "out.parquet").err.splitlines()
     assert len([line for line in lines if line.startswith("  in.jsonl:")]) == embedding._LISTED
     assert lines[-1] == "  … and 5 more"
 
@@ -133,10 +169,10 @@ def test_the_list_of_bad_inputs_has_an_end(cli: Cli, folder: Path) -> None:
         (["-o", "mine.npy"], "mine.npy exists; use --overwrite to replace it"),
         (["-o", "out.npy", "--local", "--url", "http://x"], "--local and --url cannot be used together"),
         (["-o", "out.npy", "--model", "nope"], "'nope'"),
-        (["-o", "out.npy", "--prompt-name", "query"], "model 'fake' has no prompt 'query' (prompts: none)"),
+        (["-o", "out.npy", "--prompt-name", "query"], "model 'fake' has no prompt 'query' (it has: none)"),
         (
             ["-o", "out.npy", "--model", "prompted", "--prompt-name", "q"],
-            "model 'prompted' has no prompt 'q' (prompts: query, document)",
+            "model 'prompted' has no prompt 'q' (it has: document, query)",
         ),
         (["-o", "out.npy", "--model", "reranker"], "'reranker'"),
     ],
@@ -158,8 +194,7 @@ def test_an_option_that_cannot_be_honoured_is_one_line(
         ("none.txt", None, "none.txt"),
         ("in.pdf", "x", "in.pdf"),
         ("in.txt", "", "in.txt contains no texts"),
-        ("in.txt", "a\n\nb\n", "in.txt:2: "),
-        ("in.jsonl", '{"text": "a"}\n{oops\n', "in.jsonl:2: "),
+        ("in.txt", "a\n\nb\n", "in.txt:2 has no vector (the text is empty)"),
         ("in.csv", "a,b\n1,2\n", "'text'"),
         ("in.txt", "good\na poison\n", "in.txt:2 has no vector"),
     ],
@@ -173,6 +208,42 @@ def test_an_input_that_cannot_be_read_leaves_no_output(
     assert done.code == 2
     assert named in done.error
     assert not list(folder.glob("out*"))
+
+
+@pytest.mark.parametrize("where", ["local", "server"])
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("in.txt", "a\n\nb\n", "in.txt:2: the text is empty"),
+        ("in.jsonl", '{"text": "a"}\n{oops\n', "in.jsonl:2: not JSON"),
+        ("in.csv", "id,text\n1,a,b\n", "in.csv:2: 3 cells under 2 columns"),
+    ],
+)
+def test_a_bad_input_is_refused_when_all_must_be_good(
+    cli: Cli, folder: Path, name: str, content: str, named: str, where: str, request: pytest.FixtureRequest
+) -> None:
+    (folder / name).write_text(content)
+    options = []
+    if where == "server":
+        request.getfixturevalue("server")
+        options = ["--url", "http://elsewhere"]
+    done = cli("embed", name, "-o", "out.parquet", "--strict", *options)
+    assert done.code == 2
+    assert named in done.error
+    assert "(without --strict, such inputs fail in their places)" in done.error
+    assert not list(folder.glob("out*"))
+
+
+def test_files_of_a_folder_that_are_not_read_are_counted_and_can_be_included(cli: Cli, folder: Path) -> None:
+    (folder / "in").mkdir()
+    for name in ("a.md", "b.html", "c.pdf", ".hidden.html"):
+        (folder / "in" / name).write_text(f"text of {name}")
+    done = cli("embed", "in", "-o", "out.jsonl")
+    assert "2 files of the folder were not read: 1 .html, 1 .pdf (--include '*.html' reads such files" in done.err
+    again = cli("embed", "in", "-o", "all.jsonl", "--include", "*.html", "--include", "*.pdf")
+    assert "were not read" not in again.err
+    lines = [json.loads(line) for line in (folder / "all.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["a.md", "b.html", "c.pdf"]
 
 
 def test_overwrite_replaces_an_output(cli: Cli, folder: Path, source: Path) -> None:

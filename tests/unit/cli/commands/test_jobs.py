@@ -49,12 +49,27 @@ def test_submit_prints_the_id_alone(cli: Cli, texts: list[str]) -> None:
     assert "sending texts" in done.err
 
 
+def test_estimate_shows_hits_tokens_time_and_disk_and_submits_nothing(cli: Cli, texts: list[str], job: str) -> None:
+    before = cli("jobs", "list").out
+    with Path("in.txt").open("a") as file:
+        file.write("a text that is new here\n\n")
+    done = cli("jobs", "estimate", "in.txt")
+    shown = dict(line.split(maxsplit=1) for line in done.out.splitlines())
+    assert shown["texts"] == "5: 4 distinct, 3 hits, 1 bad"
+    assert shown["compute"] == "1 texts of about 8 tokens"
+    assert shown["time"] == "about 0 s, after 0 s of other work"
+    assert shown["disk"] == "about 214 bytes"
+    assert cli("jobs", "list").out == before
+    assert json.loads(cli("jobs", "estimate", "in.txt", "--json").out)["tokens"] == 8
+
+
 def test_show_prints_what_became_of_each_text(cli: Cli, job: str) -> None:
     first, *lines = cli("jobs", "show", job).out.splitlines()
     assert first == f"{job}  completed"
     shown = dict(line.split(maxsplit=1) for line in lines)
     assert shown["model"] == "fake (16 dimensions)"
-    assert shown["texts"] == "3 of 3: 3 computed, 0 hits, 0 coalesced, 0 failed; 0 truncated"
+    assert shown["texts"] == "3 of 3: 3 computed, 0 hits, 0 coalesced, 0 failed"
+    assert "cut" not in shown
     assert shown["device"]
     assert shown["took"].endswith(" s")
 
@@ -102,15 +117,53 @@ def test_a_row_comes_back_with_its_other_columns(cli: Cli, folder: Path) -> None
     assert [(row["id"], row["metadata"]) for row in rows] == [(7, {"page": 3}), (8, {"page": 4})]
 
 
-def test_skipped_rows_are_listed_and_not_sent(cli: Cli, folder: Path) -> None:
-    (folder / "in.jsonl").write_text('{"text": "skip one"}\nnot json\n{"text": ""}\n')
-    refused = cli("jobs", "submit", "in.jsonl")
-    assert refused.code == 2
-    assert "in.jsonl:2: " in refused.error
-    done = cli("jobs", "submit", "in.jsonl", "--skip-bad")
-    assert "2 inputs were not sent; the rows of the results are numbered without them:" in done.err
-    assert "  in.jsonl:3: " in done.err
-    assert cli("jobs", "show", done.out.strip(), "--json").json["total"] == 1
+def test_bad_rows_are_listed_and_fail_in_their_places(cli: Cli, folder: Path) -> None:
+    (folder / "in.jsonl").write_text('{"text": "one"}\nnot json\n{"text": "", "id": "c"}\n{"text": "four"}\n')
+    done = cli("jobs", "submit", "in.jsonl")
+    assert done.code == 0, done.err
+    assert "2 inputs cannot be read; they fail in their places:" in done.err
+    assert "  in.jsonl:2: not JSON" in done.err
+    assert "  in.jsonl:3: the text is empty" in done.err
+    cli("jobs", "results", done.out.strip(), "-o", "out.jsonl")
+    rows = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert [row["outcome"] == "failed" for row in rows] == [False, True, True, False]
+    assert [row.get("id") for row in rows] == [None, None, "c", None]
+
+
+def test_a_bad_row_is_refused_when_all_must_be_good(cli: Cli, server: Service, folder: Path) -> None:
+    before = server.services.stores.jobs.list_jobs(limit=100)
+    (folder / "in.jsonl").write_text('{"text": "one"}\nnot json\n')
+    refused = cli("jobs", "submit", "in.jsonl", "--strict")
+    assert (refused.code, refused.out) == (2, "")
+    assert "in.jsonl:2: not JSON" in refused.error
+    assert server.services.stores.jobs.list_jobs(limit=100) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt"),
+    [
+        ([], "document"),
+        (["--input-type", "query"], "query"),
+        (["--input-type", "none"], ""),
+        (["--prompt-name", "query"], "query"),
+    ],
+)
+def test_texts_are_documents_unless_the_command_says_otherwise(
+    cli: Cli, server: Service, texts: list[str], options: list[str], prompt: str
+) -> None:
+    job = submitted(cli, "in.txt", "--model", "prompted", *options)
+    assert server.services.stores.jobs.get(job).prompt_name == prompt
+
+
+def test_the_rows_of_a_folder_are_named_by_their_files(cli: Cli, folder: Path) -> None:
+    (folder / "in").mkdir()
+    (folder / "in" / "a.csv").write_text("id,text,page\n7,one,3\n")
+    (folder / "in" / "b.html").write_text("two")
+    job = submitted(cli, "in", "--include", "*.html")
+    cli("jobs", "results", job, "-o", "out.jsonl")
+    rows = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["a.csv#7", "b.html"]
+    assert rows[0]["metadata"] == {"page": "3"}
 
 
 def test_the_list_is_filtered(cli: Cli, job: str) -> None:

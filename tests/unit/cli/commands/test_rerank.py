@@ -45,12 +45,15 @@ def test_only_the_first_line_of_a_long_text_is_printed(cli: Cli, folder: Path) -
     assert cli("rerank", "title", "docs").out.split(maxsplit=2)[2] == "# A title\n"
 
 
-def test_numbers_are_positions_in_the_input_also_after_skipped_texts(cli: Cli, folder: Path) -> None:
+def test_numbers_are_positions_in_the_input_also_after_texts_that_cannot_be_read(cli: Cli, folder: Path) -> None:
     (folder / "in.jsonl").write_text('{"text": ""}\n{"text": "one"}\n{"text": "two words"}\n')
-    done = cli("rerank", "two words", "in.jsonl", "--model", "reranker", "--skip-bad", "--json")
+    done = cli("rerank", "two words", "in.jsonl", "--model", "reranker", "--json")
     assert [row["index"] for row in done.json] == [2, 1]
-    assert "1 inputs were not sent; the printed numbers are positions in the input:" in done.err
+    assert "1 inputs cannot be read; the printed numbers are positions in the input:" in done.err
     assert "  in.jsonl:1: " in done.err
+    refused = cli("rerank", "two words", "in.jsonl", "--model", "reranker", "--strict")
+    assert (refused.code, refused.out) == (2, "")
+    assert "in.jsonl:1: the text is empty" in refused.error
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The stream of blocks from an input to an output, on a pipeline in this process."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +22,13 @@ from semel.cli.work.outputs import Block
 from semel.errors import BadInputError, ModelLoadError
 from semel.rows import Item
 from semel.settings import load_settings
+from semel.values.read_counts import ReadCounts
+from semel.values.result_columns import ResultColumns
 from semel.values.text import Outcome
 from tests.support.local import LocalSemel, local_semel
 from tests.support.values import vectors
+
+COLUMNS = ResultColumns("embed", 4)
 
 
 @pytest.fixture
@@ -39,16 +44,26 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "_BLOCKS_UNDER_WAY", 2)
 
 
-def options(folder: Path, *, output: str = "out.npy", truncate: bool = True) -> EmbedOptions:
+def options(
+    folder: Path,
+    *,
+    source: str = "in.txt",
+    output: str = "out.npy",
+    truncate: bool = True,
+    strict: bool = False,
+    include: tuple[str, ...] = (),
+) -> EmbedOptions:
     return EmbedOptions(
-        folder / "in.txt",
+        folder / source,
         folder / output,
         model="fake",
         device="auto",
         text_field="text",
         prompt_name="",
-        skip_bad=True,
+        input_type="document",
+        strict=strict,
         truncate=truncate,
+        include=include,
     )
 
 
@@ -127,12 +142,13 @@ def summary_of(*blocks: EmbeddedBlock) -> Summary:
 
 def test_the_summary_counts_each_input_once(tmp_path: Path) -> None:
     block = spread(items("a", None, "b", "c"), [0, 2, 3], vectors(3), {3: "failed"}, [True, False, False])
-    summary = summary_of(EmbeddedBlock(block, [Outcome.HIT, Outcome.COALESCED, Outcome.FAILED]))
+    summary = summary_of(EmbeddedBlock(block, [Outcome.HIT, Outcome.COALESCED, Outcome.FAILED], ReadCounts(1, 30, 10)))
     counts = summary.counts()
     assert (counts.hit, counts.computed, counts.coalesced, counts.failed) == (1, 0, 1, 2)
     assert summary.lines(Path("out.npy")) == [
         "4 texts in 2.0 s (2 texts/s): 0 computed, 1 hits, 1 coalesced → out.npy",
-        "1 texts were longer than the model's limit and were truncated",
+        "1 texts (25.0 %) were longer than the model's limit: about 25% of all tokens are not in the vectors "
+        "(--chunk splits long texts)",
         "2 inputs have no vector:",
         "  in.txt:2: is empty",
         "  in.txt:4: failed",
@@ -142,7 +158,7 @@ def test_the_summary_counts_each_input_once(tmp_path: Path) -> None:
 def test_the_summary_lists_the_first_bad_inputs_only() -> None:
     bad = items(*[None] * 25)
     empty = np.empty((0, 4), np.float32)
-    summary = summary_of(EmbeddedBlock(spread(bad, [], empty, {}, []), []))
+    summary = summary_of(EmbeddedBlock(spread(bad, [], empty, {}, []), [], ReadCounts()))
     lines = summary.lines(Path("out.npy"))
     assert len(lines) == 2 + embedding._LISTED + 1
     assert lines[-1] == "  … and 5 more"
@@ -152,25 +168,72 @@ def test_the_summary_of_a_run_without_time_has_no_rate() -> None:
     assert "(0 texts/s)" in Summary().lines(Path("out.npy"))[0]
 
 
+def test_the_summary_tells_the_time_to_fetch_results_apart() -> None:
+    summary = Summary(seconds=2.0, fetching_s=0.5, texts=4)
+    assert "4 texts in 2.0 s (2 texts/s, 0.5 s of them to fetch the results): " in summary.lines(Path("out.npy"))[0]
+
+
+def test_the_summary_counts_the_files_of_a_folder_that_were_not_read() -> None:
+    skipped = Counter({"without a suffix": 1200, ".html": 30, ".py": 2})
+    assert Summary(skipped=skipped).lines(Path("out.npy"))[1] == (
+        "1,232 files of the folder were not read: 1,200 without a suffix, 30 .html, 2 .py "
+        "(--include '*.html' reads such files as text)"
+    )
+    many = Counter({f".x{i}": 1 for i in range(9)})
+    assert ".x5 … (--include" in Summary(skipped=many).lines(Path("out.npy"))[1]
+
+
 def test_an_input_without_texts_leaves_no_output(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"in\.txt contains no texts"):
-        write_blocks(options(tmp_path), iter([]), dim=4, label="nothing")
+        write_blocks(options(tmp_path), iter([]), COLUMNS, label="nothing")
     assert not list(tmp_path.glob("out*"))
 
 
 def test_written_blocks_are_counted_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    block = EmbeddedBlock(Block(items("a", "b"), vectors(2), {}, [False] * 2), [Outcome.COMPUTED, Outcome.HIT])
-    summary = write_blocks(options(tmp_path), iter([block, block]), dim=4, label="fake here")
+    block = EmbeddedBlock(
+        Block(items("a", "b"), vectors(2), {}, [False] * 2), [Outcome.COMPUTED, Outcome.HIT], ReadCounts()
+    )
+    summary = write_blocks(options(tmp_path), iter([block, block]), COLUMNS, label="fake here")
     assert (summary.texts, summary.counts().computed, summary.counts().hit) == (4, 2, 2)
     assert summary.seconds > 0
     assert np.load(tmp_path / "out.npy").shape == (4, 4)
     assert "fake here" in capsys.readouterr().err
 
 
+def test_files_of_the_folder_that_were_not_read_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.txt", "b.html", "c.pdf", ".hidden"):
+        (tmp_path / "in" / name).touch()
+    block = EmbeddedBlock(Block(items("a"), vectors(1), {}, [False]), [Outcome.COMPUTED], ReadCounts())
+    asked = options(tmp_path, source="in", include=("*.html",))
+    assert write_blocks(asked, iter([block]), COLUMNS, label="fake here").skipped == {".pdf": 1}
+
+
+def test_until_the_first_text_is_done_the_bar_says_what_it_waits_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never() -> Iterator[EmbeddedBlock]:
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        write_blocks(options(tmp_path), never(), COLUMNS, label="fake here", waits_for="loading fake")
+    assert "loading fake" in capsys.readouterr().err
+
+
 def test_the_source_is_read_with_the_options_of_the_command(tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("one\n\nthree\n")
     found = list(read_source(load_settings(), options(tmp_path)))
     assert [item.text for item in found] == ["one", None, "three"]
+    with pytest.raises(BadInputError, match=r"in\.txt:2: the text is empty"):
+        list(read_source(load_settings(), options(tmp_path, strict=True)))
+
+
+def test_files_that_the_command_includes_are_read_as_text(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.html").write_text("<p>one")
+    found = list(read_source(load_settings(), options(tmp_path, source="in", include=("*.html",))))
+    assert [(item.text, item.id) for item in found] == [("<p>one", "a.html")]
 
 
 def test_a_run_in_this_process_uses_the_cache_of_the_settings(tmp_path: Path) -> None:

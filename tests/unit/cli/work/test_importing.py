@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from semel.cli.work.importing import import_file
-from semel.cli.work.local import local
 from semel.errors import BadInputError
+from semel.local import Local
 from semel.settings import Settings, load_settings
 from semel.values.text import Outcome
 from semel.values.vectors import Vectors
+from semel.vector_import import Imported
 
 TEXTS = [f"made elsewhere {i}" for i in range(600)]
 """More than the rows of a file that are taken at a time."""
@@ -27,7 +28,7 @@ def settings(folder: Path) -> Settings:
 @pytest.fixture
 def elsewhere(folder: Path) -> Vectors:
     """The vectors of TEXTS, computed with another cache."""
-    with local(load_settings(home=folder / "elsewhere"), device="auto") as there:
+    with Local(settings=load_settings(home=folder / "elsewhere"), device="auto") as there:
         return there.pipeline.embed(there.space("fake", ""), TEXTS).vectors
 
 
@@ -48,14 +49,15 @@ def parquet(folder: Path, rows: Vectors) -> Path:
 @pytest.mark.parametrize("write", [jsonl, parquet])
 def test_every_row_becomes_a_hit(settings: Settings, folder: Path, elsewhere: Vectors, write: object) -> None:
     source = write(folder, elsewhere)  # type: ignore[operator]
-    stored, present = import_file(settings, source, model=None, prompt_name="")
-    assert stored + present == len(TEXTS)
-    assert 0 < present < 10, "the ones that were compared"
-    with local(settings, device="auto") as here:
+    done = import_file(settings, source, model=None, prompt_name="")
+    assert done.stored + done.present == len(TEXTS)
+    assert 0 < done.compared < len(TEXTS) // 10
+    assert done.present == done.compared, "these were computed here"
+    with Local(settings=settings, device="auto") as here:
         embedded = here.pipeline.embed(here.space("fake", ""), TEXTS)
     assert set(embedded.outcomes) == {Outcome.HIT}
     np.testing.assert_array_equal(embedded.vectors, elsewhere)
-    assert import_file(settings, source, model="fake", prompt_name="") == (0, len(TEXTS))
+    assert import_file(settings, source, model="fake", prompt_name="") == Imported(0, len(TEXTS))
 
 
 def test_vectors_of_another_prompt_are_refused(settings: Settings, folder: Path, elsewhere: Vectors) -> None:

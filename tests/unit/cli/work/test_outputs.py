@@ -13,7 +13,10 @@ import pytest
 from semel.cli.work.outputs import Block, check_folder, check_output, open_output, read_record_batches
 from semel.errors import BadInputError, UnavailableError
 from semel.rows import Item
+from semel.values.result_columns import ResultColumns
 from tests.support.values import vectors
+
+COLUMNS = ResultColumns("embed", 4)
 
 NAMES = pytest.mark.parametrize("name", ["out.npy", "out.jsonl", "out.parquet"])
 
@@ -27,14 +30,14 @@ def block(count: int, first: int = 0, errors: dict[int, str] | None = None) -> B
 
 
 def write(path: Path, *blocks: Block) -> None:
-    with open_output(path, dim=4) as output:
+    with open_output(path, COLUMNS) as output:
         for one in blocks:
             output.write(one)
 
 
 def write_until(error: BaseException, path: Path) -> None:
     """Write a block, then raise."""
-    with open_output(path, dim=4) as output:
+    with open_output(path, COLUMNS) as output:
         output.write(block(2))
         raise error
 
@@ -60,7 +63,7 @@ def test_blocks_are_joined_in_order(tmp_path: Path, name: str) -> None:
 @NAMES
 def test_the_file_appears_when_it_is_complete(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    with open_output(path, dim=4) as output:
+    with open_output(path, COLUMNS) as output:
         output.write(block(2))
         assert not path.exists()
     assert [found.name for found in tmp_path.glob("out*")] == [name]
@@ -130,6 +133,18 @@ def test_ids_are_strings_in_parquet_and_as_they_came_in_jsonl(
     assert (row["id"], row["truncated"]) == (stored, True)
     line = json.loads((tmp_path / "out.jsonl").read_text())
     assert (line.get("id"), line["truncated"]) == (ident, True)
+
+
+def test_half_a_surrogate_pair_breaks_no_format(tmp_path: Path) -> None:
+    made = Block(
+        [Item(0, "t", "in.jsonl:1", id="\ud800"), Item(1, None, "in.jsonl:2")], vectors(2), {1: "\ud800"}, [False] * 2
+    )
+    write(tmp_path / "out.parquet", made)
+    write(tmp_path / "out.jsonl", made)
+    good, bad = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert (good["id"], bad["error"]) == ("?", "?")
+    good, bad = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
+    assert (good["id"], bad["error"]) == ("\ud800", "\ud800")
 
 
 def test_jsonl_keeps_letters_readable(tmp_path: Path) -> None:

@@ -23,6 +23,29 @@ def test_the_final_state_stays(capsys: pytest.CaptureFixture[str]) -> None:
     assert "75% hits" in err
 
 
+def test_the_share_of_hits_is_complete_only_if_all_were_hits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "99% hits" in shown(capsys, (Counts(hit=9999, computed=1), 10_000))
+    assert "100% hits" in shown(capsys, (Counts(hit=10_000), 10_000))
+
+
+def test_texts_in_hand_are_done_and_no_hits(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_line("fake on cpu", total=10) as line:
+        line.show(Counts(hit=2, computed=2), total=10, in_hand=3)
+    err = capsys.readouterr().err
+    assert "7/10" in err
+    assert "50% hits" in err
+
+
+def test_what_the_first_text_waits_for_is_said_until_then(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_line("fake on cpu") as line:
+        line.waits_for("the model may be loading")
+    assert "the model may be loading" in capsys.readouterr().err
+    with progress_line("fake on cpu") as line:
+        line.waits_for("the model may be loading")
+        line.show(Counts(computed=1), total=1)
+    assert "loading" not in capsys.readouterr().err
+
+
 def test_an_unknown_total_is_a_question_mark(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2/?" in shown(capsys, (Counts(computed=2), None))
 

@@ -31,7 +31,8 @@ def options(folder: Path) -> EmbedOptions:
         device="auto",
         text_field="text",
         prompt_name="",
-        skip_bad=True,
+        input_type="document",
+        strict=False,
         truncate=True,
     )
 

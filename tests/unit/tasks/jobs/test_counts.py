@@ -6,11 +6,11 @@ import pytest
 
 from semel.cache.store import VectorStore
 from semel.db import Database
-from semel.tasks.jobs.counts import JobCounts, Waiting
+from semel.tasks.jobs.counts import JobCounts, Waiting, WaitingWork
 from semel.tasks.jobs.retry import retry
 from semel.tasks.jobs.schema import chunks
 from semel.tasks.jobs.schema import jobs as job_table
-from semel.values.text import Lane
+from semel.values.text import Lane, Outcome
 from tests.support.job_rows import BROKEN, change, create, finish, lease, new_chunk, submit
 from tests.support.jobs import Jobs
 
@@ -22,8 +22,12 @@ def counts(db: Database) -> JobCounts:
     return JobCounts(db)
 
 
+def waiting_texts(counts: JobCounts, *lanes: Lane, device: str = "cpu") -> int:
+    return sum(work.texts for work in counts.waiting_work() if work.lane in lanes and work.device == device)
+
+
 def test_nothing_waits_in_an_empty_database(counts: JobCounts) -> None:
-    assert counts.waiting_texts(lanes=[BULK, INTERACTIVE], device="cpu") == 0
+    assert waiting_texts(counts, BULK, INTERACTIVE) == 0
     assert counts.waiting() == {}
     assert counts.count_by_status() == {}
     assert counts.ended_since(0.0) == []
@@ -31,18 +35,28 @@ def test_nothing_waits_in_an_empty_database(counts: JobCounts) -> None:
 
 def test_finished_texts_do_not_wait(jobs: Jobs, store: VectorStore, counts: JobCounts) -> None:
     job = submit(jobs, store, "abc", "de")
-    assert counts.waiting_texts(lanes=[BULK], device="cpu") == 5
+    assert waiting_texts(counts, BULK) == 5
     finish(jobs, lease(jobs, job), failed={0: BROKEN})
-    assert counts.waiting_texts(lanes=[BULK], device="cpu") == 2
+    assert waiting_texts(counts, BULK) == 2
 
 
 def test_the_texts_of_chosen_lanes_on_one_device_are_counted(jobs: Jobs, store: VectorStore, counts: JobCounts) -> None:
     submit(jobs, store, "abc")
     submit(jobs, store, "de", lane=INTERACTIVE)
     submit(jobs, store, "f", device="cuda")
-    assert counts.waiting_texts(lanes=[BULK], device="cpu") == 3
-    assert counts.waiting_texts(lanes=[BULK, INTERACTIVE], device="cpu") == 5
-    assert counts.waiting_texts(lanes=[BULK, INTERACTIVE], device="mlx") == 0
+    assert waiting_texts(counts, BULK) == 3
+    assert waiting_texts(counts, BULK, INTERACTIVE) == 5
+    assert waiting_texts(counts, BULK, INTERACTIVE, device="mlx") == 0
+
+
+def test_waiting_texts_have_the_length_of_those_that_are_done(
+    jobs: Jobs, store: VectorStore, counts: JobCounts
+) -> None:
+    job = submit(jobs, store, "abc", "de")
+    assert counts.waiting_work() == [WaitingWork(BULK, "cpu", "m", 5, None)]
+    work = lease(jobs, job)
+    jobs.finish_one(work, [Outcome.COMPUTED, Outcome.HIT, Outcome.FAILED], {2: BROKEN}, truncated=0, tokens=30)
+    assert counts.waiting_work() == [WaitingWork(BULK, "cpu", "m", 2, 15.0)]
 
 
 def test_texts_of_an_upload_wait_and_those_of_a_failed_job_do_not(
@@ -52,7 +66,7 @@ def test_texts_of_an_upload_wait_and_those_of_a_failed_job_do_not(
     jobs.add_chunks(upload, [new_chunk(0, "a", "b")], lookup=store.lookup_on)
     failed = submit(jobs, store, "c")
     jobs.fail(failed.id, BROKEN)
-    assert counts.waiting_texts(lanes=[BULK], device="cpu") == 2
+    assert waiting_texts(counts, BULK) == 2
 
 
 def test_each_queue_reports_its_texts_and_its_oldest_message(
@@ -66,9 +80,10 @@ def test_each_queue_reports_its_texts_and_its_oldest_message(
             conn.execute(
                 chunks.update().where(chunks.c.position == position, chunks.c.state == "sent").values(sent_at=sent_at)
             )
-    assert counts.waiting() == {(BULK, "cpu"): Waiting(4, 1000.0), (INTERACTIVE, "cuda"): Waiting(1, None)}
+    work, other = WaitingWork(BULK, "cpu", "m", 4, None), WaitingWork(INTERACTIVE, "cuda", "m", 1, None)
+    assert counts.waiting() == {(BULK, "cpu"): Waiting([work], 1000.0), (INTERACTIVE, "cuda"): Waiting([other], None)}
     lease(jobs, job, 0)
-    assert counts.waiting()[BULK, "cpu"] == Waiting(4, 2000.0), "a worker has taken the oldest message"
+    assert counts.waiting()[BULK, "cpu"] == Waiting([work], 2000.0), "a worker has taken the oldest message"
 
 
 def test_jobs_are_counted_by_status(jobs: Jobs, store: VectorStore, counts: JobCounts) -> None:

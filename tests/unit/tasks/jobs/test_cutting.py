@@ -1,5 +1,7 @@
 """Rows that are cut into chunks: where a chunk ends, and what a bad row leaves in its place."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from tests.support.values import space
 EMBED, RERANK = space(), space(1, kind="cross-encoder")
 
 
-def cutter(to: Space = EMBED, *, texts: int = 3, size: int = 1000, longest: int = 100, **options: str) -> ChunkCutter:
+def cutter(to: Space = EMBED, *, texts: int = 3, size: int = 1000, longest: int = 100, **options: Any) -> ChunkCutter:
     return ChunkCutter(to, key_base=to.key_base, chunk_texts=texts, chunk_bytes=size, max_text_bytes=longest, **options)
 
 
@@ -184,21 +186,81 @@ def test_a_row_of_a_cross_encoder_has_a_query_and_a_document() -> None:
     assert list(chunk.extras) == [Extra(1, {})]
 
 
-@pytest.mark.parametrize(
+WITHOUT_TEXT = pytest.mark.parametrize(
     ("to", "row", "message"),
     [
-        (EMBED, {"txt": "a"}, 'line 4 has no string in "text"; each must be {"text": "…"}'),
-        (EMBED, {"text": 5}, 'line 4 has no string in "text"'),
-        (EMBED, "only a string", 'line 4 has no string in "text"'),
-        (EMBED, None, 'line 4 has no string in "text"'),
-        (RERANK, {"text": "a"}, 'line 4 has no string in "query"; each must be {"query": "…", "document": "…"}'),
-        (RERANK, {"query": "q", "document": None}, 'line 4 has no string in "document"'),
+        (EMBED, {"txt": "a"}, 'line 4: "text" is missing; each row must be {"text": "…"}'),
+        (EMBED, {"text": None}, 'line 4: "text" is null; each row must be {"text": "…"}'),
+        (EMBED, {"text": 5}, 'line 4: "text" is int, not a string; each row must be {"text": "…"}'),
+        (EMBED, {"text": ["a"]}, 'line 4: "text" is list, not a string'),
+        (EMBED, "only a string", 'line 4: "text" is missing'),
+        (EMBED, None, 'line 4: "text" is missing'),
+        (RERANK, {"text": "a"}, 'line 4: "query" is missing; each row must be {"query": "…", "document": "…"}'),
+        (RERANK, {"query": "q", "document": None}, 'line 4: "document" is null'),
     ],
 )
-def test_a_row_without_its_text_is_refused_with_its_place(to: Space, row: object, message: str) -> None:
+
+
+@WITHOUT_TEXT
+def test_a_row_without_its_text_keeps_its_place_with_its_error(to: Space, row: object, message: str) -> None:
+    made = cutter(to)
+    made.add_row(dict.fromkeys(made.fields, "fine"), "line 3")
+    made.add_row(row, "line 4")
+    (chunk,) = made.take_rest()
+    assert chunk.keys[1] == NO_KEY
+    assert list(chunk.errors) == [1]
+    assert chunk.errors[1].code == "invalid_text"
+    assert message in chunk.errors[1].message
+
+
+@WITHOUT_TEXT
+def test_a_row_without_its_text_is_refused_when_all_must_be_good(to: Space, row: object, message: str) -> None:
     with pytest.raises(BadInputError) as refused:
-        cutter(to).add_row(row, "line 4")
+        cutter(to, strict=True).add_row(row, "line 4")
     assert message in str(refused.value)
+    assert str(refused.value).endswith(" (strict: nothing was accepted)")
+
+
+@pytest.mark.parametrize("bad", ["", "\ud800", "x" * 101])
+def test_a_text_without_a_vector_is_refused_when_all_must_be_good(bad: str) -> None:
+    with pytest.raises(BadInputError, match=r"text 0 .* \(strict: nothing was accepted\)"):
+        cutter(strict=True).add(bad)
+
+
+def test_a_row_that_cannot_be_read_is_refused_when_all_must_be_good() -> None:
+    with pytest.raises(BadInputError, match=r"row 1: not UTF-8 \(strict: nothing was accepted\)"):
+        cutter(strict=True).add_bad("row 1: not UTF-8")
+
+
+def test_a_row_without_its_text_keeps_its_id_and_its_other_fields() -> None:
+    made = cutter()
+    made.add_row({"id": 7, "text": None, "page": 3}, "line 1")
+    (chunk,) = made.take_rest()
+    assert list(chunk.extras) == [Extra(7, {"page": 3})]
+
+
+def test_other_fields_above_the_limit_are_not_kept_for_a_row_without_its_text() -> None:
+    made = cutter(longest=500)
+    made.add_row({"id": 7, "text": None, "other": "x" * 501}, "line 1")
+    (chunk,) = made.take_rest()
+    assert list(chunk.extras) == [None]
+    assert '"text" is null' in chunk.errors[0].message
+
+
+def test_rows_of_which_none_has_a_text_are_unusable_for_the_reason_of_the_first() -> None:
+    made = cutter()
+    assert made.why_unusable is None
+    made.add_row({"body": "a"}, "line 1")
+    made.add_unusable("line 2: not JSON")
+    assert made.why_unusable == 'line 1: "text" is missing; each row must be {"text": "…"}'
+    made.add_row({"text": ""}, "line 3")
+    assert made.why_unusable is None, "an empty text is a row of this job"
+
+
+def test_a_row_that_cannot_be_read_makes_no_submission_unusable() -> None:
+    made = cutter()
+    made.add_bad("row 1: not UTF-8")
+    assert made.why_unusable is None
 
 
 # Lists

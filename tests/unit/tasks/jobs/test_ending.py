@@ -11,6 +11,7 @@ from semel.tasks.jobs.ending import cancel_waiting, cancelling_and_idle, count_c
 from semel.tasks.jobs.schema import chunks
 from semel.tasks.jobs.schema import jobs as job_table
 from semel.values.job import Job, JobStatus
+from semel.values.read_counts import ReadCounts
 from semel.values.text import ItemError, Outcome
 from tests.support.job_rows import change, finish, lease, states, submit
 from tests.support.jobs import Jobs
@@ -129,11 +130,11 @@ def test_a_finished_chunk_is_added_to_the_counts_of_its_job(jobs: Jobs, store: V
     job, other = submit(jobs, store, "abcd", "efg"), submit(jobs, store, "h")
     outcomes = [Outcome.HIT, Outcome.COMPUTED, Outcome.COMPUTED, Outcome.FAILED]
     with db.write() as conn:
-        count_chunk(conn, job.id, outcomes, truncated=1, tokens=9, retention_s=60)
-        count_chunk(conn, job.id, [Outcome.COALESCED] * 3, truncated=0, tokens=1, retention_s=60)
+        count_chunk(conn, job.id, outcomes, ReadCounts(1, 9, 4), retention_s=60)
+        count_chunk(conn, job.id, [Outcome.COALESCED] * 3, ReadCounts(0, 1, 2), retention_s=60)
     counts = jobs.get(job.id).counts
     assert (counts.hit, counts.computed, counts.coalesced, counts.failed) == (1, 2, 3, 1)
-    assert (counts.truncated, counts.tokens, jobs.get(job.id).chunks_done) == (1, 10, 2)
+    assert (counts.truncated, counts.tokens, counts.unread, jobs.get(job.id).chunks_done) == (1, 10, 6, 2)
     assert jobs.get(other.id).counts.done == 0
 
 
@@ -141,9 +142,9 @@ def test_the_first_result_is_timed_once(jobs: Jobs, store: VectorStore, db: Data
     job = submit(jobs, store, "a", "b")
     assert job.first_result_at is None
     with db.write() as conn:
-        count_chunk(conn, job.id, [Outcome.HIT], truncated=0, tokens=1, retention_s=60)
+        count_chunk(conn, job.id, [Outcome.HIT], ReadCounts(tokens=1), retention_s=60)
     first = jobs.get(job.id).first_result_at
     with db.write() as conn:
-        count_chunk(conn, job.id, [Outcome.HIT], truncated=0, tokens=1, retention_s=60)
+        count_chunk(conn, job.id, [Outcome.HIT], ReadCounts(tokens=1), retention_s=60)
     assert first is not None
     assert jobs.get(job.id).first_result_at == first

@@ -9,12 +9,15 @@ from semel.cache.keys import input_keys
 from semel.cache.store import VectorStore
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
+from semel.tasks.jobs.holding import Holding
 from semel.tasks.jobs.rows import NO_KEY, Added, NewChunk
 from semel.tasks.jobs.schema import chunks, webhooks
 from semel.tasks.jobs.schema import jobs as job_table
 from semel.tasks.jobs.webhooks import WebhookStore
+from semel.values.activation import AS_STORED
 from semel.values.job import JobStatus
 from semel.values.text import Extra, ItemError, Lane, Outcome
+from semel.values.variant import AS_DEFINED, Variant
 from tests.support.job_rows import (
     BROKEN,
     SPACE,
@@ -46,6 +49,26 @@ def test_a_new_job_has_what_it_was_created_with(jobs: Jobs, db: Database) -> Non
     assert job.created_at >= before
     row = job_row(db, job)
     assert (row.first_device, row.waits, row.if_no_worker, row.traceparent) == ("mlx", True, "wait", None)
+
+
+def test_a_job_of_a_variant_is_served_where_its_model_is_and_has_keys_of_its_own(jobs: Jobs) -> None:
+    variant = Variant(max_tokens=5, truncate_side="left", normalize=False, document_tokens=3)
+    made = SPACE.with_variant(variant)
+    job, plain = create(jobs, into=made), create(jobs)
+    assert (job.variant, job.fingerprint, job.key_base) == (variant, SPACE.fingerprint, made.key_base)
+    assert (plain.variant, plain.fingerprint, plain.key_base) == (AS_DEFINED, SPACE.fingerprint, SPACE.key_base)
+
+
+def test_a_job_of_pairs_keeps_how_its_logits_become_scores(jobs: Jobs) -> None:
+    job = create(jobs, into=space(1, kind="cross-encoder", pooling='{"activation":"Tanh"}'))
+    assert (job.head.activation, create(jobs).head.activation) == ("Tanh", "Identity")
+
+
+def test_a_job_of_one_number_that_an_older_api_made_is_one_of_scores(jobs: Jobs, db: Database) -> None:
+    job = create(jobs, into=space(1, kind="cross-encoder", pooling="[]"))
+    with db.write() as conn:
+        conn.execute(job_table.update().values(kind="embed", head=""))
+    assert (jobs.get(job.id).kind, jobs.get(job.id).head) == ("cross-encoder", AS_STORED)
 
 
 def test_every_job_has_its_own_id(jobs: Jobs) -> None:
@@ -223,12 +246,12 @@ def test_the_needed_keys_of_many_chunks_are_read_completely(jobs: Jobs, store: V
     jobs.add_chunks(job, [new_chunk(i, text) for i, text in enumerate(texts)], lookup=store.lookup_on)
     submit(jobs, store, "ab")
     with db.read() as conn:
-        needed = b"".join(jobs.needed_keys(conn))
+        needed = b"".join(Holding(db).needed_keys(conn))
     expected = input_keys(SPACE.fingerprint, [*texts, "a", "b"])
     assert sorted(needed[at : at + 32] for at in range(0, len(needed), 32)) == sorted(expected)
     change(db, job_table, expires_at=0.0)
     with db.read() as conn:
-        assert list(jobs.needed_keys(conn)) == [], "expired jobs need nothing"
+        assert list(Holding(db).needed_keys(conn)) == [], "expired jobs need nothing"
 
 
 # Cancelling and deleting

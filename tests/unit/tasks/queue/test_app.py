@@ -19,9 +19,9 @@ def test_a_sender_consumes_nothing() -> None:
 
 def test_a_message_is_json_in_the_queue_that_was_named() -> None:
     app = make_app("memory://")
-    app.send_task("semel.embed_chunk", args=["job", 3], queue="bulk.cpu", ignore_result=True)
+    app.send_task("semel.embed_chunk", args=["job", 3], queue="bulk.of-this-test", ignore_result=True)
     with app.connection_for_read() as connection:
-        message = connection.default_channel.basic_get("bulk.cpu")
+        message = connection.default_channel.basic_get("bulk.of-this-test")
     assert message.content_type == "application/json"
     assert message.payload[0] == ["job", 3]
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from semel.errors import OverloadedError, UnavailableError
-from semel.tasks.jobs.counts import JobCounts
+from semel.tasks.fleet.card import ModelRate
+from semel.tasks.jobs.counts import JobCounts, WaitingWork
 from semel.tasks.queue.backlog import Backlog
 from semel.values.text import Lane
 from tests.support.fleet import OTHER, SPACE, Clock, Fleet
@@ -38,6 +39,37 @@ def test_the_rates_of_all_workers_of_a_kind_add_up(backlog: Backlog, fleet: Flee
     fleet.join("cpu", texts_per_s=100.0)
     assert backlog.rate("cuda") == 12.0
     assert backlog.rate("mps") == 0.0
+
+
+def test_the_estimate_counts_the_tokens_of_each_model_at_its_rate(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.join("cpu", texts_per_s=4.0, rates={SPACE.model: ModelRate(100.0, 50.0)})
+    fleet.submit(chunks=6)
+    assert backlog.seconds(Lane.BULK, "cpu") == 6 * 50 / 100
+
+
+def test_a_kept_rate_is_enough_for_a_forecast(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.join("cpu", texts_per_s=0.0, rates={SPACE.model: ModelRate(100.0, 50.0)})
+    fleet.join("cpu", texts_per_s=0.0, id="second", rates={SPACE.model: ModelRate(300.0, 50.0)})
+    fleet.submit(chunks=8)
+    assert backlog.seconds(Lane.BULK, "cpu") == 8 * 50 / 400
+
+
+def test_without_a_rate_the_seconds_are_unknown_and_not_zero(backlog: Backlog, fleet: Fleet) -> None:
+    fleet.join("cpu", texts_per_s=0.0, rates={"another": ModelRate(100.0, 50.0), SPACE.model: ModelRate(0.0, 0.0)})
+    assert backlog.known_seconds(Lane.BULK, "cpu", waiting=[]) == 0.0
+    waiting = [WaitingWork(Lane.BULK, "cpu", SPACE.model, 5, None)]
+    assert backlog.known_seconds(Lane.BULK, "cpu", waiting=waiting) is None
+
+
+def test_a_text_whose_rate_is_not_known_does_not_hide_the_work_whose_rate_is(
+    backlog: Backlog, fleet: Fleet, asked: dict[str, int]
+) -> None:
+    fleet.join("cpu", texts_per_s=0.0, rates={SPACE.model: ModelRate(100.0, 50.0)})
+    fleet.submit(chunks=40)
+    asked["cpu"] = 1
+    assert backlog.seconds(Lane.BULK, "cpu") == 40 * 50 / 100
+    with pytest.raises(OverloadedError):
+        backlog.check(Lane.BULK, "cpu")
 
 
 def test_nothing_is_refused_while_no_worker_has_measured_its_rate(backlog: Backlog, fleet: Fleet) -> None:

@@ -26,7 +26,9 @@ def through_json(message: RequestMessage) -> RequestMessage:
 
 def test_a_message_arrives_as_it_was_sent() -> None:
     assert through_json(MESSAGE) == MESSAGE
-    changed = replace(MESSAGE, reading="spell", passed_on=3, requests=[replace(REQUEST, deaths=1)])
+    changed = replace(
+        MESSAGE, reading="spell", passed_on=3, variant='{"max_tokens": 5}', requests=[replace(REQUEST, deaths=1)]
+    )
     assert through_json(changed) == changed
 
 

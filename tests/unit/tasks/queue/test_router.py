@@ -7,6 +7,7 @@ import pytest
 from semel.errors import UnavailableError, UnknownDeviceError, UnknownModelError
 from semel.tasks.queue.router import Route, Router
 from semel.values.device import KINDS, Measured
+from semel.values.variant import Variant
 from tests.support.fleet import OTHER, SPACE, Fleet, card
 
 
@@ -24,6 +25,11 @@ def test_the_preferred_pool_of_those_alive_gets_the_work(router: Router, fleet: 
     assert (route.device, route.waits, route.workers) == ("cuda", False, 2)
     assert route.why.startswith("cuda: ")
     assert route.why.endswith("2 live workers with m")
+
+
+def test_a_variant_goes_to_the_workers_of_its_model(router: Router, fleet: Fleet) -> None:
+    fleet.join("cuda:0")
+    assert router.route(SPACE.with_variant(Variant(max_tokens=5, normalize=False))) == router.route(SPACE)
 
 
 def test_the_use_case_decides_among_the_pools(fleet: Fleet) -> None:

@@ -16,6 +16,7 @@ from semel.tasks.worker import chunk as chunk_module
 from semel.tasks.worker.chunk import ChunkRunner
 from semel.values.job import Job, JobStatus
 from semel.values.text import ItemError, Lane, Outcome
+from semel.values.variant import AS_DEFINED, Variant
 from tests.support.computing import Device, device_on
 from tests.support.fleet import OTHER, Clock, Fleet
 from tests.support.values import PRODUCER, vectors
@@ -61,10 +62,16 @@ def watched(fleet: Fleet, device: Device) -> Watched:
 
 
 def submit(
-    fleet: Fleet, device: Device, texts: list[str], *, truncate: bool = True, bad: dict[int, ItemError] | None = None
+    fleet: Fleet,
+    device: Device,
+    texts: list[str],
+    *,
+    truncate: bool = True,
+    bad: dict[int, ItemError] | None = None,
+    variant: Variant = AS_DEFINED,
 ) -> Job:
     """A job of one chunk; the texts at the positions in `bad` were refused."""
-    space = device.space()
+    space = device.space().with_variant(variant)
     job = fleet.jobs.add(space, lane=Lane.BULK, device="cpu", why="test", truncate=truncate)
     keys = input_keys(space.fingerprint, [text or "x" for text in texts])
     new = NewChunk(0, [NO_KEY if i in (bad or {}) else key for i, key in enumerate(keys)], list(texts), bad or {})
@@ -101,6 +108,19 @@ def test_a_chunk_is_computed_and_recorded(watched: Watched, fleet: Fleet, device
     assert outcomes(fleet, job) == ["computed", "computed", "failed"]
     assert [message.outcomes for message in watched.messages] == [{Outcome.COMPUTED: 2, Outcome.FAILED: 1}]
     assert watched.runner.in_hand() == []
+
+
+def test_chunks_of_different_variants_are_computed_each_in_its_own(
+    watched: Watched, fleet: Fleet, device: Device
+) -> None:
+    text, variants = "the words and the end", (AS_DEFINED, Variant(max_tokens=2), Variant(2, "left"))
+    jobs = [submit(fleet, device, [text], variant=variant) for variant in variants]
+    watched.runner.run([(job.id, 0) for job in jobs])
+    keys = [key for variant in variants for key in input_keys(device.space().with_variant(variant).key_base, [text])]
+    found = fleet.store.get_many(keys, dim=8)
+    assert found.vectors is not None
+    assert (found.vectors == device.model.backend.embed_texts([text, "the words", "the end"])).all()
+    assert found.truncated.tolist() == [False, True, True]
 
 
 def test_texts_that_are_in_the_cache_by_now_are_hits_and_not_computed(
@@ -144,7 +164,8 @@ def test_a_text_above_the_limit_fails_when_truncation_is_refused(
     assert errors(fleet, job) == {1: "text_too_long"}
     allowed = submit(fleet, device, ["another " * 30])
     watched.runner.run([(allowed.id, 0)])
-    assert (errors(fleet, allowed), fleet.jobs.get(allowed.id).counts.truncated) == ({}, 1)
+    counts = fleet.jobs.get(allowed.id).counts
+    assert (errors(fleet, allowed), counts.truncated, counts.unread) == ({}, 1, 240 // 4 - counts.tokens)
 
 
 def test_a_chunk_that_is_finished_or_in_other_hands_is_left_alone(

@@ -12,6 +12,7 @@ from semel.errors import BackendError, StorageFullError
 from semel.tasks.worker import embed as embed_module
 from semel.tasks.worker.embed import CancelledError, Embedder, Terms
 from semel.values.text import Input, Lane, Outcome
+from semel.values.variant import Variant
 from semel.values.vectors import Computed
 from tests.support.computing import Device, device_on
 from tests.support.fleet import Clock, Fleet
@@ -63,6 +64,22 @@ def test_the_prompt_is_put_before_the_text(device: Device, fleet: Fleet) -> None
     found = fleet.store.get_many(list(missing), dim=8)
     assert found.vectors is not None
     assert (found.vectors == device.model.backend.embed_texts(["find a needle"])).all()
+
+
+def test_a_text_is_read_and_stored_as_its_variant_says(device: Device, fleet: Fleet) -> None:
+    backend = device.model.backend
+    text, raw = "the words and the end", backend.forward(backend.tokenize(["find the words and the end", "the end"]))
+    for prompt_name, variant, expected in (
+        ("query", Variant(normalize=False), raw[0]),
+        ("", Variant(max_tokens=2, truncate_side="left", normalize=False), raw[1]),
+        ("", Variant(max_tokens=2, truncate_side="left"), backend.embed_texts(["the end"])[0]),
+    ):
+        space = device.space(prompt_name).with_variant(variant)
+        missing: dict[bytes, Input] = dict(zip(input_keys(space.fingerprint, [text]), [text], strict=True))
+        device.embedder.compute(device.model, prompt_name, missing, lane=Lane.BULK, variant=variant)
+        found = fleet.store.get_many(list(missing), dim=8)
+        assert found.vectors is not None
+        assert (found.vectors[0] == expected).all()
 
 
 def test_a_bad_text_fails_alone(device: Device, fleet: Fleet) -> None:

@@ -13,6 +13,7 @@ from semel.tasks.worker import memory as memory_module
 from semel.tasks.worker import models as loaded_module
 from semel.tasks.worker.models import LoadedModels
 from semel.values.model import ModelEntry
+from tests.support.model_files import write_model
 from tests.support.processes import wait_until
 
 
@@ -131,6 +132,15 @@ def test_each_prompt_has_a_space_of_its_own(tmp_path: Path, engine: Engine) -> N
 def test_a_model_whose_files_are_missing_is_not_offered_and_the_others_are(tmp_path: Path, engine: Engine) -> None:
     entries = {"here": ModelEntry("fake:?dim=8"), "gone": ModelEntry(str(tmp_path / "gone"))}
     assert list(of(tmp_path, engine, **entries).available(["gone", "here"])) == ["here"]
+
+
+@pytest.mark.parametrize(("device", "offered"), [("mlx", []), ("vulkan:0", []), ("cpu", ["labels"])])
+def test_a_model_that_the_devices_framework_cannot_run_is_not_offered(
+    tmp_path: Path, engine: Engine, device: str, offered: list[str]
+) -> None:
+    folder = write_model(tmp_path / "labels", architectures=["BertForSequenceClassification"])
+    entries = {"labels": ModelEntry(str(folder), kind="classifier")}
+    assert list(of(tmp_path, engine, device=device, **entries).available(["labels"])) == offered
 
 
 def test_a_fake_model_needs_no_device_to_be_found(

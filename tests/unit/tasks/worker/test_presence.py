@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ from semel.tasks.fleet.meter import Message, Meter
 from semel.tasks.worker.held import HeldRequests
 from semel.tasks.worker.offers import Offers
 from semel.tasks.worker.presence import Presence
+from semel.tasks.worker.rates import KeptRates
 from semel.values.device import DeviceInfo, Measured
 from semel.values.text import Lane, Outcome
 from tests.support.computing import Device
@@ -34,7 +36,7 @@ def offers(device: Device) -> Offers:
 
 
 @pytest.fixture
-def presence(fleet: Fleet, device: Device, meter: Meter, offers: Offers) -> Presence:
+def presence(fleet: Fleet, device: Device, meter: Meter, offers: Offers, tmp_path: Path) -> Presence:
     return Presence(
         fleet.roster,
         offers,
@@ -44,6 +46,7 @@ def presence(fleet: Fleet, device: Device, meter: Meter, offers: Offers) -> Pres
         worker_id="vulkan:1@host-7",
         about=DeviceInfo("vulkan:1", usable=True, why="a GPU with 24 GB", software=True),
         measured=MEASURED,
+        rates=KeptRates(tmp_path / "rates.json", "vulkan:1"),
         progress=lambda: [("job", 3, 12)],
         held=held_requests(fleet),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from semel.cache.keys import input_keys
 from semel.errors import BackendError, ModelLoadError
 from semel.tasks.fleet.failover import Failover
 from semel.tasks.fleet.meter import Message
@@ -20,6 +21,7 @@ from semel.tasks.worker.held import HeldRequests
 from semel.tasks.worker.pass_on import PassOn
 from semel.tasks.worker.replies import Replies
 from semel.values.text import ItemError, Outcome
+from semel.values.variant import Variant
 from tests.support.computing import Device, device_on
 from tests.support.fleet import OTHER, Clock, Fleet, requests_of
 from tests.support.processes import wait_until
@@ -193,6 +195,25 @@ def test_tokens_are_counted_with_the_prompt_and_nothing_is_computed(desk: Desk, 
     assert desk.answer("r2") == Answer(readings=[[2, False]])
     assert device.engine.stats.texts == 0
     assert desk.messages == []
+
+
+def test_tokens_are_counted_in_the_variant_of_the_message(desk: Desk) -> None:
+    variant = Variant(max_tokens=2).to_json()
+    desk.replies.read(desk.message(request("r1", "a", "a b c"), reading="count", variant=variant))
+    assert desk.answer() == Answer(readings=[[1, False], [2, True]])
+
+
+@pytest.mark.parametrize("namespace", ["", "tenant"])
+def test_texts_are_stored_under_the_keys_of_their_variant_and_namespace(
+    desk: Desk, fleet: Fleet, device: Device, namespace: str
+) -> None:
+    variant = Variant(2, "left")
+    sent = desk.message(request("r1", "the very end"), variant=variant.to_json(), namespace=namespace)
+    desk.replies.embed(sent)
+    keys = input_keys(device.space().with_variant(variant).within(namespace).key_base, ["the very end"])
+    found = fleet.store.get_many(keys, dim=8)
+    assert found.vectors is not None
+    assert (found.vectors == device.model.backend.embed_texts(["very end"])).all()
 
 
 @pytest.mark.parametrize(("reading", "expected"), [("spell", ["[CLS]", "find", "a"]), ("bare", ["find", "a"])])
