@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -52,14 +53,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def logs_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def logs_as_they_were() -> Iterator[None]:
     """The configuration of logs, which all tests of a process share, does not outlive the test that made it."""
     root, config, configure = logging.getLogger(), structlog.get_config(), structlog.configure
     handlers, level = root.handlers[:], root.level
-    monkeypatch.setattr(  # loggers of modules would keep what they had at their first line
-        structlog, "configure", lambda **options: configure(**{**options, "cache_logger_on_first_use": False})
-    )
-    yield
+
+    def without_cache(**options: Any) -> None:  # loggers of modules would keep what they had at their first line
+        configure(**{**options, "cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", without_cache)
+        yield
     root.handlers[:] = handlers
     root.setLevel(level)
     configure(**config)
