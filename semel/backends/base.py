@@ -101,10 +101,12 @@ class Backend(ABC):
         loads_in_any_thread: `load` may run in any thread, while the engine's thread runs batches of other models. A
             backend that sets it must set per-thread state with each batch, and must itself exclude what its framework
             cannot do at the same time (see `shared.turns`).
+        tokenize_at_once: texts that the engine tokenises at a time: few, so that the device starts early.
     """
 
     name: str
     loads_in_any_thread: bool = False
+    tokenize_at_once: int = 256
 
     @abstractmethod
     def load(self) -> None:

@@ -21,9 +21,6 @@ from semel.values.variant import AS_DEFINED, Variant
 
 log = get_log("engine")
 
-_TOKENIZE_SLICE = 256
-"""Texts tokenised at a time, so that the device starts before a whole chunk is tokenised."""
-
 
 def _unobserved(_first: object, _second: object) -> None: ...
 
@@ -147,9 +144,9 @@ class Engine:
         """
         unread = self._unread if lane is Lane.BULK and not alone else None
         submission = Submission(len(texts), label=label, alone=alone, wanted=wanted, unread=unread)
-        for start in range(0, len(texts), _TOKENIZE_SLICE):
+        for start in range(0, len(texts), backend.tokenize_at_once):
             started = time.perf_counter()
-            part = texts[start : start + _TOKENIZE_SLICE]
+            part = texts[start : start + backend.tokenize_at_once]
             with span("semel.tokenise", texts=len(part)):
                 tokens = backend.tokenize(part, prompt=prompt, variant=variant)
             self._observe("tokenise", time.perf_counter() - started)

@@ -3,15 +3,17 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from itertools import compress
 from typing import Any, TypeAlias
 
 import numpy as np
 from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from semel.cache import codec
+from semel.cache import codec, statements
 from semel.cache.codec import checksum, decode_into, encode, has_size
 from semel.cache.schema import producers, spaces, vectors
+from semel.cache.statements import Columns
 from semel.db import Database
 from semel.errors import InvalidVectorError
 from semel.log import get_log
@@ -30,10 +32,6 @@ IMPORTED = Producer("elsewhere", "import", "float32")
 """The producer of a vector that was not computed here."""
 
 SPACE_COLUMNS = ("fingerprint", "model", "prompt_name", "dim", "max_tokens", "precision", "spec_json")
-
-_VECTOR_COLUMNS = "key, tokens, truncated, crc, data"
-
-_LOOKUP_COLUMNS = "key, tokens, truncated"
 
 
 class VectorStore:
@@ -65,7 +63,7 @@ class VectorStore:
             keys: 32 bytes each; order and duplicates are kept.
             dim: length of the vectors of this space; 0 for sparse ones.
         """
-        rows, damaged = self._read(keys, _VECTOR_COLUMNS, dim)
+        rows, damaged = self._read(keys, dim)
         if damaged:
             self.count_damaged(len(damaged))
             self.drop(damaged)
@@ -73,23 +71,22 @@ class VectorStore:
 
     def lookup(self, keys: Sequence[bytes]) -> Found:
         """Like `get_many`, but the vectors are neither read nor returned."""
-        return self._read(keys, _LOOKUP_COLUMNS, None)[0]
+        return self._read(keys, None)[0]
 
     def lookup_on(self, conn: Connection, keys: Sequence[bytes]) -> Found:
         """Like `lookup`, inside a transaction that is already open."""
-        return self._read(keys, _LOOKUP_COLUMNS, None, on=conn)[0]
+        return self._read(keys, None, on=conn)[0]
 
     def present(self, keys: Sequence[bytes]) -> set[bytes]:
         """The subset of `keys` that have a row."""
         found: set[bytes] = set()
         with self._db.read() as conn:
             for part in _slices(list(keys)):
-                found.update(row[0] for row in self._fetch(conn, "key", part))
+                found.update(*statements.select(conn, part, columns=1))
         return found
 
-    def _read(
-        self, keys: Sequence[bytes], columns: str, dim: int | None, *, on: Connection | None = None
-    ) -> tuple[Found, list[Any]]:
+    def _read(self, keys: Sequence[bytes], dim: int | None, *, on: Connection | None = None) -> tuple[Found, list[Any]]:
+        """The rows of some keys, with their vectors unless `dim` is None; and those of these rows that are damaged."""
         first_row: dict[bytes, int] = {}
         for row, key in enumerate(keys):
             first_row.setdefault(key, row)
@@ -102,12 +99,11 @@ class VectorStore:
         single = len(first_row) <= SLICE_KEYS
         with self._db.read(single=single) if on is None else nullcontext(on) as conn:
             for part in _slices(list(first_row)):
-                rows = self._fetch(conn, columns, part)
-                if dim is not None:
-                    rows = _undamaged(rows, dim, damaged)
-                if not rows:
+                found = statements.select(conn, part, columns=3 if dim is None else 5)
+                if dim is not None and found and not all(_are_undamaged(found, dim)):
+                    found = _undamaged(statements.select(conn, part, columns=5, whole=False), dim, damaged)
+                if not found:
                     continue
-                found = list(zip(*rows, strict=True))
                 targets = [first_row[key] for key in found[0]]
                 present[targets] = True
                 tokens[targets] = found[1]
@@ -119,17 +115,6 @@ class VectorStore:
             present, tokens, truncated = present[source], tokens[source], truncated[source]
             values = None if values is None else values[source]
         return Found(present, tokens, truncated, values), damaged
-
-    def _fetch(self, conn: Connection, columns: str, keys: Sequence[bytes]) -> list[Any]:
-        """Read rows as plain tuples: building SQLAlchemy's Row objects would take a fifth of a warm look-up."""
-        if self._db.dialect == "postgresql":
-            statement, parameters = f"SELECT {columns} FROM vectors WHERE key = ANY(%s)", (list(keys),)
-            rows = conn.exec_driver_sql(statement, parameters).cursor
-        else:
-            marks = ",".join("?" * len(keys))
-            rows = conn.exec_driver_sql(f"SELECT {columns} FROM vectors WHERE key IN ({marks})", tuple(keys)).cursor
-        assert rows is not None  # a SELECT has a cursor
-        return list(rows.fetchall())
 
     def count_damaged(self, rows: int) -> None:
         """Add a number of rows to `damaged`."""
@@ -196,13 +181,9 @@ class VectorStore:
         created_at = self._db.now()
         rows = [(key, space_id, producer_id, created_at, *rest) for key, *rest in stored]
         rows.sort()  # all writers lock rows in one order: no deadlock on PostgreSQL, better locality on SQLite
-        mark = "%s" if self._db.dialect == "postgresql" else "?"
-        statement = (
-            "INSERT INTO vectors (key, space_id, producer_id, created_at, tokens, truncated, crc, data) "
-            f"VALUES ({', '.join([mark] * 8)}) ON CONFLICT DO NOTHING"
-        )
+        columns = ("key", "space_id", "producer_id", "created_at", *statements.COLUMNS[1:])
         with self._db.write() as conn:
-            return conn.exec_driver_sql(statement, rows).rowcount
+            return statements.insert(conn, columns, rows)
 
     def space_id(self, space: Space) -> int:
         """The row id of a space; the row is inserted if the space is new."""
@@ -229,14 +210,19 @@ def _slices(keys: list[bytes]) -> Iterator[list[bytes]]:
     return (keys[at : at + SLICE_KEYS] for at in range(0, len(keys), SLICE_KEYS))
 
 
-def _undamaged(rows: list[Any], dim: int, damaged: list[Any]) -> list[Any]:
-    """The rows with the right size and checksum; the others are appended to `damaged`."""
-    bad = [row for row in rows if checksum(row[0], row[4]) != row[3] or not has_size(row[4], dim=dim)]
-    if not bad:
-        return rows
-    damaged += bad
-    keys = {row[0] for row in bad}
-    return [row for row in rows if row[0] not in keys]
+def _are_undamaged(found: Columns, dim: int) -> Iterator[bool]:
+    """Whether each row has the right size and checksum."""
+    keys, _, _, checksums, blobs = found
+    for key, crc, data in zip(keys, checksums, blobs, strict=True):
+        yield checksum(key, data) == crc and has_size(data, dim=dim)
+
+
+def _undamaged(found: Columns, dim: int, damaged: list[Any]) -> Columns:
+    """The rows without damage; the others are appended to `damaged`."""
+    sound = list(_are_undamaged(found, dim)) if found else []
+    rows = list(zip(*found, strict=True))
+    damaged += [row for row, is_good in zip(rows, sound, strict=True) if not is_good]
+    return list(zip(*compress(rows, sound), strict=True))
 
 
 def is_sound(row: Sequence[Any], dim: int) -> bool:

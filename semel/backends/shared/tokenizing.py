@@ -12,6 +12,7 @@ import numpy.typing as npt
 from semel.backends.base import Spelled, Tokens
 from semel.backends.models.layout import lower_cases
 from semel.backends.models.source import ModelSource
+from semel.backends.shared.tokenizer_processes import Question, TokenizerProcesses
 from semel.errors import BadInputError, ModelLoadError
 from semel.values.text import Input, Pair
 from semel.values.variant import AS_DEFINED, Variant
@@ -25,7 +26,9 @@ _CHARACTERS_PER_TOKEN = 8
 
 
 class TextTokenizer:
-    """A tokenizer of the `tokenizers` library that truncates at the model's limit and pads nothing. Thread-safe.
+    """A tokenizer of the `tokenizers` library that truncates at the model's limit and pads nothing.
+
+    It is thread-safe, and can be pickled.
 
     Args:
         model: its name, for messages.
@@ -54,12 +57,31 @@ class TextTokenizer:
         self._fast = fast
         self._cutting_elsewhere = threading.Lock()
         self._segments = "token_type_ids" in loaded.model_input_names
+        self._processes: TokenizerProcesses | None = None
         self.pad_id: int = loaded.pad_token_id or 0
+
+    def start_processes(self, count: int) -> None:
+        """Have large numbers of texts tokenised by so many processes, until `close`."""
+        self._processes = TokenizerProcesses(self, count) if count else None
+
+    def close(self) -> None:
+        """End the processes, if there are any."""
+        if self._processes is not None:
+            self._processes.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy in another process needs: no lock, no processes, and no copies of the tokenizer."""
+        return {name: vars(self)[name] for name in ("_max_tokens", "_model", "_fast", "_segments", "pad_id")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _cutting_elsewhere=threading.Lock(), _processes=None)
 
     def tokenize(self, texts: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED) -> list[Tokens]:
         """Tokenise texts as `Backend.tokenize` does. Raises BadInputError for a pair, and for too small a limit."""
         if any(isinstance(text, Pair) for text in texts):
             raise BadInputError(f"model {self._model!r} makes vectors of texts and scores no pairs; send it texts")
+        if self._processes is not None and self._processes.serves(texts):
+            return self._processes.ask(Question(texts, prompt, variant, pairs=False))
         return self.with_short_documents(texts, variant, lambda short: self._of_texts(short, prompt, variant))
 
     def _of_texts(self, texts: Sequence[Input], prompt: str, variant: Variant) -> list[Tokens]:
@@ -71,6 +93,8 @@ class TextTokenizer:
         self, pairs: Sequence[Input], *, prompt: str = "", variant: Variant = AS_DEFINED
     ) -> list[Tokens]:
         """Tokenise pairs as `Backend.tokenize` does. Raises BadInputError for a text, and for too small a limit."""
+        if self._processes is not None and self._processes.serves(pairs):
+            return self._processes.ask(Question(pairs, prompt, variant, pairs=True))
         return self.with_short_documents(
             as_pairs(self._model, pairs), variant, lambda short: self._of_pairs(short, prompt, variant)
         )

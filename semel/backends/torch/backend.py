@@ -18,6 +18,7 @@ from semel.backends.shared import turns
 from semel.backends.shared.pooling import prompt_left_out
 from semel.backends.shared.tokenizing import TextTokenizer, padded
 from semel.backends.torch.dtype import choose_dtype
+from semel.backends.torch.library import import_torch, weight_bytes
 from semel.backends.torch.traits import DEVICES
 from semel.errors import DeviceMemoryError, ModelLoadError
 from semel.values.model import Precision
@@ -53,12 +54,14 @@ class TorchBackend(Backend):
         self._kind = device.partition(":")[0]
         self._traits = DEVICES[self._kind]
         self.loads_in_any_thread = self._traits.loads_in_any_thread
+        self.tokenize_at_once = self._traits.tokenize_at_once
         self._model: Any = None
+        self._tokenizer: Any = None
         self._packed: PackedEncoder | None = None
 
     @override
     def load(self) -> None:
-        self._torch = _import_torch()
+        self._torch = import_torch()
         from semel.backends.torch.building import building
 
         with building():
@@ -68,6 +71,7 @@ class TorchBackend(Backend):
             self._why = f"{why_dtype}; {why}" if why else why_dtype
             self._dtype = str(dtype).removeprefix("torch.")
             self._build(dtype)
+        self._tokenizer.start_processes(self._traits.tokenizer_processes(usable_cores()))
 
     def _build(self, dtype: Any) -> None:
         """Load the model in a dtype. Raises ModelLoadError."""
@@ -277,24 +281,9 @@ class TorchBackend(Backend):
 
     @override
     def close(self) -> None:
+        if self._tokenizer is not None:
+            self._tokenizer.close()
         self._model = self._transformer = self._packed = None
         self._after = []
         if self._kind != "cpu":
             getattr(self._torch, self._kind).empty_cache()
-
-
-def weight_bytes(model: Any) -> int:
-    """Memory of a torch module's parameters and buffers, in bytes."""
-    return sum(each.numel() * each.element_size() for each in (*model.parameters(), *model.buffers()))
-
-
-def _import_torch() -> Any:
-    """Import torch and sentence-transformers. Raises ModelLoadError if one is missing."""
-    try:
-        import sentence_transformers  # noqa: F401
-        import torch
-    except ImportError as error:
-        raise ModelLoadError(
-            f"the torch backend needs {error.name}: pip install 'semel[cpu]' (or semel[cuda] on an NVIDIA machine)"
-        ) from None
-    return torch

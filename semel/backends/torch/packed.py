@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -123,7 +123,7 @@ class PackedEncoder:
         lengths = [len(tokens.ids) for tokens in batch]
         starts = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=starts[1:])
-        ids = np.fromiter(chain.from_iterable(tokens.ids for tokens in batch), np.int64, count=int(starts[-1]))
+        ids = np.concatenate([np.asarray(tokens.ids, np.int32) for tokens in batch]).astype(np.int64)
         positions = _positions(ids, starts, self._pad_id)
         return PackedBatch(
             ids=move(torch.from_numpy(ids)),

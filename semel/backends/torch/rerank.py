@@ -16,7 +16,8 @@ from semel.backends.base import SAMPLE_PAIRS, Tokens
 from semel.backends.models.source import ModelSource
 from semel.backends.shared.pair_template import check_template_variant
 from semel.backends.shared.tokenizing import TextTokenizer, as_pairs
-from semel.backends.torch.backend import TorchBackend, weight_bytes
+from semel.backends.torch.backend import TorchBackend
+from semel.backends.torch.library import weight_bytes
 from semel.errors import ModelLoadError
 from semel.values.model import Precision
 from semel.values.text import Input

@@ -14,6 +14,7 @@ from semel.backends.base import Tokens
 from semel.backends.torch import backend as backend_module
 from semel.backends.torch import cpu
 from semel.backends.torch.backend import TorchBackend, weight_bytes
+from semel.backends.torch.library import import_torch
 from semel.errors import DeviceMemoryError, ModelLoadError
 from semel.values.model import Precision
 from tests.support.model_files import source, write_model, write_sentence_model
@@ -146,7 +147,7 @@ def test_a_missing_framework_says_what_to_install(missing: str, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace())
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ModelLoadError, match=r"the torch backend needs .*pip install 'semel\[cpu\]'"):
-        backend_module._import_torch()
+        import_torch()
 
 
 def test_a_model_that_cannot_be_loaded_names_its_folder_and_device(tmp_path: Path) -> None:
