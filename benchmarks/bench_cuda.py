@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.bench_cold import Semel
 from benchmarks.corpora import distinct, paragraphs, sentences
+from semel import collector
 from semel.backends.base import Backend
 from semel.backends.batching import Budgets, Item, LengthSorted
 from semel.backends.devices.measure import TEXTS, agreement, embed_all
@@ -26,9 +27,6 @@ from semel.values.vectors import unit_rows
 _CHUNK = 1024
 """Texts in one submission, as in a job."""
 
-_SUBMITTERS = 4
-"""Threads that submit, as in a worker."""
-
 
 def main() -> None:
     """Measure sentences, then paragraphs, then single texts."""
@@ -37,7 +35,9 @@ def main() -> None:
     parser.add_argument("--paragraphs", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--submitters", type=int, default=8, help="threads that submit chunks, as in a worker")
     options = parser.parse_args()
+    collector.relax()  # as in a worker
     limits(options.device)
     with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as other:
         semel = Semel(Path(home), options.device)
@@ -48,7 +48,7 @@ def main() -> None:
             ("sentences", distinct(sentences(3000), options.sentences)),
             ("paragraphs", distinct(paragraphs(500), options.paragraphs)),
         ):
-            measure(name, texts, semel, plain, options.rounds)
+            measure(name, texts, semel, plain, options)
         single_texts(semel, plain)
         compare_with_cpu(semel)  # last, because a model on the CPU limits the heaps of this process
         semel.engine.close()
@@ -104,7 +104,7 @@ def compare_with_cpu(semel: Semel) -> None:
         cpu.engine.close()
 
 
-def measure(name: str, texts: list[str], semel: Semel, plain: Backend, rounds: int) -> None:
+def measure(name: str, texts: list[str], semel: Semel, plain: Backend, options: argparse.Namespace) -> None:
     """Print the rates of the peer and of semel's parts for some texts."""
     backend = semel.models.get("minilm").backend
     started = time.perf_counter()
@@ -116,17 +116,19 @@ def measure(name: str, texts: list[str], semel: Semel, plain: Backend, rounds: i
     batches = in_batches(backend, tokens)
     for label, each in (("packed", backend), ("padded", plain)):
         each.forward(batches[0])
-        seconds = statistics.median(timed(lambda each=each: [each.forward(b) for b in batches]) for _ in range(rounds))  # type: ignore[misc]
+        seconds = statistics.median(
+            timed(lambda each=each: [each.forward(b) for b in batches]) for _ in range(options.rounds)
+        )  # type: ignore[misc]
         flops = (
             21.2e6 * count / seconds / 1e12
         )  # products with weights: 6 layers of 12 · 384² weights, 2 operations each
         print(f"forward alone, {label}: {len(texts) / seconds:,.0f} texts/s, {flops:.0f} TFLOP/s with the weights")
     size, peer = best_batch(texts[: len(texts) // 5], semel)
     theirs, ours, whole = [], [], []
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         seconds, reference = peer_run(peer, texts, size)
         theirs.append(seconds)
-        ours.append(timed(lambda: engine_run(semel, texts)))
+        ours.append(timed(lambda: engine_run(semel, texts, options.submitters)))
         with tempfile.TemporaryDirectory() as folder:
             seconds, vectors = semel.embed(texts, Path(folder))
         whole.append(seconds)
@@ -157,14 +159,14 @@ def in_batches(backend: Backend, tokens: list) -> list[list]:  # type: ignore[ty
     return batches
 
 
-def engine_run(semel: Semel, texts: list[str]) -> None:
+def engine_run(semel: Semel, texts: list[str], submitters: int) -> None:
     """Run texts through the engine in chunks, as a worker does."""
     backend = semel.models.get("minilm").backend
 
     def run(start: int) -> int:
         return sum(len(part.indices) for part in semel.engine.submit(backend, texts[start : start + _CHUNK]))
 
-    with ThreadPoolExecutor(_SUBMITTERS) as pool:
+    with ThreadPoolExecutor(submitters) as pool:
         done = sum(pool.map(run, range(0, len(texts), _CHUNK)))
     if done != len(texts):
         raise SystemExit(f"{done} of {len(texts)} texts have a vector")

@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from semel.clock import DatabaseClock
 from semel.errors import BadInputError, SchemaError, StorageFullError, UnavailableError
+from semel.postgres import CONNECT_TIMEOUT_S, HALF_OPEN, UNLIMITED, set_timeouts
 from semel.private import private_file, private_folder
 from semel.sqlite_lock import begin_write, enter_wal
 
@@ -24,25 +26,6 @@ RESERVE_BYTES = 4 << 20
 
 BALLAST_BYTES = 1 << 20
 """Size of a file next to the SQLite database that is deleted when the disk is full, for the same purpose."""
-
-CONNECT_TIMEOUT_S = 5
-"""PostgreSQL answers within milliseconds, or is not there."""
-
-STATEMENT_TIMEOUT_S = 600
-"""Statements take milliseconds, except counting a cache of many million rows and what is `unlimited`."""
-
-IDLE_TIMEOUT_S = 60
-"""A transaction in which nothing happens for this long belongs to a process that hangs, and holds its locks."""
-
-LOCK_TIMEOUT_S = 30
-"""Somebody else's open transaction must not hold semel for ever; a prune holds its lock for some seconds."""
-
-_HALF_OPEN = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
-"""libpq's settings (seconds, a number of probes, milliseconds): a server that vanished is noticed within 25 s."""
-
-_UNLIMITED = "; ".join(
-    f"SET LOCAL {name} = 0" for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-)
 
 HEAD = "0015"
 """The newest migration in semel/migrations/versions; a test compares the two."""
@@ -79,6 +62,7 @@ class Database:
         self._mmap_bytes = mmap_bytes
         self._kept_connections = kept_connections
         self._ballast: Path | None = None
+        self._writers = threading.Lock()
         self.clock = DatabaseClock()
         self._engine = self._create()
         self._engine.update_execution_options(semel_clock=self.clock)
@@ -97,11 +81,11 @@ class Database:
                 pool_size=self._kept_connections,
                 max_overflow=64 - self._kept_connections,
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **_HALF_OPEN},
+                connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **HALF_OPEN},
             )
         except (NoSuchModuleError, ModuleNotFoundError):
             raise UnavailableError("PostgreSQL needs psycopg: run pip install 'semel[postgres]'") from None
-        event.listen(engine, "connect", _set_timeouts)
+        event.listen(engine, "connect", set_timeouts)
         return engine
 
     def _create_sqlite(self) -> Engine:
@@ -174,9 +158,14 @@ class Database:
             BadInputError: the database cannot store one of the values.
         """
         options = {"semel_write": True, "semel_reserve": reserve}
-        with self._translated(), self._engine.connect().execution_options(**options) as conn, conn.begin():
+        with (
+            self._translated(),
+            self._writers_turn(),
+            self._engine.connect().execution_options(**options) as conn,
+            conn.begin(),
+        ):
             if unlimited and self.dialect == "postgresql":
-                conn.exec_driver_sql(_UNLIMITED)
+                conn.exec_driver_sql(UNLIMITED)
             yield conn
 
     @contextmanager
@@ -191,12 +180,26 @@ class Database:
 
             @contextmanager
             def transaction(*, write: bool) -> Iterator[Connection]:
-                with conn.execution_options(semel_write=write, semel_reserve=True).begin():
+                turn = self._writers_turn() if write else contextlib.nullcontext()
+                with turn, conn.execution_options(semel_write=write, semel_reserve=True).begin():
                     if self.dialect == "postgresql":
-                        conn.exec_driver_sql(_UNLIMITED)
+                        conn.exec_driver_sql(UNLIMITED)
                     yield conn
 
             yield transaction
+
+    @contextmanager
+    def _writers_turn(self) -> Iterator[None]:
+        """Let the writers of this process wait for each other here: for SQLite's own lock they would have to poll."""
+        if self.dialect != "sqlite":
+            yield
+            return
+        taken = self._writers.acquire(timeout=BUSY_TIMEOUT_S)
+        try:
+            yield  # if it was not taken in time, SQLite's own lock is not free either, and gives the error
+        finally:
+            if taken:
+                self._writers.release()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -274,15 +277,3 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
-
-
-def _set_timeouts(connection: Any, _record: Any) -> None:
-    """Bound the waits of a new connection to PostgreSQL. They are no startup options, which PgBouncer refuses."""
-    connection.autocommit = True  # or the settings would end with the first rollback
-    for name, seconds in (
-        ("statement_timeout", STATEMENT_TIMEOUT_S),
-        ("lock_timeout", LOCK_TIMEOUT_S),
-        ("idle_in_transaction_session_timeout", IDLE_TIMEOUT_S),
-    ):
-        connection.execute(f"SET {name} = '{seconds * 1000:.0f}ms'")
-    connection.autocommit = False

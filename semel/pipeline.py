@@ -92,7 +92,11 @@ class Pipeline:
             if not absent:
                 break
             done.merge((yield Missing(space, {keys[i]: texts[i] for i in absent}, lane)))
-            found = yield from self._look_up(space, keys)
+            good = [i for i in absent if keys[i] not in done.errors]
+            if good and all(keys[i] in done.vectors for i in good):
+                found = found.with_rows(keys, good, done)
+            else:
+                found = yield from self._look_up(space, keys)
         return done, found
 
     def _look_up(self, space: Space, keys: Sequence[bytes]) -> Steps[Found]:

@@ -11,6 +11,7 @@ from semel.backends.batching import Budgets, Item
 from semel.backends.calls import Call
 from semel.backends.hanging import Hang, LoadSteps, slow_batch
 from semel.backends.isolation import Isolation
+from semel.backends.shared import turns
 from semel.backends.submission import NOT_WANTED, EngineStats, Submission, Unread, batch_span, deliver
 from semel.backends.waiting import Waiting
 from semel.errors import BackendError
@@ -150,6 +151,7 @@ class Engine:
             with span("semel.tokenise", texts=len(part)):
                 tokens = backend.tokenize(part, prompt=prompt, variant=variant)
             self._observe("tokenise", time.perf_counter() - started)
+            turns.give_way()
             items = [Item(each, submission, start + i) for i, each in enumerate(tokens)]
             with self._changed:
                 if self._failure is not None:

@@ -111,3 +111,10 @@ def insert(conn: Connection, columns: Sequence[str], rows: Sequence[Sequence[Any
 
 def _parts(rows: Sequence[Iterable[Any]]) -> Iterator[Sequence[Iterable[Any]]]:
     return (rows[at : at + _INSERTED] for at in range(0, len(rows), _INSERTED))
+
+
+def delete(conn: Connection, rows: Sequence[tuple[bytes, int, bytes]]) -> None:
+    """Delete rows of which key, checksum and data are exactly these, also where damage gave them another type."""
+    mark = "%s" if conn.dialect.name == "postgresql" else "?"
+    where = f"key = {mark} AND crc = {mark} AND data = {mark}"
+    conn.exec_driver_sql(f"DELETE FROM vectors WHERE {where}", list(rows))

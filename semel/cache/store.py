@@ -7,17 +7,19 @@ from itertools import compress
 from typing import Any, TypeAlias
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from semel.cache import codec, statements
 from semel.cache.codec import checksum, decode_into, encode, has_size
-from semel.cache.schema import producers, spaces, vectors
+from semel.cache.joint_writes import JointWrites
+from semel.cache.schema import producers, spaces
 from semel.cache.statements import Columns
 from semel.db import Database
 from semel.errors import InvalidVectorError
 from semel.log import get_log
 from semel.values.model import Producer, Space
+from semel.values.sparse import SPARSE_DIM
 from semel.values.vectors import AnyVectors, Found, empty_rows
 
 log = get_log("cache")
@@ -48,6 +50,7 @@ class VectorStore:
     def __init__(self, db: Database, *, dtype: str = "float32") -> None:
         self._db = db
         self._dtype = dtype
+        self._writes = JointWrites(db)
         self._ids: dict[Any, int] = {}
         self.damaged = 0
         self._lock = threading.Lock()
@@ -100,7 +103,7 @@ class VectorStore:
         with self._db.read(single=single) if on is None else nullcontext(on) as conn:
             for part in _slices(list(first_row)):
                 found = statements.select(conn, part, columns=3 if dim is None else 5)
-                if dim is not None and found and not all(_are_undamaged(found, dim)):
+                if dim is not None and found and not all(_soundness(found, dim)):
                     found = _undamaged(statements.select(conn, part, columns=5, whole=False), dim, damaged)
                 if not found:
                     continue
@@ -126,16 +129,17 @@ class VectorStore:
         for key, *_ in rows:
             log.error("damaged row deleted; the next request computes it again", key=key.hex())
         with self._db.write(reserve=True) as conn:
-            statement = delete(vectors).where(
-                vectors.c.key == bindparam("k"), vectors.c.crc == bindparam("c"), vectors.c.data == bindparam("d")
-            )
-            conn.execute(statement, [{"k": row[0], "c": row[3], "d": row[4]} for row in rows])
+            statements.delete(conn, [(row[0], row[3], row[4]) for row in rows])
 
     # Writing
 
     def dtype_of(self, space: Space) -> str:
         """The name of the type in which vectors of this space are stored; logits stay float32."""
         return self._dtype if space.kind in ("embed", "sparse") else "float32"
+
+    def keeps_exactly(self, space: Space) -> bool:
+        """Whether a float32 vector comes back with the same bits as it was stored."""
+        return space.dim != SPARSE_DIM and self.dtype_of(space) == "float32"
 
     def put_many(
         self,
@@ -182,8 +186,7 @@ class VectorStore:
         rows = [(key, space_id, producer_id, created_at, *rest) for key, *rest in stored]
         rows.sort()  # all writers lock rows in one order: no deadlock on PostgreSQL, better locality on SQLite
         columns = ("key", "space_id", "producer_id", "created_at", *statements.COLUMNS[1:])
-        with self._db.write() as conn:
-            return statements.insert(conn, columns, rows)
+        return self._writes.run(lambda conn: statements.insert(conn, columns, rows))
 
     def space_id(self, space: Space) -> int:
         """The row id of a space; the row is inserted if the space is new."""
@@ -210,16 +213,21 @@ def _slices(keys: list[bytes]) -> Iterator[list[bytes]]:
     return (keys[at : at + SLICE_KEYS] for at in range(0, len(keys), SLICE_KEYS))
 
 
-def _are_undamaged(found: Columns, dim: int) -> Iterator[bool]:
-    """Whether each row has the right size and checksum."""
+def _soundness(found: Columns, dim: int) -> Iterator[bool]:
+    """For each row, whether it has the right size and checksum."""
     keys, _, _, checksums, blobs = found
     for key, crc, data in zip(keys, checksums, blobs, strict=True):
-        yield checksum(key, data) == crc and has_size(data, dim=dim)
+        yield _fits(key, crc, data) and has_size(data, dim=dim)
+
+
+def _fits(key: bytes, crc: int, data: Any) -> bool:
+    """Whether the checksum is that of key and data; SQLite lets damage turn a BLOB into a text."""
+    return isinstance(data, bytes) and checksum(key, data) == crc
 
 
 def _undamaged(found: Columns, dim: int, damaged: list[Any]) -> Columns:
     """The rows without damage; the others are appended to `damaged`."""
-    sound = list(_are_undamaged(found, dim)) if found else []
+    sound = list(_soundness(found, dim)) if found else []
     rows = list(zip(*found, strict=True))
     damaged += [row for row, is_good in zip(rows, sound, strict=True) if not is_good]
     return list(zip(*compress(rows, sound), strict=True))
@@ -228,4 +236,4 @@ def _undamaged(found: Columns, dim: int, damaged: list[Any]) -> Columns:
 def is_sound(row: Sequence[Any], dim: int) -> bool:
     """Whether size, checksum and values of a `StoredRow` are right."""
     key, _, _, crc, data = row
-    return checksum(key, data) == crc and codec.is_sound(data, dim=dim)
+    return _fits(key, crc, data) and codec.is_sound(data, dim=dim)

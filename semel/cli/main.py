@@ -61,8 +61,11 @@ def main(*args: Any) -> None:
     Args:
         args: the command line as one list, for tests; without it, `sys.argv` is read.
     """
+    from semel import collector
     from semel.errors import SemelError
 
+    if not args:  # the process is semel's own, not that of a test
+        collector.relax()
     try:
         app(*args)
     except SemelError as error:

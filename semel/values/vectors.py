@@ -44,6 +44,22 @@ class Found:
         """Whether the cache had every key."""
         return bool(self.present.all())
 
+    def with_rows(self, keys: Sequence[bytes], rows: Sequence[int], computed: "Computed") -> "Found":
+        """These rows, and those that were computed since.
+
+        Args:
+            keys: one for each row.
+            rows: which of them were computed; `computed` has their vectors.
+        """
+        assert self.vectors is not None  # vectors were looked up
+        full = Found(self.present.copy(), self.tokens.copy(), self.truncated.copy(), self.vectors.copy())
+        assert full.vectors is not None
+        full.present[rows] = True
+        full.tokens[rows] = [computed.tokens[keys[row]] for row in rows]
+        full.truncated[rows] = [computed.truncated[keys[row]] for row in rows]
+        full.vectors[rows] = np.stack([computed.vectors[keys[row]] for row in rows])
+        return full
+
 
 @dataclass
 class Computed:
@@ -55,6 +71,7 @@ class Computed:
         tokens: key → the tokens that the model read.
         truncated: key → whether the text was cut.
         inference_s: the worker's share of the time that the caller waited; None if it was not measured.
+        vectors: key → its vector, as it was stored; only of keys that this process computed, where they are wanted.
     """
 
     outcomes: dict[bytes, Outcome] = field(default_factory=dict)
@@ -62,6 +79,7 @@ class Computed:
     tokens: dict[bytes, int] = field(default_factory=dict)
     truncated: dict[bytes, bool] = field(default_factory=dict)
     inference_s: float | None = None
+    vectors: dict[bytes, Vectors] = field(default_factory=dict)
 
     def add(self, key: bytes, outcome: Outcome, *, tokens: int, truncated: bool) -> None:
         """Record a key whose vector is in the cache."""
@@ -80,6 +98,7 @@ class Computed:
         self.errors |= other.errors
         self.tokens |= other.tokens
         self.truncated |= other.truncated
+        self.vectors |= other.vectors
         self.inference_s = None if other.inference_s is None else (self.inference_s or 0.0) + other.inference_s
 
 

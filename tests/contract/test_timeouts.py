@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from semel import db as db_module
+from semel import postgres as postgres_module
 from semel.db import Database
 from semel.errors import UnavailableError
 
@@ -17,9 +18,9 @@ POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=Tr
 def hasty(db: Database, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """The database of `db`, but its waits end in less than a second."""
     for name in ("STATEMENT_TIMEOUT_S", "IDLE_TIMEOUT_S"):
-        monkeypatch.setattr(db_module, name, 0.6)
-    for name in ("LOCK_TIMEOUT_S", "BUSY_TIMEOUT_S"):
-        monkeypatch.setattr(db_module, name, 0.3)
+        monkeypatch.setattr(postgres_module, name, 0.6)
+    monkeypatch.setattr(postgres_module, "LOCK_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(db_module, "BUSY_TIMEOUT_S", 0.3)
     made = Database(database_url)
     yield made
     made.close()

@@ -13,7 +13,7 @@ from semel.pipeline import Pipeline
 from semel.values.model import Space
 from semel.values.text import Input, ItemError, Lane, Outcome, Pair
 from semel.values.variant import Variant
-from semel.values.vectors import Computed, Vectors
+from semel.values.vectors import Computed, Found, Vectors
 from tests.support.values import PRODUCER, put, space, vectors
 
 SPACE = space()
@@ -238,3 +238,44 @@ def test_the_full_size_is_returned_as_it_is(dimensions: int | None) -> None:
 def test_other_sizes_are_refused_with_those_that_the_model_offers(dimensions: int) -> None:
     with pytest.raises(BadInputError, match=rf"cannot be cut to {dimensions} dimensions \(it offers 2, 4, 8\)"):
         check_dimensions(dimensions, matryoshka(4, 2))
+
+
+class KeepingSender(FakeSender):
+    """It hands over the vectors, as `LocalSender` does, except those whose text has `theirs`."""
+
+    def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane) -> Computed:
+        done = super().compute(space, missing, lane=lane)
+        kept = {key: text for key, text in missing.items() if key not in done.errors and "theirs" not in str(text)}
+        done.vectors = {key: vector(str(text))[0] for key, text in kept.items()}
+        return done
+
+
+@pytest.fixture
+def looked_up(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of keys of each look-up."""
+    real, counts = store.get_many, list[int]()
+
+    def counted(keys: Sequence[bytes], *, dim: int) -> Found:
+        counts.append(len(keys))
+        return real(keys, dim=dim)
+
+    monkeypatch.setattr(store, "get_many", counted)
+    return counts
+
+
+def test_vectors_that_the_sender_hands_over_are_not_read_again(store: VectorStore, looked_up: list[int]) -> None:
+    put(store, ["hit"], vector("hit"))
+    texts = ["long new", "hit", "new", "poison", "long new"]
+    answer = Pipeline(store, KeepingSender(store)).embed(SPACE, texts)
+    assert looked_up == [5]
+    for i in (0, 1, 2, 4):
+        assert (answer.vectors[i] == vector(texts[i])[0]).all()
+    assert answer.outcomes == [COMPUTED, HIT, COMPUTED, FAILED, COALESCED]
+    assert answer.truncated.tolist() == [True, False, False, False, True]
+    assert answer.tokens.tolist() == [3, 3, 3, 0, 3]
+
+
+def test_if_one_vector_is_not_handed_over_all_are_read(store: VectorStore, looked_up: list[int]) -> None:
+    answer = Pipeline(store, KeepingSender(store)).embed(SPACE, ["new", "theirs"])
+    assert looked_up == [2, 2]
+    assert (answer.vectors == np.concatenate([vector("new"), vector("theirs")])).all()

@@ -12,12 +12,13 @@ import signal
 import subprocess
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, chain, pairwise
 from typing import IO, Any, NamedTuple, Protocol
 
 from semel.backends.base import Tokens
+from semel.backends.shared import turns
 from semel.errors import SemelError
 from semel.log import get_log
 from semel.values.text import Input
@@ -77,10 +78,12 @@ class _Answer(NamedTuple):
             segments=array(_FLAGS, chain.from_iterable(each.segments for each in tokens)),
         )
 
-    def tokens(self) -> Iterator[Tokens]:
+    def tokens(self) -> list[Tokens]:
+        spans = zip(pairwise(chain([0], self.ends)), self.truncated, strict=True)
         ids, segments = memoryview(self.ids), memoryview(self.segments)
-        for (start, end), cut in zip(pairwise(chain([0], self.ends)), self.truncated, strict=True):
-            yield Tokens(ids[start:end], truncated=bool(cut), segments=segments[start:end] if segments else ())
+        if not self.segments:
+            return [Tokens(ids[start:end], cut != 0) for (start, end), cut in spans]
+        return [Tokens(ids[start:end], cut != 0, segments[start:end]) for (start, end), cut in spans]
 
 
 class TokenizerProcesses:
@@ -92,7 +95,6 @@ class TokenizerProcesses:
     """
 
     def __init__(self, tokenizer: Tokenizes, count: int) -> None:
-        self._tokenizer = tokenizer
         self._count = count
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._pickled = pickle.dumps(tokenizer)
@@ -118,12 +120,14 @@ class TokenizerProcesses:
         except (EOFError, OSError) as error:  # somebody ended it, or memory ran out
             log.warning("a tokenizer process ended; its texts are tokenised here", reason=process.end() or str(error))
             process = _Process(self._pickled)
-            return _tokenized(self._tokenizer, question)
+            alone: Tokenizes = pickle.loads(self._pickled)  # noqa: S301  # our own copy, which asks no processes
+            return _tokenized(alone, question)
         finally:
             self._idle.put(process)
         if isinstance(answer, SemelError):
             raise answer
-        return list(answer.tokens())
+        turns.give_way()
+        return answer.tokens()
 
     def close(self) -> None:
         """End the processes; questions that run are answered first."""

@@ -4,6 +4,7 @@ The differences between the devices are in `DEVICES`, `_prepare_thread`, `_set_s
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +192,9 @@ class TorchBackend(Backend):
         try:
             with turns.computing, torch.inference_mode():
                 self._set_state(few=sum(len(tokens.ids) for tokens in batch) <= _FEW_TOKENS)
-                return self._to_host(self._compute(batch).float())
+                with turns.launching() if self._traits.outruns_python else nullcontext():
+                    vectors = self._compute(batch).float()
+                return self._to_host(vectors)
         except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU allocator raises the plain class
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 tokens = sum(len(t.ids) for t in batch)

@@ -123,7 +123,7 @@ class PackedEncoder:
         lengths = [len(tokens.ids) for tokens in batch]
         starts = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=starts[1:])
-        ids = np.concatenate([np.asarray(tokens.ids, np.int32) for tokens in batch]).astype(np.int64)
+        ids = _joined([tokens.ids for tokens in batch])
         positions = _positions(ids, starts, self._pad_id)
         return PackedBatch(
             ids=move(torch.from_numpy(ids)),
@@ -140,6 +140,13 @@ class PackedEncoder:
         for layer in self._layers:
             hidden = layer(hidden, batch, self._heads)
         return hidden[:tokens]
+
+
+def _joined(parts: Sequence[Sequence[int]]) -> Integers:
+    """The ids of all texts, one text after the other."""
+    if all(isinstance(part, memoryview) for part in parts):  # int32, from `TokenizerProcesses`
+        return np.frombuffer(b"".join(parts), np.int32).astype(np.int64)  # type: ignore[arg-type]
+    return np.concatenate([np.asarray(part, np.int64) for part in parts])
 
 
 def _positions(ids: Integers, starts: Integers, pad_id: int | None) -> Integers:

@@ -1,10 +1,10 @@
 """Run the API on a socket until it is stopped (`semel serve`)."""
 
-import gc
 import socket
 
 import uvicorn
 
+from semel import collector
 from semel.api.app import create_app
 from semel.api.edge.connections import BoundedHttp, connection_limit
 from semel.errors import BadInputError, UnavailableError
@@ -16,10 +16,6 @@ from semel.values.address import is_loopback
 _KEEP_ALIVE_S = 75
 """An idle connection is kept for longer than balancers and Node's clients keep theirs: who closes first loses requests
 of the other one. nginx has the same default."""
-
-_GC_THRESHOLDS = (50_000, 20, 100)
-"""A body of 4 MiB can hold a million lists. With Python's default of 700 objects, the collector walks over them again
-and again, and every request waits for most of a second; with this one, for a tenth of that."""
 
 
 def run_api(settings: Settings, *, insecure: bool) -> None:
@@ -51,8 +47,7 @@ def run_api(settings: Settings, *, insecure: bool) -> None:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
     )
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
+    collector.keep_loaded()
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

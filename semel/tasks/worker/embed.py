@@ -54,6 +54,7 @@ class Terms:
         wants: whether somebody still waits for a key; one that nobody waits for fails when its turn has come.
         settled: called whenever more keys have an outcome.
         label, alone: as in `Engine.submit`.
+        keep_vectors: hand over the vectors themselves, too, where they are exactly what is stored.
     """
 
     still_wanted: Callable[[], bool] = lambda: True
@@ -61,6 +62,7 @@ class Terms:
     settled: Callable[[Computed], None] = lambda _done: None
     label: object = None
     alone: bool = False
+    keep_vectors: bool = False
 
 
 class Embedder:
@@ -171,7 +173,7 @@ class Embedder:
         self._in_bulk |= in_bulk
         try:
             for part in submission:
-                self._store_part(model, space, keys, part, done)
+                self._store_part(model, space, keys, part, done, keep=terms.keep_vectors)
                 lease.release([keys[i] for i in (*part.indices, *part.errors)])
                 terms.settled(done)
                 if not terms.still_wanted():
@@ -181,16 +183,20 @@ class Embedder:
             for key in in_bulk:
                 self._in_bulk.pop(key, None)
 
-    def _store_part(self, model: LoadedModel, space: Space, keys: Sequence[bytes], part: Part, done: Computed) -> None:
+    def _store_part(
+        self, model: LoadedModel, space: Space, keys: Sequence[bytes], part: Part, done: Computed, *, keep: bool
+    ) -> None:
         stored = [keys[i] for i in part.indices]
         if stored:
             started = time.perf_counter()
             vectors = unit_rows(part.vectors) if space.normalizes else part.vectors
             with span("semel.store", model=space.model, texts=len(stored)):
-                self._store.put_many(
+                new = self._store.put_many(
                     space, stored, vectors, tokens=part.tokens, truncated=part.truncated, producer=model.producer
                 )
             self._observe("store", time.perf_counter() - started)
+            if keep and new == len(stored) and self._store.keeps_exactly(space):  # nobody else's row was first
+                done.vectors |= zip(stored, vectors, strict=True)
         for key, tokens, truncated in zip(stored, part.tokens, part.truncated, strict=True):
             done.add(key, Outcome.COMPUTED, tokens=tokens, truncated=truncated)
         for i, error in part.errors.items():

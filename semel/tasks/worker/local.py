@@ -36,7 +36,7 @@ class LocalSender:
             BackendError: the device is lost.
             StorageFullError: the database has no room.
         """
-        terms = Terms(settled=lambda done: self._settled(len(missing), done))
+        terms = Terms(settled=lambda done: self._settled(len(missing), done), keep_vectors=True)
         with self._models.using(space.model) as model:
             return self._embedder.compute(
                 model, space.prompt_name, missing, lane=lane, variant=space.variant, terms=terms

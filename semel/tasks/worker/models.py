@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 
+from semel import collector
 from semel.backends.devices.find import torch_name
 from semel.backends.devices.select import Measurements, find_device
 from semel.backends.engine import Engine
@@ -56,7 +57,7 @@ class LoadedModels:
             max_bytes=settings.max_model_bytes,
             weight_bytes=lambda name: self._source(name).weight_bytes,
             load=self._load,
-            unload=lambda model: engine.unload(model.backend),
+            unload=self._unload,
         )
 
     @cached_property
@@ -153,6 +154,7 @@ class LoadedModels:
         if self._find(name).described.spec != source.described.spec:
             self._engine.unload(backend)
             raise FingerprintError(f"the files of model {name!r} changed since this process started; restart it")
+        collector.keep_loaded()
         info, load_s = backend.get_model_info(), time.perf_counter() - started
         log.info(
             "model loaded",
@@ -166,6 +168,10 @@ class LoadedModels:
         )
         producer = Producer(device, info.backend, info.dtype)
         return LoadedModel(backend, producer, source.described.prompts, self.spaces(name), load_s)
+
+    def _unload(self, model: LoadedModel) -> None:
+        self._engine.unload(model.backend)
+        collector.forget_unloaded()
 
     def loaded(self) -> list[LoadedModel]:
         """The models in memory, in the order in which they were loaded."""
