@@ -212,7 +212,7 @@ def one_text_alone(requests: int = 300) -> None:
     with tempfile.TemporaryDirectory() as home, throwaway_stack(Path(home)) as url:
         hot = latency(url, ["a hot text"] * requests)
         cold = latency(url, texts)
-    bare = bare_latency(texts, every_s=cold / 1000)
+    bare = bare_latency(texts, "cpu", every_s=cold / 1000)
     print(
         f"3. one cold text alone, minilm: p50 {cold:.2f} ms; the encoder alone at the same pace {bare:.2f} ms, "
         f"difference {cold - bare:.2f} ms, ratio {cold / bare:.2f}; one hot text {hot:.2f} ms"

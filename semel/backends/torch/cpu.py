@@ -3,10 +3,9 @@
 The gain was measured on two AVX-512 cores (benchmarks/bench_cold.py), where matrix products were three quarters of a
 batch before; the rest can be saved:
 
-- Attention and pooling take a run of equal lengths at a time, so no padding is computed and no mask is needed.
+- Attention pads texts of similar lengths, and nothing else does; see `attention.py`.
 - Linear layers keep their weights in oneDNN's layout; GELU and the residual sum happen in the same pass. PyTorch's
   compiler also does this when it freezes a graph, but it needs a C++ compiler on the user's machine.
-- Attention is two batched products with the softmax in float32; PyTorch's fused kernel is slower below 192 tokens.
 - The allocator keeps its memory between batches: fresh pages took up to a sixth of a batch.
 """
 
@@ -18,19 +17,14 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from semel.backends.torch.attention import Group, groups
 from semel.backends.torch.packed import Kernels, PackedBatch, PackedEncoder, Run
-
-_LONG = 192
-"""From this many tokens on, PyTorch's fused attention is faster."""
-
-_SCORES = 1 << 20
-"""Attention scores computed at a time, 4 MiB in float32: more do not fit into the caches."""
 
 _LEAST_ROWS = 16
 """A matrix of fewer rows takes as long."""
 
-_VECTOR = 16
-"""float32 numbers in an AVX-512 register; PyTorch's softmax leaves it unused on shorter rows."""
+_FEW_RUNS = 4
+"""Up to so many runs of equal length are pooled one after the other, without a copy."""
 
 
 def keep_memory() -> None:
@@ -54,18 +48,21 @@ def packed_encoder(model: Any) -> PackedEncoder:
 
 
 class CpuKernels(Kernels):
-    """oneDNN's linear layers; attention for runs of equal length."""
+    """oneDNN's linear layers; attention for groups of texts."""
 
     @override
     def linear(self, weight: Tensor, bias: Tensor) -> "_Linear":
         return _Linear(weight, bias)
 
     @override
-    def attend(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
-        mixed = inputs.new_zeros(inputs.shape[0], *inputs.shape[2:])
-        tokens = len(batch.ids)
-        for texts, out in zip(split(inputs[:tokens], batch.runs), split(mixed[:tokens], batch.runs), strict=True):
-            _attend(texts, out)
+    def plan(self, batch: PackedBatch, dtype: torch.dtype) -> list[Group]:
+        return groups(batch.lengths, dtype)
+
+    @override
+    def attend(self, inputs: Tensor, plan: Sequence[Group]) -> Tensor:
+        mixed = inputs.new_zeros(inputs.shape[0], *inputs.shape[2:])  # zeros in the rows that `padded` added
+        for group in plan:
+            group.attend(inputs, mixed)
         return mixed.flatten(1)
 
     @override
@@ -74,6 +71,9 @@ class CpuKernels(Kernels):
 
     @override
     def texts(self, rows: Tensor, batch: PackedBatch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        if len(batch.runs) > _FEW_RUNS:
+            yield from super().texts(rows, batch)
+            return
         for part, ids in zip(split(rows, batch.runs), split(batch.ids, batch.runs), strict=True):
             yield part, ids, torch.ones_like(ids)
 
@@ -111,32 +111,3 @@ def split(rows: Tensor, runs: Sequence[Run]) -> list[Tensor]:
     """Return views (texts, tokens, …) of rows (all tokens, …), one for each run."""
     parts = rows.split([texts * length for texts, length in runs])
     return [part.unflatten(0, run) for part, run in zip(parts, runs, strict=True)]
-
-
-def _attend(inputs: Tensor, out: Tensor) -> None:
-    """Write softmax(QKᵀ / √size) V to `out` (texts, tokens, heads, size); inputs: (texts, tokens, 3, heads, size)."""
-    texts, length, _, heads, size = inputs.shape
-    by_head = inputs.permute(2, 0, 3, 1, 4)  # 3, texts, heads, tokens, size
-    if length >= _LONG:
-        out.copy_(nn.functional.scaled_dot_product_attention(*by_head).transpose(1, 2))
-        return
-    step = max(1, _SCORES // (heads * length * length))
-    for at in range(0, texts, step):
-        block = by_head[:, at : at + step]
-        count = block.shape[1]
-        query = (block[0] * size**-0.5).reshape(count * heads, length, size)
-        key, value = block[1].reshape(query.shape), block[2].reshape(query.shape)
-        mixed = torch.bmm(_softmax(torch.bmm(query, key.transpose(1, 2))), value)
-        out[at : at + step] = mixed.unflatten(0, (count, heads)).transpose(1, 2)
-
-
-def _softmax(scores: Tensor) -> Tensor:
-    """Softmax over the last dimension, computed in float32."""
-    if scores.shape[-1] >= _VECTOR:
-        return torch.softmax(scores, -1, dtype=torch.float32).to(scores.dtype)
-    # On short rows PyTorch's softmax takes one number at a time, which is five times as slow.
-    shares = scores.float()
-    shares -= shares.amax(-1, keepdim=True)
-    shares.exp_()
-    shares /= shares.sum(-1, keepdim=True)
-    return shares.to(scores.dtype)

@@ -1,6 +1,5 @@
 """The kernels of `PackedEncoder` for NVIDIA GPUs, and graphs for small batches. Imports torch, so import it late."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,17 +30,13 @@ class CudaKernels(Kernels):
         return _Linear(weight, bias)
 
     @override
-    def attend(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
-        longest = max(batch.lengths)
-        return varlen_attn(*inputs.unbind(1), batch.starts, batch.starts, longest, longest).flatten(1)
+    def plan(self, batch: PackedBatch, dtype: torch.dtype) -> PackedBatch:
+        return batch
 
     @override
-    def texts(self, rows: Tensor, batch: PackedBatch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield all texts at once, padded: a run at a time would take as many launches as there are lengths."""
-        places = torch.arange(max(batch.lengths), device=rows.device)
-        mask = places < batch.starts.diff()[:, None]
-        index = (batch.starts[:-1, None] + places).clamp_(max=len(rows) - 1)
-        yield torch.where(mask[..., None], rows[index], 0), batch.ids[index], mask.long()
+    def attend(self, inputs: Tensor, plan: PackedBatch) -> Tensor:
+        longest = max(plan.lengths)
+        return varlen_attn(*inputs.unbind(1), plan.starts, plan.starts, longest, longest).flatten(1)
 
 
 class _Linear:

@@ -76,11 +76,20 @@ class Kernels(ABC):
         """Prepare an `nn.Linear`."""
 
     @abstractmethod
-    def attend(self, inputs: Tensor, batch: PackedBatch) -> Tensor:
+    def plan(self, batch: PackedBatch, dtype: torch.dtype) -> Any:
+        """Return what `attend` needs to know of a batch, the same for all layers.
+
+        Args:
+            dtype: that of the inputs.
+        """
+
+    @abstractmethod
+    def attend(self, inputs: Tensor, plan: Any) -> Tensor:
         """Return softmax(QKᵀ / √size) V within each text, (tokens, heads · size).
 
         Args:
             inputs: query, key and value, (tokens, 3, heads, size).
+            plan: what `plan` returned for this batch.
         """
 
     def padded(self, rows: Tensor) -> Tensor:
@@ -90,13 +99,18 @@ class Kernels(ABC):
         """
         return rows
 
-    @abstractmethod
     def texts(self, rows: Tensor, batch: PackedBatch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield the texts for pooling, in order: (rows, ids, mask), each (texts, longest of them, …).
+
+        Here all of them at once, padded: a run at a time would take as many calls as there are lengths.
 
         Args:
             rows: one for each token, (tokens, …).
         """
+        places = torch.arange(max(batch.lengths), device=rows.device)
+        mask = places < batch.starts.diff()[:, None]
+        index = (batch.starts[:-1, None] + places).clamp_(max=len(rows) - 1)
+        yield torch.where(mask[..., None], rows[index], 0), batch.ids[index], mask.long()
 
 
 class PackedEncoder:
@@ -135,10 +149,10 @@ class PackedEncoder:
     def __call__(self, batch: PackedBatch) -> Tensor:
         """Return the hidden states of the last layer, (tokens, hidden) in the dtype of the weights."""
         hidden = self._norm(self._words(batch.ids) + self._places(batch.positions) + self._kind)
-        tokens = len(hidden)
+        tokens, plan = len(hidden), self.kernels.plan(batch, hidden.dtype)
         hidden = self.kernels.padded(hidden)
         for layer in self._layers:
-            hidden = layer(hidden, batch, self._heads)
+            hidden = layer(hidden, plan, self._heads)
         return hidden[:tokens]
 
 
@@ -172,8 +186,8 @@ class _Layer:
         self._down = kernels.linear(layer.output.dense.weight, layer.output.dense.bias)
         self._down_norm = layer.output.LayerNorm
 
-    def __call__(self, hidden: Tensor, batch: PackedBatch, heads: int) -> Tensor:
-        mixed = self._attend(self._inputs(hidden).unflatten(1, (3, heads, -1)), batch)
+    def __call__(self, hidden: Tensor, plan: Any, heads: int) -> Tensor:
+        mixed = self._attend(self._inputs(hidden).unflatten(1, (3, heads, -1)), plan)
         hidden = self._mixed_norm(self._mixed.plus(mixed, hidden))
         return self._down_norm(self._down.plus(self._up.gelu(hidden), hidden))
 

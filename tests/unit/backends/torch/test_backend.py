@@ -82,7 +82,7 @@ def test_vectors_have_the_length_that_the_model_gives_and_the_definition_scales_
     assert backend.get_model_info().normalizes is normalize
 
 
-@pytest.mark.parametrize(("lengths", "threads"), [((64,), 1), ((60, 5), 4), ((1, 2), 1)])
+@pytest.mark.parametrize(("lengths", "threads"), [((128,), 1), ((120, 9), 4), ((1, 2), 1)])
 def test_a_small_batch_on_the_cpu_runs_on_one_thread_whatever_thread_loaded_the_model(
     tmp_path: Path, settings: Calls, lengths: tuple[int, ...], threads: int
 ) -> None:
