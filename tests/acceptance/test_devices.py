@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from semel.backends.devices.find import usable_cores
+from semel.backends.devices.cores import usable_cores
 from semel.settings import BUILT_IN_MODELS
 from tests.support.processes import ON_CPU, Processes, processes, wait_until
 from tests.support.tiny_models import source

@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Callable
 
+from semel.backends.devices.cores import usable_cores, why_fewer
 from semel.backends.vulkan.session import find_adapters
 from semel.log import get_log
 from semel.values.device import KINDS, DeviceInfo, device_kind
@@ -71,11 +72,6 @@ def pin(device: str) -> None:
 def torch_name(device: str) -> str:
     """Return torch's name of a device: a process that is pinned to one GPU sees it as the first."""
     return "cuda:0" if device == _Pinned.device else device
-
-
-def usable_cores() -> int:
-    """Number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _lacks(device: str, why: str) -> DeviceInfo:
@@ -153,7 +149,8 @@ def _cpu() -> DeviceInfo:
         return _lacks("cpu", "torch is not installed: pip install 'semel[cpu]'")
     if broken := _broken_torch():
         return _lacks("cpu", broken)
-    return DeviceInfo("cpu", usable=True, why=f"{platform.machine()}, {usable_cores()} cores")
+    fewer = f" ({reason})" if (reason := why_fewer()) else ""
+    return DeviceInfo("cpu", usable=True, why=f"{platform.machine()}, {usable_cores()} cores{fewer}")
 
 
 def _broken_torch() -> str:

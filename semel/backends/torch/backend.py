@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
-from semel.backends.devices.find import usable_cores
+from semel.backends.devices.cores import usable_cores, why_fewer
 from semel.backends.models.source import ModelSource
 from semel.backends.shared import turns
 from semel.backends.shared.pooling import prompt_left_out
@@ -164,7 +164,8 @@ class TorchBackend(Backend):
         threads = self._threads = self._threads or usable_cores()
         self._torch.set_num_threads(threads)
         keep_memory()
-        return f"{threads} threads, denormals flushed"
+        fewer = f" ({reason})" if (reason := why_fewer()) and threads == usable_cores() else ""
+        return f"{threads} threads{fewer}, denormals flushed"
 
     def _choose_dtype(self) -> tuple[Any, str]:
         wants_full = self._source.entry.precision == Precision.FLOAT32

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from semel.backends.devices.find import usable_cores
+from semel.backends.devices.cores import usable_cores
 from semel.client import Client
 from semel.errors import SemelError, UnavailableError
 from semel.private import private_file, private_folder

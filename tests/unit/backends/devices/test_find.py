@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from semel.backends.devices import find
-from semel.backends.devices.find import describe, find_devices, pin, torch_name, usable_cores
+from semel.backends.devices.cores import usable_cores
+from semel.backends.devices.find import describe, find_devices, pin, torch_name
 from semel.values.device import KINDS, DeviceInfo
 
 GIB = 1 << 30
@@ -210,14 +211,6 @@ def test_a_pinned_gpu_keeps_its_name(unpinned: None, torch: Any) -> None:
     torch.cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 1, get_device_properties=lambda _: gpu)
     assert find_devices(kind="cuda") == [DeviceInfo("cuda:3", usable=True, why="T4, 15 GB")]
     assert torch_name("cuda:2") == "cuda:2"
-
-
-def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
-    assert usable_cores() == 2
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert usable_cores() == 1
 
 
 @pytest.mark.model  # it imports every framework that is installed
