@@ -1,6 +1,5 @@
 """The lines of a batch's input file: how a line is read, and how its request is run and answered."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from pydantic import ValidationError
 
 from semel.api.dialects.classify import ClassifyRequest, classify_body
@@ -19,6 +17,7 @@ from semel.api.dialects.embedding import no_vector, space_of, texts_of
 from semel.api.dialects.errors import Dialect
 from semel.api.dialects.openai import EmbeddingsRequest, embeddings_body
 from semel.api.dialects.tei import TeiSparseRequest, sparse_entries, variant_of
+from semel.api.edge.parsing import TooManyValuesError, parse_json
 from semel.api.edge.problems import as_bad_input
 from semel.api.services import Services
 from semel.cache.keys import check_text
@@ -109,8 +108,8 @@ def read_line(number: int, raw: bytes, *, endpoint: str) -> Line:
         return LineProblemError(LineError(code, f"line {number}: {message}", line=number, param=param))
 
     try:
-        line = _json(raw)
-    except (ValueError, RecursionError) as error:
+        line = parse_json(raw)
+    except (ValueError, RecursionError, TooManyValuesError) as error:
         raise problem("invalid_json_line", f"not JSON: {error}") from None
     if not isinstance(line, dict):
         raise problem("invalid_json_line", f"must be a JSON object, not {type(line).__name__}")
@@ -129,14 +128,6 @@ def read_line(number: int, raw: bytes, *, endpoint: str) -> Line:
     if not isinstance(body.get("model"), str | None):
         raise problem("invalid_request", "body.model must be the name of a model", "body.model")
     return Line(custom_id, body)
-
-
-def _json(raw: bytes) -> Any:
-    """Parse JSON; lone surrogates, which only `json` accepts, then fail no more than this request."""
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return json.loads(raw)
 
 
 def request_of(services: Services, endpoint: str, line: Line) -> LineRequest:

@@ -1,6 +1,5 @@
 """What a direct route reads from its request, and how the OpenAPI document shows it; see `semel.api.edge.traits`."""
 
-import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -8,6 +7,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
+from semel.api.edge.parsing import parse_json
 from semel.api.edge.traits import LARGE_BODY_BYTES, parse_aside
 from semel.errors import BadInputError
 
@@ -26,7 +26,7 @@ async def read_either(request: Request, choose: Callable[[Any], type[M]]) -> M:
         choose: returns the model for the parsed body.
 
     Raises:
-        BadInputError: another Content-Type.
+        BadInputError: another Content-Type, or too many values.
         RequestValidationError: the body is not JSON, or a field is wrong.
         ClientDisconnect: the client has gone.
     """
@@ -37,7 +37,7 @@ async def read_either(request: Request, choose: Callable[[Any], type[M]]) -> M:
 
     def parse() -> M:
         try:
-            given = json.loads(body)  # pydantic's own parser refuses lone surrogates without naming the text
+            given = parse_json(body)  # pydantic's own parser refuses lone surrogates without naming the text
         except ValueError as error:
             raise RequestValidationError([{"loc": ("body",), "msg": f"not JSON: {error}"}]) from None
         return _validated(lambda: choose(given).model_validate(given), "body")

@@ -1,13 +1,12 @@
 """The traits of a route, declared next to the route: who may use it, its dialect, how it reads its body."""
 
-import json
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Message, Receive, Send
 from starlette.types import Scope as AsgiScope
@@ -15,6 +14,7 @@ from starlette.types import Scope as AsgiScope
 from semel.api.dialects.errors import Dialect
 from semel.api.edge.access import admit
 from semel.api.edge.keys import Scope
+from semel.api.edge.parsing import TooManyValuesError, parse_json
 from semel.log import get_log
 
 audit = get_log("audit")
@@ -65,9 +65,12 @@ class _ThreadedRequest(Request):
     """A request that parses a large JSON body in a thread."""
 
     async def json(self) -> Any:
-        """The parsed body. Raises json.JSONDecodeError."""
+        """The parsed body. Raises as `parse_json`; HTTPException for too many values, as FastAPI hides other errors."""
         if len(await self.body()) > LARGE_BODY_BYTES and not hasattr(self, "_json"):
-            self._json = await parse_aside(partial(json.loads, await self.body()))
+            try:
+                self._json = await parse_aside(partial(parse_json, await self.body()))
+            except TooManyValuesError as error:
+                raise HTTPException(error.status, str(error)) from None
         return await super().json()
 
 

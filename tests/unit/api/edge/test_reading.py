@@ -10,6 +10,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
+from semel.api.edge.parsing import parse_json
 from semel.api.edge.reading import read_json, read_query, shows_json, shows_query
 from semel.errors import BadInputError
 from tests.support.answers import message_of
@@ -87,3 +88,51 @@ def test_the_document_shows_bodies_and_parameters() -> None:
 def test_a_parameter_of_a_download_that_is_unknown_is_refused_by_name(api: Service) -> None:
     answer = api.http.get("/v1/jobs/x/results?fromat=npy")
     assert (answer.status_code, message_of(answer).partition(":")[0]) == (400, "fromat")
+
+
+def lists(count: int) -> bytes:
+    return b'{"text": "x", "threads": [%s[]]}' % (b"[]," * count)
+
+
+def keys(count: int) -> bytes:
+    return b'{"text": "x", %s}' % b",".join(b'"%x": 1' % i for i in range(count))
+
+
+@pytest.mark.parametrize("body", [lists(600_000), keys(310_000)], ids=["lists", "keys"])
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/similarity"], ids=["a direct route", "a route of FastAPI"])
+def test_a_body_of_very_many_values_is_refused_before_it_is_parsed(api: Service, body: bytes, path: str) -> None:
+    answer = api.http.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 422)  # TEI's status of a bad request
+    assert "lists and objects" in message_of(answer)
+    assert "NDJSON" in message_of(answer)
+
+
+def test_keys_and_brackets_within_texts_are_no_keys_and_few_lists() -> None:
+    text = json.dumps([{"id": i, "tags": []} for i in range(60_000)])
+    assert read(json.dumps({"text": text}).encode()).text == text
+
+
+@pytest.mark.parametrize(
+    ("body", "parsed"),
+    [
+        (b'{"a": [1, 2.5, "x"]}', {"a": [1, 2.5, "x"]}),
+        (b'{"a": Infinity}', {"a": float("inf")}),
+        (b'"\\ud800"', "\ud800"),
+        ('"大"'.encode("utf-16"), "大"),
+        (b"1e400", float("inf")),
+    ],
+)
+def test_what_the_quick_parser_refuses_is_read_by_the_other_one(body: bytes, parsed: object) -> None:
+    assert parse_json(body) == parsed
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"a": }', b"\xff\xfe\xfd"])
+def test_what_is_not_json_is_a_value_error(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_json(body)
+
+
+def test_a_large_body_with_an_error_is_not_parsed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json, "loads", lambda _: pytest.fail("it was parsed again"))
+    with pytest.raises(json.JSONDecodeError):
+        parse_json(lists(100_000) + b"}")
