@@ -67,7 +67,7 @@ class LengthSorted:
         for length in sorted(self._ahead):
             if batch and not _may_grow(batch, length, max_tokens(length)):
                 break
-            room = max_tokens(length) // length - len(batch)
+            room = max_tokens(length) // max(1, length) - len(batch)  # a static embedding may find no token in a text
             room = max(room, 0 if batch else 1)
             texts = self._ahead.pop(length)
             if room:

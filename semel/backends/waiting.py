@@ -45,8 +45,9 @@ class Waiting:
         # A suspect goes first: others must not end the process while its text is on record as the one on the device.
         suspects = (queue for queue in self._queues if queue[2] is not None)
         queue = next(suspects, None) or next(queue for queue in self._queues if queue[0] is lane)
-        texts = self._queues.pop(queue)
+        texts = self._queues[queue]
         batch = texts.pop_batch(partial(self._budgets.of, queue[1], short=self._lanes.short_batches))
+        del self._queues[queue]
         if len(texts):
             self._queues[queue] = texts  # at the end: the queues of a lane take turns
         return queue[1], batch

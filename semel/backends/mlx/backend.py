@@ -13,7 +13,8 @@ from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.backends.batching import bucket
 from semel.backends.models.source import ModelSource
 from semel.backends.shared.pooling import Head, read_head
-from semel.backends.shared.tokenizing import TextTokenizer, check_positions, load_tokenizer, padded
+from semel.backends.shared.positions import check_positions
+from semel.backends.shared.tokenizing import TextTokenizer, load_tokenizer, padded
 from semel.errors import BackendError, DeviceMemoryError, ModelLoadError
 from semel.values.model import Precision
 from semel.values.text import Input

@@ -13,6 +13,7 @@ from semel.backends.torch.backend import TorchBackend
 from semel.backends.torch.classify import TorchClassifier
 from semel.backends.torch.rerank import TorchReranker
 from semel.backends.torch.sparse import TorchLexical, TorchSparse
+from semel.backends.torch.static import TorchStatic
 from semel.backends.vulkan.backend import VulkanBackend, VulkanReranker
 from semel.errors import ModelLoadError
 from semel.values.device import device_kind
@@ -54,6 +55,8 @@ def create_backend(
 def _torch_class(source: ModelSource) -> type[TorchBackend]:
     if source.entry.kind == "sparse":
         return TorchLexical if is_lexical(source) else TorchSparse
+    if source.is_static:
+        return TorchStatic
     kinds = {"embed": TorchBackend, "cross-encoder": TorchReranker, "classifier": TorchClassifier}
     return kinds[source.entry.kind]
 
@@ -72,10 +75,12 @@ def check_runs(source: ModelSource, device: str) -> None:
 def _check_kind(source: ModelSource, device: str) -> None:
     """Raises ModelLoadError where the device's framework has no backend for this kind of model."""
     kind = source.entry.kind
-    if kind in ("classifier", "sparse") and BACKENDS[device_kind(device)] != "torch":
+    if BACKENDS[device_kind(device)] == "torch":
+        return
+    if kind in ("classifier", "sparse") or source.is_static:
+        what = f"models of kind {kind}" if kind != "embed" else "static embeddings"
         raise ModelLoadError(
-            f"model {source.name!r}: {device} does not run models of kind {kind}; start a worker with --device cpu, "
-            "cuda or mps"
+            f"model {source.name!r}: {device} does not run {what}; start a worker with --device cpu, cuda or mps"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from semel.backends.fake import FakeOptions
 from semel.backends.models.digests import Digests
-from semel.backends.models.layout import base_folder, modules_of, read_json, weight_files
+from semel.backends.models.layout import base_folder, is_static, modules_of, read_json, weight_files
 from semel.errors import ModelLoadError
 from semel.values.model import ModelEntry
 
@@ -95,11 +95,18 @@ class ModelFiles:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The transformer's config.json. Raises ModelLoadError if there is none."""
+        """The transformer's config.json. Raises ModelLoadError if there is none; a static embedding needs none."""
         config: dict[str, Any] | None = read_json(self.base / "config.json")
+        if config is None and self.is_static:
+            return {"model_type": "static"}
         if config is None:
             raise ModelLoadError(f"model {self.name!r}: {self.base} has no config.json, so it is not a model folder")
         return config
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the model is a table with one row for each token. Raises ModelLoadError as `path`."""
+        return is_static(self.path)
 
     @property
     def is_causal(self) -> bool:

@@ -15,6 +15,7 @@ from semel.backends.models.layout import (
     files_like,
     max_tokens_of,
     read_json,
+    static_max_tokens,
     stored_precision,
     weight_files,
 )
@@ -61,11 +62,15 @@ def describe(model: ModelFiles) -> Described:
         pooling=rule_of(model),
         normalize=_normalizes(model),
         prompt=prompts[""],
-        max_tokens=entry.max_tokens or max_tokens_of(model.base, config),
+        max_tokens=entry.max_tokens or _limit(model),
         truncate_side="right",
         precision=stored_precision(config) or entry.precision,
     )
     return Described(spec, prompts, row_dim(model))
+
+
+def _limit(model: ModelFiles) -> int:
+    return static_max_tokens(model.base) if model.is_static else max_tokens_of(model.base, model.config)
 
 
 def _architecture(model: ModelFiles) -> str:

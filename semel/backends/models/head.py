@@ -3,9 +3,10 @@
 from typing import Any
 
 from semel.backends.models.files import ModelFiles
-from semel.backends.models.layout import canonical, dim_of
+from semel.backends.models.layout import canonical, dim_of, static_dim
 from semel.errors import ModelLoadError
 from semel.values.activation import ACTIVATIONS
+from semel.values.model import Precision
 from semel.values.sparse import SPARSE_DIM
 
 LEXICAL_FILE = "sparse_linear.pt"
@@ -18,6 +19,8 @@ _SCORING = ("ForSequenceClassification", "ForCausalLM")
 def check_head(model: ModelFiles) -> None:
     """Check that a model's files have a trained head for the kind that its entry names. Raises ModelLoadError."""
     architecture = str((model.config.get("architectures") or ["none"])[0])
+    if model.is_static:
+        _check_static(model)
     if model.entry.kind == "cross-encoder" and not architecture.endswith(_SCORING):
         raise ModelLoadError(
             f"model {model.name!r} is not a cross-encoder: its architecture {architecture} has no trained scoring "
@@ -31,6 +34,16 @@ def check_head(model: ModelFiles) -> None:
         )
     if model.entry.kind == "sparse":
         _check_sparse(model, architecture)
+
+
+def _check_static(model: ModelFiles) -> None:
+    entry = model.entry
+    for name, value in (("kind", entry.kind), ("pooling", entry.pooling), ("precision", entry.precision)):
+        if value not in ("embed", None, "", Precision.FULL, Precision.FLOAT32):
+            raise ModelLoadError(
+                f"model {model.name!r} is a static embedding, which adds rows of a table: {name} = {str(value)!r} does "
+                f"not apply to it; leave out {name}"
+            )
 
 
 def _check_sparse(model: ModelFiles, architecture: str) -> None:
@@ -79,7 +92,8 @@ def row_dim(model: ModelFiles) -> int:
         return 1
     if model.entry.kind == "classifier":
         return len(labels_of(model.config))
-    return dim_of([[kind, settings] for kind, settings, _ in model.modules], model.config)
+    config = {"hidden_size": static_dim(model.base)} if model.is_static else model.config
+    return dim_of([[kind, settings] for kind, settings, _ in model.modules], config)
 
 
 def labels_of(config: dict[str, Any]) -> list[str]:

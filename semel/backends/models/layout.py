@@ -40,6 +40,13 @@ _NOISE = {
 """Keys that do not change a vector, or that the fingerprint holds elsewhere (precision, max_tokens)."""
 
 
+_MOST_HEAD_BYTES = 100 << 20
+"""safetensors' own limit for the head of a file."""
+
+_NO_LIMIT = 1_000_000
+"""Tokens that a static embedding reads if its files name no limit."""
+
+
 def read_json(path: Path) -> Any:
     """Return the value in a JSON file, or None if there is no such file. Raises ModelLoadError if it is not JSON."""
     if not path.exists():
@@ -102,6 +109,37 @@ def base_folder(root: Path) -> Path:
     """The folder of the transformer itself, in or under a model's folder. Raises ModelLoadError as `read_json`."""
     listed = _module_list(root)
     return root / listed[0]["path"] if listed else root
+
+
+def is_static(root: Path) -> bool:
+    """Whether a model has no transformer but a table with one row for each token (StaticEmbedding, model2vec).
+
+    Raises ModelLoadError as `read_json`.
+    """
+    listed = _module_list(root)
+    return listed is not None and str(listed[0]["type"]).endswith("StaticEmbedding")
+
+
+def static_dim(base: Path) -> int:
+    """Length of a row of a static embedding, from the head of its safetensors file; 0 if the file does not show it."""
+    for file in weight_files(base):
+        with file.open("rb") as weights:
+            size = int.from_bytes(weights.read(8), "little")
+            head = weights.read(min(size, _MOST_HEAD_BYTES)) if file.suffix == ".safetensors" else b"{}"
+        try:
+            tensors = json.loads(head)
+        except ValueError:
+            raise ModelLoadError(f"{file} is no safetensors file") from None
+        for name in ("embedding.weight", "embeddings"):
+            if name in tensors:
+                return int(tensors[name]["shape"][1])
+    return 0
+
+
+def static_max_tokens(base: Path) -> int:
+    """The limit of a static embedding: that of its tokenizer's file, if it cuts texts. Raises as `read_json`."""
+    cuts = (read_json(base / "tokenizer.json") or {}).get("truncation")
+    return int(cuts["max_length"]) if cuts else _NO_LIMIT
 
 
 def modules_of(root: Path) -> list[list[Any]] | None:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class TextTokenizer:
         model: its name, for messages.
         loaded: the tokenizer that transformers' AutoTokenizer loaded.
         max_tokens: the model's limit, special tokens included.
+        special: the model reads special tokens around each text.
 
     Attributes:
         pad_id: the id of the padding token.
@@ -42,7 +44,7 @@ class TextTokenizer:
         ModelLoadError: the model has only a slow tokenizer.
     """
 
-    def __init__(self, model: str, loaded: Any, *, max_tokens: int) -> None:
+    def __init__(self, model: str, loaded: Any, *, max_tokens: int, special: bool = True) -> None:
         fast = getattr(loaded, "backend_tokenizer", None)
         if fast is None:
             raise ModelLoadError(
@@ -54,6 +56,7 @@ class TextTokenizer:
         fast.enable_truncation(max_tokens)
         self._max_tokens = max_tokens
         self._model = model
+        self._special = special
         self._fast = fast
         self._cutting_elsewhere = threading.Lock()
         self._segments = "token_type_ids" in loaded.model_input_names
@@ -71,7 +74,9 @@ class TextTokenizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy in another process needs: no lock, no processes, and no copies of the tokenizer."""
-        return {name: vars(self)[name] for name in ("_max_tokens", "_model", "_fast", "_segments", "pad_id")}
+        return {
+            name: vars(self)[name] for name in ("_max_tokens", "_model", "_special", "_fast", "_segments", "pad_id")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _cutting_elsewhere=threading.Lock(), _processes=None)
@@ -86,7 +91,8 @@ class TextTokenizer:
 
     def _of_texts(self, texts: Sequence[Input], prompt: str, variant: Variant) -> list[Tokens]:
         with self._cutting(variant, is_pair=False) as fast:
-            encodings = fast.encode_batch_fast([self._read(f"{prompt}{text}", variant) for text in texts])
+            read = [self._read(f"{prompt}{text}", variant) for text in texts]
+            encodings = fast.encode_batch_fast(read, add_special_tokens=self._special)
         return [Tokens(e.ids, truncated=bool(e.overflowing)) for e in encodings]
 
     def tokenize_pairs(
@@ -134,7 +140,8 @@ class TextTokenizer:
         if variant.max_tokens is None and variant.truncate_side == "right":
             yield self._fast
             return
-        special, limit = self._fast.num_special_tokens_to_add(is_pair), variant.max_tokens or self._max_tokens
+        special = self._fast.num_special_tokens_to_add(is_pair) if self._special else 0
+        limit = variant.max_tokens or self._max_tokens
         if limit <= special:
             raise BadInputError(
                 f"a limit of {limit} tokens leaves no room for a text next to the {special} special tokens of model "
@@ -183,7 +190,7 @@ class TextTokenizer:
 
     def spell(self, text: str, *, special: bool = True) -> list[Spelled]:
         """Return the tokens of a text as `Backend.spell` does."""
-        encoding = self.whole.encode(text, add_special_tokens=special)
+        encoding = self.whole.encode(text, add_special_tokens=special and self._special)
         tokens = []
         for token_id, token, is_special, (start, stop) in zip(
             encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True
@@ -221,13 +228,16 @@ def as_pairs(model: str, inputs: Sequence[Input]) -> list[Pair]:
 
 def load_tokenizer(source: ModelSource) -> Any:
     """Load the tokenizer in a model's folder with AutoTokenizer; torch is not needed. Raises ModelLoadError."""
-    from tokenizers import normalizers
+    from tokenizers import Tokenizer, normalizers
     from transformers import AutoTokenizer
 
     # Without modules.json, sentence-transformers does not read the file that asks for lower-casing.
     lower = (source.path / "modules.json").exists() and lower_cases(source.name, source.base)
     entry = source.entry
     try:
+        if source.is_static:  # its folder has no configuration that AutoTokenizer could read
+            fast = Tokenizer.from_file(str(source.base / "tokenizer.json"))
+            return SimpleNamespace(backend_tokenizer=fast, model_input_names=(), pad_token_id=0)
         loaded = AutoTokenizer.from_pretrained(
             str(source.base), trust_remote_code=entry.trust_remote_code, local_files_only=True
         )
@@ -241,28 +251,6 @@ def load_tokenizer(source: ModelSource) -> Any:
         raise ModelLoadError(
             f"model {source.name!r}: the tokenizer in {source.base} cannot be read: {error}"
         ) from error
-
-
-def check_positions(source: ModelSource) -> None:
-    """Raises ModelLoadError if a text may have more tokens than the model has positions.
-
-    A GPU reads past the end of the table of positions without an error.
-    """
-    positions = source.config.get("max_position_embeddings")
-    if positions is None or "rope_theta" in source.config or "rope_parameters" in source.config:
-        return
-    if source.config.get("model_type") in _COUNT_FROM_PAD:
-        positions -= int(source.config.get("pad_token_id") or 0) + 1
-    max_tokens = source.described.spec.max_tokens
-    if max_tokens > positions:
-        raise ModelLoadError(
-            f"model {source.name!r} has positions for {positions} tokens, but its limit is {max_tokens} tokens: "
-            f"add max_tokens = {positions} to its entry in semel.toml"
-        )
-
-
-_COUNT_FROM_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")
-"""Model types whose first position is the padding id plus one."""
 
 
 def padded(

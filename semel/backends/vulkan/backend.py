@@ -16,8 +16,9 @@ from semel.backends.batching import bucket
 from semel.backends.models.source import ModelSource
 from semel.backends.shared import turns
 from semel.backends.shared.pooling import read_head
+from semel.backends.shared.positions import check_positions
 from semel.backends.shared.scoring import check_one_score
-from semel.backends.shared.tokenizing import TextTokenizer, check_positions, load_tokenizer, padded, padded_segments
+from semel.backends.shared.tokenizing import TextTokenizer, load_tokenizer, padded, padded_segments
 from semel.backends.vulkan.export import Exported, exported
 from semel.backends.vulkan.session import LIMIT_BYTES, open_session
 from semel.errors import BackendError, DeviceMemoryError, ModelLoadError

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from semel.backends.base import Spelled, Tokens
+from semel.backends.shared.positions import check_positions
 from semel.backends.shared.tokenizing import (
     TextTokenizer,
     as_pairs,
-    check_positions,
     load_tokenizer,
     padded,
     padded_segments,
