@@ -102,6 +102,17 @@ def test_a_body_of_a_million_lists_is_refused_and_stops_nobody(api: Narrow, path
     assert seen["live_s"] < 2, "with Python's own thresholds of the collector it was 5 s"
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/similarity"])
+def test_a_body_of_very_many_keys_is_refused_and_stops_nobody(api: Narrow, path: str) -> None:
+    body = b'{"model":"fake",%s}' % b",".join(b'"%x":1' % i for i in range(299_000))
+    with watched(api) as seen:
+        answers = [httpx.post(f"{api.url}{path}", content=body, headers=AS_USER, timeout=60) for _ in range(3)]
+    assert {answer.status_code for answer in answers} <= {400, 422}
+    assert "more than 1,000 keys" in answers[0].text
+    assert seen["bytes"] < 600e6
+    assert seen["live_s"] < 0.5, "while each key was an error of its own it was 1 s"
+
+
 def test_many_bodies_of_a_million_lists_at_once_stop_nobody(api: Narrow) -> None:
     body = b'{"model":"fake","input":[%s[]]}' % (b"[]," * 1_300_000)
 

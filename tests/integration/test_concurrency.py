@@ -130,6 +130,7 @@ class _PrunedAfter:
 
     def compute(self, space: Space, missing: Mapping[bytes, Input], *, lane: Lane = Lane.INTERACTIVE) -> Computed:
         done = self._inner.compute(space, missing, lane=lane)
+        done.vectors.clear()  # the answer of a worker has none, so they are read from the cache
         if self._prunes:
             self._prunes -= 1
             Pruner(self._semel.db, keep=lambda *_: []).prune(max_bytes=0)

@@ -18,6 +18,14 @@ _MOST_FOR_JSON = 50_000
 """Of either, in a body that Python's slower parser may read after the quick one refused it."""
 
 
+_MOST_KEYS_OF_ONE = 1000
+"""Keys of one object. A request has some twenty; each other one is an error of its own, and 300,000 errors take a
+second."""
+
+_DEPTH = 4
+"""How deep objects are looked at: deeper ones are the values of fields that are checked before them."""
+
+
 class TooManyValuesError(BadInputError):
     """A body has more lists, objects or keys than any request needs."""
 
@@ -27,7 +35,7 @@ def parse_json(body: bytes) -> Any:
 
     Raises:
         json.JSONDecodeError, UnicodeDecodeError: it is not JSON.
-        TooManyValuesError: parsing it would keep others waiting.
+        TooManyValuesError: parsing it, or describing what is wrong with it, would keep others waiting.
         RecursionError: lists in lists, some thousand deep.
     """
     lists = body.count(b"[") + body.count(b"{")
@@ -38,8 +46,20 @@ def parse_json(body: bytes) -> Any:
             f"{_MOST_KEYS:,} are read at once: send it in parts, or send a job as NDJSON"
         )
     try:
-        return orjson.loads(body)
+        parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         if max(lists, keys) > _MOST_FOR_JSON:
             raise
-        return json.loads(body)
+        parsed = json.loads(body)
+    if keys > _MOST_KEYS_OF_ONE and _has_wide(parsed, _DEPTH):
+        raise TooManyValuesError(f"the body has an object with more than {_MOST_KEYS_OF_ONE:,} keys")
+    return parsed
+
+
+def _has_wide(value: Any, depth: int) -> bool:
+    """Whether an object has very many keys."""
+    if not depth or not isinstance(value, dict | list):
+        return False
+    if isinstance(value, list):
+        return any(_has_wide(each, depth - 1) for each in value)
+    return len(value) > _MOST_KEYS_OF_ONE or any(_has_wide(each, depth - 1) for each in value.values())

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
-from semel.api.edge.parsing import parse_json
+from semel.api.edge.parsing import TooManyValuesError, parse_json
 from semel.api.edge.reading import read_json, read_query, shows_json, shows_query
 from semel.errors import BadInputError
 from tests.support.answers import message_of
@@ -105,6 +105,16 @@ def test_a_body_of_very_many_values_is_refused_before_it_is_parsed(api: Service,
     assert answer.status_code in (400, 422)  # TEI's status of a bad request
     assert "lists and objects" in message_of(answer)
     assert "NDJSON" in message_of(answer)
+
+
+@pytest.mark.parametrize("inside", ["%s", '{"a": %s}', '[1, {"b": [%s]}]'])
+def test_an_object_of_very_many_keys_is_refused_before_each_of_them_is_an_error(inside: str) -> None:
+    def body(count: int) -> bytes:
+        return (inside % json.dumps({f"key {i}": i for i in range(count)})).encode()
+
+    with pytest.raises(TooManyValuesError, match="an object with more than 1,000 keys"):
+        parse_json(body(1001))
+    assert parse_json(body(1000)) == json.loads(body(1000))
 
 
 def test_keys_and_brackets_within_texts_are_no_keys_and_few_lists() -> None:

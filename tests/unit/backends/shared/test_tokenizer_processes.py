@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from semel.backends.base import Tokens
+from semel.backends.shared import tokenizer_processes
 from semel.backends.shared.tokenizing import TextTokenizer
 from semel.errors import BadInputError
 from semel.values.text import Input, Pair
@@ -38,7 +39,8 @@ def lists(tokens: Sequence[Tokens]) -> list[tuple[list[int], bool, list[int]]]:
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+    """The tokenizer processes of this one, which other tests may have given other children."""
+    return [child for child in psutil.Process().children() if tokenizer_processes.__name__ in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("variant", [Variant(), Variant(max_tokens=4), Variant(truncate_side="left")])
