@@ -38,7 +38,7 @@ class JointWrites:
         """Run a write in a transaction, perhaps one that others share; return its result after the commit.
 
         Args:
-            write: is given the connection. It must not be the one that fails: the whole transaction does.
+            write: receives the connection. If it fails, so do all that share the transaction: check rows before.
 
         Raises:
             StorageFullError, UnavailableError: as `Database.write`; nothing of this call is stored.

@@ -27,7 +27,7 @@ from semel.values.variant import Variant
 log = get_log("tokenizer")
 
 _FEWEST = 64
-"""Texts that a process gets at once: sending them takes as long as tokenising a few."""
+"""Texts that a process gets at once at least: sending them takes as long as tokenising a few."""
 
 _MOST = 256
 """Texts that a process gets at once at most: a process that ends early takes another share."""
@@ -117,7 +117,7 @@ class TokenizerProcesses:
         process = self._idle.get()  # never empty: there are as many threads as processes
         try:
             answer = process.ask(question)
-        except (EOFError, OSError) as error:  # somebody ended it, or memory ran out
+        except (EOFError, OSError, pickle.UnpicklingError) as error:  # somebody ended it, or memory ran out
             log.warning("a tokenizer process ended; its texts are tokenised here", reason=process.end() or str(error))
             process = _Process(self._pickled)
             alone: Tokenizes = pickle.loads(self._pickled)  # noqa: S301  # our own copy, which asks no processes
@@ -148,7 +148,10 @@ class _Process:
         self._running: subprocess.Popen[bytes] | None = None
 
     def ask(self, question: Question) -> _Answer | SemelError:
-        """Send a question and wait for the answer. Raises EOFError or OSError if the process ends before."""
+        """Send a question and wait for the answer.
+
+        Raises EOFError, OSError or UnpicklingError if the process ends before.
+        """
         running = self._running or self._start()
         assert running.stdin is not None  # both are pipes
         assert running.stdout is not None
