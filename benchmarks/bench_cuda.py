@@ -8,7 +8,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import torch
 from benchmarks.bench_cold import Semel
 from benchmarks.corpora import distinct, paragraphs, sentences
 from semel import collector
-from semel.backends.base import Backend
+from semel.backends.base import Backend, Tokens
 from semel.backends.batching import Budgets, Item, LengthSorted
 from semel.backends.devices.measure import TEXTS, agreement, embed_all
 from semel.backends.torch import packed
@@ -116,12 +116,9 @@ def measure(name: str, texts: list[str], semel: Semel, plain: Backend, options: 
     batches = in_batches(backend, tokens)
     for label, each in (("packed", backend), ("padded", plain)):
         each.forward(batches[0])
-        seconds = statistics.median(
-            timed(lambda each=each: [each.forward(b) for b in batches]) for _ in range(options.rounds)
-        )  # type: ignore[misc]
-        flops = (
-            21.2e6 * count / seconds / 1e12
-        )  # products with weights: 6 layers of 12 · 384² weights, 2 operations each
+        seconds = statistics.median(forward_s(each, batches) for _ in range(options.rounds))
+        # Products with weights: 6 layers of 12 · 384² weights, 2 operations each.
+        flops = 21.2e6 * count / seconds / 1e12
         print(f"forward alone, {label}: {len(texts) / seconds:,.0f} texts/s, {flops:.0f} TFLOP/s with the weights")
     size, peer = best_batch(texts[: len(texts) // 5], semel)
     theirs, ours, whole = [], [], []
@@ -146,6 +143,11 @@ def timed(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def forward_s(backend: Backend, batches: Sequence[Sequence[Tokens]]) -> float:
+    """Seconds of the forward passes of all batches."""
+    return timed(lambda: [backend.forward(batch) for batch in batches])
 
 
 def in_batches(backend: Backend, tokens: list) -> list[list]:  # type: ignore[type-arg]

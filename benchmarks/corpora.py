@@ -11,7 +11,7 @@ SEED = 20261121
 
 def sentences(count: int) -> list[str]:
     """Distinct sentences of 30 to 80 characters, ~15 tokens."""
-    found = set()
+    found = set[str]()
     for docstring in standard_library_docstrings():
         for part in re.split(r"(?<=[.!?])\s+|\n\n", docstring.text):
             sentence = " ".join(part.split())
@@ -22,7 +22,7 @@ def sentences(count: int) -> list[str]:
 
 def paragraphs(count: int) -> list[str]:
     """Distinct passages of 500 characters, ~150 tokens."""
-    found = set()
+    found = set[str]()
     for docstring in standard_library_docstrings():
         text = " ".join(docstring.text.split())
         found.update(text[at : at + 500] for at in range(0, len(text) - 450, 500))
