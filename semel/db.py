@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from semel.clock import DatabaseClock
 from semel.errors import BadInputError, SchemaError, StorageFullError, UnavailableError
-from semel.postgres import CONNECT_TIMEOUT_S, HALF_OPEN, UNLIMITED, set_timeouts
+from semel.postgres import CONNECT_TIMEOUT_S, HALF_OPEN, UNLIMITED, send_binary, set_timeouts
 from semel.private import private_file, private_folder
 from semel.sqlite_lock import begin_write, enter_wal
 
@@ -86,6 +86,7 @@ class Database:
         except (NoSuchModuleError, ModuleNotFoundError):
             raise UnavailableError("PostgreSQL needs psycopg: run pip install 'semel[postgres]'") from None
         event.listen(engine, "connect", set_timeouts)
+        event.listen(engine, "before_cursor_execute", send_binary)
         return engine
 
     def _create_sqlite(self) -> Engine:

@@ -32,3 +32,15 @@ def set_timeouts(connection: Any, _record: Any) -> None:
     ):
         connection.execute(f"SET {name} = '{seconds * 1000:.0f}ms'")
     connection.autocommit = False
+
+
+BINARY_ROWS = {"semel_binary": True}
+"""Execution options of a statement whose rows are sent in binary: bytes would be sent as two digits each."""
+
+
+def send_binary(_conn: Any, cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool) -> None:  # noqa: FBT001  # SQLAlchemy's event
+    """Have the rows of a statement sent in binary, if its options ask for it; for `before_cursor_execute`."""
+    if context is not None and context.execution_options.get("semel_binary"):
+        from psycopg.pq import Format
+
+        cursor.format = Format.BINARY

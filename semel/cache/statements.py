@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
 
+from semel.postgres import BINARY_ROWS
+
 COLUMNS = ("key", "tokens", "truncated", "crc", "data")
 """The columns that can be read, in the order in which `Columns` has them."""
 
@@ -48,8 +50,8 @@ def select(conn: Connection, keys: Sequence[bytes], *, columns: int, whole: bool
     """
     names = COLUMNS[:columns]
     if conn.dialect.name == "postgresql":
-        statement, parameters = f"SELECT {', '.join(names)} FROM vectors WHERE key = ANY(%s)", (list(keys),)
-        return _by_column(conn.exec_driver_sql(statement, parameters).cursor)
+        statement = f"SELECT {', '.join(names)} FROM vectors WHERE key = ANY(%b)"
+        return _by_column(conn.exec_driver_sql(statement, (list(keys),), execution_options=BINARY_ROWS).cursor)
     where = f"FROM vectors WHERE key IN ({','.join('?' * len(keys))})"
     if whole and len(keys) > _FEW and _joins_bytes():
         parts = ", ".join(chain.from_iterable(_PARTS[name] for name in names))

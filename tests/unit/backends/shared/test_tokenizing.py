@@ -195,7 +195,7 @@ def test_a_text_of_many_megabytes_is_tokenised_at_once(monkeypatch: pytest.Monke
     assert len(tokenizer.whole.encode("the cat").ids) == 4
     seen: list[int] = []
 
-    def encode(texts: list[str]) -> list[Any]:
+    def encode(texts: list[str], **_: object) -> list[Any]:
         seen.extend(map(len, texts))
         return []
 
@@ -311,7 +311,7 @@ def test_only_the_end_of_many_megabytes_is_tokenised(monkeypatch: pytest.MonkeyP
     tokenizer = TextTokenizer("m", trained("word pieces"), max_tokens=256)
     seen: list[str] = []
 
-    def encode(texts: list[str]) -> list[Any]:
+    def encode(texts: list[str], **_: object) -> list[Any]:
         seen.extend(texts)
         return []
 
