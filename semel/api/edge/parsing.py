@@ -15,11 +15,10 @@ _MOST_KEYS = 300_000
 """Keys of objects in a body. One of 4 MiB can hold 420,000 different ones, which take a fifth of a second."""
 
 _MOST_FOR_JSON = 50_000
-"""Of either, in a body that Python's slower parser may read after the quick one refused it."""
-
+"""Lists and objects, or keys, of a body that Python's own parser, which is slower, parses if the quick one cannot."""
 
 _MOST_KEYS_OF_ONE = 1000
-"""Keys of one object. A request has some twenty; each other one is an error of its own, and 300,000 errors take a
+"""Keys of one object. A request has some twenty; each further key is an error of its own, and 300,000 errors take a
 second."""
 
 _DEPTH = 4

@@ -103,7 +103,7 @@ class ModelFiles:
             raise ModelLoadError(f"model {self.name!r}: {self.base} has no config.json, so it is not a model folder")
         return config
 
-    @property
+    @cached_property
     def is_static(self) -> bool:
         """Whether the model is a table with one row for each token. Raises ModelLoadError as `path`."""
         return is_static(self.path)

@@ -28,10 +28,8 @@ class TorchStatic(TorchBackend):
         self._after = [module for module in after if type(module).__name__ != "Normalize"]  # see `Backend.forward`
         self._model, self._table = model, static.embedding.float().to(self._device)
         self._weight_bytes = weight_bytes(model)
-        limit = described.spec.max_tokens
-        self._tokenizer = TextTokenizer(
-            self._source.name, load_tokenizer(self._source), max_tokens=limit, special=False
-        )
+        loaded, limit = load_tokenizer(self._source), described.spec.max_tokens
+        self._tokenizer = TextTokenizer(self._source.name, loaded, max_tokens=limit, special=False)
         self._check_dim(described.dim)
 
     @override
