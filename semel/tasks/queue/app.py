@@ -15,10 +15,6 @@ for those of the others. A thread is started when it is first needed."""
 _LANES = (Lane.INTERACTIVE, Lane.BULK)
 """The order in which a worker polls its queues."""
 
-VISIBILITY_TIMEOUT_S = 300
-"""kombu delivers a message again if it is not acknowledged within this time, and never refreshes the clock (celery
-#5935), so this must exceed the duration of any task. A chunk takes seconds. Recovery relies on leases, not on this."""
-
 
 def make_app(redis_url: str, *, device: str | None = None, events: bool = False) -> Celery:
     """Return a Celery application on `redis_url`.
@@ -45,7 +41,6 @@ def make_app(redis_url: str, *, device: str | None = None, events: bool = False)
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # keep trying, however long Redis is down
         broker_transport_options={
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "queue_order_strategy": "priority",  # poll in the order of `_LANES`
             "socket_connect_timeout": 3,
             "socket_timeout": 10,  # a Redis that is silent must not hold a sender

@@ -26,8 +26,7 @@ _REQUEST = "semel:request:"
 _BELL = "semel:bell:"
 
 KEPT_S = 600
-"""How long the state of a request is kept: longer than kombu may take to deliver a message again
-(`semel.tasks.queue.app.VISIBILITY_TIMEOUT_S`), so that a late copy is recognised."""
+"""How long the state of a request is kept: longer than a copy of its message may wait in a queue."""
 
 _TAKEN, _ANSWERED, _GONE = "w", "a", "g"
 """The first character of the key: `deaths:worker id` follows, the answer follows, nobody waits any more."""
@@ -111,12 +110,15 @@ def _state(value: Any) -> State:
 
 
 def ring(client: "redis.Redis", *, reply_to: str, answers: Mapping[str, Answer]) -> None:
-    """Store the answers of requests and notify their waiter, in one round trip. Raises redis.RedisError."""
+    """Store the answers of requests and notify their waiter, in one round trip. Raises redis.RedisError.
+
+    What is stored leaves out the rows, which are in the cache: Redis must stay small.
+    """
     texts = {request_id: answer.to_json() for request_id, answer in answers.items()}
     with client.pipeline(transaction=False) as pipe:
-        for request_id, text in texts.items():
-            pipe.set(_REQUEST + request_id, _ANSWERED + text, ex=KEPT_S)
         pipe.publish(_BELL + reply_to, json.dumps(texts))
+        for request_id, answer in answers.items():
+            pipe.set(_REQUEST + request_id, _ANSWERED + answer.to_json(with_rows=False), ex=KEPT_S)
         pipe.execute()
 
 

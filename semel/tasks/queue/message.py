@@ -1,6 +1,7 @@
 """The messages of small requests: the request with its texts, and the answer."""
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -84,11 +85,37 @@ def _known(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A new row of the cache, with the bits that were stored.
+
+    Attributes:
+        vector: the bytes of float32 (dim,), the lowest byte first.
+        tokens: that the model read.
+        truncated: whether the text was cut.
+    """
+
+    vector: bytes
+    tokens: int
+    truncated: bool
+
+    def to_json(self) -> list[object]:
+        """The row as a part of an answer."""
+        return [b64encode(self.vector).decode(), self.tokens, self.truncated]
+
+    @classmethod
+    def from_json(cls, values: list[Any]) -> "Row":
+        """The row that `to_json` wrote."""
+        vector, tokens, truncated = values
+        return cls(b64decode(vector), tokens, truncated)
+
+
+@dataclass(frozen=True)
 class Answer:
     """The outcome of a request; the vectors themselves are in the cache.
 
     Attributes:
         computed, coalesced: positions of the texts in the request.
+        rows: position → the row that was stored, so that a small answer need not be read from the cache.
         errors: position → why that text failed.
         error: why the whole request failed.
         readings: how the model reads each text, if the request asked for it.
@@ -101,17 +128,20 @@ class Answer:
     error: ItemError | None = None
     readings: list[Any] = field(default_factory=list)
     seconds: float = 0.0
+    rows: dict[int, Row] = field(default_factory=dict)
 
-    def to_json(self) -> str:
+    def to_json(self, *, with_rows: bool = True) -> str:
         """The answer as it travels through Redis."""
         errors = {str(i): [e.code, e.message] for i, e in self.errors.items()}
         whole = [self.error.code, self.error.message] if self.error else None
-        return json.dumps([self.computed, self.coalesced, errors, whole, self.readings, self.seconds])
+        rows = {str(i): row.to_json() for i, row in self.rows.items()} if with_rows else {}
+        return json.dumps([self.computed, self.coalesced, errors, whole, self.readings, self.seconds, rows])
 
     @classmethod
     def from_json(cls, text: bytes | str) -> "Answer":
         """The answer that `to_json` wrote."""
-        computed, coalesced, errors, whole, readings, seconds, *_newer = json.loads(text)
+        computed, coalesced, errors, whole, readings, seconds, *newer = json.loads(text)
+        rows = newer[0] if newer else {}  # workers of an older version send none
         return cls(
             computed,
             coalesced,
@@ -119,4 +149,5 @@ class Answer:
             ItemError(*whole) if whole else None,
             readings,
             seconds,
+            {int(i): Row.from_json(row) for i, row in rows.items()},
         )

@@ -5,6 +5,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from semel.error_codes import revive
 from semel.tasks.jobs.cutting import cut_places
 from semel.tasks.queue.backlog import Backlog
@@ -50,6 +52,9 @@ class Sent:
             part = Computed(inference_s=answer.seconds if len(self.parts) == 1 else None)
             for positions, outcome in ((answer.computed, Outcome.COMPUTED), (answer.coalesced, Outcome.COALESCED)):
                 part.outcomes.update((keys[i], outcome) for i in positions)
+            for i, row in answer.rows.items():
+                part.vectors[keys[i]] = np.frombuffer(row.vector, "<f4")
+                part.tokens[keys[i]], part.truncated[keys[i]] = row.tokens, row.truncated
             for i, item_error in answer.errors.items():
                 part.fail(keys[i], item_error)
             done.merge(part)

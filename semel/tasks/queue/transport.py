@@ -1,8 +1,11 @@
-"""kombu's transport for Redis, which can also be closed after its connection was lost.
+"""kombu's transport for Redis, without copies of the messages in hand, and which survives a lost connection.
 
-kombu acknowledges messages, and returns those in hand to their queues, while it closes a channel. If Redis is away at
-that moment, the channel has no connection any more and both fail, which ends Celery's loop (kombu 5.7). Neither is
-needed then: leases and the database recover what was in hand.
+kombu writes each message that it hands out into a second place in Redis, and deletes it there when it is acknowledged:
+two round trips for each message, so that a message of a killed worker is delivered again after minutes. Leases and the
+keys of requests recover it within seconds, so there are no copies here (docs/adr/0035).
+
+kombu returns the messages in hand to their queues while it closes a channel. If Redis is away at that moment, the
+channel has no connection any more and that fails, which ends Celery's loop (kombu 5.7). It is not needed then.
 """
 
 import time
@@ -10,7 +13,7 @@ from queue import Empty
 from typing import Any
 
 from kombu.exceptions import OperationalError
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis import RedisError
 from typing_extensions import override
 
@@ -38,7 +41,7 @@ POLLS = Polls()
 """Those of this process; Redis answers a poll within a second, if only that nothing waits."""
 
 
-class QoS(redis.QoS):
+class QoS(virtual.QoS):
     """The messages in hand of a channel."""
 
     @override
@@ -49,23 +52,26 @@ class QoS(redis.QoS):
         return can
 
     @override
-    def ack(self, delivery_tag: str) -> None:
-        if self._is_connected():
-            super().ack(delivery_tag)
-
-    @override
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        if self._is_connected():
+        if getattr(self.channel.connection, "client", None) is not None:
             super().restore_unacked_once(stderr)
-
-    def _is_connected(self) -> bool:
-        return getattr(self.channel.connection, "client", None) is not None
 
 
 class Channel(redis.Channel):
-    """A channel that closes without an error."""
+    """A channel without copies of the messages in hand, which closes without an error."""
 
-    QoS = QoS
+    ack_emulation = False  # kombu's name for the copies
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.QoS = QoS  # kombu has put its own there
+
+    @override
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        """Return a message to its queue, marked as one that was delivered before."""
+        place = message.delivery_info
+        with self.conn_or_acquire() as client:
+            self._do_restore_message(message._raw, place["exchange"], place["routing_key"], client, leftmost)
 
     @override
     def _brpop_read(self, **options: Any) -> Any:

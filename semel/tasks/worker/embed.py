@@ -174,8 +174,8 @@ class Embedder:
         try:
             for part in submission:
                 self._store_part(model, space, keys, part, done, keep=terms.keep_vectors)
+                terms.settled(done)  # first, because somebody waits for it
                 lease.release([keys[i] for i in (*part.indices, *part.errors)])
-                terms.settled(done)
                 if not terms.still_wanted():
                     raise CancelledError
         finally:

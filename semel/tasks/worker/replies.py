@@ -13,7 +13,7 @@ from semel.errors import BackendError, ModelLoadError, SemelError, UnknownModelE
 from semel.log import get_log
 from semel.tasks.fleet.meter import Message
 from semel.tasks.queue.doorbell import ring
-from semel.tasks.queue.message import Answer, Request, RequestMessage
+from semel.tasks.queue.message import Answer, Request, RequestMessage, Row
 from semel.tasks.queue.names import EMBED_TEXTS, READ_TEXTS
 from semel.tasks.worker.device_loss import DeviceLoss
 from semel.tasks.worker.embed import CancelledError, Embedder, LoadedModel, Terms
@@ -27,6 +27,9 @@ from semel.values.variant import Variant
 from semel.values.vectors import Computed
 
 log = get_log("worker")
+
+_MOST_BYTES = 16 << 10
+"""The vectors of a request that travel with its answer; those of a larger one are read from the cache."""
 
 
 class Replies:
@@ -155,6 +158,7 @@ class Replies:
                 still_wanted=answers.wanted,
                 wants=lambda key: any(self._held.wants(request) for request in waiting[key]),
                 settled=answer,
+                keep_vectors=True,
                 alone=message.requests[0].deaths > 0,
             )
             self._embedder.compute(
@@ -204,7 +208,14 @@ class _Open:
 
 
 def _answer(keys: list[bytes], done: Computed, seconds: float) -> Answer:
+    vectors = {i: done.vectors[key] for i, key in enumerate(keys) if key in done.vectors}
+    if sum(vector.nbytes for vector in vectors.values()) > _MOST_BYTES:
+        vectors = {}
     return Answer(
+        rows={
+            i: Row(vector.astype("<f4").tobytes(), done.tokens[keys[i]], done.truncated[keys[i]])
+            for i, vector in vectors.items()
+        },
         computed=[i for i, key in enumerate(keys) if done.outcomes[key] is Outcome.COMPUTED],
         coalesced=[i for i, key in enumerate(keys) if done.outcomes[key] is Outcome.COALESCED],
         errors={i: done.errors[key] for i, key in enumerate(keys) if done.outcomes[key] is Outcome.FAILED},

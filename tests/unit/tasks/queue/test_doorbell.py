@@ -11,7 +11,7 @@ import redis
 
 from semel.tasks.queue import doorbell as doorbell_module
 from semel.tasks.queue.doorbell import KEPT_S, Doorbell, State, abandon, abandoned, release, ring, states, take
-from semel.tasks.queue.message import Answer
+from semel.tasks.queue.message import Answer, Row
 from semel.values.text import ItemError
 from tests.support.fleet import Clock, requests_of
 
@@ -150,6 +150,8 @@ GARBAGE = {
     "an answer with a field of the wrong type": json.dumps({"r0": "[[], [], [], null, [], 0]"}).encode(),
     "an error that is none": json.dumps({"r0": '[[], [], {"0": [1, 2, 3]}, null, [], 0]'}).encode(),
     "a position that is none": json.dumps({"r0": '[[], [], {"x": ["a", "b"]}, null, [], 0]'}).encode(),
+    "a row that is none": json.dumps({"r0": '[[0], [], {}, null, [], 0, {"0": ["!", 1]}]'}).encode(),
+    "rows that are none": json.dumps({"r0": "[[0], [], {}, null, [], 0, 3]"}).encode(),
     "far too deep": b"[" * 100_000,
 }
 
@@ -161,6 +163,13 @@ def test_the_listener_survives_a_message_that_is_no_notification(
     client.publish(f"semel:bell:{doorbell.name}", garbage)
     ring(client, reply_to=doorbell.name, answers={"r1": Answer()})
     assert waiter.wait() == [("r1", Answer())]
+
+
+def test_the_rows_of_an_answer_are_sent_and_not_kept(doorbell: Doorbell, waiter: Waiter, client: "redis.Redis") -> None:
+    answer = Answer(computed=[0], rows={0: Row(b"\0\0\x80?", 3, False)})
+    ring(client, reply_to=doorbell.name, answers={"r1": answer})
+    assert waiter.wait() == [("r1", answer)]
+    assert states(client, ["r1"]) == [State(answer=Answer(computed=[0]))]
 
 
 def test_closing_does_not_wait_for_the_next_notification(client: "redis.Redis", waiter: Waiter) -> None:

@@ -3,9 +3,10 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from semel.tasks.queue.message import Answer, Request, RequestMessage
+from semel.tasks.queue.message import Answer, Request, RequestMessage, Row
 from semel.values.text import ItemError, Pair
 
 REQUEST = Request(id="r1", texts=["one", "two"], sent_at=12.5, expires_at=72.5)
@@ -69,9 +70,19 @@ def test_flower_shows_no_text() -> None:
         Answer(errors={3: ItemError("invalid_vector", "the model returns NaN"), 11: ItemError("backend_error", "no")}),
         Answer(error=ItemError("model_not_loadable", "no files")),
         Answer(readings=[[3, True], [1, False]]),
+        Answer(computed=[1], rows={1: Row(np.array([0.1, -0.0, 3e-39], "<f4").tobytes(), 7, True)}),
     ],
-    ids=["empty", "outcomes", "errors", "error", "readings"],
+    ids=["empty", "outcomes", "errors", "error", "readings", "rows"],
 )
 def test_an_answer_arrives_as_it_was_sent(answer: Answer) -> None:
     assert Answer.from_json(answer.to_json()) == answer
     assert Answer.from_json(answer.to_json().encode()) == answer, "Redis returns bytes"
+
+
+def test_an_answer_without_its_rows_has_the_rest() -> None:
+    answer = Answer(computed=[0], rows={0: Row(b"\0\0\x80?", 3, False)}, seconds=0.5)
+    assert Answer.from_json(answer.to_json(with_rows=False)) == Answer(computed=[0], seconds=0.5)
+
+
+def test_the_answer_of_an_older_worker_has_no_rows() -> None:
+    assert Answer.from_json("[[0], [], {}, null, [], 0.5]") == Answer(computed=[0], seconds=0.5)

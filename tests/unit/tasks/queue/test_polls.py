@@ -4,7 +4,7 @@ from queue import Empty
 from typing import Any
 
 import pytest
-from kombu.transport import redis
+from kombu.transport import redis, virtual
 
 from semel.tasks.queue import transport
 from semel.tasks.queue.transport import Channel, Polls, QoS
@@ -52,6 +52,6 @@ def test_a_lost_connection_is_none(polls: Polls, monkeypatch: pytest.MonkeyPatch
 def test_a_worker_that_has_all_it_may_hold_need_not_ask(
     polls: Polls, monkeypatch: pytest.MonkeyPatch, can: bool, noted: bool
 ) -> None:
-    monkeypatch.setattr(redis.QoS, "can_consume", lambda _self: can, raising=False)
+    monkeypatch.setattr(virtual.QoS, "can_consume", lambda _self: can, raising=False)
     assert QoS.can_consume(QoS.__new__(QoS)) is can
     assert (polls.age_s < 5) is noted

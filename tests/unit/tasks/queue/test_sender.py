@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from semel.cache.keys import input_keys
 from semel.errors import ModelLoadError, OverloadedError, TimedOutError, UnavailableError
 from semel.tasks.jobs.counts import JobCounts
 from semel.tasks.queue.backlog import Backlog
-from semel.tasks.queue.message import Answer, RequestMessage
+from semel.tasks.queue.message import Answer, RequestMessage, Row
 from semel.tasks.queue.names import EMBED_TEXTS, READ_TEXTS
 from semel.tasks.queue.outbox import Outbox
 from semel.tasks.queue.router import Router
@@ -176,6 +177,16 @@ def test_the_outcomes_of_an_answer_belong_to_the_keys_in_their_order(desk: Desk)
     assert [done.outcomes[key] for key in SMALL] == [Outcome.COALESCED, Outcome.FAILED, Outcome.COMPUTED]
     assert done.errors == {list(SMALL)[1]: error}
     assert done.inference_s == 0.5
+
+
+def test_a_row_that_came_with_the_answer_belongs_to_its_key(desk: Desk) -> None:
+    vector = np.array([0.5, -0.5], np.float32)
+    desk.answer = Answer(computed=[0, 1, 2], rows={1: Row(vector.tobytes(), 4, True)})
+    done = desk.sender.compute(SPACE, SMALL)
+    key = list(SMALL)[1]
+    assert list(done.vectors) == [key]
+    assert done.vectors[key].tobytes() == vector.tobytes()
+    assert (done.tokens[key], done.truncated[key]) == (4, True)
 
 
 def test_a_long_text_travels_alone_and_its_outcome_belongs_to_it(desk: Desk, fleet: Fleet) -> None:

@@ -17,6 +17,7 @@ from semel.tasks.queue.doorbell import State, abandon, abandoned, states, take
 from semel.tasks.queue.message import Answer, Request, RequestMessage
 from semel.tasks.queue.names import EMBED_TEXTS, READ_TEXTS
 from semel.tasks.worker import pass_on as pass_on_module
+from semel.tasks.worker import replies as replies_module
 from semel.tasks.worker.held import HeldRequests
 from semel.tasks.worker.pass_on import PassOn
 from semel.tasks.worker.replies import Replies
@@ -118,6 +119,38 @@ def test_missing_texts_are_computed_and_the_answer_names_each_position(
     assert fleet.store.lookup(list(device.missing("one", "two"))).all_present
     counted = {Outcome.COMPUTED: 2, Outcome.COALESCED: 1, Outcome.FAILED: 1}
     assert [(message.model, message.sent_at, message.outcomes) for message in desk.messages] == [("m", 1.0, counted)]
+
+
+def rung(monkeypatch: pytest.MonkeyPatch) -> dict[str, Answer]:
+    """The answers that a worker gives from now on, as it gives them."""
+    given: dict[str, Answer] = {}
+    monkeypatch.setattr(replies_module, "ring", lambda _client, *, reply_to, answers: given.update(answers))
+    return given
+
+
+def test_a_small_answer_has_the_rows_that_were_stored(
+    desk: Desk, fleet: Fleet, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = rung(monkeypatch)
+    (shared, *_) = device.missing("shared")
+    fleet.store.put_many(device.space(), [shared], vectors(1, 8), tokens=[1], truncated=[False], producer=PRODUCER)
+    desk.replies.embed(desk.message(request("r1", "one", "shared", "two")))
+    found = fleet.store.get_many(list(device.missing("one", "two")))
+    assert found.vectors is not None
+    rows = given["r1"].rows
+    assert [rows[i].vector for i in (0, 2)] == [row.tobytes() for row in found.vectors]
+    assert [(rows[i].tokens, rows[i].truncated) for i in (0, 2)] == list(
+        zip(found.tokens.tolist(), found.truncated.tolist(), strict=True)
+    )
+    assert set(rows) == {0, 2}, "the row of another worker is read from the cache"
+
+
+def test_a_large_answer_has_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replies_module, "_MOST_BYTES", 2 * 8 * 4)
+    given = rung(monkeypatch)
+    desk.replies.embed(desk.message(request("r1", "one", "two"), request("r2", "three", "four", "five")))
+    assert {name: len(answer.rows) for name, answer in given.items()} == {"r1": 2, "r2": 0}
+    assert given["r2"].computed == [0, 1, 2]
 
 
 def test_a_text_that_several_requests_share_is_computed_once_and_each_gets_its_answer(
