@@ -135,7 +135,7 @@ def test_a_small_answer_has_the_rows_that_were_stored(
     (shared, *_) = device.missing("shared")
     fleet.store.put_many(device.space(), [shared], vectors(1, 8), tokens=[1], truncated=[False], producer=PRODUCER)
     desk.replies.embed(desk.message(request("r1", "one", "shared", "two")))
-    found = fleet.store.get_many(list(device.missing("one", "two")))
+    found = fleet.store.get_many(list(device.missing("one", "two")), dim=8)
     assert found.vectors is not None
     rows = given["r1"].rows
     assert [rows[i].vector for i in (0, 2)] == [row.tobytes() for row in found.vectors]
