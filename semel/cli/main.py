@@ -19,6 +19,7 @@ _EXTRAS = {
     **dict.fromkeys(("python_multipart", "redis", "starlette", "uvicorn", "zstandard"), "server"),
     **dict.fromkeys(("sentence_transformers", "torch"), "cpu"),
     "flower": "flower",
+    **dict.fromkeys(("matplotlib", "psutil"), "bench"),
     "psycopg": "postgres",
 }
 """Package → the extra that installs it; the base installation has the client alone."""
@@ -29,7 +30,7 @@ def _add(module: str, name: str) -> None:
     app.command(name)(getattr(command, name))
 
 
-for _name in ("demo", "up", "serve", "worker", "embed", "rerank", "devices", "key"):
+for _name in ("demo", "up", "serve", "worker", "embed", "rerank", "devices", "bench", "key"):
     _add(_name, _name)
 _add("sync", "search")
 for _name in ("jobs", "cache", "models", "sync"):

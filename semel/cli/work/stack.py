@@ -102,6 +102,13 @@ class Stack:
                 return f"{part.name} ({describe_exit(part.process.poll() if part.process else None)})"
         return None
 
+    def kill(self, name: str) -> None:
+        """Kill a part, as if it had crashed; `watch` starts it again."""
+        for part in self._parts:
+            if part.name == name and part.process is not None:
+                part.process.kill()
+                part.process.wait()
+
     def stop(self) -> None:
         """Stop the parts, the last started first; kill those that do not end in time."""
         for part in reversed(self._parts):
@@ -152,7 +159,16 @@ def until_stopped(stack: Stack) -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def throwaway_stack(home: Path, *, config: str = "", database_url: str = "", device: str = "cpu") -> Iterator[str]:
-    """Run Redis, the API and a worker on free ports, with all files in `home`; yields the URL of the API.
+    """Run what `running_stack` runs, with the same arguments and errors; yields the URL of the API."""
+    with running_stack(home, config=config, database_url=database_url, device=device) as (_, url):
+        yield url
+
+
+@contextmanager
+def running_stack(
+    home: Path, *, config: str = "", database_url: str = "", device: str = "cpu"
+) -> Iterator[tuple[Stack, str]]:
+    """Run Redis, the API and a worker on free ports, with all files in `home`; yields them and the URL of the API.
 
     Args:
         config: the content of its semel.toml; a semel.toml in the working folder is not read.
@@ -177,7 +193,7 @@ def throwaway_stack(home: Path, *, config: str = "", database_url: str = "", dev
         stack.start(semel_part("api", "serve", environment=environment))
         stack.start(semel_part(f"worker {device}", "worker", "--device", device, environment=environment))
         _wait_until_ready(stack, url)
-        yield url
+        yield stack, url
     except SemelError:
         sys.stderr.write(log.getvalue())
         raise

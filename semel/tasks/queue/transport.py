@@ -9,6 +9,8 @@ channel has no connection any more and that fails, which ends Celery's loop (kom
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import Empty
 from typing import Any
 
@@ -65,6 +67,15 @@ class Channel(redis.Channel):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.QoS = QoS  # kombu has put its own there
+        self._kept: Any = None
+
+    @override
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """A client for one command. It is kept: kombu makes one for each command, which costs more than the command."""
+        if client is None and (self._kept is None or self._kept.connection_pool is not self.pool):
+            self._kept = self._create_client()
+        yield client or self._kept
 
     @override
     def _restore(self, message: Any, leftmost: bool = False) -> None:

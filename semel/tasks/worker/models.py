@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 from semel import collector
 from semel.backends.devices.find import torch_name
@@ -13,6 +14,7 @@ from semel.backends.devices.select import Measurements, find_device
 from semel.backends.engine import Engine
 from semel.backends.models.digests import Digests
 from semel.backends.models.factory import check_runs, create_backend
+from semel.backends.models.layout import weight_files
 from semel.backends.models.source import ModelSource, find_model
 from semel.errors import FingerprintError, ModelLoadError
 from semel.log import get_log
@@ -119,6 +121,11 @@ class LoadedModels:
                 matryoshka_dims=source.entry.matryoshka_dims,
             )
         return spaces
+
+    def weight_files(self, name: str) -> list[Path]:
+        """The files with a model's weights; none for a fake model. Raises UnknownModelError, ModelLoadError."""
+        source = self._source(self.full_name(name))
+        return [] if source.is_fake else weight_files(source.path)
 
     def available(self, names: Iterable[str]) -> dict[str, dict[str, Space]]:
         """Model → prompt name → space, for the models that can run here; the reason for the others is logged."""
