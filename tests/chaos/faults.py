@@ -135,11 +135,12 @@ def prune(semel: Processes, _rng: random.Random) -> None:
 def _stall(pid: int, seconds: float) -> None:
     import os
 
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        time.sleep(seconds)
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    with contextlib.suppress(ProcessLookupError):  # a text may have killed it just before
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 Fault: TypeAlias = Callable[[Processes, random.Random], None]

@@ -148,7 +148,8 @@ def _child(
                 event = json.loads(line)
                 if "ready" in event:
                     ready_s = time.perf_counter() - started
-                show(event.get("done", 0.0))
+                if "done" in event:
+                    show(event["done"])
                 figures = event.get("figures", figures)
         except BaseException:  # Ctrl-C: nothing stays behind
             process.kill()
