@@ -59,8 +59,15 @@ soak: setup ## run a mixed load for MINUTES=60 and show what grows
 fuzz: setup ## send damaged bodies to every route that reads one: MINUTES=10 SEED=1
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
-bench: setup ## measure semel against peers: one file per question in benchmarks/
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+bench: setup .venv-peers/ready ## measure semel against peers, and write docs/reference/benchmarks.md
+	@$(BIN)/python -m benchmarks
+
+# optimum-intel asks for torchvision, whose build for CPUs is not on PyPI; nothing here needs it.
+.venv-peers/ready: benchmarks/peers.txt
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/pip install -q -r benchmarks/peers.txt
+	@.venv-peers/bin/pip install -q --no-deps optimum-intel==2.2.0
+	@touch $@
 
 clean: ## delete .venv and the caches of the tools
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -136,7 +136,7 @@ def test_sql_stands_in_the_cache_and_the_jobs_only() -> None:
 
 
 def test_the_environment_is_read_in_the_settings_only() -> None:
-    # The client stands alone; the stack, the bench and the tokenizer pass theirs on to their children; a framework takes
+    # The client stands alone; the stack, the bench and the tokenizer pass theirs on to their children; frameworks take
     # some of its settings from the environment alone, and these are set where the device is prepared.
     allowed = {"settings.py", "client/address.py", "cli/work/stack.py", "backends/shared/tokenizer_processes.py"}
     allowed |= {"cli/bench/run.py"}
