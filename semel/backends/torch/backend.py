@@ -5,6 +5,7 @@ The differences between the devices are in `DEVICES`, `_prepare_thread`, `_set_s
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ class TorchBackend(Backend):
 
     @override
     def load(self) -> None:
-        self._torch = import_torch()
+        self._torch = import_torch(library=self._source.plain_pooling is None)
         from semel.backends.torch.building import building
 
         with building():
@@ -97,6 +98,10 @@ class TorchBackend(Backend):
             self._why += f"; {self._rebuild()}"
 
     def _library_class(self) -> Any:
+        if self._source.plain_pooling is not None:
+            from semel.backends.torch.plain import PlainModel
+
+            return partial(PlainModel, self._source)
         from sentence_transformers import SentenceTransformer
 
         return SentenceTransformer
