@@ -9,11 +9,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
-from transformers import BertConfig, BertForSequenceClassification, BertModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
 
 from semel.backends.engine import Engine
 from semel.backends.models.factory import create_backend
 from semel.backends.models.head import activation_of
+from semel.backends.torch import packed
 from semel.errors import BadInputError, ModelLoadError
 from semel.values.activation import activated
 from semel.values.variant import Variant
@@ -29,6 +38,15 @@ def bert(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def roberta(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    tokenizer(tmp_path)
+    config = XLMRobertaConfig(**SIZES, num_labels=1)
+    XLMRobertaForSequenceClassification(config).save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def qwen(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     tokenizer(tmp_path, chat_template=CHAT)
@@ -37,8 +55,10 @@ def qwen(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", ["bert", "qwen"])
-def test_scores_equal_those_of_the_library(kind: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(
+    ("kind", "layers"), [("bert", "packed layers"), ("roberta", "packed layers"), ("qwen", "plain layers")]
+)
+def test_scores_equal_those_of_the_library(kind: str, layers: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(kind)
     expected = CrossEncoder(str(folder), device="cpu").predict([tuple(pair) for pair in PAIRS])
     assert np.ptp(expected) > 0.05, "equal scores would prove nothing"
@@ -47,6 +67,7 @@ def test_scores_equal_those_of_the_library(kind: str, request: pytest.FixtureReq
     engine = Engine(max_batch_tokens=64)  # several batches, sorted by length
     try:
         engine.load(backend)
+        assert layers in backend.get_model_info().why
         logits = np.full(len(PAIRS), np.nan, np.float32)
         truncated = [False] * len(PAIRS)
         for part in engine.submit(backend, PAIRS):
@@ -156,3 +177,15 @@ def test_the_activation_that_the_library_saved_is_used_and_is_in_the_fingerprint
     changed = {**json.loads(file.read_text()), "activation_fn": "torch.nn.modules.activation.Sigmoid"}
     file.write_text(json.dumps(changed))
     assert reranker(saved).described.spec != before
+
+
+def test_packed_scores_that_differ_are_not_used(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = packed.first_token_head
+    monkeypatch.setattr(packed, "first_token_head", lambda model: lambda first: head(model)(first) + 0.002)
+    model = reranker(bert)
+    backend = create_backend(model, "cpu")
+    backend.load()
+    assert "plain layers: packed ones agree only to 0.9980" in backend.get_model_info().why
+    expected = CrossEncoder(str(bert), device="cpu").predict([tuple(pair) for pair in PAIRS])
+    scores = activated(activation_of(model), backend.embed_texts(PAIRS)[:, 0])
+    np.testing.assert_allclose(scores, expected, atol=1e-5)

@@ -6,7 +6,6 @@ The differences between the devices are in `DEVICES`, `_prepare_thread`, `_set_s
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,7 +129,7 @@ class TorchBackend(Backend):
 
     def _rebuild(self) -> str:
         """Use the encoder without padding if it gives the same vectors; returns which one runs."""
-        from semel.backends.torch.packed import rebuild
+        from semel.backends.torch import packed
 
         texts = ["short", "again", "a text of some length, not that of its neighbours", "the cat sat on the mat. " * 40]
         batches = [texts, texts * 4] if self._kind == "cuda" else [texts]  # a GPU runs few tokens in another way
@@ -140,18 +139,13 @@ class TorchBackend(Backend):
 
         before = vectors()
 
-        def make(model: Any) -> "PackedEncoder":
-            kernels = import_module(f"semel.backends.torch.{self._kind}")
-            encoder: PackedEncoder = kernels.packed_encoder(model)
-            return encoder
-
         def compare(encoder: "PackedEncoder") -> float:
             self._packed = encoder
             after = vectors()
             lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
             return float(((before * after).sum(1) / lengths).min())
 
-        self._packed, why = rebuild(self._transformer.auto_model, make, compare)
+        self._packed, why = packed.rebuild(self._transformer.auto_model, partial(packed.on_device, self._kind), compare)
         if self._packed is not None:
             del self._transformer.auto_model.encoder  # or its weights would be in memory twice
         return why

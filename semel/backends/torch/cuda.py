@@ -75,7 +75,7 @@ class GraphedEncoder(PackedEncoder):
     def __call__(self, batch: PackedBatch) -> Tensor:
         tokens, texts = len(batch.ids), len(batch.lengths)
         size = next((size for size in _GRAPH_TOKENS if size >= tokens), None)
-        if size is None or texts > _GRAPH_TEXTS:
+        if size is None or texts > _GRAPH_TEXTS or batch.segments is not None:  # graphs know no segments
             return super().__call__(batch)
         graph = self._graph_of(size, batch)
         graph.batch.ids[:tokens].copy_(batch.ids)

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -42,12 +43,14 @@ class PackedBatch:
         positions: the number of each token's position embedding, int64 (tokens,).
         starts: where each text starts, and the end of the last one; int32 (texts + 1,).
         lengths: the number of tokens of each text.
+        segments: which part of its pair each token belongs to, int64 (tokens,); None if no text has parts.
     """
 
     ids: Tensor
     positions: Tensor
     starts: Tensor
     lengths: Sequence[int]
+    segments: Tensor | None = None
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -121,7 +124,7 @@ class PackedEncoder:
         self.kernels = kernels
         self._heads: int = config.num_attention_heads
         self._words, self._norm = embeddings.word_embeddings, embeddings.LayerNorm
-        self._kind = embeddings.token_type_embeddings.weight[0]
+        self._parts = embeddings.token_type_embeddings.weight
         self._places = embeddings.position_embeddings
         # RoBERTa's first position is the padding id plus one, and padding ids in a text have none; BERT counts from 0.
         self._pad_id: int | None = None if config.model_type == "bert" else config.pad_token_id
@@ -144,16 +147,23 @@ class PackedEncoder:
             positions=move(torch.from_numpy(positions)),
             starts=move(torch.from_numpy(starts.astype(np.int32))),
             lengths=lengths,
+            segments=_segments(batch, move) if any(tokens.segments for tokens in batch) else None,
         )
 
     def __call__(self, batch: PackedBatch) -> Tensor:
         """Return the hidden states of the last layer, (tokens, hidden) in the dtype of the weights."""
-        hidden = self._norm(self._words(batch.ids) + self._places(batch.positions) + self._kind)
+        parts = self._parts[0] if batch.segments is None else self._parts[batch.segments]
+        hidden = self._norm(self._words(batch.ids) + self._places(batch.positions) + parts)
         tokens, plan = len(hidden), self.kernels.plan(batch, hidden.dtype)
         hidden = self.kernels.padded(hidden)
         for layer in self._layers:
             hidden = layer(hidden, plan, self._heads)
         return hidden[:tokens]
+
+
+def _segments(batch: Sequence[Tokens], move: Callable[[Tensor], Tensor]) -> Tensor:
+    """The part of its pair for each token; a text that has none is the first part."""
+    return move(torch.tensor([part for tokens in batch for part in tokens.segments or [0] * len(tokens.ids)]))
 
 
 def _joined(parts: Sequence[Sequence[int]]) -> Integers:
@@ -200,7 +210,8 @@ def rebuild(
     Args:
         model: a transformers model.
         make: makes its encoder for one kind of device.
-        compare: returns the lowest cosine between the vectors of the model and of an encoder.
+        compare: returns how far the vectors of the model and of an encoder agree: their lowest cosine, or 1 less the
+            largest difference of two scores.
     """
     config = model.config
     if config.model_type not in _MODEL_TYPES or config.is_decoder or config.hidden_act != "gelu":
@@ -211,5 +222,26 @@ def rebuild(
     except (ImportError, RuntimeError, TypeError, AttributeError) as error:  # another torch, or layers with other parts
         return None, f"plain layers: packed ones do not run here ({error})"
     if not agree >= _MIN_COSINE:
-        return None, f"plain layers: packed ones agree only to cosine {agree:.4f}"
+        return None, f"plain layers: packed ones agree only to {agree:.4f}"
     return encoder, "packed layers, no padding"
+
+
+def on_device(kind: str, model: Any) -> PackedEncoder:
+    """The encoder of a transformers model with the kernels of a kind of device, `cpu` or `cuda`."""
+    kernels = import_module(f"semel.backends.torch.{kind}")
+    encoder: PackedEncoder = kernels.packed_encoder(model)
+    return encoder
+
+
+def first_token_head(model: Any) -> Callable[[Tensor], Tensor]:
+    """What a transformers classifier does with the hidden states of each text's first token, (texts, hidden).
+
+    Raises TypeError where its head is not one of those that read the first token alone.
+    """
+    kind = model.config.model_type
+    if kind == "bert":
+        return lambda first: model.classifier(model.bert.pooler(first[:, None]))
+    if kind in ("roberta", "xlm-roberta", "camembert"):
+        head: Callable[[Tensor], Tensor] = model.classifier
+        return lambda first: head(first[:, None])
+    raise TypeError(f"the head of {kind} is not known")

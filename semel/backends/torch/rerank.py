@@ -5,8 +5,9 @@ as Qwen3-Reranker. The logit is that of `CrossEncoder.predict` without an activa
 """
 
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,14 @@ from semel.backends.torch.backend import TorchBackend
 from semel.backends.torch.library import weight_bytes
 from semel.errors import ModelLoadError
 from semel.values.model import Precision
-from semel.values.text import Input
+from semel.values.text import Input, Pair
 from semel.values.variant import AS_DEFINED, Variant
+
+if TYPE_CHECKING:  # the module imports torch, which is loaded with the model
+    from semel.backends.torch.packed import PackedEncoder
+
+LONG_SAMPLES: Sequence[Input] = [Pair("a query", "a document of some length. " * repeats) for repeats in (3, 5, 40)]
+"""Pairs of other lengths than the samples, one of which is cut by most models."""
 
 
 class TorchReranker(TorchBackend):
@@ -34,6 +41,7 @@ class TorchReranker(TorchBackend):
     def __init__(self, source: ModelSource, *, device: str, threads: int | None = None) -> None:
         super().__init__(source, device=device, threads=threads)
         self._tokenizing = threading.Lock()
+        self._head: Callable[[Any], Any]
 
     def _choose_dtype(self) -> tuple[Any, str]:
         """The dtype and why; not bfloat16, which moves a score by 1e-2 and so changes the order of close documents."""
@@ -57,6 +65,26 @@ class TorchReranker(TorchBackend):
         self._tokenizer = TextTokenizer(self._source.name, model.tokenizer, max_tokens=self._max_tokens)
         sample = model.preprocess(self.samples())
         self._other_inputs = {name: value for name, value in sample.items() if not hasattr(value, "shape")}
+        if self._kind == "cpu":  # not tried on GPUs yet
+            self._why += f"; {self._repack()}"
+
+    def _repack(self) -> str:
+        """Use the encoder without padding if it gives the same scores; returns which one runs."""
+        from semel.backends.torch import packed
+
+        classifier = self._model.transformers_model
+        encoder: Any = getattr(classifier, classifier.base_model_prefix)
+
+        def compare(made: "PackedEncoder") -> float:
+            batch = self.tokenize([*self.samples(), *LONG_SAMPLES])
+            before = self.forward(batch)
+            self._packed, self._head = made, packed.first_token_head(classifier)
+            return 1 - float(np.abs(before - self.forward(batch)).max())
+
+        self._packed, why = packed.rebuild(encoder, partial(packed.on_device, self._kind), compare)
+        if self._packed is not None:
+            del encoder.encoder  # or its weights would be in memory twice
+        return why
 
     def _check_labels(self, labels: int) -> None:
         """Raises ModelLoadError unless the model computes what its entry says."""
@@ -110,6 +138,10 @@ class TorchReranker(TorchBackend):
         return [Tokens(ids[row][mask].tolist(), truncated=False) for row, mask in enumerate(masks)]
 
     def _compute(self, batch: Sequence[Tokens]) -> Any:
+        if self._packed is not None:
+            packed = self._packed.pack(batch, self._move)
+            first = self._packed(packed)[packed.starts[:-1].long()]
+            return self._head(first).float().reshape(len(batch), -1)
         rows: dict[str, list[Any]] = {"input_ids": [list(tokens.ids) for tokens in batch]}
         if any(tokens.segments for tokens in batch):
             rows["token_type_ids"] = [list(tokens.segments) or [0] * len(tokens.ids) for tokens in batch]
