@@ -1,7 +1,8 @@
 """How fast are cold texts next to what else embeds on a CPU: sentence-transformers, OpenVINO, fastembed?
 
 The peers run in processes of their own, and take turns with semel on the same texts. semel's time covers the whole path
-of `semel embed --local` with an empty cache, which the peers do not have. `make bench` installs the peers.
+of `semel embed --local` with an empty cache, which the peers do not have. fastembed cuts texts at the 128 tokens that
+the model's tokenizer.json names, the others at 256, which shows in its cosines. `make bench` installs the peers.
 """
 
 import argparse
