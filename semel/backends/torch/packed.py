@@ -211,7 +211,7 @@ def rebuild(
         model: a transformers model.
         make: makes its encoder for one kind of device.
         compare: returns how far the vectors of the model and of an encoder agree: their lowest cosine, or 1 less the
-            largest difference of two scores.
+            largest difference of two scores, as a share of the largest score above 1.
     """
     config = model.config
     if config.model_type not in _MODEL_TYPES or config.is_decoder or config.hidden_act != "gelu":

@@ -65,7 +65,7 @@ class TorchReranker(TorchBackend):
         self._tokenizer = TextTokenizer(self._source.name, model.tokenizer, max_tokens=self._max_tokens)
         sample = model.preprocess(self.samples())
         self._other_inputs = {name: value for name, value in sample.items() if not hasattr(value, "shape")}
-        if self._kind == "cpu":  # not tried on GPUs yet
+        if self._kind in ("cpu", "cuda"):
             self._why += f"; {self._repack()}"
 
     def _repack(self) -> str:
@@ -79,7 +79,8 @@ class TorchReranker(TorchBackend):
             batch = self.tokenize([*self.samples(), *LONG_SAMPLES])
             before = self.forward(batch)
             self._packed, self._head = made, packed.first_token_head(classifier)
-            return 1 - float(np.abs(before - self.forward(batch)).max())
+            scale = max(1.0, float(np.abs(before).max()))  # float16 rounds larger scores to larger steps
+            return 1 - float(np.abs(before - self.forward(batch)).max()) / scale
 
         self._packed, why = packed.rebuild(encoder, partial(packed.on_device, self._kind), compare)
         if self._packed is not None:
