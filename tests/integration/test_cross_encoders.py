@@ -181,11 +181,11 @@ def test_the_activation_that_the_library_saved_is_used_and_is_in_the_fingerprint
 
 def test_packed_scores_that_differ_are_not_used(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head = packed.first_token_head
-    monkeypatch.setattr(packed, "first_token_head", lambda model: lambda first: head(model)(first) + 0.002)
+    monkeypatch.setattr(packed, "first_token_head", lambda model: lambda first: head(model)(first) + 0.1)
     model = reranker(bert)
     backend = create_backend(model, "cpu")
     backend.load()
-    assert "plain layers: packed ones agree only to 0.9980" in backend.get_model_info().why
+    assert "plain layers: packed ones agree only to 0.9" in backend.get_model_info().why
     expected = CrossEncoder(str(bert), device="cpu").predict([tuple(pair) for pair in PAIRS])
     scores = activated(activation_of(model), backend.embed_texts(PAIRS)[:, 0])
     np.testing.assert_allclose(scores, expected, atol=1e-5)
