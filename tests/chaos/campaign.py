@@ -20,7 +20,7 @@ from semel.client import Client, RemoteJob
 from semel.db import Database
 from semel.errors import SemelError
 from semel.values.vectors import Vectors
-from tests.chaos.faults import FAULTS, WORKERS
+from tests.chaos.faults import APIS, FAULTS, WORKERS
 from tests.support.processes import Processes, wait_until
 
 POISON, KILLER = "poison", "killer"
@@ -91,8 +91,9 @@ class Campaign:
         self._reference = FakeBackend("reference", FakeOptions(dim=16), device="cpu")
 
     def start(self) -> None:
-        """Start Redis, the API and two workers."""
+        """Start Redis, two APIs and two workers."""
         self.semel.start_all()
+        self.semel.start_api(APIS[1])
         self.semel.start_worker(WORKERS[1])
         wait_until(lambda: len(self._live()) == len(WORKERS), timeout_s=90, detail=self.semel.logs)
 
@@ -155,10 +156,10 @@ class Campaign:
 
     @contextmanager
     def _asked(self, report: Report, salt: float, ending: threading.Event) -> Iterator[None]:
-        """Small requests, one after the other, in two threads."""
+        """Small requests, one after the other, in a thread for each API."""
 
         def ask(number: int) -> None:
-            with Client(self.semel.url, timeout_s=60) as client:
+            with Client(self.semel.url_of(APIS[number]), timeout_s=60) as client:
                 for i in range(100_000):
                     if ending.wait(0.1):
                         return
@@ -171,7 +172,7 @@ class Campaign:
                         report.answers["ok"] += 1
                         self._compare(report, [asked], row)
 
-        threads = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(APIS))]
         for thread in threads:
             thread.start()
         try:
@@ -240,7 +241,7 @@ class Campaign:
 
     def _check_rest(self, report: Report) -> None:
         """Nothing is left over, every process lives, and only what the faults explain was computed twice."""
-        for name in ("api", *WORKERS):
+        for name in (*APIS, *WORKERS):
             if self.semel.has_ended(name):
                 report.problems.append(f"{name} has ended")
         db = Database(self._db_url)

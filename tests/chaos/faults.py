@@ -18,6 +18,8 @@ from tests.support.processes import Processes
 
 WORKERS = ("worker", "second")
 
+APIS = ("api", "other api")
+
 
 def kill_worker(semel: Processes, rng: random.Random) -> None:
     """SIGKILL a worker; a supervisor starts it again after a second."""
@@ -39,15 +41,16 @@ def stall_worker(semel: Processes, rng: random.Random) -> None:
     _stall(semel.pid(rng.choice(WORKERS)), rng.uniform(3, 15))
 
 
-def kill_api(semel: Processes, _rng: random.Random) -> None:
-    """SIGKILL the API, and start it again."""
-    semel.stop("api", signal.SIGKILL)
-    semel.start_api()
+def kill_api(semel: Processes, rng: random.Random) -> None:
+    """SIGKILL an API, and start it again."""
+    name = rng.choice(APIS)
+    semel.stop(name, signal.SIGKILL)
+    semel.start_api(name)
 
 
 def stall_api(semel: Processes, rng: random.Random) -> None:
-    """The API stands still for some seconds."""
-    _stall(semel.pid("api"), rng.uniform(1, 6))
+    """An API stands still for some seconds."""
+    _stall(semel.pid(rng.choice(APIS)), rng.uniform(1, 6))
 
 
 def kill_redis(semel: Processes, rng: random.Random) -> None:

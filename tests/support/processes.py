@@ -73,6 +73,7 @@ class Processes:
             **(settings or {}),
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._ports: dict[str, int] = {}
         self.client = Client(self.url)
 
     def start_redis(self) -> None:
@@ -83,11 +84,17 @@ class Processes:
         wait_until(lambda: answers(client))
         client.close()
 
-    def start_api(self) -> None:
-        """Start the API, and wait until it answers."""
-        self._start("api", [sys.executable, "-m", "semel", "serve"])
-        wait_until(lambda: "database" in self._parts() or self.has_ended("api"), timeout_s=90, detail=self.logs)
-        assert not self.has_ended("api"), self.logs()
+    def start_api(self, name: str = "api") -> None:
+        """Start the API, or another one next to it on a port of its own, and wait until it answers."""
+        port = self.port if name == "api" else self._ports.setdefault(name, free_port())
+        self._start(name, [sys.executable, "-m", "semel", "serve"], SEMEL_PORT=str(port))
+        with Client(self.url_of(name)) as client:
+            wait_until(lambda: "database" in _parts(client) or self.has_ended(name), timeout_s=90, detail=self.logs)
+        assert not self.has_ended(name), self.logs()
+
+    def url_of(self, name: str) -> str:
+        """The URL of an API."""
+        return self.url if name == "api" else f"http://127.0.0.1:{self._ports[name]}"
 
     def start_worker(self, name: str = "worker", *, device: str = "cpu") -> None:
         """Start a worker, and do not wait for it."""
@@ -111,18 +118,13 @@ class Processes:
 
     def wait_ready(self) -> None:
         """Wait until /health/ready reports every part as ok."""
-        wait_until(lambda: set(self._parts().values()) == {"ok"}, timeout_s=90, detail=self.logs)
+        wait_until(lambda: set(_parts(self.client).values()) == {"ok"}, timeout_s=90, detail=self.logs)
 
-    def _parts(self) -> dict[str, str]:
-        try:
-            return self.client.ready()
-        except UnavailableError:
-            return {}
-
-    def _start(self, name: str, command: list[str]) -> None:
+    def _start(self, name: str, command: list[str], **settings: str) -> None:
+        environment = {**self.environment, **settings}
         with (self.folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
             )
 
     def has_ended(self, name: str) -> bool:
@@ -214,6 +216,13 @@ def processes(folder: Path, *, model: str = "", toml: str = FAKE_TOML, **setting
         raise
     finally:
         running.close()
+
+
+def _parts(client: Client) -> dict[str, str]:
+    try:
+        return client.ready()
+    except UnavailableError:
+        return {}
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float = 30, detail: Callable[[], str] = lambda: "") -> None:
