@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def measure(plan: Plan, settings: Settings, *, show: Callable[[str, float], None
         for device in plan.devices:
             name = f"{model} on {device}"
             try:
-                found, rows = _in_child(plan, device, model, show=lambda part, name=name: show(name, part))  # type: ignore[misc]
+                found, rows = _in_child(plan, device, model, show=partial(show, name))
             except SemelError as error:
                 left_out[name] = str(error)
                 continue
@@ -90,7 +91,7 @@ def measure(plan: Plan, settings: Settings, *, show: Callable[[str, float], None
                 config=_config(settings),
                 seconds=plan.seconds,
                 rounds=plan.rounds,
-                done=lambda part, name=name: show(name, part),  # type: ignore[misc]
+                done=partial(show, name),
             )
         except SemelError as error:
             left_out[name] = str(error)
