@@ -18,7 +18,7 @@ def draw_peers(lines: Sequence[str], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     kinds = list(dict.fromkeys(kind for kind, *_ in found))
-    with plt.rc_context({"svg.hashsalt": "semel", "svg.fonttype": "none", "font.family": "sans-serif"}):
+    with plt.rc_context({"svg.hashsalt": "semel", "svg.fonttype": "path", "font.family": "sans-serif"}):
         chart, every = plt.subplots(1, len(kinds), figsize=(9, 2.4), layout="constrained", squeeze=False)
         for axes, kind in zip(every[0], kinds, strict=True):
             rows = [(name, rate, rounds) for each, name, rate, rounds in found if each == kind]

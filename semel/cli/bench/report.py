@@ -51,7 +51,7 @@ def _chart(figures: Sequence[Figure]) -> str:
     import matplotlib.pyplot as plt
 
     height = 0.9 + _BAR_INCHES * len(figures)
-    with plt.rc_context({"svg.hashsalt": "semel", "font.family": "sans-serif", "svg.fonttype": "none"}):
+    with plt.rc_context({"svg.hashsalt": "semel", "font.family": "sans-serif", "svg.fonttype": "path"}):
         chart, axes = plt.subplots(figsize=(_WIDTH_INCHES, height), layout="constrained")
         _draw(axes, figures)
         content = io.StringIO()
