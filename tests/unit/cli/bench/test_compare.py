@@ -58,6 +58,14 @@ def test_figures_that_one_run_lacks_are_not_compared() -> None:
     assert _names(old, new) == ["32 texts"]
 
 
+def test_less_than_a_megabyte_is_not_compared() -> None:
+    def memory(value: float) -> Figure:
+        return Figure("memory", "each request", "cpu", "m", "MB", [value])
+
+    assert _names(run(memory(0.1)), run(memory(0.9))) == []
+    assert _names(run(memory(0.1)), run(memory(1.1))) == ["each request"]
+
+
 def test_a_figure_of_zero_has_no_factor() -> None:
     assert _names(run(rate(0, 0)), run(rate(1, 1))) == []
     assert _names(run(rate(1, 1)), run(rate(0, 0))) == []
