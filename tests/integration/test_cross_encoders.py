@@ -1,5 +1,6 @@
 """Cross-encoders give the scores of sentence-transformers, and none is loaded with a random head."""
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,11 @@ def test_packed_scores_that_differ_are_not_used(bert: Path, monkeypatch: pytest.
     expected = CrossEncoder(str(bert), device="cpu").predict([tuple(pair) for pair in PAIRS])
     scores = activated(activation_of(model), backend.embed_texts(PAIRS)[:, 0])
     np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_a_model_that_was_unloaded_keeps_no_weights(bert: Path) -> None:
+    backend = create_backend(reranker(bert), "cpu")
+    backend.load()
+    backend.close()
+    gc.collect()
+    assert packed.PackedEncoder not in {type(each) for each in gc.get_objects()}

@@ -5,7 +5,7 @@ as Qwen3-Reranker. The logit is that of `CrossEncoder.predict` without an activa
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ class TorchReranker(TorchBackend):
     def __init__(self, source: ModelSource, *, device: str, threads: int | None = None) -> None:
         super().__init__(source, device=device, threads=threads)
         self._tokenizing = threading.Lock()
-        self._head: Callable[[Any], Any]
+        self._head: Any = None  # of the packed encoder: its first tokens → logits
 
     def _choose_dtype(self) -> tuple[Any, str]:
         """The dtype and why; not bfloat16, which moves a score by 1e-2 and so changes the order of close documents."""
@@ -152,4 +152,4 @@ class TorchReranker(TorchBackend):
 
     @override
     def close(self) -> None:
-        self._model = None
+        self._model = self._packed = self._head = None
