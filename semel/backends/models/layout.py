@@ -121,8 +121,9 @@ def is_static(root: Path) -> bool:
     return listed is not None and str(listed[0]["type"]).endswith("StaticEmbedding")
 
 
-_PLAIN_TYPES = {"bert", "roberta", "xlm-roberta", "camembert"}
-"""Encoders whose hidden states need nothing but ids and a mask."""
+BERT_CLASS = {"bert", "roberta", "xlm-roberta", "camembert"}
+"""Encoders whose attention is bidirectional, whose layers are attention, norm, Linear, GELU, Linear, norm, and whose
+hidden states need nothing but ids and a mask."""
 
 _PLAIN_POOLING = {"mean", "cls"}
 
@@ -140,7 +141,7 @@ def plain_pooling(root: Path, *, entry_pooling: str | None) -> str | None:
     modules, base = modules_of(root), base_folder(root)
     config, settings = read_json(base / "config.json") or {}, read_json(base / "sentence_bert_config.json") or {}
     kinds = [kind for kind, _, _ in modules or []]
-    if kinds not in (["Pooling"], ["Pooling", "Normalize"]) or config.get("model_type") not in _PLAIN_TYPES:
+    if kinds not in (["Pooling"], ["Pooling", "Normalize"]) or config.get("model_type") not in BERT_CLASS:
         return None
     if settings.keys() - {"max_seq_length", "do_lower_case"} or settings.get("do_lower_case"):
         return None
@@ -156,17 +157,26 @@ def plain_pooling(root: Path, *, entry_pooling: str | None) -> str | None:
 def static_dim(base: Path) -> int:
     """Length of a row of a static embedding, from the head of its safetensors file; 0 if the file does not show it."""
     for file in weight_files(base):
-        with file.open("rb") as weights:
-            size = int.from_bytes(weights.read(8), "little")
-            head = weights.read(min(size, _MOST_HEAD_BYTES)) if file.suffix == ".safetensors" else b"{}"
-        try:
-            tensors = json.loads(head)
-        except ValueError:
-            raise ModelLoadError(f"{file} is no safetensors file") from None
+        tensors = tensors_of(file)
         for name in ("embedding.weight", "embeddings"):
             if name in tensors:
                 return int(tensors[name]["shape"][1])
     return 0
+
+
+def tensors_of(file: Path) -> dict[str, Any]:
+    """The head of a safetensors file: tensor → its shape and more; empty for a file of another format.
+
+    Raises ModelLoadError if the file is damaged.
+    """
+    with file.open("rb") as weights:
+        size = int.from_bytes(weights.read(8), "little")
+        head = weights.read(min(size, _MOST_HEAD_BYTES)) if file.suffix == ".safetensors" else b"{}"
+    try:
+        tensors: dict[str, Any] = json.loads(head)
+    except ValueError:
+        raise ModelLoadError(f"{file} is no safetensors file") from None
+    return tensors
 
 
 def static_max_tokens(base: Path) -> int:

@@ -21,9 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from semel.backends.base import Tokens
-
-_MODEL_TYPES = {"bert", "roberta", "xlm-roberta", "camembert"}
-"""Encoders whose attention is bidirectional and whose layers are attention, norm, Linear, GELU, Linear, norm."""
+from semel.backends.models.layout import BERT_CLASS
 
 _MIN_COSINE = 0.999
 """The lowest cosine that is accepted between the vectors of both encoders."""
@@ -214,8 +212,8 @@ def rebuild(
             largest difference of two scores, as a share of the largest score above 1.
     """
     config = model.config
-    if config.model_type not in _MODEL_TYPES or config.is_decoder or config.hidden_act != "gelu":
-        return None, f"plain layers: {config.model_type} is not among {', '.join(sorted(_MODEL_TYPES))} with GELU"
+    if config.model_type not in BERT_CLASS or config.is_decoder or config.hidden_act != "gelu":
+        return None, f"plain layers: {config.model_type} is not among {', '.join(sorted(BERT_CLASS))} with GELU"
     try:
         encoder = make(model)
         agree = compare(encoder)
@@ -241,7 +239,7 @@ def first_token_head(model: Any) -> Callable[[Tensor], Tensor]:
     kind = model.config.model_type
     if kind == "bert":
         return lambda first: model.classifier(model.bert.pooler(first[:, None]))
-    if kind in ("roberta", "xlm-roberta", "camembert"):
+    if kind in BERT_CLASS:  # those of RoBERTa's kind
         head: Callable[[Tensor], Tensor] = model.classifier
         return lambda first: head(first[:, None])
     raise TypeError(f"the head of {kind} is not known")

@@ -13,7 +13,7 @@ _LEAST_MB = 1.0
 """Smaller amounts of memory are what the allocator had left over."""
 
 _UNKNOWN_NOISE = 0.25
-"""Of a figure that was measured once, such as the start of a worker."""
+"""What a figure may change by that was measured once, such as the time until a killed worker serves again."""
 
 
 @dataclass(frozen=True)

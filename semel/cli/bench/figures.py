@@ -11,7 +11,7 @@ from semel.atomic_write import atomic_write
 from semel.errors import BadInputError
 
 _FORMAT = 1
-"""Of the file; a file of another format cannot be compared."""
+"""The number of the file's format; a file of another format cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """Of the rounds."""
+        """The median of the rounds."""
         return statistics.median(self.values)
 
     @property

@@ -1,9 +1,7 @@
 """What this machine allows at best: matrix products, memory, and SQLite alone."""
 
-import json
 import os
 import sqlite3
-import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -11,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+
+from semel.backends.models.layout import tensors_of
 
 _RUN_S = 0.4
 """For each limit: long enough that clocks and caches have settled."""
@@ -74,10 +74,7 @@ def product_weights(files: Iterable[Path]) -> int | None:
     for file in files:
         if file.suffix != ".safetensors":
             return None
-        with file.open("rb") as content:
-            (size,) = struct.unpack("<Q", content.read(8))
-            header = json.loads(content.read(size))
-        for name, tensor in header.items():
+        for name, tensor in tensors_of(file).items():
             if "expert" in name:
                 return None
             if len(tensor.get("shape", ())) == 2 and "embed" not in name and not name.startswith("wte"):

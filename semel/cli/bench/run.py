@@ -27,7 +27,7 @@ from semel.values.vectors import Vectors, unit_rows
 _PACKAGES = ("torch", "transformers", "mlx", "onnxruntime", "sentence-transformers", "numpy", "celery", "redis")
 
 _LAST_LINES = 5
-"""Of a process that failed, which explain why."""
+"""How many lines of a failed process are looked at: they explain why it failed."""
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,8 @@ def ring(client: "redis.Redis", *, reply_to: str, answers: Mapping[str, Answer])
     with client.pipeline(transaction=False) as pipe:
         pipe.publish(_BELL + reply_to, json.dumps(texts))
         for request_id, answer in answers.items():
-            pipe.set(_REQUEST + request_id, _ANSWERED + answer.to_json(with_rows=False), ex=KEPT_S)
+            kept = answer.to_json(with_rows=False) if answer.rows else texts[request_id]
+            pipe.set(_REQUEST + request_id, _ANSWERED + kept, ex=KEPT_S)
         pipe.execute()
 
 
