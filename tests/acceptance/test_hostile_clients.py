@@ -29,8 +29,8 @@ class Narrow(Processes):
     """semel with few descriptors, as in a container."""
 
     @override
-    def _start(self, name: str, command: list[str]) -> None:
-        super()._start(name, ["sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$0" "$@"', *command])
+    def _start(self, name: str, command: list[str], **settings: str) -> None:
+        super()._start(name, ["sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$0" "$@"', *command], **settings)
 
 
 @pytest.fixture(scope="module")
