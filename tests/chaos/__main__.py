@@ -21,6 +21,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=2)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--apis", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     reports: list[Report] = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # or its processes would be left behind
@@ -28,7 +30,7 @@ def main() -> None:
         stack.callback(lambda: show(reports))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = stack.enter_context(postgresql_database()) if options.database == "postgresql" else ""
-        campaign = Campaign(folder, url)
+        campaign = Campaign(folder, url, apis=options.apis, workers=options.workers)
         stack.callback(campaign.close)
         campaign.start()
         for seed in range(options.seed, options.seed + options.rounds):

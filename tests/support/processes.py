@@ -54,6 +54,9 @@ class Processes:
         model: options of the fake model `fake`, in the form of a URL query.
         toml: the content of semel.toml; `{options}` is replaced with `model`.
         settings: more environment variables.
+
+    Attributes:
+        own: environment variables of single parts, which take effect when the part is started.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Processes:
             "COLUMNS": "200",
             **(settings or {}),
         }
+        self.own: dict[str, dict[str, str]] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: dict[str, int] = {}
         self.client = Client(self.url)
@@ -121,7 +125,7 @@ class Processes:
         wait_until(lambda: set(_parts(self.client).values()) == {"ok"}, timeout_s=90, detail=self.logs)
 
     def _start(self, name: str, command: list[str], **settings: str) -> None:
-        environment = {**self.environment, **settings}
+        environment = {**self.environment, **self.own.get(name, {}), **settings}
         with (self.folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
