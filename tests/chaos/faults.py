@@ -170,7 +170,10 @@ def silent_network(semel: System, rng: random.Random) -> None:
 
 
 def lost_connections(semel: System, rng: random.Random) -> None:
-    """A part's connections to Redis or the database go silent for ever; new ones work. Ends when it must have noticed."""
+    """A part's connections to Redis or the database go silent for ever; new ones work.
+
+    Ends when the part must have noticed.
+    """
     part, service = rng.choice(list(semel.links)), _service(semel, rng)
     semel.lose_connections(part, service)
     time.sleep(NOTICED_S[service])

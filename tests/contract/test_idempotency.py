@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from semel.db import Database
 from semel.errors import ConflictError
-from semel.tasks.jobs.idempotency import KEPT_S, RESERVED_S, Earlier, IdempotencyKeys
+from semel.tasks.jobs.idempotency import KEPT_S, RESERVED_S, Earlier, IdempotencyKeys, Reservation
 from semel.tasks.jobs.schema import idempotency_keys
 from semel.values.text import Lane
 from tests.support.jobs import Jobs
@@ -33,75 +33,108 @@ def age(db: Database, seconds: float) -> None:
         conn.execute(update(idempotency_keys).values(created_at=time.time() - seconds))
 
 
-def test_a_repeated_submission_gets_the_job_of_the_first(keys: IdempotencyKeys, job_id: str) -> None:
-    assert keys.reserve("k", owner="a") is None
-    keys.seal("k", owner="a", job_id=job_id, digest=DIGEST)
-    assert keys.reserve("k", owner="a") == Earlier(job_id, DIGEST)
-    assert keys.reserve("K", owner="a") is None, "another key"
+def reserve(keys: IdempotencyKeys, key: str = "k", *, owner: str = "a") -> Reservation:
+    reservation = keys.reserve(key, owner=owner, digest=lambda: DIGEST)
+    assert isinstance(reservation, Reservation), reservation
+    return reservation
+
+
+def seal(db: Database, reservation: Reservation, job_id: str) -> None:
+    with db.write() as conn:
+        reservation.seal(conn, job_id)
+
+
+def earlier(keys: IdempotencyKeys, key: str = "k") -> Earlier:
+    found = keys.reserve(key, owner="who asks again", digest=lambda: DIGEST)
+    assert isinstance(found, Earlier), found
+    return found
+
+
+def test_a_repeated_submission_gets_the_job_of_the_first(db: Database, keys: IdempotencyKeys, job_id: str) -> None:
+    seal(db, reserve(keys), job_id)
+    assert earlier(keys) == Earlier(job_id, DIGEST)
+    reserve(keys, "another key")
+
+
+def test_a_key_is_sealed_with_its_job_or_not_at_all(
+    db: Database, keys: IdempotencyKeys, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, reservation = Jobs(db, window_s=60, retention_s=60), reserve(keys)
+    with monkeypatch.context() as patch:
+        patch.setattr("semel.tasks.jobs.store.end_if_done", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            jobs.seal(job_id, reservation)
+    with pytest.raises(ConflictError, match="under way"):
+        reserve(keys)
+    jobs.seal(job_id, reservation)
+    assert earlier(keys).job_id == job_id
 
 
 def test_a_submission_under_way_is_a_conflict_until_its_key_is_released(keys: IdempotencyKeys) -> None:
-    assert keys.reserve("k", owner="a") is None
-    with pytest.raises(ConflictError, match="under way"):
-        keys.reserve("k", owner="a")
-    keys.release("k", owner="a")
-    assert keys.reserve("k", owner="a") is None
+    reservation = reserve(keys)
+    with pytest.raises(ConflictError, match="Idempotency-Key 'k' is under way; repeat the request when"):
+        reserve(keys)
+    keys.release(reservation)
+    reserve(keys)
 
 
-def test_a_sealed_key_is_not_released(keys: IdempotencyKeys, job_id: str) -> None:
-    keys.reserve("k", owner="a")
-    keys.seal("k", owner="a", job_id=job_id, digest=DIGEST)
-    keys.release("k", owner="a")
-    assert keys.reserve("k", owner="a") is not None
+def test_a_sealed_key_is_not_released(db: Database, keys: IdempotencyKeys, job_id: str) -> None:
+    reservation = reserve(keys)
+    seal(db, reservation, job_id)
+    keys.release(reservation)
+    assert earlier(keys).job_id == job_id
 
 
 def test_one_of_many_concurrent_submissions_gets_the_key(keys: IdempotencyKeys) -> None:
-    def reserve(_: int) -> bool:
+    def try_it(_: int) -> bool:
         try:
-            return keys.reserve("k", owner="a") is None
+            reserve(keys)
         except ConflictError:
             return False
+        return True
 
     with ThreadPoolExecutor(8) as threads:
-        assert sum(threads.map(reserve, range(16))) == 1
+        assert sum(threads.map(try_it, range(16))) == 1
 
 
 def test_a_submission_that_goes_on_keeps_its_key(db: Database, keys: IdempotencyKeys) -> None:
-    keys.reserve("k", owner="a")
+    reservation = reserve(keys)
     age(db, RESERVED_S - 1)
-    keys.renew("k", owner="a")
+    keys.renew(reservation)
     with pytest.raises(ConflictError, match="under way"):
-        keys.reserve("k", owner="b")
+        reserve(keys, owner="b")
     age(db, RESERVED_S + 1)
-    assert keys.reserve("k", owner="b") is None, "two minutes after a crash the key is free"
+    reserve(keys, owner="b")  # two minutes after a crash the key is free
 
 
 def test_reservations_expire_after_two_minutes_and_sealed_keys_after_a_day(
     db: Database, keys: IdempotencyKeys, job_id: str
 ) -> None:
-    keys.reserve("cut off", owner="a")
+    reserve(keys, "cut off")
     age(db, RESERVED_S + 1)
-    assert keys.reserve("cut off", owner="a") is None
-    keys.seal("cut off", owner="a", job_id=job_id, digest=DIGEST)
+    seal(db, reserve(keys, "cut off"), job_id)
     age(db, RESERVED_S + 1)
-    assert keys.reserve("cut off", owner="a") is not None, "a sealed key is kept for a day"
+    assert earlier(keys, "cut off").job_id == job_id
     age(db, KEPT_S + 1)
-    assert keys.reserve("cut off", owner="a") is None
+    reserve(keys, "cut off")
 
 
-def test_the_key_of_a_deleted_job_is_free(keys: IdempotencyKeys) -> None:
-    keys.reserve("k", owner="a")
-    keys.seal("k", owner="a", job_id="job_deleted", digest=DIGEST)
-    assert keys.reserve("k", owner="a") is None
+def test_the_key_of_a_deleted_job_is_free(db: Database, keys: IdempotencyKeys, job_id: str) -> None:
+    jobs = Jobs(db, window_s=60, retention_s=60)
+    seal(db, reserve(keys), job_id)
+    jobs.cancel(job_id)
+    assert earlier(keys).job_id == job_id, "a cancelled job is still a job"
+    jobs.delete(job_id)
+    reserve(keys)
 
 
 def test_a_submission_that_lost_its_key_cannot_change_that_of_another(
     db: Database, keys: IdempotencyKeys, job_id: str
 ) -> None:
-    keys.reserve("k", owner="a")
+    lost = reserve(keys, owner="a")
     age(db, RESERVED_S + 1)
-    assert keys.reserve("k", owner="b") is None
-    keys.release("k", owner="a")
-    keys.seal("k", owner="a", job_id="job_of_a", digest=DIGEST)
-    keys.seal("k", owner="b", job_id=job_id, digest=DIGEST)
-    assert keys.reserve("k", owner="c") == Earlier(job_id, DIGEST)
+    kept = reserve(keys, owner="b")
+    keys.release(lost)
+    seal(db, lost, "job_of_a")
+    seal(db, kept, job_id)
+    assert earlier(keys) == Earlier(job_id, DIGEST)

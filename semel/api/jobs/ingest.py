@@ -16,6 +16,7 @@ from semel.cache.store import VectorStore
 from semel.errors import BadInputError
 from semel.settings import Settings
 from semel.tasks.jobs.cutting import ChunkCutter
+from semel.tasks.jobs.idempotency import Reservation
 from semel.tasks.jobs.rows import Added, NewChunk
 from semel.tasks.jobs.store import JobStore
 from semel.tasks.queue.dispatch import Dispatcher
@@ -175,6 +176,7 @@ class JobIngest(Ingest[Job]):
         job: a job in state `validating`.
         on_added: called after each write with the space, the number of texts without an error, and what was added.
         check_quota: called before each write; raises QuotaExceededError.
+        reservation: of the submission's idempotency key, sealed with the job.
     """
 
     def __init__(
@@ -190,6 +192,7 @@ class JobIngest(Ingest[Job]):
         check_quota: Callable[[], None] = lambda: None,
         text_field: str = "text",
         strict: bool = False,
+        reservation: Reservation | None = None,
     ) -> None:
         super().__init__(settings, space, key_base=job.key_base, text_field=text_field, strict=strict)
         self.job = job
@@ -198,6 +201,7 @@ class JobIngest(Ingest[Job]):
         self._dispatcher = dispatcher
         self._on_added = on_added
         self._check_quota = check_quota
+        self._reservation = reservation
 
     @override
     def take(self, chunks: Sequence[NewChunk]) -> None:
@@ -212,7 +216,7 @@ class JobIngest(Ingest[Job]):
 
     @override
     def end(self) -> Job:
-        return self._jobs.seal(self.job.id)
+        return self._jobs.seal(self.job.id, self._reservation)
 
 
 def _parse_together(lines: list[bytes]) -> list[object] | None:

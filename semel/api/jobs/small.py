@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import replace
-from typing import TypeAlias
+from dataclasses import dataclass, replace
 
 from semel.api.jobs.ingest import cutter
 from semel.api.jobs.submission import as_new_job
@@ -11,6 +10,7 @@ from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
 from semel.errors import BadInputError, SemelError
 from semel.log import get_log
+from semel.tasks.jobs.idempotency import Reservation
 from semel.tasks.jobs.rows import NewChunk
 from semel.tasks.jobs.small import SmallJob, SmallJobs
 from semel.together import Together
@@ -24,8 +24,14 @@ _MOST = 64
 """Jobs in one transaction."""
 
 
-_Submission: TypeAlias = tuple[JobRequest, Submitter, str | None]
-"""A request, who sends it, and the `traceparent` of its span."""
+@dataclass(frozen=True)
+class _Submission:
+    """A request, who sends it, and the `traceparent` of its span."""
+
+    request: JobRequest
+    submitter: Submitter
+    traceparent: str | None
+    reservation: Reservation | None
 
 
 class SmallSubmissions:
@@ -42,12 +48,14 @@ class SmallSubmissions:
         )
         self._together = Together[_Submission, Job | None]("small jobs", self._create, most=_MOST)
 
-    def submit(self, request: JobRequest, *, submitter: Submitter) -> "Future[Job | None]":
+    def submit(
+        self, request: JobRequest, *, submitter: Submitter, reservation: Reservation | None = None
+    ) -> "Future[Job | None]":
         """Create the job, or None if its texts do not fit into one chunk.
 
         The future's errors: whatever `semel.api.jobs.submission.create` raises, and BadInputError for its rows.
         """
-        return self._together.submit((request, submitter, traceparent()))
+        return self._together.submit(_Submission(request, submitter, traceparent(), reservation))
 
     def close(self) -> None:
         """Create what has been submitted, then stop."""
@@ -57,9 +65,9 @@ class SmallSubmissions:
         results: list[Job | Exception | None] = [None] * len(requests)
         small: list[tuple[int, SmallJob]] = []
         self._services.fleet.ping()  # refuse now, with the reason, rather than accept jobs that cannot start
-        for i, (request, submitter, parent) in enumerate(requests):
+        for i, submission in enumerate(requests):
             try:
-                if (one := self._small(request, submitter, parent)) is not None:
+                if (one := self._small(submission)) is not None:
                     small.append((i, one))
             except SemelError as error:
                 results[i] = error
@@ -67,10 +75,14 @@ class SmallSubmissions:
             results[i] = job
         return results
 
-    def _small(self, request: JobRequest, submitter: Submitter, parent: str | None) -> SmallJob | None:
-        new = replace(as_new_job(self._services, request, submitter), traceparent=parent)
+    def _small(self, submission: _Submission) -> SmallJob | None:
+        request = submission.request
+        new = as_new_job(self._services, request, submission.submitter)
         chunk = self._chunk(request, new.space)
-        return None if chunk is None else SmallJob(new, chunk, request.webhook_url)
+        if chunk is None:
+            return None
+        new = replace(new, traceparent=submission.traceparent)
+        return SmallJob(new, chunk, request.webhook_url, submission.reservation)
 
     def _chunk(self, request: JobRequest, space: Space) -> NewChunk | None:
         """The texts of a request; None if they do not fit into one chunk."""

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from semel.api.dialects.embedding import space_of
 from semel.api.jobs.bodies import HashedBody
@@ -15,8 +14,8 @@ from semel.api.jobs.ingest import Ingest, JobIngest
 from semel.api.jobs.webhooks import check_webhook
 from semel.api.jobs.wire import JobRequest
 from semel.api.services import Services
-from semel.errors import BadInputError, ConflictError, QuotaExceededError, SemelError, UnavailableError
-from semel.tasks.jobs.idempotency import RESERVED_S, IdempotencyKeys
+from semel.errors import BadInputError, ConflictError, QuotaExceededError, SemelError
+from semel.tasks.jobs.idempotency import RESERVED_S, IdempotencyKeys, Reservation
 from semel.tasks.jobs.new_job import NewJob
 from semel.tasks.queue.router import Route
 from semel.values.device import device_kind
@@ -26,9 +25,15 @@ from semel.values.text import ItemError, Lane
 
 
 async def once(
-    services: Services, key: str, body: HashedBody, receive: Callable[[AsyncIterable[bytes]], Awaitable[Job]]
+    services: Services,
+    key: str,
+    body: HashedBody,
+    receive: Callable[[AsyncIterable[bytes], Reservation], Awaitable[Job]],
 ) -> Job:
     """The job for this idempotency key: received now, or the job of the first submission.
+
+    Args:
+        receive: creates the job, and seals the reservation with it.
 
     Raises:
         BadInputError: the key is empty or longer than 255 characters.
@@ -37,38 +42,29 @@ async def once(
     if not 0 < len(key) <= 255:
         raise BadInputError(f"Idempotency-Key must have 1 to 255 characters, not {len(key)}")
     keys, owner = services.stores.idempotency, uuid.uuid4().hex
-    earlier = await run_in_threadpool(lambda: keys.reserve(key, owner=owner))
-    if earlier is None:
-        renewing = asyncio.create_task(_renew(keys, key, owner))
+    found = await run_in_threadpool(lambda: keys.reserve(key, owner=owner, digest=lambda: body.digest))
+    if isinstance(found, Reservation):
+        renewing = asyncio.create_task(_renew(keys, found))
         try:
-            job = await receive(body)
+            return await receive(body, found)
         except BaseException:  # also when the client disconnects: the key must not stay reserved
-            await run_in_threadpool(lambda: keys.release(key, owner=owner))
+            await run_in_threadpool(lambda: keys.release(found))
             raise
         finally:
             renewing.cancel()
-        seal = _while_unavailable(lambda: keys.seal(key, owner=owner, job_id=job.id, digest=body.digest))
-        await run_in_threadpool(seal)  # the job exists: without its key, a repeated submission would make another one
-        return job
     async for _ in body:
         pass
-    if body.digest != earlier.digest:
+    if body.digest != found.digest:
         raise ConflictError(f"Idempotency-Key {key!r} was used for another body; choose a new key for a new job")
-    return await run_in_threadpool(services.stores.jobs.get, earlier.job_id)
+    return await run_in_threadpool(services.stores.jobs.get, found.job_id)
 
 
-async def _renew(keys: IdempotencyKeys, key: str, owner: str) -> None:
+async def _renew(keys: IdempotencyKeys, reservation: Reservation) -> None:
     """Keep a key reserved while its submission arrives."""
     while True:
         await asyncio.sleep(RESERVED_S / 4)
         with suppress(SemelError):  # the next renewal may succeed
-            await run_in_threadpool(lambda: keys.renew(key, owner=owner))
-
-
-def _while_unavailable(write: Callable[[], None]) -> Callable[[], None]:
-    """The write, repeated for up to half a minute while the database does not answer."""
-    transient = retry_if_exception_type(UnavailableError)
-    return retry(retry=transient, stop=stop_after_delay(30), wait=wait_fixed(0.5), reraise=True)(write)
+            await run_in_threadpool(lambda: keys.renew(reservation))
 
 
 def destination(services: Services, request: JobRequest) -> tuple[Space, Route]:
@@ -133,7 +129,13 @@ def create(services: Services, request: JobRequest, submitter: Submitter = NOBOD
 
 
 def job_ingest(
-    services: Services, job: Job, *, text_field: str = "text", strict: bool = False, submitter: Submitter = NOBODY
+    services: Services,
+    job: Job,
+    *,
+    text_field: str = "text",
+    strict: bool = False,
+    submitter: Submitter = NOBODY,
+    reservation: Reservation | None = None,
 ) -> JobIngest:
     """The ingest for a job in state `validating`. Raises UnknownModelError when its model is gone."""
     return JobIngest(
@@ -147,11 +149,14 @@ def job_ingest(
         check_quota=lambda: services.stores.disk_use.check(submitter),
         text_field=text_field,
         strict=strict,
+        reservation=reservation,
     )
 
 
 @contextmanager
-def new_job(services: Services, request: JobRequest, *, submitter: Submitter = NOBODY) -> Iterator[Ingest[Job]]:
+def new_job(
+    services: Services, request: JobRequest, *, submitter: Submitter = NOBODY, reservation: Reservation | None = None
+) -> Iterator[Ingest[Job]]:
     """The ingest of a new job; an error in the block ends the job as failed, so that no client waits for it.
 
     What is refused as bad input, or because of a quota, leaves no job: it was never accepted.
@@ -161,7 +166,14 @@ def new_job(services: Services, request: JobRequest, *, submitter: Submitter = N
     """
     job = create(services, request, submitter)
     try:
-        yield job_ingest(services, job, text_field=request.text_field, strict=request.strict, submitter=submitter)
+        yield job_ingest(
+            services,
+            job,
+            text_field=request.text_field,
+            strict=request.strict,
+            submitter=submitter,
+            reservation=reservation,
+        )
     except ConflictError:  # the job was cancelled meanwhile, which is not a failure
         raise
     except ClientDisconnect:

@@ -36,6 +36,7 @@ from semel.api.jobs.wire import (
     failed_object,
     job_object,
 )
+from semel.tasks.jobs.idempotency import Reservation
 from semel.tasks.jobs.retry import retry
 from semel.tracing import annotate
 from semel.values.job import Job, JobStatus
@@ -97,9 +98,10 @@ async def create_job(request: Request) -> Response:
     services, submitter = services_of(request), submitter_of(request)
     small_jobs: SmallSubmissions = request.app.state.small_jobs
 
-    async def received(body: AsyncIterable[bytes]) -> Job:
-        small = partial(small_jobs.submit, submitter=submitter)
-        return await receive(services, request, body, partial(new_job, submitter=submitter), small=small)
+    async def received(body: AsyncIterable[bytes], reservation: Reservation | None = None) -> Job:
+        small = partial(small_jobs.submit, submitter=submitter, reservation=reservation)
+        large = partial(new_job, submitter=submitter, reservation=reservation)
+        return await receive(services, request, body, large, small=small)
 
     idempotency_key = request.headers.get("idempotency-key")
     if idempotency_key is None:

@@ -1,14 +1,15 @@
 """Idempotency keys: a repeated submission returns the job of the first one.
 
-A key is reserved when a submission starts, and sealed with a digest of the submission when that is complete. Keys are
-kept for a day, as Stripe does.
+A key is reserved when a submission starts, and sealed with a digest of the submission in the transaction that makes its
+job complete: there is never one without the other. Keys are kept for a day, as Stripe does.
 """
 
 import hashlib
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from semel.clock import time_of
@@ -36,6 +37,25 @@ class Earlier:
     digest: bytes
 
 
+@dataclass(frozen=True)
+class Reservation:
+    """A key that is reserved for a submission under way.
+
+    Attributes:
+        key: as it is stored.
+        owner: identifies this submission: one that lost its reservation cannot change that of another.
+        digest: returns the SHA-256 of what has arrived of the submission.
+    """
+
+    key: str
+    owner: str
+    digest: Callable[[], bytes]
+
+    def seal(self, conn: Connection, job_id: str) -> None:
+        """Record that the submission is complete; without effect if it has lost its reservation."""
+        conn.execute(update(keys).where(_held(self)).values(job_id=job_id, digest=self.digest()))
+
+
 class IdempotencyKeys:
     """The keys that clients chose for their submissions."""
 
@@ -55,11 +75,11 @@ class IdempotencyKeys:
             return key
         return "namespace:" + hashlib.sha256(f"{self._namespace}\0{key}".encode()).hexdigest()
 
-    def reserve(self, key: str, *, owner: str) -> Earlier | None:
+    def reserve(self, key: str, *, owner: str, digest: Callable[[], bytes]) -> Reservation | Earlier:
         """Reserve a key for a new submission, or return the earlier submission under this key.
 
         Args:
-            owner: identifies this submission: one that lost its reservation cannot change that of another.
+            owner, digest: of the submission; see `Reservation`.
 
         Raises:
             ConflictError: another submission under this key is under way.
@@ -74,7 +94,7 @@ class IdempotencyKeys:
             conn.execute(keys.delete().where(keys.c.key == stored, deleted))
             new = insert.values(key=stored, owner=owner, created_at=now).on_conflict_do_nothing().returning(keys.c.key)
             if conn.execute(new).first() is not None:
-                return None
+                return Reservation(stored, owner, digest)
             row = conn.execute(select(keys).where(keys.c.key == stored)).first()
         if row is None or row.digest is None:  # no row: it was released after the insert
             raise ConflictError(
@@ -82,23 +102,16 @@ class IdempotencyKeys:
             )
         return Earlier(row.job_id, row.digest)
 
-    def renew(self, key: str, *, owner: str) -> None:
+    def renew(self, reservation: Reservation) -> None:
         """Record that the submission is still under way."""
         with self._db.write(reserve=True) as conn:
-            here = (keys.c.key == self._stored(key)) & (keys.c.owner == owner)
-            conn.execute(update(keys).where(here).values(created_at=time_of(conn)))
+            conn.execute(update(keys).where(_held(reservation)).values(created_at=time_of(conn)))
 
-    def seal(self, key: str, *, owner: str, job_id: str, digest: bytes) -> None:
-        """Record that the submission is complete; without effect if it has lost its reservation."""
-        with self._db.write(reserve=True) as conn:
-            conn.execute(
-                update(keys)
-                .where(keys.c.key == self._stored(key), keys.c.owner == owner)
-                .values(job_id=job_id, digest=digest)
-            )
-
-    def release(self, key: str, *, owner: str) -> None:
+    def release(self, reservation: Reservation) -> None:
         """Free the key of a submission that was refused or cut off; a sealed key stays."""
         with self._db.write(reserve=True) as conn:
-            ours = (keys.c.key == self._stored(key)) & (keys.c.owner == owner)
-            conn.execute(keys.delete().where(ours, keys.c.digest.is_(None)))
+            conn.execute(keys.delete().where(_held(reservation), keys.c.digest.is_(None)))
+
+
+def _held(reservation: Reservation) -> ColumnElement[bool]:
+    return (keys.c.key == reservation.key) & (keys.c.owner == reservation.owner)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, insert, select
 
 from semel.db import Database
 from semel.tasks.jobs.ending import finish_hits
+from semel.tasks.jobs.idempotency import Reservation
 from semel.tasks.jobs.new_job import NewJob, job_of
 from semel.tasks.jobs.rows import Added, ChunkState, NewChunk, chunk_row, is_all_done, parts_of
 from semel.tasks.jobs.schema import chunks, jobs, webhooks
@@ -28,11 +29,13 @@ class SmallJob:
 
     Attributes:
         webhook_url: called when the job has ended; None for no call.
+        reservation: of its idempotency key, if it has one.
     """
 
     new: NewJob
     chunk: NewChunk
     webhook_url: str | None = None
+    reservation: Reservation | None = None
 
 
 class SmallJobs:
@@ -85,6 +88,9 @@ class SmallJobs:
             conn.execute(_INSERT_JOBS, rows)
             conn.execute(_INSERT_CHUNKS, parts)
             self._add_webhooks(conn, ids, small)
+            for job_id, each in zip(ids, small, strict=True):
+                if each.reservation is not None:
+                    each.reservation.seal(conn, job_id)
             added, complete = self._finish_hits(conn, ids, small)
             turns = [
                 [turn for turn in direct[window] if turn.job_id not in complete]

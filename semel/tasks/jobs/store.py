@@ -12,6 +12,7 @@ from semel.clock import time_of
 from semel.db import Database
 from semel.errors import ConflictError, NotFoundError
 from semel.tasks.jobs.ending import cancel_waiting, end, end_if_done, finish_hits
+from semel.tasks.jobs.idempotency import Reservation
 from semel.tasks.jobs.new_job import NewJob, job_of
 from semel.tasks.jobs.rows import (
     ACTIVE,
@@ -124,8 +125,8 @@ class JobStore:
         with self._db.write(reserve=True) as conn:
             conn.execute(update(jobs).where(jobs.c.id == job_id).values(touched_at=time_of(conn)))
 
-    def seal(self, job_id: str) -> Job:
-        """Record that all texts of the job have arrived."""
+    def seal(self, job_id: str, reservation: Reservation | None = None) -> Job:
+        """Record that all texts of the job have arrived, and that its idempotency key stands for it."""
         now = self._db.now()
         with self._db.write(reserve=True) as conn:
             conn.execute(
@@ -133,6 +134,8 @@ class JobStore:
                 .where(jobs.c.id == job_id, jobs.c.status == JobStatus.VALIDATING.value)
                 .values(status=JobStatus.IN_PROGRESS.value, in_progress_at=now)
             )
+            if reservation is not None:
+                reservation.seal(conn, job_id)
             end_if_done(conn, [job_id], retention_s=self._retention_s)
         return self.get(job_id)
 

@@ -112,6 +112,7 @@ def test_the_events_of_an_ended_job_are_its_end(live: Client) -> None:
 
 
 def test_jobs_are_listed_retried_and_deleted(live: Client) -> None:
+    live.submit(["an older job"])
     job = live.submit(["listed", "poison"], metadata={"name": "listed"})
     assert live.jobs(limit=1)[0].id == job.id
     assert live.jobs(limit=1, after=job.id)[0].id != job.id

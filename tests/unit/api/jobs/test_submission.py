@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from semel.api.jobs.submission import create, destination, new_job, once
 from semel.api.jobs.wire import JobRequest
+from semel.api.watch.metrics import ApiMetrics
 from semel.errors import (
     BadInputError,
     ConflictError,
@@ -23,6 +24,8 @@ from semel.errors import (
 )
 from semel.tasks.fleet.card import WorkerCard
 from semel.tasks.jobs.counts import JobCounts, WaitingWork
+from semel.tasks.jobs.idempotency import Reservation
+from semel.tasks.jobs.store import JobStore
 from semel.values.job import Job, JobStatus
 from semel.values.model import ModelEntry
 from semel.values.text import Lane
@@ -245,6 +248,29 @@ def test_a_deleted_job_frees_its_key(api: Service) -> None:
     assert submit(api, "night-5", "another body").json()["id"] != first
 
 
+@pytest.mark.parametrize("count", [1, 3000])
+def test_an_error_after_a_job_was_stored_does_not_free_its_key(
+    api: Service, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    texts = [f"text {i} of {count} before an error" for i in range(count)]
+    seal = JobStore.seal
+
+    def seal_and_fail(*arguments: Any) -> Job:
+        seal(*arguments)
+        raise RuntimeError("right after the commit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobStore, "seal", seal_and_fail)
+        if count == 1:
+            patch.setattr(ApiMetrics, "ingested", lambda *_: 1 / 0)
+        assert submit(api, f"failed after {count}", *texts).status_code == 500
+    stored = api.http.get("/v1/jobs").json()["data"][0]
+    again = submit(api, f"failed after {count}", *texts)
+    newest_now = api.http.get("/v1/jobs").json()["data"][0]
+    assert (again.status_code, again.json()["id"], newest_now["id"]) == (202, stored["id"], stored["id"])
+    assert stored["total"] == count
+
+
 class Body:
     """Stands for a hashed body whose bytes never differ."""
 
@@ -255,7 +281,7 @@ class Body:
 
 
 def test_a_submission_under_the_key_of_one_that_is_under_way_is_refused(running: Parts) -> None:
-    async def second_while_first(_: AsyncIterable[bytes]) -> Job:
+    async def second_while_first(_: AsyncIterable[bytes], _reservation: Reservation) -> Job:
         with pytest.raises(ConflictError, match="is under way"):
             await once(running.services, "k", Body(), second_while_first)  # type: ignore[arg-type]
         return create(running.services, request())
@@ -265,12 +291,13 @@ def test_a_submission_under_the_key_of_one_that_is_under_way_is_refused(running:
 
 
 def test_a_client_that_goes_away_frees_its_key(running: Parts) -> None:
-    async def cancelled(_: AsyncIterable[bytes]) -> Job:
+    async def cancelled(_: AsyncIterable[bytes], _reservation: Reservation) -> Job:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(once(running.services, "gone", Body(), cancelled))  # type: ignore[arg-type]
-    assert running.services.stores.idempotency.reserve("gone", owner="next") is None
+    again = running.services.stores.idempotency.reserve("gone", owner="next", digest=lambda: b"d")
+    assert isinstance(again, Reservation)
 
 
 def test_a_pool_that_serves_other_weights_is_not_taken(running: Parts) -> None:
