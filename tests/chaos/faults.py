@@ -7,6 +7,7 @@ import signal
 import socket
 import sqlite3
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ import psutil
 import psycopg
 import redis
 
-from semel.errors import SemelError
+from semel.errors import ConflictError, SemelError
+from semel.values.job import JobStatus
 from tests.chaos.system import NOTICED_S, System
+from tests.chaos.work import insist
 
 _SKEWED = Path(__file__).with_name("skewed")
 
@@ -203,13 +206,18 @@ def end_sessions(semel: System, _rng: random.Random) -> None:
 
 def cancel_and_retry(semel: System, rng: random.Random) -> None:
     """A user cancels a job and, when it has stopped, thinks better of it."""
-    with contextlib.suppress(SemelError):
-        jobs = [job for job in semel.client.jobs() if not job.status.ended]
-        if jobs:
-            job = rng.choice(jobs)
-            semel.client.cancel(job.id)
-            semel.client.wait(job.id, timeout_s=30)
-            semel.client.retry(job.id)
+    jobs = [job for job in insist(semel.client.jobs) if not job.status.ended]
+    if not jobs:
+        return
+    job = rng.choice(jobs)
+    try:
+        semel.client.cancel(job.id)
+    except ConflictError:  # it has ended meanwhile
+        return
+    except SemelError as error:
+        print(f"cancel: {error!r}", file=sys.stderr)
+    if insist(lambda: semel.client.wait(job.id, timeout_s=30)).status == JobStatus.CANCELLED:
+        insist(lambda: semel.client.retry(job.id))
 
 
 def vanish(semel: System, rng: random.Random) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -70,9 +71,10 @@ def insist(call: Callable[[], T], *, for_s: float = 180) -> T:
     while True:
         try:
             return call()
-        except (SemelError, httpx.HTTPError):
+        except (SemelError, httpx.HTTPError) as error:
             if time.monotonic() > deadline:
                 raise
+            print(f"{time.strftime('%H:%M:%S')} a client tries again: {error!r}", file=sys.stderr)
             time.sleep(0.5)
 
 

@@ -268,7 +268,7 @@ def test_an_error_after_a_job_was_stored_does_not_free_its_key(
     again = submit(api, f"failed after {count}", *texts)
     newest_now = api.http.get("/v1/jobs").json()["data"][0]
     assert (again.status_code, again.json()["id"], newest_now["id"]) == (202, stored["id"], stored["id"])
-    assert stored["total"] == count
+    assert stored["counts"]["total"] == count
 
 
 class Body:
