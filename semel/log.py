@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -14,13 +15,32 @@ def get_log(name: str, **bound: Any) -> Any:
     return structlog.get_logger(part=name, **bound)
 
 
+class _Lossy:
+    """A stream that drops what cannot be written: a full disk must not end the thread that has something to report."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, or drop it."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, if that is possible."""
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logs(*, level: str, fmt: str) -> None:
-    """Write the log lines of semel and of its libraries to stderr in one format.
+    """Write the log lines of semel and of its libraries to stderr in one format; lines for a full disk are dropped.
 
     Args:
         level: the least severe level of semel's own lines; libraries log from `warning` on.
         fmt: `text` or `json`.
     """
+    stream = _Lossy(sys.stderr)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         add_trace_ids,
@@ -40,10 +60,10 @@ def configure_logs(*, level: str, fmt: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, stream)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from semel.errors import BadInputError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk is full, or what this user or process may write to it."""
+
 
 def private_folder(folder: Path) -> None:
     """Create a folder for its owner alone, unless it exists; one that exists keeps its mode.
@@ -20,7 +23,7 @@ def private_folder(folder: Path) -> None:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             raise
         raise BadInputError(_unusable(folder, str(error.strerror))) from None
     if not folder.is_dir():

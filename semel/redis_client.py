@@ -26,15 +26,20 @@ def unreachable(error: Exception) -> UnavailableError:
     )
 
 
-def connect_redis(url: str, *, name: str | None = None) -> "redis.Redis":
+def connect_redis(url: str, *, name: str | None = None, timeout_s: float = 10.0) -> "redis.Redis":
     """A client with short timeouts; it connects on first use. Raises UnavailableError for a wrong URL.
 
     Args:
         name: of its connections, in Redis' list of clients.
+        timeout_s: how long a command may take.
     """
     try:
         return redis.Redis.from_url(
-            url, socket_connect_timeout=3, socket_timeout=10, health_check_interval=10, client_name=name
+            url,
+            socket_connect_timeout=min(3.0, timeout_s),
+            socket_timeout=timeout_s,
+            health_check_interval=10,
+            client_name=name,
         )
     except ValueError:  # its message may have a part of the password
         raise UnavailableError(

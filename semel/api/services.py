@@ -12,6 +12,7 @@ from semel.api.watch.contents import CacheContents
 from semel.api.watch.ended_jobs import EndedJobs
 from semel.api.watch.machine import Machine
 from semel.api.watch.metrics import ApiMetrics, ApiReadings
+from semel.api.watch.pings import ping_redis, ping_sweeps, ping_workers
 from semel.api.watch.running_texts import RunningTexts
 from semel.api.watch.throughput import Throughput
 from semel.cache.catalog import Catalog
@@ -23,7 +24,7 @@ from semel.db import Database
 from semel.errors import SemelError, UnavailableError
 from semel.log import get_log
 from semel.pipeline import Pipeline
-from semel.redis_client import connect_redis, unreachable
+from semel.redis_client import connect_redis
 from semel.rerank import Reranker
 from semel.settings import Settings
 from semel.tasks.fleet.failover import Failover
@@ -51,19 +52,13 @@ from semel.tasks.queue.dispatch import Dispatcher
 from semel.tasks.queue.outbox import Outbox
 from semel.tasks.queue.router import Router
 from semel.tasks.queue.sender import QueueSender
-from semel.values.device import device_kind
 from semel.vector_import import Importer
 
 log = get_log("api")
 
-_PING_S = 60
-"""How long the key of a ping lasts, in seconds."""
-
-_SILENT_S = 20.0
-"""Workers ask their queues every second; after this long without an answer, none of them takes work."""
-
-_SWEPT_S = 60.0
-"""Sweeps run every two seconds; without one for this long, lost work stays lost."""
+_WATCHING_S = 2.0
+"""A command for a view, a metric or a ping may take this long: probes and scrapes give up after a few seconds, while a
+request for work waits until a Redis that stands still goes on."""
 
 
 @dataclass(frozen=True)
@@ -103,20 +98,21 @@ class Fleet:
     sender: QueueSender
 
     def ping(self) -> None:
-        """Check that Redis answers, and that it takes writes: a full one and a replica do not.
-
-        Raises UnavailableError.
-        """
-        try:
-            self.redis.set("semel:ping", 1, ex=_PING_S)
-        except redis.RedisError as error:
-            raise unreachable(error) from error
+        """Check that Redis takes work. Raises UnavailableError."""
+        ping_redis(self.redis)
 
 
 @dataclass(frozen=True)
 class Watch:
-    """The sources of the page, of Prometheus and of the cache view."""
+    """The sources of the page, of Prometheus, of probes and of the cache view.
 
+    Attributes:
+        redis: a client that soon gives up.
+        roster: as that of the fleet, through this client.
+    """
+
+    redis: "redis.Redis"
+    roster: Roster
     metrics: ApiMetrics
     readings: ApiReadings
     contents: CacheContents
@@ -141,45 +137,15 @@ class Services:
     pruner: Pruner
     sweeper: Sweeper
 
-    def ping_workers(self) -> None:
-        """Check that a worker is ready to compute, and that every required device has a live worker.
-
-        Raises UnavailableError.
-        """
-        live = self.fleet.roster.live()
-        states = {worker.state for worker in live}
-        if not states:
-            raise UnavailableError("no worker is alive; start one: semel worker --device cpu")
-        if "ready" not in states:
-            raise UnavailableError("the workers are still loading their model")
-        silent_s = min(worker.polled_s for worker in live if worker.state == "ready")
-        if silent_s > _SILENT_S:
-            raise UnavailableError(
-                f"no worker has had an answer from its queues for {silent_s:.0f} s: their connections to Redis are "
-                "stuck, and are opened again within a minute"
-            )
-        present = {device_kind(worker.device) for worker in live}
-        if missing := [kind for kind in self.settings.required_devices if kind not in present]:
-            kinds = ", ".join(missing)
-            raise UnavailableError(f"no worker is alive for {kinds}; start one: semel worker --device {missing[0]}")
-
     @property
     def pings(self) -> dict[str, Callable[[], None]]:
         """Name of a part → a call that raises SemelError when the part does not answer."""
         return {
             "database": self.stores.db.ping,
-            "redis": self.fleet.ping,
-            "workers": self.ping_workers,
-            "sweeps": self.ping_sweeps,
+            "redis": lambda: ping_redis(self.watch.redis),
+            "workers": lambda: ping_workers(self.watch.roster, self.settings.required_devices),
+            "sweeps": lambda: ping_sweeps(self.sweeper),
         }
-
-    def ping_sweeps(self) -> None:
-        """Raises UnavailableError unless a sweep of this process has succeeded lately."""
-        if self.sweeper.age_s > _SWEPT_S:
-            raise UnavailableError(
-                f"no sweep has succeeded for {self.sweeper.age_s:.0f} s, so lost work is not sent again; the log of "
-                "this process has the reason"
-            )
 
     def close(self) -> None:
         """Write the counts that are still in memory, and close every connection."""
@@ -191,6 +157,7 @@ class Services:
         self.watch.machine.close()
         self.fleet.outbox.close()
         self.fleet.redis.close()
+        self.watch.redis.close()
         self.stores.db.close()
 
 
@@ -200,11 +167,19 @@ def build_services(settings: Settings) -> Services:
     Raises:
         UnavailableError: the database does not answer.
     """
-    return assemble(settings, connect_redis(settings.redis_url), make_app(settings.redis_url))
+    url = settings.redis_url
+    return assemble(settings, connect_redis(url), make_app(url), watching=connect_redis(url, timeout_s=_WATCHING_S))
 
 
-def assemble(settings: Settings, client: "redis.Redis", celery: Celery) -> Services:
-    """Build every part, with a given Redis client and a given Celery application to send tasks with.
+def assemble(
+    settings: Settings, client: "redis.Redis", celery: Celery, *, watching: "redis.Redis | None" = None
+) -> Services:
+    """Build every part.
+
+    Args:
+        client: of Redis.
+        celery: the application to send tasks with.
+        watching: a client of the same Redis that soon gives up, for views; `client` if it is None.
 
     Raises:
         UnavailableError: the database does not answer.
@@ -213,15 +188,19 @@ def assemble(settings: Settings, client: "redis.Redis", celery: Celery) -> Servi
     """
     stores = _stores(settings)
     fleet = _fleet(settings, stores, client, celery)
+    watching = client if watching is None else watching
+    roster = Roster(watching)
     contents = CacheContents(CacheStats(stores.db), stores.space_use)
     pruner = Pruner(stores.db, keep=Holding(stores.db).needed_keys)
     watch = Watch(
+        redis=watching,
+        roster=roster,
         metrics=ApiMetrics(stores.space_use),
-        readings=ApiReadings(stores.counts, stores.vectors, pruner, contents, fleet.roster, fleet.backlog),
+        readings=ApiReadings(stores.counts, stores.vectors, pruner, contents, roster, fleet.backlog),
         contents=contents,
         throughput=Throughput(),
         ended_jobs=EndedJobs(stores.counts),
-        running=RunningTexts(stores.parts, fleet.roster),
+        running=RunningTexts(stores.parts, roster),
         machine=Machine(),
     )
     watch.metrics.registry.register(watch.readings.collector())

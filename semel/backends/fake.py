@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from semel.backends.base import Backend, ModelInfo, Spelled, Tokens
 from semel.errors import BackendError, BadInputError, DeviceMemoryError
+from semel.private import NO_ROOM
 from semel.values.activation import IDENTITY
 from semel.values.model import Kind
 from semel.values.sparse import SPARSE_DIM, SparseVector
@@ -94,6 +95,7 @@ class FakeBackend(Backend):
         self._device = device
         self._kind = kind
         self._batches = 0
+        self._unwritten = ""
         self._words: dict[int, str] = {}
 
     @override
@@ -163,8 +165,8 @@ class FakeBackend(Backend):
         if o.hang_on and any(o.hang_on in w for w in words):
             time.sleep(3600)
         if o.journal:
-            with Path(o.journal).open("a") as journal:
-                journal.writelines(f"{tokens.ids}\n" for tokens in batch)
+            self._unwritten += "".join(f"{tokens.ids}\n" for tokens in batch)
+            self._write_journal(Path(o.journal))
         if o.kill_on and any(o.kill_on in w for w in words):
             os.kill(os.getpid(), signal.SIGKILL)
         if o.text_ms:
@@ -174,6 +176,17 @@ class FakeBackend(Backend):
             if o.nan_on and o.nan_on in found:
                 (row.values if isinstance(row, SparseVector) else row)[:] = np.nan
         return stacked(rows)
+
+    def _write_journal(self, journal: Path) -> None:
+        """Write what is not written yet. A full disk is no failure of the device: the next batch tries again."""
+        try:
+            with journal.open("a") as file:
+                file.write(self._unwritten)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+        else:
+            self._unwritten = ""
 
     def _row(self, tokens: Tokens) -> Any:
         if self._kind == "cross-encoder":

@@ -1,9 +1,11 @@
 """A worker lives through every outage of Redis without a supervisor, and consumes again soon after it."""
 
+import os
 import signal
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.processes import Processes, processes, stored_vectors, wait_until
@@ -51,3 +53,27 @@ def test_a_worker_that_starts_while_redis_is_away_waits_for_it(tmp_path: Path) -
         semel.wait_ready()
         assert semel.client.embed(["a new text"], model="fake").shape == (1, 16)
         check_alive(semel, "late")
+
+
+def test_what_watches_answers_soon_while_redis_is_silent(tmp_path: Path) -> None:
+    with processes(tmp_path) as semel, httpx.Client(base_url=semel.url, timeout=60) as http:
+        job = semel.client.submit(["a text of a job"], model="fake").wait()
+        os.kill(semel.pid("redis"), signal.SIGSTOP)
+        try:
+            took_s: dict[str, tuple[float, int]] = {}
+            for path in (
+                "/metrics",
+                "/health/ready",
+                "/health/backends",
+                "/v1/models",
+                "/v1/jobs",
+                f"/v1/jobs/{job.id}",
+            ):
+                began = time.monotonic()
+                status = http.get(path).status_code
+                took_s[path] = (time.monotonic() - began, status)
+        finally:
+            os.kill(semel.pid("redis"), signal.SIGCONT)
+        assert all(seconds < 5 for seconds, _ in took_s.values()), took_s  # ten, and twenty for readiness, once
+        assert [took_s[path][1] for path in ("/metrics", "/v1/jobs", f"/v1/jobs/{job.id}")] == [200] * 3, took_s
+        assert took_s["/health/ready"][1] == 503

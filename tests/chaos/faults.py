@@ -206,7 +206,7 @@ def end_sessions(semel: System, _rng: random.Random) -> None:
 
 def cancel_and_retry(semel: System, rng: random.Random) -> None:
     """A user cancels a job and, when it has stopped, thinks better of it."""
-    jobs = [job for job in insist(semel.client.jobs) if not job.status.ended]
+    jobs = [job for job in insist(semel.client.jobs) if job.metadata.get("campaign") and not job.status.ended]
     if not jobs:
         return
     job = rng.choice(jobs)

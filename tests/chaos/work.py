@@ -22,6 +22,9 @@ from semel.values.text import Input, Pair
 
 T = TypeVar("T")
 
+MARK = {"campaign": "yes"}
+"""Metadata of the jobs that a user of the campaign may cancel; the jobs of a batch have none."""
+
 POISON, KILLER, HANGER = "poison", "killer", "hanger"
 """Words that fail their text, kill the process of their worker, and hang its device."""
 
@@ -133,7 +136,7 @@ class Job(Work):
 
     @override
     def submit(self, client: Client) -> None:
-        send = {"model": self.model, "idempotency_key": self._name}
+        send = {"model": self.model, "idempotency_key": self._name, "metadata": MARK}
         self.id = insist(lambda: client.submit(self._items(), **send)).id  # type: ignore[arg-type]
 
     @override
@@ -184,7 +187,13 @@ class TableJob(Job):
         headers = {"content-type": "text/csv", "idempotency-key": self._name}
 
         def post() -> str:
-            answer = httpx.post(f"{client.url}/v1/jobs", content=file.getvalue(), headers=headers, timeout=60)
+            answer = httpx.post(
+                f"{client.url}/v1/jobs",
+                params={"metadata": json.dumps(MARK)},
+                content=file.getvalue(),
+                headers=headers,
+                timeout=60,
+            )
             return str(answer.raise_for_status().json()["id"])
 
         self.id = insist(post)

@@ -41,7 +41,8 @@ class Parts:
     def publish(self, card: WorkerCard) -> None:
         """Put another worker on the roster."""
         self.services.fleet.roster.beat(card)
-        self.services.fleet.roster.live()
+        for roster in (self.services.fleet.roster, self.services.watch.roster):
+            roster.live()  # what `recently_live` returns from now on
 
 
 @contextmanager

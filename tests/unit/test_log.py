@@ -1,10 +1,14 @@
 """Log lines go to stderr, as text or JSON, semel's and the libraries' alike."""
 
+import errno
+import io
 import json
 import logging
+import sys
 
 import pytest
 import structlog
+from typing_extensions import override
 
 from semel.log import configure_logs, get_log
 
@@ -81,3 +85,19 @@ def test_configuring_twice_writes_each_line_once(capsys: pytest.CaptureFixture[s
     configure_logs(level="info", fmt="json")
     logging.getLogger("library").error("once")
     assert len(lines(capsys)) == 1
+
+
+def test_a_line_that_cannot_be_written_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        @override
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        @override
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    configure_logs(level="info", fmt="text")
+    get_log("engine").warning("a text makes the model fail")
+    logging.getLogger("a.library").warning("a library warns")

@@ -115,7 +115,9 @@ class JobObject(BaseModel):
     why: str
     counts: CountsObject
     in_hand: int = Field(
-        default=0, description="Texts done in chunks that are still running; `counts` does not include them yet."
+        default=0,
+        description="Texts done in chunks that are still running, as workers report them through Redis; `counts` does "
+        "not include them yet.",
     )
     texts_per_s: float | None = Field(
         default=None, description="The rate since the job began; null if it has ended or has no text done."

@@ -34,4 +34,4 @@ def ready(request: Request, services: ServicesDep, response: Response) -> Readin
 @untraced
 def backends(services: ServicesDep) -> list[Pool]:
     """Return the device pools with their status, load, latency and workers, and devices that failed their self-test."""
-    return pools(services.fleet.roster.live(), services.fleet.roster.failed())
+    return pools(services.watch.roster.live(), services.watch.roster.failed())

@@ -29,7 +29,7 @@ def get_model(model: str, services: ServicesDep) -> ModelObject:
 
 def _models(services: Services) -> list[ModelObject]:
     published = services.stores.catalog.all()
-    workers = services.fleet.roster.live()  # not a kept copy: the page asks right after a change
+    workers = services.watch.roster.live()  # not a kept copy: the page asks right after a change
     plain = [(space, seen_at) for space, seen_at in published if not space.prompt_name]
     default = services.settings.default_model
     models = [_model(space, seen_at, published, workers, default=default) for space, seen_at in plain]

@@ -10,13 +10,13 @@ from semel.api.watch.readiness import readiness
 
 def overview(services: Services) -> dict[str, Any]:
     """One reading, ready for JSON. Raises UnavailableError when Redis or the database does not answer."""
-    stores, fleet = services.stores, services.fleet
-    live, totals = fleet.roster.live(), stores.space_use.totals()
+    stores, watch = services.stores, services.watch
+    live, totals = watch.roster.live(), stores.space_use.totals()
     return {
-        "pools": [pool.model_dump() for pool in pools(live, fleet.roster.failed())],
-        "queues": [queue.model_dump() for queue in queue_states(stores.counts, fleet.backlog, live)],
+        "pools": [pool.model_dump() for pool in pools(live, watch.roster.failed())],
+        "queues": [queue.model_dump() for queue in queue_states(stores.counts, services.fleet.backlog, live)],
         "jobs": stores.counts.count_by_status(),
-        "point": services.watch.throughput.last(),
+        "point": watch.throughput.last(),
         "cache": {"lookups": totals.lookups, "hits": totals.hits, "saved_s": round(totals.saved_s, 1)},
         "ready": readiness(services.pings).model_dump(),
     }

@@ -1,6 +1,7 @@
 """Whether every part that semel needs is available."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import BaseModel
 
@@ -20,16 +21,19 @@ class Readiness(BaseModel):
 
 
 def readiness(pings: Mapping[str, Callable[[], None]]) -> Readiness:
-    """Ping every part; a part that does not answer is reported with its error.
+    """Ping all parts at once; one that does not answer is reported with its error.
 
     Args:
         pings: name of a part → a call that raises SemelError when it does not answer.
     """
-    parts = {}
-    for name, ping in pings.items():
+
+    def state_of(ping: Callable[[], None]) -> str:
         try:
             ping()
-            parts[name] = "ok"
         except SemelError as error:
-            parts[name] = str(error)
+            return str(error)
+        return "ok"
+
+    with ThreadPoolExecutor(max(1, len(pings)), thread_name_prefix="ping") as threads:
+        parts = dict(zip(pings, threads.map(state_of, pings.values()), strict=True))
     return Readiness(ready=all(state == "ok" for state in parts.values()), parts=parts)

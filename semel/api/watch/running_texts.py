@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Collection
 
+from semel.errors import UnavailableError
 from semel.tasks.fleet.roster import Roster
 from semel.tasks.jobs.parts import JobParts
 
 
 class RunningTexts:
-    """Counts them, as workers reported within the last two seconds."""
+    """Counts them, as workers reported through Redis within the last two seconds."""
 
     def __init__(self, parts: JobParts, roster: Roster) -> None:
         self._parts = parts
@@ -22,9 +23,13 @@ class RunningTexts:
         Args:
             job_ids: only these jobs; None for all.
         """
+        try:
+            cards = self._roster.recently_live()
+        except UnavailableError:  # a job can be read without Redis; nothing was reported
+            return Counter()
         reported = [
             (job_id, position, texts)
-            for card in self._roster.recently_live()
+            for card in cards
             for job_id, position, texts in card.progress
             if job_ids is None or job_id in job_ids
         ]

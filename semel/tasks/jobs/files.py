@@ -1,6 +1,5 @@
 """Uploaded files and output files: a row in the database, and the content in a folder next to it."""
 
-import errno
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +12,7 @@ from sqlalchemy import ColumnElement, delete, select, true, tuple_
 
 from semel.db import Database
 from semel.errors import BadInputError, ConflictError, NotFoundError, StorageFullError
-from semel.private import private_folder
+from semel.private import NO_ROOM, private_folder
 from semel.tasks.jobs.schema import batches, files
 from semel.values.job import NOBODY, OPEN, Submitter
 
@@ -97,7 +96,7 @@ class FileStore:
             with path.open("xb") as file:
                 yield file
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in NO_ROOM:
                 raise
             raise StorageFullError(str(self._folder)) from error
         finally:

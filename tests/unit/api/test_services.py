@@ -46,7 +46,7 @@ def with_workers(services: Services, *workers: tuple[str, str], required: tuple[
 def test_workers_that_can_compute_pass(
     services: Services, workers: list[tuple[str, str]], required: tuple[str, ...]
 ) -> None:
-    with_workers(services, *workers, required=required).ping_workers()
+    with_workers(services, *workers, required=required).pings["workers"]()
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_workers_that_cannot_compute_are_unavailable_with_the_remedy(
     services: Services, workers: list[tuple[str, str]], required: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(UnavailableError, match=message):
-        with_workers(services, *workers, required=required).ping_workers()
+        with_workers(services, *workers, required=required).pings["workers"]()
 
 
 def test_workers_whose_queues_are_silent_are_not_ready_and_one_that_polls_is_enough(services: Services) -> None:
@@ -71,9 +71,9 @@ def test_workers_whose_queues_are_silent_are_not_ready_and_one_that_polls_is_eno
     for card in cards.values():
         made.fleet.roster.beat(replace(card, polled_s=45.0))
     with pytest.raises(UnavailableError, match="no worker has had an answer from its queues for 45 s"):
-        made.ping_workers()
+        made.pings["workers"]()
     made.fleet.roster.beat(replace(cards["cpu"], polled_s=0.4))
-    made.ping_workers()
+    made.pings["workers"]()
 
 
 def test_every_part_has_a_ping(services: Services) -> None:
@@ -130,7 +130,7 @@ def test_a_full_database_does_not_keep_the_parts_from_closing(tmp_path: Path, mo
     monkeypatch.setattr(made.fleet.redis, "close", lambda: closed.append("redis"))
     with capture_logs() as lines:
         made.close()
-    assert closed == ["machine", "redis"]
+    assert closed == ["machine", "redis", "redis"], "the client for work, and the one for views"
     assert [line["event"] for line in lines] == ["could not write the last counts of use"]
     assert not made.fleet.outbox._courier.is_alive()
 

@@ -127,7 +127,7 @@ def test_texts_of_a_running_chunk_are_progress_before_the_chunk_is_done(running:
     sent = follow(
         running, job, lambda: work_on(running, job, 4), lambda: work_on(running, job, 7), lambda: None, stay=False
     )
-    running.services.fleet.roster.leave("busy")
+    running.services.watch.roster.leave("busy")
     jobs = [parsed(one)[1]["job"] for one in sent]
     assert [(each["in_hand"], each["counts"]["done"]) for each in jobs] == [(0, 0), (4, 0), (7, 0)]
 
@@ -143,7 +143,7 @@ def test_texts_in_hand_count_for_the_rate_and_the_seconds_left(running: Parts, m
         work_on(running, job, 6)
 
     _, last = (parsed(sent)[1] for sent in follow(running, job, two_seconds_later, lambda: None, stay=False))
-    running.services.fleet.roster.leave("busy")
+    running.services.watch.roster.leave("busy")
     assert (last["texts_per_s"], last["eta_s"]) == (2.0, 2.0), "the first two were done when the events began"
 
 
@@ -152,7 +152,7 @@ def test_the_end_of_a_job_has_nothing_in_hand(running: Parts) -> None:
     running.run_waiting()
     work_on(running, job, 1)
     (sent,) = follow(running, running.services.stores.jobs.get(job.id))
-    running.services.fleet.roster.leave("busy")
+    running.services.watch.roster.leave("busy")
     name, data = parsed(sent)
     assert (name, data["job"]["in_hand"], data["job"]["eta_s"]) == ("end", 0, None)
 

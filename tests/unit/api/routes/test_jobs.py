@@ -221,7 +221,7 @@ def reported(api: Service, job: JobObject, done: int) -> Iterator[None]:
     with api.services.stores.db.write() as conn:
         first = (chunk_rows.c.job_id == job.id) & (chunk_rows.c.position == 0)
         conn.execute(update(chunk_rows).where(first).values(state="running"))
-    roster = api.services.fleet.roster
+    roster = api.services.watch.roster
     roster.beat(WorkerCard(id="busy", device="cpu", host="h", pid=1, started_at=0.0, progress=[(job.id, 0, done)]))
     roster.live()
     try:

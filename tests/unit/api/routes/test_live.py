@@ -54,7 +54,7 @@ def test_a_part_that_does_not_answer_is_an_event(watched: Service, monkeypatch: 
     def down() -> None:
         raise UnavailableError("Redis does not answer")
 
-    monkeypatch.setattr(watched.services.fleet.roster, "live", down)
+    monkeypatch.setattr(watched.services.watch.roster, "live", down)
     seen = events(watched)
     assert seen["trouble"] == {"code": "service_unavailable", "message": "Redis does not answer"}
     assert "overview" not in seen
