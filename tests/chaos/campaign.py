@@ -31,6 +31,9 @@ AHEAD = 4
 """Batches that a worker has in hand while the database stands still: one on the device, one being stored, and those
 of a quarter of a second."""
 
+_DATABASE_STOOD = {"lock_database", "lock_rows", "fill_disk", "silent_network", "lost_connections"}
+"""Faults during which a worker may be unable to store what it has computed."""
+
 _ENDS_S = 180.0
 """A job that has not ended this long after the last fault is lost."""
 
@@ -211,7 +214,7 @@ class Campaign:
         killed = report.deaths + report.faults.count("kill_worker")
         cancelled = workers * report.faults.count("cancel_and_retry")  # the batches in hand are dropped
         forgotten = workers * (report.faults.count("flush_redis") + report.faults.count("kill_redis"))  # claims
-        ahead = AHEAD if "lock_database" in report.faults else 1
+        ahead = AHEAD if _DATABASE_STOOD & set(report.faults) else 1
         report.allowed_twice = BATCH_TEXTS * (killed * ahead + cancelled + forgotten)
         if "prune" not in report.faults and report.twice > report.allowed_twice:
             report.problems.append(f"{report.twice} texts were computed twice, {report.allowed_twice} are explained")

@@ -11,7 +11,7 @@ from tests.chaos.campaign import Campaign
 from tests.conftest import missing
 from tests.support.databases import postgresql_database
 
-ROUNDS = {"sqlite": (3, 7), "postgresql": (22, 25)}
+ROUNDS = {"sqlite": (32, 34), "postgresql": (38, 39)}
 
 
 @pytest.fixture(params=ROUNDS)
