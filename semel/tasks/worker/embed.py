@@ -6,12 +6,16 @@ The worker's tasks and `semel embed --local` use this with different claims.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from semel.backends.base import Backend
 from semel.backends.engine import Engine
 from semel.backends.submission import Part, Submission
 from semel.cache.claims import Claims, Lease
 from semel.cache.store import VectorStore
+from semel.errors import StorageFullError, UnavailableError
 from semel.tracing import span
 from semel.values.model import Producer, Space
 from semel.values.text import Input, Lane, Outcome
@@ -21,6 +25,10 @@ from semel.values.vectors import Computed, unit_rows
 _FIRST_POLL_S = 0.01
 _LAST_POLL_S = 0.25
 """Pauses between look-ups of vectors that others are computing; they grow from the first to the second."""
+
+_PATIENCE_S = 10.0
+"""What a job has computed is stored again and again for this long, while the database has no room or does not answer:
+otherwise it would have to be computed again. A request is answered with the error at once."""
 
 
 class CancelledError(Exception):
@@ -173,7 +181,7 @@ class Embedder:
         self._in_bulk |= in_bulk
         try:
             for part in submission:
-                self._store_part(model, space, keys, part, done, keep=terms.keep_vectors)
+                self._store_part(model, space, keys, part, done, lane=lane, terms=terms)
                 terms.settled(done)  # first, because somebody waits for it
                 lease.release([keys[i] for i in (*part.indices, *part.errors)])
                 if not terms.still_wanted():
@@ -184,18 +192,33 @@ class Embedder:
                 self._in_bulk.pop(key, None)
 
     def _store_part(
-        self, model: LoadedModel, space: Space, keys: Sequence[bytes], part: Part, done: Computed, *, keep: bool
+        self,
+        model: LoadedModel,
+        space: Space,
+        keys: Sequence[bytes],
+        part: Part,
+        done: Computed,
+        *,
+        lane: Lane,
+        terms: Terms,
     ) -> None:
         stored = [keys[i] for i in part.indices]
         if stored:
             started = time.perf_counter()
             vectors = unit_rows(part.vectors) if space.normalizes else part.vectors
+            put = partial(
+                self._store.put_many,
+                *(space, stored, vectors),
+                tokens=part.tokens,
+                truncated=part.truncated,
+                producer=model.producer,
+            )
             with span("semel.store", model=space.model, texts=len(stored)):
-                new = self._store.put_many(
-                    space, stored, vectors, tokens=part.tokens, truncated=part.truncated, producer=model.producer
-                )
+                new = put() if lane is Lane.INTERACTIVE else _patiently(put, terms.still_wanted)
             self._observe("store", time.perf_counter() - started)
-            if keep and new == len(stored) and self._store.keeps_exactly(space):  # nobody else's row was first
+            if (
+                terms.keep_vectors and new == len(stored) and self._store.keeps_exactly(space)
+            ):  # nobody else's row was first
                 done.vectors |= zip(stored, vectors, strict=True)
         for key, tokens, truncated in zip(stored, part.tokens, part.truncated, strict=True):
             done.add(key, Outcome.COMPUTED, tokens=tokens, truncated=truncated)
@@ -213,3 +236,14 @@ class Embedder:
             done.add(keys[row], Outcome.COALESCED, tokens=tokens, truncated=truncated)
             del left[keys[row]]
         return bool(found.present.any())
+
+
+def _patiently(put: Callable[[], int], still_wanted: Callable[[], bool]) -> int:
+    """The result of `put`; raises its last StorageFullError or UnavailableError."""
+    retrying = Retrying(
+        retry=retry_if_exception_type((StorageFullError, UnavailableError)),
+        stop=lambda state: not still_wanted() or stop_after_delay(_PATIENCE_S)(state),
+        wait=wait_fixed(0.5),
+        reraise=True,
+    )
+    return retrying(put)

@@ -222,6 +222,7 @@ def test_chunks_wait_while_the_database_cannot_store_them_and_no_attempt_is_char
     trouble: Exception,
 ) -> None:
     monkeypatch.setattr(chunk_module, "time", clock)
+    monkeypatch.setattr("semel.tasks.worker.embed._PATIENCE_S", 0.0)
     job = submit(fleet, device, ["one"])
     with monkeypatch.context() as patch:
         patch.setattr(fleet.store, "put_many", Mock(side_effect=trouble))

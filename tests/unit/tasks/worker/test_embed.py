@@ -3,12 +3,13 @@
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from semel.cache.claims import LocalClaims, RedisClaims
 from semel.cache.keys import input_keys
-from semel.errors import BackendError, StorageFullError
+from semel.errors import BackendError, StorageFullError, UnavailableError
 from semel.tasks.worker import embed as embed_module
 from semel.tasks.worker.embed import CancelledError, Embedder, Terms
 from semel.values.text import Input, Lane, Outcome
@@ -34,7 +35,7 @@ def embedder(device: Device, fleet: Fleet, claims: LocalClaims) -> Embedder:
 
 
 def compute(embedder: Embedder, device: Device, missing: dict[bytes, Input], **options: object) -> Computed:
-    return embedder.compute(device.model, "", missing, lane=Lane.BULK, **options)  # type: ignore[arg-type]
+    return embedder.compute(device.model, "", missing, **{"lane": Lane.BULK, **options})  # type: ignore[arg-type]
 
 
 def stored(fleet: Fleet, keys: list[bytes]) -> int:
@@ -187,9 +188,44 @@ def test_a_full_database_ends_the_work_and_frees_the_claims(
 
     missing = device.missing(*TEXTS)
     monkeypatch.setattr(fleet.store, "put_many", refuse)
+    monkeypatch.setattr(embed_module, "_PATIENCE_S", 0.1)
     with pytest.raises(StorageFullError):
         compute(embedder, device, missing)
     assert claims.take(list(missing)).keys == set(missing)
+
+
+@pytest.mark.parametrize("trouble", [StorageFullError("here"), UnavailableError("the session was ended")])
+def test_what_a_job_has_computed_is_stored_once_there_is_room_again(
+    embedder: Embedder, device: Device, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    put, refusals = fleet.store.put_many, [trouble, trouble]
+
+    def refuse_twice(*arguments: Any, **options: Any) -> int:
+        if refusals:
+            raise refusals.pop()
+        return put(*arguments, **options)
+
+    missing = device.missing(*TEXTS)
+    monkeypatch.setattr(fleet.store, "put_many", refuse_twice)
+    done = compute(embedder, device, missing)
+    assert not refusals
+    assert set(done.outcomes.values()) == {Outcome.COMPUTED}
+    assert stored(fleet, list(missing)) == len(missing)
+
+
+def test_a_request_gets_the_error_of_a_full_database_at_once(
+    embedder: Embedder, device: Device, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def refuse(*_: object, **__: object) -> int:
+        refused.append(1)
+        raise StorageFullError("here")
+
+    monkeypatch.setattr(fleet.store, "put_many", refuse)
+    with pytest.raises(StorageFullError):
+        compute(embedder, device, device.missing("one text"), lane=Lane.INTERACTIVE)
+    assert len(refused) == 1
 
 
 def test_two_workers_with_the_same_texts_compute_each_once(fleet: Fleet, tmp_path: Path) -> None:
