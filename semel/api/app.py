@@ -162,6 +162,10 @@ def _background(services: Services) -> tuple[_Part, ...]:
         """End cancelled and late jobs, and free the chunks of dead workers; only workers send chunks again."""
         watch.metrics.swept(services.sweeper.sweep())
 
+    def shrink() -> None:
+        """Let the disk have what deleted jobs and vectors have left."""
+        stores.db.shrink()
+
     def sample() -> None:
         watch.throughput.sample(roster.recently_live(), hits_here=watch.metrics.answered)
 
@@ -176,6 +180,7 @@ def _background(services: Services) -> tuple[_Part, ...]:
         Repeating("cache size", watch.readings.count_cache, every_s=COUNT_CACHE_S, at_once=True),
         Repeating("use of keys", stores.key_use.write, every_s=_WRITE_USE_S),
         Repeating("use of spaces", stores.space_use.write, every_s=_WRITE_USE_S),
+        Repeating("free pages", shrink, every_s=BEAT_S),
         Repeating("throughput", sample, every_s=BEAT_S),
         Repeating("ended jobs", lambda: watch.metrics.ended(watch.ended_jobs.new()), every_s=_COUNT_JOBS_S),
         Repeating("rates", lambda: watch.metrics.take_rates(roster.recently_live()), every_s=BEAT_S),

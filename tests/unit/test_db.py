@@ -200,6 +200,40 @@ def test_a_full_disk_frees_the_ballast(db: Database, tmp_path: Path) -> None:
     assert not ballast.exists()
 
 
+# Room that was used once
+
+
+def test_the_file_shrinks_when_most_of_it_is_free(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'semel.db'}")
+    with database.write() as conn:
+        conn.exec_driver_sql("CREATE TABLE notes (note BLOB)")
+        conn.exec_driver_sql("INSERT INTO notes VALUES (?)", (b"kept",))
+        for _ in range(40):
+            conn.exec_driver_sql("INSERT INTO notes VALUES (?)", (b"x" * MIB,))
+    assert database.shrink() == 0, "nothing is free"
+    with database.write() as conn:
+        conn.exec_driver_sql("DELETE FROM notes WHERE length(note) > 4")
+    pages = [database.shrink() for _ in range(5)]
+    assert pages[0] == 2048, "in slices, so that writers do not wait long"
+    assert pages[-1] == 0
+    with database.read() as conn:
+        assert conn.exec_driver_sql("PRAGMA page_count").scalar_one() < 2048
+        assert conn.exec_driver_sql("SELECT note FROM notes").scalars().all() == [b"kept"]
+        assert conn.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+    database.close()
+
+
+def test_a_database_of_an_earlier_version_stays_as_it_is(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "semel.db") as old:
+        old.execute("CREATE TABLE notes (note BLOB)")
+        old.executemany("INSERT INTO notes VALUES (?)", [(b"x" * MIB,)] * 20)
+        old.execute("DELETE FROM notes")
+    old.close()
+    database = Database(f"sqlite:///{tmp_path / 'semel.db'}")
+    assert database.shrink() == 0
+    database.close()
+
+
 # The schema
 
 
