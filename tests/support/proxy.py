@@ -18,6 +18,7 @@ class Network:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._links: list[Link] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
         self._thread.start()
 
@@ -25,6 +26,7 @@ class Network:
         """A new link to a port of this machine."""
         link = Link(port, self)
         self.run(link.listen())
+        self._links.append(link)
         return link
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -33,16 +35,19 @@ class Network:
 
     def close(self) -> None:
         """Cut every link."""
-        self.run(self._cancel())
+        self.run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _cancel(self) -> None:
+    async def _end(self) -> None:
+        for link in self._links:
+            await link.end()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.05)  # transports close in callbacks of the loop
 
 
 @dataclass(eq=False)
@@ -63,6 +68,7 @@ class Link:
 
     def __init__(self, target: int, network: Network) -> None:
         self.port = 0
+        self._server: asyncio.Server | None = None
         self._target = target
         self._network = network
         self._delay_s = 0.0
@@ -72,8 +78,14 @@ class Link:
 
     async def listen(self) -> None:
         """Start; to be run in the network's thread."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def end(self) -> None:
+        """Stop listening, and close every connection; to be run in the network's thread."""
+        if self._server is not None:
+            self._server.close()
+        await self._cut()
 
     def delay(self, seconds: float) -> None:
         """Let everything that is sent arrive this much later."""
