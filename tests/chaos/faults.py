@@ -24,6 +24,9 @@ from tests.chaos.work import insist
 
 _SKEWED = Path(__file__).with_name("skewed")
 
+_WRITTEN = ("jobs", "chunks", "vectors")
+"""The tables that work is written to."""
+
 
 def kill_worker(semel: System, rng: random.Random) -> None:
     """SIGKILL a worker; a supervisor starts it again after a second."""
@@ -128,11 +131,11 @@ def _no_room(url: str) -> Iterator[None]:
             "'could not extend file \"base/1\": No space left on device' USING ERRCODE = '53100'; END $$"
         )
         try:
-            for table in ("jobs", "chunks", "vectors"):
+            for table in _WRITTEN:
                 conn.execute(f"CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION no_room()")
             yield
         finally:
-            for table in ("jobs", "chunks", "vectors"):
+            for table in _WRITTEN:
                 conn.execute(f"DROP TRIGGER IF EXISTS no_room ON {table}")
 
 

@@ -70,10 +70,6 @@ class System(Processes):
     def restart(self, part: str) -> None:
         """End a part as a deployment does, and start it again."""
         self.stop(part)
-        self.start_part(part)
-
-    def start_part(self, part: str) -> None:
-        """Start an API or a worker."""
         if part in self.apis:
             self.start_api(part)
         else:

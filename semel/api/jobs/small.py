@@ -26,7 +26,7 @@ _MOST = 64
 
 @dataclass(frozen=True)
 class _Submission:
-    """A request, who sends it, and the `traceparent` of its span."""
+    """A request, who sends it, the `traceparent` of its span, and the reservation of its idempotency key."""
 
     request: JobRequest
     submitter: Submitter
